@@ -1,0 +1,183 @@
+"""Models and training states on disk: safetensors and JSON, nothing that could run."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ornstein.data import DataSpec
+from ornstein.diffusion.denoiser import Denoiser, NetworkDenoiser
+from ornstein.diffusion.linear import LinearGuess
+from ornstein.diffusion.schedule import SCHEDULES, Schedule
+from ornstein.names import find
+from ornstein.networks import NETWORKS, build
+
+__all__ = ["MODEL", "load", "read", "save", "write"]
+
+FORMAT = 1
+MODEL = "model.safetensors"  # in the folder of a run
+
+
+def write(path: str | Path, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
+    """Write tensors and a JSON note into one safetensors file that appears whole or not at all.
+
+    Args:
+        path: of the file; a file that is there is replaced when the new one is safely on disk.
+        tensors: on any device.
+        note: what JSON can hold.
+
+    Raises:
+        OSError: the disk refuses; the file that was there is untouched.
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        save_file(whole, beside, metadata={"ornstein": json.dumps({"format": FORMAT, **note})})
+        # safetensors makes files that only their owner can read; a model is for sharing.
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(beside, 0o666 & ~mask)
+        _sync(beside)
+        os.replace(beside, path)
+        _sync(path.parent)
+    except SafetensorError as error:
+        raise OSError(f"{path} could not be written: {error}") from None
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the note of a file made by `write`.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a file that is truncated, no safetensors, not made by Ornstein, or of another format.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; train a model first, or name the folder of a run")
+    try:
+        with safe_open(path, framework="pt") as file:
+            note = (file.metadata() or {}).get("ornstein")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+    except (SafetensorError, struct.error, OSError) as error:
+        raise ValueError(f"{path} is not a whole safetensors file ({' '.join(str(error).split())}); "
+                         "it is damaged or of another kind, and nothing else is ever loaded") from None
+    if note is None:
+        raise ValueError(f"{path} is a safetensors file, but not one that Ornstein wrote")
+    facts = json.loads(note)
+    if facts.get("format") != FORMAT:
+        raise ValueError(f"{path} has format {facts.get('format')!r}; this version of Ornstein reads format {FORMAT}")
+    return tensors, facts
+
+
+def save(model: Denoiser, path: str | Path) -> None:
+    """Write a model into one file that `load` needs nothing else for.
+
+    Args:
+        model: a `NetworkDenoiser`; a network or schedule that is not Ornstein's own must be given again to `load`.
+        path: of the file, or of a folder, which gets a model.safetensors.
+
+    Raises:
+        TypeError: a denoiser of another class.
+        OSError: the disk refuses.
+    """
+    if not isinstance(model, NetworkDenoiser):
+        raise TypeError(f"model is a {type(model).__name__}; only a NetworkDenoiser can be saved")
+    path = Path(path)
+    write(path / MODEL if path.is_dir() else path, model.state_dict(), describe(model))
+
+
+def describe(model: NetworkDenoiser) -> dict[str, Any]:
+    """What a file must say of a model beside its tensors, as plain JSON values."""
+    network = next((name for name, kind in NETWORKS.items() if type(model.network) is kind), None)
+    schedule = next((name for name, kind in SCHEDULES.items() if type(model.schedule) is kind), None)
+    return {
+        "network": None if network is None else {"name": network, "options": model.network.options},
+        "schedule": None if schedule is None else {"name": schedule, "options": model.schedule.settings()},
+        "shape": list(model.shape),
+        "predicts": model.predicts,
+        "log_snr_range": list(model.log_snr_range),
+        "x_range": None if model.x_range is None else list(model.x_range),
+        "precision": model.precision,
+        "data": None if model.data is None else model.data.as_dict(),
+        "metrics": model.metrics,
+    }
+
+
+def load(path: str | Path, network: nn.Module | None = None, schedule: Schedule | None = None) -> NetworkDenoiser:
+    """A model ready to sample, from the folder of a run or from a file that `save` wrote.
+
+    Args:
+        path: a folder that holds a model.safetensors, or the file itself.
+        network: the network to fill, for a model that was not one of Ornstein's own.
+        schedule: the schedule, likewise.
+
+    Returns:
+        The denoiser in evaluation mode, with averaged weights, on the CPU.
+
+    Raises:
+        FileNotFoundError: nothing there.
+        ValueError: a file that is damaged, of another format, or whose tensors do not fit its network.
+    """
+    path = Path(path)
+    file = path / MODEL if path.is_dir() else path
+    tensors, facts = read(file)
+    try:
+        return assemble(tensors, facts, network, schedule).eval()
+    except KeyError as error:
+        raise ValueError(f"{file} is a training state or lacks {error}; name the model.safetensors of a run") from None
+
+
+def assemble(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], network: nn.Module | None = None,
+             schedule: Schedule | None = None) -> NetworkDenoiser:
+    """A model from its tensors and its description; raises ValueError where they do not fit one another."""
+    for name, given in (("network", network), ("schedule", schedule)):
+        if facts[name] is None and given is None:
+            raise ValueError(f"the model has a {name} of its user's own; give it: load(path, {name}=...)")
+    if network is None:
+        # Without storage: a description cannot make us allocate more than the file itself holds.
+        with torch.device("meta"):
+            network = build(facts["network"]["name"], facts["network"]["options"])
+    _check({name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")},
+           network)
+    if schedule is None:
+        schedule = find("schedule", facts["schedule"]["name"], SCHEDULES)(**facts["schedule"]["options"])
+    linear = None
+    if "linear.basis" in tensors:
+        linear = LinearGuess(*(tensors[f"linear.{name}"] for name in ("basis", "variance", "rest")))
+    model = NetworkDenoiser(network, schedule, facts["shape"], facts["predicts"], tensors["data_std"],
+                            tensors["data_mean"], tuple(facts["log_snr_range"]), linear, facts["x_range"],
+                            None if facts["data"] is None else DataSpec.from_dict(facts["data"]), facts["precision"])
+    model.load_state_dict(dict(tensors), strict=True, assign=True)
+    # As it was trained: the memory format decides the order of a convolution's sums.
+    model.network.to(memory_format=torch.channels_last)
+    model.metrics = dict(facts["metrics"])
+    return model
+
+
+def _check(tensors: Mapping[str, Tensor], network: nn.Module) -> None:
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    there = {name: tuple(value.shape) for name, value in tensors.items()}
+    for name in sorted(wanted.keys() | there.keys()):
+        if wanted.get(name) != there.get(name):
+            raise ValueError(f"the file holds another network: {name} is {there.get(name, 'missing')}, "
+                             f"the network's is {wanted.get(name, 'missing')}")

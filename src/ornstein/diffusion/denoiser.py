@@ -1,0 +1,148 @@
+"""Denoisers: what a sampler, a loss and a likelihood need to know of a model, and no more."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ornstein.data.spec import DataSpec
+from ornstein.diffusion.estimate import LEAST_SIGNAL, PREDICTIONS, Estimate
+from ornstein.diffusion.linear import LinearGuess
+from ornstein.diffusion.schedule import Level, Schedule, as_time
+from ornstein.machine import has_bf16
+from ornstein.names import require
+
+__all__ = ["Denoiser", "NetworkDenoiser"]
+
+Condition = Tensor | int | None
+
+
+class Denoiser(nn.Module):
+    """A map from a latent and its time to an `Estimate` of the clean data.
+
+    Everything in Ornstein that uses a model works for any subclass that sets the two attributes and `forward`.
+
+    Args:
+        schedule: the path that the latents lie on.
+        shape: of one sample, without the batch.
+    """
+
+    schedule: Schedule
+    shape: tuple[int, ...]
+    smooth_at_data: bool = True  # False: v jumps at t = 0, where a rule must not call this denoiser
+
+    def __init__(self, schedule: Schedule, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.schedule = schedule
+        self.shape = tuple(shape)
+
+    @abstractmethod
+    def forward(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Estimate:
+        """Estimate the clean data behind z.
+
+        Args:
+            z: (B, *shape) latents.
+            t: () or (B,) times in [0, 1].
+            condition: what the denoiser was told about the sample: an int, a (B,) tensor of classes, or None.
+
+        Returns:
+            `Estimate`, shaped like z.
+
+        Raises:
+            ValueError: a time outside [0, 1], or a shape that does not fit.
+        """
+
+    def level(self, z: Tensor, t: Tensor | float) -> Level:
+        """The level at t for the rows of z, after checking that z holds samples of this denoiser's shape."""
+        if z.shape[1:] != self.shape:
+            raise ValueError(f"z has shape {tuple(z.shape)}; it must be (B, {', '.join(map(str, self.shape))})")
+        return self.schedule.level(as_time(t)).fit(z)
+
+
+class NetworkDenoiser(Denoiser):
+    """A denoiser around any network, with inputs and targets of unit variance (Karras et al. 2022, table 1).
+
+    The data are centred and scaled, x' = (x - data_mean) / data_std, so that z' = signal data_std x' + noise eps.
+    With r' = hypot(signal data_std, noise) the network sees y = z' / r' and the log SNR of the schedule, clamped to
+    `log_snr_range`; it never sees t, so the schedule may be exchanged after training. Its answer means v', x' or eps'
+    and is added to the same reading of `linear`, if there is one.
+
+    Args:
+        network: called as network(y, log_snr, condition), with y (B, *shape), log_snr (B,) and condition (B,) int64
+            or None; returns a tensor like y.
+        schedule: the path of the latents z.
+        shape: of one sample.
+        predicts: what the network's output means: "v" (c' eps - s' x'), "x" (x') or "eps".
+        data_std: standard deviation of the data, > 0: a number, or a tensor that broadcasts against `shape`.
+        data_mean: mean of the data, likewise.
+        log_snr_range: (least, most) log SNR that the network was trained on.
+        linear: the best linear guess of v' for data like these; needs a data_std that is one number.
+        x_range: (least, most) value that data have, or None. Outside training x-hat is moved into it: the mean of the
+            data behind z lies in any interval that the data lie in, so this can only lessen the error.
+        data: what a checkpoint tells about the data, or None.
+        precision: of the network's matrix products, "fp32" or, where the device has it in hardware, "bf16".
+
+    Raises:
+        ValueError: an unknown prediction, a data_std that is not positive, or a prediction of eps on a schedule
+            that ends with signal / hypot(signal, noise) < 1e-3, for the data or for x'.
+    """
+
+    data_std: Tensor
+    data_mean: Tensor
+
+    def __init__(self, network: nn.Module, schedule: Schedule, shape: Sequence[int], predicts: str = "v",
+                 data_std: Tensor | float = 1.0, data_mean: Tensor | float = 0.0,
+                 log_snr_range: tuple[float, float] = (-12.0, 12.0), linear: LinearGuess | None = None,
+                 x_range: tuple[float, float] | None = None, data: DataSpec | None = None,
+                 precision: str = "fp32") -> None:
+        super().__init__(schedule, shape)
+        self.network, self.linear, self.data = network, linear, data
+        self.predicts = require("predicts", predicts, PREDICTIONS)
+        self.precision = require("precision", precision, ("fp32", "bf16"))
+        self.log_snr_range = (float(log_snr_range[0]), float(log_snr_range[1]))
+        self.x_range = None if x_range is None else (float(x_range[0]), float(x_range[1]))
+        self.metrics: dict[str, float] = {}
+        for name, value in (("data_std", data_std), ("data_mean", data_mean)):
+            value = torch.as_tensor(value, dtype=torch.float32)
+            if value.ndim > len(self.shape) or any(
+                    mine not in (1, side) for mine, side in zip(value.shape[::-1], self.shape[::-1], strict=False)):
+                raise ValueError(f"{name} has shape {tuple(value.shape)}; it must broadcast against {self.shape}")
+            self.register_buffer(name, value)
+        if not (self.data_std > 0).all():
+            raise ValueError(f"data_std is {float(self.data_std.min())}; it must be positive")
+        if linear is not None and self.data_std.numel() != 1:
+            raise ValueError(f"data_std has shape {tuple(self.data_std.shape)}; with a linear guess it must be a number")
+        last = schedule.level(1.0)
+        scaled = Level(last.signal * self.data_std.double().min(), last.noise)  # what the network's eps is read at
+        share = min(float(last.signal / last.radius), float(scaled.signal / scaled.radius))
+        if predicts == "eps" and share < LEAST_SIGNAL:
+            raise ValueError(f"predicts is 'eps', but {type(schedule).__name__} ends with signal / hypot(signal, noise) "
+                             f"= {share:.2g}, below {LEAST_SIGNAL:g}; predict 'v' or 'x'")
+
+    def forward(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Estimate:
+        # One entry a row even for a single time: times data_std it must not be taken for one entry a row.
+        level = Level(*(entry.reshape(-1, *[1] * (z.ndim - 1)) for entry in self.level(z, t)))
+        centred = z - level.signal * self.data_mean
+        scaled = Level(level.signal * self.data_std, level.noise)
+        y = centred / scaled.radius
+        log_snr = level.log_snr.clamp(*self.log_snr_range).reshape(-1).expand(len(z))
+        classes = None if condition is None else torch.as_tensor(condition, device=z.device).reshape(-1).expand(len(z))
+        kind = z.device.type
+        with torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bf16" and has_bf16(kind)):
+            # The network works in its own precision whatever that of the latents.
+            answer = self.network(y.to(self.data_std), log_snr.to(self.data_std), classes).to(z)
+        if self.linear is not None:
+            guess = Estimate(centred, scaled, self.linear(y, scaled))
+            answer = answer + getattr(guess, self.predicts)
+        inner = _READ[self.predicts](answer, centred, scaled)
+        x = self.data_mean + self.data_std * inner.x
+        if self.x_range is not None and not self.training:
+            return Estimate.from_x(x.clamp(*self.x_range), z, level)
+        # The same v in the data's own units: c eps - s x.
+        return Estimate(z, level, (level.signal * inner.eps - level.noise * x) / level.radius)
+
+
+_READ = {"v": Estimate.from_v, "x": Estimate.from_x, "eps": Estimate.from_eps}

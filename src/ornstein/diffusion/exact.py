@@ -1,0 +1,255 @@
+"""Denoisers in closed form: the optimal answer for data whose law is known, and the oracle of every test."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ornstein import noise
+from ornstein.diffusion.denoiser import Condition, Denoiser
+from ornstein.diffusion.estimate import Estimate
+from ornstein.diffusion.schedule import Schedule, as_time
+
+__all__ = ["ExactDataset", "ExactGaussian", "ExactMixture"]
+
+CHUNK = 2**22  # float64 entries of one block of pairwise distances: 32 MB
+
+
+class ExactGaussian(Denoiser):
+    """The optimal denoiser of data N(mean, covariance).
+
+    v = c eps - s x is linear in z: with p the variance along an eigenvector of the covariance and y = z / r,
+    E[v | z] = c s (1 - p) / (c^2 p + s^2) (y - c mean) - s mean  along it.
+
+    Args:
+        mean: (D,).
+        variance: (D,) variances >= 0, or a (D, D) covariance.
+        schedule: the path of the latents.
+
+    Raises:
+        ValueError: shapes that do not fit, or a variance that is not symmetric and >= 0.
+    """
+
+    mean: Tensor
+    power: Tensor
+    basis: Tensor
+
+    def __init__(self, mean: Tensor, variance: Tensor, schedule: Schedule) -> None:
+        mean = torch.as_tensor(mean, dtype=torch.float64)
+        variance = torch.as_tensor(variance, dtype=torch.float64)
+        if mean.ndim != 1 or variance.shape not in ((len(mean),), (len(mean), len(mean))):
+            raise ValueError(f"mean has shape {tuple(mean.shape)} and variance {tuple(variance.shape)}; "
+                             "they must be (D,) and (D,) or (D, D)")
+        super().__init__(schedule, mean.shape)
+        if variance.ndim == 2:
+            if not torch.allclose(variance, variance.T, rtol=1e-8, atol=1e-12):
+                raise ValueError("variance is a (D, D) matrix that is not symmetric; a covariance must be")
+            power, basis = torch.linalg.eigh(variance)
+            # eigh leaves -1e-17 where a direction has no variance at all.
+            power = torch.where(power.abs() < 1e-12 * power.abs().max(), power.clamp(min=0), power)
+        else:
+            power, basis = variance, torch.eye(len(mean), dtype=torch.float64)
+        if not (power >= 0).all():
+            raise ValueError(f"variance has a direction of {float(power.min()):.3g}; variances must be >= 0")
+        self.smooth_at_data = bool((power > 0).all())
+        self.register_buffer("mean", mean)
+        self.register_buffer("power", power)
+        self.register_buffer("basis", basis)
+
+    def forward(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Estimate:
+        level = self.level(z, t)
+        wide = z.double()
+        signal, sigma = (entry.double() for entry in self.schedule.level(as_time(t)).fit(wide))
+        r = torch.hypot(signal, sigma)
+        c, s = signal / r, sigma / r
+        # A direction without variance at t = 0 has no noise and no spread: v = 0 there, not 0 / 0.
+        total = c**2 * self.power + s**2
+        gain = torch.where(total > 0, c * s * (1 - self.power) / total.masked_fill(total == 0, 1), 0)
+        v = ((wide / r - c * self.mean) @ self.basis * gain) @ self.basis.T - s * self.mean
+        return Estimate(z, level, v.to(z))
+
+    def log_prob_at(self, z: Tensor, t: Tensor | float) -> Tensor:
+        """log q(z_t), the marginal (20.12) at time t: z (B, D), times () or (B,); (B,) nats.
+
+        Raises:
+            ValueError: a direction without variance at a time without noise, where there is no density.
+        """
+        signal, sigma = self.schedule.level(as_time(t)).fit(z.double())
+        total = signal**2 * self.power + sigma**2
+        if not (total > 0).all():
+            raise ValueError("variance has a direction of 0 and noise is 0 at this time; take t > 0")
+        white = (z.double() - signal * self.mean) @ self.basis / total.sqrt()
+        return -0.5 * (white**2 + total.log() + math.log(2 * math.pi)).sum(-1).to(z)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p(x) of clean data: x (B, D); (B,) nats."""
+        return self.log_prob_at(x, 0.0)
+
+    def draw(self, n: int, seed: int = 0) -> Tensor:
+        """n samples of the data, (n, D) float64."""
+        eps = noise.normal(seed, "exact", 0, 0, (n, len(self.mean)))
+        return self.mean + (eps * self.power.sqrt()) @ self.basis.T
+
+
+class ExactMixture(Denoiser):
+    """The optimal denoiser of a mixture of isotropic Gaussians; condition k keeps component k alone.
+
+    Args:
+        weight: (K,) >= 0 with a positive sum (normalised here).
+        mean: (K, D).
+        variance: (K,) > 0 (points without variance are an `ExactDataset`).
+        schedule: the path of the latents.
+
+    Raises:
+        ValueError: shapes that do not fit, negative weights, or variances that are not positive.
+    """
+
+    weight: Tensor
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, weight: Tensor, mean: Tensor, variance: Tensor, schedule: Schedule) -> None:
+        weight, mean, variance = (torch.as_tensor(value, dtype=torch.float64) for value in (weight, mean, variance))
+        if mean.ndim != 2 or weight.shape != mean.shape[:1] or variance.shape != mean.shape[:1]:
+            raise ValueError(f"weight, mean and variance have shapes {tuple(weight.shape)}, {tuple(mean.shape)} and "
+                             f"{tuple(variance.shape)}; they must be (K,), (K, D) and (K,)")
+        if not ((weight >= 0).all() and weight.sum() > 0):
+            raise ValueError(f"weight is {weight.tolist()}; weights must be >= 0 with a positive sum")
+        if not (variance > 0).all():
+            raise ValueError(f"variance is {variance.tolist()}; every variance of a mixture must be positive")
+        super().__init__(schedule, mean.shape[1:])
+        self.register_buffer("weight", weight / weight.sum())
+        self.register_buffer("mean", mean)
+        self.register_buffer("variance", variance)
+
+    def _joint(self, z: Tensor, t: Tensor | float, condition: Condition) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """log of weight times density (B, K); spread of each component (B or 1, K); signal and noise (B or 1, 1)."""
+        z = z.double()
+        rows = as_time(t).reshape(-1)
+        signal, sigma = (entry.to(z.device)[:, None] for entry in self.schedule.level(rows))
+        total = signal**2 * self.variance + sigma**2
+        # |z - signal mean|^2 by rows of one broadcast: exact where the expanded square cancels.
+        square = ((z[:, None, :] - signal[..., None] * self.mean) ** 2).sum(-1)
+        alone = -0.5 * (square / total + self.mean.shape[1] * (total * 2 * math.pi).log())
+        log = self.weight.log() + alone
+        if condition is not None:
+            keep = torch.as_tensor(condition, device=z.device).reshape(-1, 1).expand(len(z), 1)
+            count = len(self.weight)
+            if not ((keep >= -1) & (keep < count)).all():
+                raise ValueError(f"condition is {keep.flatten()[:4].tolist()}; it must be a component from 0 to "
+                                 f"{count - 1}, or -1 for the whole mixture")
+            chosen = (torch.arange(count, device=z.device) == keep) | (keep < 0)
+            # Given the component its weight is 1; -1 keeps the weights of the mixture.
+            log = torch.where(keep < 0, log, alone).masked_fill(~chosen, -math.inf)
+        return log, total, signal, sigma
+
+    def forward(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Estimate:
+        level = self.level(z, t)
+        log, total, signal, sigma = self._joint(z, t, condition)
+        share = log.softmax(1)
+        r = torch.hypot(signal, sigma)
+        c, s = signal / r, sigma / r
+        # Each component's v is that of ExactGaussian, gain_k (y - c mean_k) - s mean_k; the answer is their mean.
+        gain = c * s * (1 - self.variance) * r**2 / total
+        v = (share * gain).sum(1, keepdim=True) * z.double() / r - (share * (gain * c + s)) @ self.mean
+        return Estimate(z, level, v.to(z))
+
+    def log_prob_at(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Tensor:
+        """log q(z_t), the marginal (20.12) at time t: z (B, D), times () or (B,); (B,) nats."""
+        return self._joint(z, t, condition)[0].logsumexp(1).to(z)
+
+    def log_prob(self, x: Tensor, condition: Condition = None) -> Tensor:
+        """log p(x) of clean data: x (B, D); (B,) nats."""
+        return self.log_prob_at(x, 0.0, condition)
+
+    def draw(self, n: int, seed: int = 0) -> Tensor:
+        """n samples of the data, (n, D) float64."""
+        pick = noise.generator(seed, "exact", 1).choice(len(self.weight), n, p=self.weight.cpu().numpy())
+        eps = noise.normal(seed, "exact", 0, 0, (n, self.mean.shape[1]))
+        return self.mean[pick] + self.variance[pick, None].sqrt() * eps
+
+
+class ExactDataset(Denoiser):
+    """The optimal denoiser of a training set: the reverse conditional over its points (20.11), (20.12).
+
+    q(x | z_t) puts on each point the softmax of -|z - signal x_i|^2 / (2 noise^2); its mean is the best answer that
+    any network can learn from these data, and at t = 0 it is the nearest point, with v = 0.
+
+    Args:
+        x: (N, ...) the training set.
+        schedule: the path of the latents.
+        labels: (N,) classes, for a condition to choose from; None without.
+
+    Raises:
+        ValueError: an empty set, or labels of another length.
+    """
+
+    points: Tensor
+    labels: Tensor | None
+    smooth_at_data = False
+
+    def __init__(self, x: Tensor, schedule: Schedule, labels: Tensor | None = None) -> None:
+        x = torch.as_tensor(x)
+        if x.ndim < 2 or not len(x):
+            raise ValueError(f"x has shape {tuple(x.shape)}; it must be (N, ...) with N >= 1")
+        if labels is not None and labels.shape != x.shape[:1]:
+            raise ValueError(f"labels has shape {tuple(labels.shape)}; it must be ({len(x)},)")
+        super().__init__(schedule, x.shape[1:])
+        self.register_buffer("points", x.flatten(1).double())
+        self.register_buffer("labels", labels)
+
+    def _blocks(self, z: Tensor, t: Tensor | float, condition: Condition) -> Iterator[Tensor]:
+        """log q(z_t | x_i) less its constant for blocks of rows of z, (rows, N); a point mass where noise is 0."""
+        level = self.schedule.level(as_time(t).reshape(-1).expand(len(z)))
+        rows = max(1, CHUNK // len(self.points))
+        for start in range(0, len(z), rows):
+            block = slice(start, start + rows)
+            signal, sigma = (entry[block, None].to(z.device) for entry in level)
+            # Dividing by the signal turns |z - signal x| into one distance matrix; a signal of 0 sees no point.
+            signal = signal.clamp(min=1e-30)
+            apart = torch.cdist(z[block].flatten(1).double() / signal, self.points,
+                                compute_mode="donot_use_mm_for_euclid_dist") * signal
+            if condition is not None:
+                apart = apart.masked_fill(~self._chosen(condition, z, block), math.inf)
+            nearest = torch.where(apart == apart.amin(1, keepdim=True), 0.0, -math.inf)
+            yield torch.where(sigma == 0, nearest, -0.5 * (apart / sigma.masked_fill(sigma == 0, 1)) ** 2)
+
+    def _chosen(self, condition: Condition, z: Tensor, block: slice = slice(None)) -> Tensor:
+        """Which points a condition keeps for a block of rows of z, (rows, N) bool; -1 keeps all."""
+        if self.labels is None:
+            raise ValueError("condition is given, but this ExactDataset was built without labels")
+        keep = torch.as_tensor(condition, device=z.device).reshape(-1, 1).expand(len(z), 1)[block]
+        chosen = (self.labels == keep) | (keep < 0)
+        if not chosen.any(1).all():
+            lost = int(keep[int((~chosen.any(1)).nonzero()[0])])
+            raise ValueError(f"condition is {lost}; no point of this ExactDataset has that label")
+        return chosen
+
+    def forward(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Estimate:
+        level = self.level(z, t)
+        mean = torch.cat([log.softmax(1) @ self.points for log in self._blocks(z, t, condition)]).reshape(z.shape)
+        # v from x in float64: at low noise it is a small difference over a small number.
+        exact = Estimate.from_x(mean, z.double(), self.schedule.level(as_time(t)).fit(z.double()))
+        return Estimate(z, level, exact.v.to(z))
+
+    def log_prob_at(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Tensor:
+        """log q(z_t), the mixture (20.12) of kernels on the training points: z (B, ...); (B,) nats.
+
+        Raises:
+            ValueError: a time without noise, where the law is a sum of point masses.
+        """
+        sigma = self.schedule.level(as_time(t)).noise.to(z.device)
+        if (sigma == 0).any():
+            raise ValueError("noise is 0 at this time; a data set has a density only where noise > 0 (take t > 0)")
+        kept = torch.tensor(len(self.points)) if condition is None else self._chosen(condition, z).sum(1)
+        log = torch.cat([log.logsumexp(1) for log in self._blocks(z, t, condition)])
+        size = math.prod(self.shape)
+        return (log - size * (sigma.log() + 0.5 * math.log(2 * math.pi)) - kept.double().log()).to(z)
+
+    def draw(self, n: int, seed: int = 0) -> Tensor:
+        """n training points drawn with equal chance, (n, *shape) float64."""
+        pick = noise.generator(seed, "exact", 2).integers(len(self.points), size=n)
+        return self.points[pick].reshape(n, *self.shape)

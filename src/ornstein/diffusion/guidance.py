@@ -1,0 +1,51 @@
+"""Guidance: denoisers that wrap denoisers (section 20.4)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ornstein.diffusion.denoiser import Condition, Denoiser
+from ornstein.diffusion.estimate import Estimate
+from ornstein.diffusion.schedule import as_time, spread
+
+__all__ = ["Guided"]
+
+
+class Guided(Denoiser):
+    """Classifier-free guidance (Ho & Salimans 2022): away from what the model draws without a condition.
+
+    v = v(z) + scale (v(z | condition) - v(z)), within an interval of times (Kynkäänniemi et al. 2024); outside it,
+    and at scale 1, the conditional model. Both answers come from one call of twice the rows.
+
+    Args:
+        denoiser: a model trained with and without conditions; condition -1 is "none".
+        scale: 1 is the conditional model, 0 the unconditional one, above 1 exaggerates the condition.
+        interval: (least, most) time between which to guide.
+
+    Raises:
+        ValueError: an interval outside [0, 1] or reversed, or a scale that is not finite.
+    """
+
+    def __init__(self, denoiser: Denoiser, scale: float, interval: tuple[float, float] = (0.0, 1.0)) -> None:
+        super().__init__(denoiser.schedule, denoiser.shape)
+        if not 0 <= interval[0] <= interval[1] <= 1:
+            raise ValueError(f"interval is {interval}; it must satisfy 0 <= least <= most <= 1")
+        if not abs(scale) < float("inf"):
+            raise ValueError(f"scale is {scale}; it must be a finite number")
+        self.denoiser, self.scale, self.interval = denoiser, float(scale), interval
+        self.smooth_at_data = denoiser.smooth_at_data
+
+    def forward(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Estimate:
+        if condition is None:
+            raise ValueError("condition is None; guidance needs a class to guide towards")
+        given = torch.as_tensor(condition, device=z.device).reshape(-1).expand(len(z))
+        time = as_time(t)
+        inside = (time >= self.interval[0]) & (time <= self.interval[1])
+        if self.scale == 1 or not inside.any():
+            return self.denoiser(z, t, given)
+        times = time.reshape(-1).expand(len(z)).repeat(2)
+        both = self.denoiser(z.repeat(2, *[1] * (z.ndim - 1)), times, torch.cat([given, torch.full_like(given, -1)]))
+        with_it, without = both.v.chunk(2)
+        scale = spread(torch.where(inside, self.scale, 1.0), z)
+        return Estimate(z, self.level(z, t), without + scale * (with_it - without))

@@ -1,0 +1,117 @@
+"""What a decoder is trained on: one random term of the chain a sample, and how much each counts (section 20.2)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ornstein import noise
+from ornstein.diffusion.denoiser import Condition, Denoiser
+from ornstein.diffusion.encoder import Encoder, draw
+from ornstein.diffusion.schedule import Level, Schedule
+from ornstein.names import require
+
+__all__ = ["DENSITIES", "TIMES", "WEIGHTINGS", "Density", "denoising_loss", "draw_times"]
+
+WEIGHTINGS = ("unit", "eps", "x", "v")
+TIMES = ("uniform", "stratified")
+DENSITIES = ("angle", "time", "log_snr")
+
+
+def denoising_loss(denoiser: Denoiser, x: Tensor, t: Tensor, eps: Tensor, condition: Condition = None,
+                   weighting: str = "unit", data_std: Tensor | float = 1.0) -> Tensor:
+    """Mean over the values of a sample of weight (v - v-hat)^2, for one latent z_t ~ q(z_t | x) each.
+
+    Errors of the readings of an `Estimate` are multiples of one another, (eps - eps-hat) = c (v - v-hat) and
+    (x - x-hat) = -s (v - v-hat), so every weighting is a weight on v:
+
+    "eps": c^2, the simple loss of Ho et al. 2020;  "x": s^2;  "v": 1;  "unit": (c c' + s s' data_std)^-2, the
+    error of the network's own output v' in units of which the best linear guess has variance 1 (Karras et al. 2022).
+
+    Args:
+        denoiser: any `Denoiser`.
+        x: (B, *shape) clean data.
+        t: (B,) times in [0, 1].
+        eps: (B, *shape) standard normal noise.
+        condition: (B,) classes, -1 for none, or None.
+        weighting: one of the four names.
+        data_std: of the data, as for `NetworkDenoiser`; used by "unit".
+
+    Returns:
+        (B,) losses.
+
+    Raises:
+        ValueError: an unknown weighting, shapes that do not fit, a time outside [0, 1].
+    """
+    require("weighting", weighting, WEIGHTINGS)
+    z = draw(Encoder(denoiser.schedule).kernel(x, t), eps)
+    estimate = denoiser(z, t, condition)
+    level = estimate.level
+    c, s = level.signal / level.radius, level.noise / level.radius
+    if weighting == "unit":
+        inner = Level(level.signal * data_std, level.noise)
+        weight = (c * inner.signal / inner.radius + s * inner.noise / inner.radius * data_std) ** -2
+    else:
+        weight = {"eps": c**2, "x": s**2, "v": torch.ones_like(c)}[weighting]
+    error = weight * (c * eps - s * x - estimate.v) ** 2
+    return error.flatten(1).mean(1)
+
+
+def draw_times(rows: int, seed: int, step: int, how: str = "stratified") -> Tensor:
+    """Random places in [0, 1), one a row, for a density of times to be read off.
+
+    "stratified" puts one in each of the `rows` equal parts of [0, 1), in random order (Kingma et al. 2021): the same
+    expectation as "uniform", and far less variance between batches.
+
+    Args:
+        rows: of the batch, >= 1.
+        seed: of the training.
+        step: of the training.
+        how: "stratified" or "uniform".
+
+    Returns:
+        (rows,) float64.
+
+    Raises:
+        ValueError: an unknown way.
+    """
+    require("times", how, TIMES)
+    rng = noise.generator(seed, "train", 1, step)
+    if how == "uniform":
+        return torch.from_numpy(rng.random(rows))
+    return torch.from_numpy((rng.permutation(rows) + rng.random(rows)) / rows)
+
+
+class Density:
+    """Where on the path to train: a map from places in [0, 1) to times.
+
+    "time" is even in t (the random term of the chain), "angle" even in the angle of the rotation, "log_snr" a
+    logistic density of the log SNR with mean 0 and scale 2, cut off at +-12.
+
+    Args:
+        schedule: the path.
+        how: one of the three names.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+
+    def __init__(self, schedule: Schedule, how: str = "angle") -> None:
+        require("density", how, DENSITIES)
+        # A table, because the schedule's inverse is a bisection: 4,096 straight pieces.
+        self.place = np.linspace(0, 1, 4097)
+        if how == "time":
+            self.time = self.place
+        else:
+            inner = torch.from_numpy(self.place[1:-1])
+            if how == "angle":
+                log_snr = -2 * torch.log(torch.tan(inner * schedule.level(1.0).angle))
+            else:
+                log_snr = (-2 * torch.logit(inner)).clamp(-12, 12)
+            ends = schedule.time(torch.tensor([12.0, -12.0], dtype=torch.float64)) if how == "log_snr" else (0.0, 1.0)
+            self.time = np.concatenate([[float(ends[0])], schedule.time(log_snr).numpy(), [float(ends[1])]])
+
+    def __call__(self, place: Tensor) -> Tensor:
+        """Times for places in [0, 1), float64, shaped like them."""
+        return torch.from_numpy(np.interp(place.numpy(), self.place, self.time))

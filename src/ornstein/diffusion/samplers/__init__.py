@@ -1,0 +1,5 @@
+"""Samplers: one rule a file, one loop, and the grids of `ornstein.diffusion.schedule`."""
+
+from ornstein.diffusion.samplers.loop import Frame, generate, sample, samplers
+
+__all__ = ["Frame", "generate", "sample", "samplers"]

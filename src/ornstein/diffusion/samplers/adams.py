@@ -1,0 +1,29 @@
+"""Adams' rule on the rotation: second order from one call a step, by remembering the call before."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ornstein.diffusion.samplers.rule import Rule, Step, rotate
+
+__all__ = ["Adams"]
+
+
+class Adams(Rule):
+    """Adams-Bashforth of order 2 in the frame that turns with DDIM, for steps of any sizes.
+
+    The velocity before, turned forward to t, gives the slope of v in that frame; the step uses v half a step ahead:
+    v + (h / 2k) (v - v_before), with h the angle ahead and k the angle behind. The first step is one of `DDIM`.
+    """
+
+    order = 2
+    memory = 1
+
+    def advance(self, step: Step) -> Tensor:
+        v = step.estimate.v
+        for time, before in step.past:
+            behind, ahead = step.angle(step.t) - step.angle(time), step.angle(step.s) - step.angle(step.t)
+            y = before.z / step.level(time).radius
+            turned = behind.cos().to(v) * before.v - behind.sin().to(v) * y
+            v = v + (ahead / (2 * behind)).to(v) * (v - turned)
+        return rotate(step, v)

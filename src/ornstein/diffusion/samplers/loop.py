@@ -1,0 +1,208 @@
+"""The one loop that every sampler runs in."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from ornstein import noise
+from ornstein.diffusion.denoiser import Condition, Denoiser
+from ornstein.diffusion.estimate import Estimate
+from ornstein.diffusion.guidance import Guided
+from ornstein.diffusion.samplers.adams import Adams
+from ornstein.diffusion.samplers.ancestral import Ancestral
+from ornstein.diffusion.samplers.ddim import DDIM
+from ornstein.diffusion.samplers.heun import Heun
+from ornstein.diffusion.samplers.rule import Rule, Step
+from ornstein.diffusion.schedule import grid
+from ornstein.names import find
+
+__all__ = ["NFE", "SAMPLERS", "Frame", "generate", "sample", "samplers"]
+
+NFE = 20  # network calls a sample when the caller names no budget
+ROWS = 64  # rows of one network call on a CPU: fixed, so that a picture does not depend on its neighbours
+
+SAMPLERS: dict[str, Rule] = {
+    "adams": Adams(),
+    "ancestral": Ancestral(),
+    "ancestral-beta": Ancestral("beta"),
+    "ddim": DDIM(),
+    "heun": Heun(),
+}
+
+
+def samplers() -> dict[str, dict[str, object]]:
+    """The samplers by name, each with its order, whether it is stochastic, and its network calls a step."""
+    return {name: {"order": rule.order, "stochastic": rule.stochastic, "calls": rule.calls, "grid": rule.spacing}
+            for name, rule in SAMPLERS.items()}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One moment of a sampler's walk back.
+
+    Args:
+        time: from 1 down to 0.
+        latent: (count, *shape) z at that time; the finished samples at time 0.
+        estimate: the denoiser's estimate there, whose `.x` is the picture as far as it is known; at time 0 that of
+            the step before.
+    """
+
+    time: float
+    latent: Tensor
+    estimate: Estimate
+
+
+def sample(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto", nfe: int | None = None,
+           steps: int | None = None, times: Sequence[float] | Tensor | None = None, z: Tensor | None = None,
+           condition: Condition = None, guidance: float | None = None, seed: int = 0,
+           progress: bool = False, batch: int | None = None) -> Tensor:
+    """Draw samples: start from noise and walk back to the data, a network call or two a step.
+
+    Args:
+        denoiser: any `Denoiser`.
+        count: how many samples, >= 1.
+        sampler: a name of `samplers()`, "auto", or a `Rule`.
+        nfe: budget of network calls a sample, never exceeded; a rule with e calls a step takes floor(nfe / e) steps.
+            20 if neither nfe nor steps nor times is given.
+        steps: steps of the rule, in place of nfe.
+        times: decreasing from 1 to 0, in place of both.
+        z: (B, *shape) latents at t = 1 to start from, in place of noise; count is then ignored.
+        condition: a class for all, a (count,) tensor of classes, or None.
+        guidance: scale of classifier-free guidance; None or 1 is the conditional model itself.
+        seed: of the noise; the i-th sample of a seed is the same in any count.
+        progress: whether to show a line of progress on standard error.
+        batch: rows of one network call; the last call is filled up, so that on a CPU a sample does not depend on its
+            neighbours bit for bit. 64 on a CPU and 256 elsewhere unless given.
+
+    Returns:
+        (count, *shape) samples, in the dtype and on the device of z if given, else of the denoiser.
+
+    Raises:
+        ValueError: two of nfe, steps and times; a budget below one step; times that do not fall from 1 to 0; an
+            unknown sampler; shapes that do not fit. Nothing is computed before.
+    """
+    frames = generate(denoiser, count, sampler=sampler, nfe=nfe, steps=steps, times=times, z=z, condition=condition,
+                      guidance=guidance, seed=seed, batch=batch)
+    for frame in frames:
+        if progress:
+            print(f"\rsampling {100 * (1 - frame.time):3.0f} %", end="" if frame.time else "\n", file=sys.stderr)
+    return frame.latent
+
+
+def generate(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto", nfe: int | None = None,
+             steps: int | None = None, times: Sequence[float] | Tensor | None = None, z: Tensor | None = None,
+             condition: Condition = None, guidance: float | None = None, seed: int = 0,
+             batch: int | None = None) -> Iterator[Frame]:
+    """The walk of `sample` as it happens, one `Frame` a step and the finished samples last.
+
+    Arguments and errors are those of `sample`; the checks run when it is called, the network when it is iterated.
+    """
+    rule = choose(sampler)
+    walk = plan(denoiser, rule, nfe, steps, times)
+    if rule.calls > 1 and not denoiser.smooth_at_data:
+        raise ValueError(f"sampler {type(rule).__name__} calls the denoiser at t = 0, where a "
+                         f"{type(denoiser).__name__} jumps; take one with 1 call a step")
+    start = _start(denoiser, count, z, seed)
+    classes = _classes(condition, len(start))
+    if guidance is not None and guidance != 1:
+        denoiser = Guided(denoiser, guidance)
+    if batch is not None and batch < 1:
+        raise ValueError(f"batch is {batch}; it must be at least 1")
+    rows = batch or (ROWS if start.device.type == "cpu" else 4 * ROWS)
+    return _walk(_Batched(denoiser, classes, rows), rule, walk, start, seed)
+
+
+def choose(sampler: str | Rule) -> Rule:
+    """A rule by its name, or the rule itself."""
+    if isinstance(sampler, Rule):
+        return sampler
+    return find("sampler", sampler, {"auto": SAMPLERS["adams"], **SAMPLERS})
+
+
+def plan(denoiser: Denoiser, rule: Rule, nfe: int | None, steps: int | None,
+         times: Sequence[float] | Tensor | None) -> Tensor:
+    """The grid of times, (n + 1,) float64 from 1 to 0, from whichever of the three ways the caller named."""
+    named = [name for name, value in (("nfe", nfe), ("steps", steps), ("times", times)) if value is not None]
+    if len(named) > 1:
+        raise ValueError(f"{' and '.join(named)} are both given; give one of nfe, steps and times")
+    if times is not None:
+        walk = torch.as_tensor(times, dtype=torch.float64, device="cpu")
+        if walk.ndim != 1 or len(walk) < 2 or walk[0] != 1 or walk[-1] != 0 or not (walk.diff() < 0).all():
+            raise ValueError(f"times is {walk.flatten()[:6].tolist()}...; it must fall strictly from 1 to 0")
+        return walk
+    if steps is None:
+        budget = NFE if nfe is None else nfe
+        steps = int(budget) // rule.calls
+        if steps < 1:
+            raise ValueError(f"nfe is {budget}; {type(rule).__name__} needs at least {rule.calls} calls")
+    return grid(denoiser.schedule, steps, rule.spacing)
+
+
+def _start(denoiser: Denoiser, count: int, z: Tensor | None, seed: int) -> Tensor:
+    if z is not None:
+        if z.shape[1:] != denoiser.shape or not len(z) or not z.is_floating_point():
+            raise ValueError(f"z has shape {tuple(z.shape)} and dtype {z.dtype}; it must be a floating-point tensor "
+                             f"(B, {', '.join(map(str, denoiser.shape))}) with B >= 1")
+        return z
+    if count < 1:
+        raise ValueError(f"count is {count}; it must be at least 1")
+    state = [*denoiser.parameters(), *denoiser.buffers()]
+    like = next((value for value in state if value.is_floating_point()), torch.empty(0))
+    radius = denoiser.schedule.level(1.0).radius
+    return noise.per_sample(seed, "start", range(count), 0, like.new_empty(count, *denoiser.shape)) * radius.to(like)
+
+
+def _classes(condition: Condition, count: int) -> Tensor | None:
+    if condition is None:
+        return None
+    classes = torch.as_tensor(condition, device="cpu").reshape(-1)
+    if len(classes) not in (1, count) or classes.is_floating_point():
+        raise ValueError(f"condition has {len(classes)} entries of {classes.dtype}; it must be one integer, or one for "
+                         f"each of the {count} samples")
+    return classes.expand(count)
+
+
+class _Batched:
+    """Calls a denoiser on blocks of a fixed number of rows, the last one filled up with its own last row."""
+
+    def __init__(self, denoiser: Denoiser, classes: Tensor | None, rows: int) -> None:
+        self.denoiser, self.classes, self.rows = denoiser, classes, rows
+
+    @torch.no_grad()
+    def __call__(self, z: Tensor, t: Tensor) -> Estimate:
+        answers = []
+        for start in range(0, len(z), self.rows):
+            take = torch.arange(start, start + self.rows).clamp(max=len(z) - 1)
+            classes = None if self.classes is None else self.classes[take].to(z.device)
+            answers.append(self.denoiser(z[take.to(z.device)], t, classes).v)
+        return Estimate.from_v(torch.cat(answers)[:len(z)], z, self.denoiser.schedule.level(t))
+
+
+@torch.no_grad()
+def _walk(denoise: _Batched, rule: Rule, times: Tensor, z: Tensor, seed: int) -> Iterator[Frame]:
+    schedule, past, estimate = denoise.denoiser.schedule, (), None
+    for number, (t, s) in enumerate(pairwise(times)):
+        estimate = denoise(z, t)
+        yield Frame(float(t), z, estimate)
+        eps = _Noise(seed, number, z)
+        z = rule.advance(Step(schedule, t, s, estimate, past, denoise, eps))
+        past = ((t, estimate), *past)[:rule.memory]
+    yield Frame(0.0, z, estimate)
+
+
+class _Noise:
+    """The noise of one step: its k-th draw is a function of (seed, sample, step, k) alone."""
+
+    def __init__(self, seed: int, step: int, like: Tensor) -> None:
+        self.seed, self.step, self.like, self.draws = seed, step, like, 0
+
+    def __call__(self) -> Tensor:
+        place = self.step + (self.draws << 32)
+        self.draws += 1
+        return noise.per_sample(self.seed, "sample", range(len(self.like)), place, self.like)

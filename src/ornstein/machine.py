@@ -1,0 +1,23 @@
+"""What the machine at hand can do, read from the machine and never from a timing."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+
+__all__ = ["device", "has_bf16"]
+
+
+def device() -> str:
+    """The device to train and sample on: "cuda" where there is one, else "cpu"."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@functools.cache
+def has_bf16(kind: str) -> bool:
+    """Whether a device type ("cpu", "cuda") multiplies matrices in bfloat16 in hardware."""
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return kind == "cpu" and bool(features.get("avx512_bf16") or features.get("amx_bf16") or features.get("arm_bf16"))

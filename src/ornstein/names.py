@@ -1,0 +1,35 @@
+"""Short names in explicit tables: how `--sampler heun` finds its class."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+__all__ = ["find", "require"]
+
+Value = TypeVar("Value")
+
+
+def require(argument: str, name: str, allowed: Iterable[str]) -> str:
+    """Return `name` if it is one of `allowed`.
+
+    Args:
+        argument: what the name is for, as the user calls it ("sampler", "network").
+        name: the name given.
+        allowed: the names that exist.
+
+    Raises:
+        ValueError: the name is not there; the message has the nearest one and all that are allowed.
+    """
+    names = sorted(allowed)
+    if name in names:
+        return name
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"{argument} {name!r} is unknown{hint} (allowed: {', '.join(names)})")
+
+
+def find(argument: str, name: str, table: Mapping[str, Value]) -> Value:
+    """Return the entry of `table` under `name`; raises as `require` does."""
+    return table[require(argument, name, table)]

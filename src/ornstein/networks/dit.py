@@ -1,0 +1,65 @@
+"""A transformer on patches of a picture (Peebles & Xie 2023)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ornstein.networks.layers import Attention, Embedding, Modulation, rms_norm
+
+__all__ = ["DiT"]
+
+
+class DiT(nn.Module):
+    """Attention and a perceptron in turn over patches, modulated by log SNR and class.
+
+    Args:
+        shape: (C, H, W) of one picture; H and W must be multiples of `patch`.
+        classes: number of classes, 0 for none.
+        patch: side of a patch in pixels.
+        width: of the residual stream, a multiple of `heads`.
+        depth: number of blocks.
+        heads: of the attention.
+        embedding: width of the vector that modulates.
+
+    Raises:
+        ValueError: a shape that is not (C, H, W), a side that no whole number of patches fills, or a width that the
+            heads do not divide.
+    """
+
+    def __init__(self, shape: Sequence[int], classes: int = 0, patch: int = 2, width: int = 96, depth: int = 4,
+                 heads: int = 3, embedding: int = 128) -> None:
+        super().__init__()
+        if len(shape) != 3 or shape[1] % patch or shape[2] % patch:
+            raise ValueError(f"shape is {tuple(shape)}; a DiT of patch {patch} takes (C, H, W) with H and W multiples "
+                             f"of {patch}")
+        if width % heads:
+            raise ValueError(f"width is {width}; it must be a multiple of heads, {heads}")
+        self.options = {"shape": list(shape), "classes": classes, "patch": patch, "width": width, "depth": depth,
+                        "heads": heads, "embedding": embedding}
+        self.patch, values = patch, shape[0] * patch * patch
+        self.rows, self.columns = shape[1] // patch, shape[2] // patch
+        self.embedding = Embedding(classes, embedding)
+        self.place = nn.Parameter(0.3 * torch.randn(self.rows * self.columns, width))
+        self.into, self.out = nn.Linear(values, width), nn.Linear(width, values)
+        self.attention = nn.ModuleList(Attention(width, heads) for _ in range(depth))
+        self.up = nn.ModuleList(nn.Linear(width, 4 * width) for _ in range(depth))
+        self.down = nn.ModuleList(nn.Linear(4 * width, width) for _ in range(depth))
+        self.modulation = Modulation(embedding, [6 * width] * depth + [2 * width])
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, y: Tensor, log_snr: Tensor, condition: Tensor | None = None) -> Tensor:
+        """y (B, C, H, W), log_snr (B,), condition (B,) int64 with -1 for none, or None; returns a tensor like y."""
+        *blocks, last = (part[:, None] for part in self.modulation(self.embedding(log_snr, condition)))
+        x = self.into(F.pixel_unshuffle(y, self.patch).flatten(2).transpose(1, 2)) + self.place
+        for attention, up, down, block in zip(self.attention, self.up, self.down, blocks, strict=True):
+            scale, shift, gate, scale_up, shift_up, gate_up = block.chunk(6, 2)
+            x = x + gate * attention(rms_norm(x) * (1 + scale) + shift)
+            x = x + gate_up * down(F.silu(up(rms_norm(x) * (1 + scale_up) + shift_up)))
+        scale, shift = last.chunk(2, 2)
+        x = self.out(rms_norm(x) * (1 + scale) + shift).transpose(1, 2)
+        return F.pixel_shuffle(x.unflatten(2, (self.rows, self.columns)), self.patch).to(y.dtype)

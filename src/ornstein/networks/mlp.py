@@ -1,0 +1,49 @@
+"""A residual perceptron for vectors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ornstein.networks.layers import Embedding, Modulation, rms_norm
+
+__all__ = ["MLP"]
+
+
+class MLP(nn.Module):
+    """Residual blocks on the flattened sample, modulated by log SNR and class.
+
+    Args:
+        shape: of one sample, any rank.
+        classes: number of classes, 0 for none.
+        width: of the residual stream.
+        depth: number of blocks.
+        embedding: width of the vector that modulates.
+    """
+
+    def __init__(self, shape: Sequence[int], classes: int = 0, width: int = 256, depth: int = 4,
+                 embedding: int = 64) -> None:
+        super().__init__()
+        self.options = {"shape": list(shape), "classes": classes, "width": width, "depth": depth,
+                        "embedding": embedding}
+        values = math.prod(shape)
+        self.embedding = Embedding(classes, embedding)
+        self.into, self.out = nn.Linear(values, width), nn.Linear(width, values)
+        self.up = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+        self.down = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+        self.modulation = Modulation(embedding, [3 * width] * depth + [2 * width])
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, y: Tensor, log_snr: Tensor, condition: Tensor | None = None) -> Tensor:
+        """y (B, *shape), log_snr (B,), condition (B,) int64 with -1 for none, or None; returns a tensor like y."""
+        *blocks, last = self.modulation(self.embedding(log_snr, condition))
+        x = self.into(y.flatten(1))
+        for up, down, block in zip(self.up, self.down, blocks, strict=True):
+            scale, shift, gate = block.chunk(3, 1)
+            x = x + gate * down(F.silu(up(rms_norm(x) * (1 + scale) + shift)))
+        scale, shift = last.chunk(2, 1)
+        return self.out(rms_norm(x) * (1 + scale) + shift).reshape(y.shape).to(y.dtype)

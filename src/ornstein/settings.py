@@ -1,0 +1,149 @@
+"""The settings of a training: one dataclass for the library, the command line, run.yaml and the checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from ornstein.names import require
+
+__all__ = ["Settings"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides a training; `None` and "auto" are resolved before the first step and written down.
+
+    Times are minutes of wall clock, amounts are pictures (samples) seen, never steps.
+    """
+
+    data: str = "digits"
+    size: int | None = None  # side of square pictures; None: as the data are
+    classes: bool | None = None  # None: conditional where the data have labels
+    minutes: float | None = None  # budget of wall clock, or
+    images: int | None = None  # budget of pictures seen
+    seed: int = 0
+    network: str = "auto"
+    options: dict[str, Any] = field(default_factory=dict)  # of the network's class, apart from shape and classes
+    schedule: str = "cosine"
+    predicts: str = "v"
+    linear: bool = True  # the network learns what the best linear guess does not know
+    weighting: str = "unit"
+    times: str = "stratified"
+    density: str = "angle"  # of the training's times: even in "angle", "time", or normal in "log_snr"
+    batch: int = 128
+    learning_rate: float = 2e-3
+    warmup: float = 0.05  # share of the budget over which the learning rate rises
+    weight_decay: float = 0.01
+    average: float = 0.05  # relative width of the average of the weights (Karras et al. 2024)
+    label_dropout: float = 0.1  # share of samples trained without their label, which guidance needs
+    precision: str = "auto"  # auto, fp32 or bf16
+    compile: bool = False
+    processes: int = 1
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            object.__setattr__(self, item.name, _typed(item.name, getattr(self, item.name), _TYPES[item.name]))
+        for name in ("minutes", "images", "batch", "learning_rate", "average", "size"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} is {value}; it must be greater than 0")
+        for name in ("warmup", "label_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 1)")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay is {self.weight_decay}; it must be at least 0")
+        if not 0 <= self.seed < 2**64:
+            raise ValueError(f"seed is {self.seed}; it must be an integer from 0 to 2^64 - 1")
+        if self.minutes is not None and self.images is not None:
+            raise ValueError(f"minutes is {self.minutes} and images {self.images}; give one budget, not both")
+        if self.processes != 1:
+            raise ValueError(f"processes is {self.processes}; this version trains in 1 process")
+        require("precision", self.precision, PRECISIONS)
+        require("density", self.density, DENSITIES)
+
+    def replace(self, **changes: Any) -> Settings:
+        """The same settings with some changed; raises as the constructor does, and for unknown names."""
+        for name in changes:
+            require("setting", name, _TYPES)
+        return dataclasses.replace(self, **changes)
+
+    def with_text(self, pairs: list[str]) -> Settings:
+        """The same settings with `key=value` pairs of text applied, values read as YAML; `options.key=value` too.
+
+        Raises:
+            ValueError: a pair without "=", an unknown key, or a value of the wrong type.
+        """
+        changes: dict[str, Any] = {}
+        for pair in pairs:
+            key, equals, text = pair.partition("=")
+            if not equals:
+                raise ValueError(f"setting {pair!r} has no '='; write key=value")
+            name, _, inner = key.strip().partition(".")
+            if name == "options" and inner:
+                changes["options"] = {**self.options, **changes.get("options", {}), inner: _parse(key, text)}
+            else:
+                changes[key.strip()] = _parse(key, text)
+        return self.replace(**changes)
+
+    def to_yaml(self) -> str:
+        """The settings as YAML text, one `key: value` a line."""
+        return yaml.safe_dump(dataclasses.asdict(self), sort_keys=False, allow_unicode=True)
+
+    @classmethod
+    def from_yaml(cls, text: str) -> Settings:
+        """Settings from YAML text; keys that are missing keep their defaults.
+
+        Raises:
+            ValueError: text that is no YAML mapping, an unknown key, or a value of the wrong type.
+        """
+        values = _parse("settings", text)
+        if values is None:
+            values = {}
+        if not isinstance(values, dict):
+            raise ValueError(f"settings are a {type(values).__name__}; they must be lines of key: value")
+        return cls().replace(**values)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as plain values."""
+        return dataclasses.asdict(self)
+
+    def differences(self, other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """Which of the values in `other` differ from these settings: name to (here, there)."""
+        here = self.as_dict()
+        return {name: (here[name], value) for name, value in other.items() if here[name] != value}
+
+
+PRECISIONS = ("auto", "fp32", "bf16")
+DENSITIES = ("angle", "time", "log_snr")
+_TYPES = typing.get_type_hints(Settings)
+
+
+def _parse(name: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{name} is not YAML: {' '.join(str(error).split())}") from None
+
+
+def _typed(name: str, value: Any, kind: Any) -> Any:
+    """The value if it is of the kind that the setting has; a whole number or text like 1e-3 serves as a float."""
+    kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (typing.get_origin(kind) or kind,)
+    if isinstance(value, bool) and bool not in kinds:
+        pass
+    elif isinstance(value, tuple(kinds)):
+        return value
+    elif float in kinds and isinstance(value, int | str):
+        # YAML 1.1 reads 1e-3, without a point, as text.
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    allowed = " or ".join("none" if k is type(None) else k.__name__ for k in kinds)
+    raise ValueError(f"{name} is {value!r}; it must be of type {allowed}")

@@ -1,0 +1,38 @@
+"""What "auto" means: settings resolved by a pure function of the data, the budget and the machine."""
+
+from __future__ import annotations
+
+from ornstein.data import Dataset
+from ornstein.machine import has_bf16
+from ornstein.networks import suit
+from ornstein.settings import Settings
+
+__all__ = ["MINUTES", "resolve"]
+
+MINUTES = 10.0  # of training when the user names no budget
+
+
+def resolve(settings: Settings, data: Dataset, device: str) -> Settings:
+    """Settings without "auto" and without an open budget.
+
+    Args:
+        settings: what the user asked for.
+        data: gives the shape, and through `size` and `classes` what was loaded.
+        device: "cpu" or "cuda".
+
+    Returns:
+        Settings that a run can be repeated from.
+
+    Raises:
+        ValueError: classes are wanted and the data have none.
+    """
+    name, options = suit(data.spec.shape, settings.network)
+    precision = settings.precision
+    if precision == "auto":
+        precision = "bf16" if has_bf16(device) else "fp32"
+    budget = settings.minutes if settings.images is None else None
+    return settings.replace(
+        network=name, options={**options, **settings.options}, precision=precision,
+        size=data.spec.shape[-1] if data.spec.kind == "picture" else None, classes=bool(data.spec.classes),
+        minutes=MINUTES if settings.images is None and budget is None else budget,
+    )

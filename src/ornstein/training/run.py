@@ -1,0 +1,76 @@
+"""The folder of a run: its settings, its metrics, its state and its model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ornstein.checkpoint import MODEL, read, write
+from ornstein.settings import Settings
+
+__all__ = ["Run"]
+
+SETTINGS, METRICS, STATE, PREVIEWS = "run.yaml", "metrics.jsonl", "resume.safetensors", "previews"
+
+
+class Run:
+    """One training's folder.
+
+    Args:
+        path: of the folder; it is made when the first file is written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.previews = self.path / PREVIEWS
+
+    def settings(self) -> Settings | None:
+        """The settings of the run that is there, None without one.
+
+        Raises:
+            ValueError: a run.yaml that is damaged, or a path that is a file.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"{self.path} is a file; a run needs a folder")
+        file = self.path / SETTINGS
+        return Settings.from_yaml(file.read_text("utf-8")) if file.is_file() else None
+
+    def begin(self, settings: Settings) -> None:
+        """Make the folder and write the settings; what an earlier run left there is removed."""
+        for name in (SETTINGS, METRICS, STATE, MODEL):
+            (self.path / name).unlink(missing_ok=True)
+        shutil.rmtree(self.previews, ignore_errors=True)
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / SETTINGS).write_text(settings.to_yaml(), "utf-8")
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The state to go on from, None before the first checkpoint.
+
+        Raises:
+            ValueError: a damaged file.
+        """
+        file = self.path / STATE
+        return read(file) if file.is_file() else None
+
+    def keep(self, tensors: dict[str, Tensor], note: dict[str, Any]) -> None:
+        """Replace the state to go on from."""
+        write(self.path / STATE, tensors, note)
+
+    def log(self, **facts: Any) -> None:
+        """Append one line of metrics."""
+        with open(self.path / METRICS, "a", encoding="utf-8") as file:
+            file.write(json.dumps(facts) + "\n")
+
+    def rewind(self, images: int) -> None:
+        """Drop the metrics that a lost stretch wrote after the state at `images`."""
+        file = self.path / METRICS
+        if not file.is_file():
+            return
+        lines = file.read_text("utf-8").splitlines()
+        # The last line of a run that was killed may be half written.
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["images"] <= images]
+        file.write_text("".join(line + "\n" for line in kept), "utf-8")

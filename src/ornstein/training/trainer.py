@@ -1,0 +1,218 @@
+"""The trainer: a generator of events, with `fit` on top."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ornstein import checkpoint, machine
+from ornstein.data import Dataset, load_data
+from ornstein.diffusion.denoiser import NetworkDenoiser
+from ornstein.figures.pictures import preview
+from ornstein.settings import Settings
+from ornstein.training.events import Event, Finished, Interrupted, Progress, Saved, Started
+from ornstein.training.learner import Learner, learning_rate
+from ornstein.training.plan import resolve
+from ornstein.training.run import Run
+
+__all__ = ["Trainer"]
+
+LOG_SECONDS = 1.0  # between lines of metrics
+SAVE_SECONDS = 60.0  # between checkpoints: what a killed run can lose
+PREVIEWS = (0.1, 0.25, 0.5, 0.75)  # shares of the budget at which to draw samples; the last grid is drawn at the end
+
+
+class Trainer:
+    """Trains a denoiser on data within a budget, and can stop and go on at any step.
+
+    Randomness is a function of (seed, step), so a run by `images` repeats bit for bit on a CPU.
+
+    Args:
+        data: a `Dataset`, or what `load_data` takes.
+        network: a short name, "auto", or a module called as network(y, log_snr, condition).
+        minutes: budget of wall clock; 10 unless images are given.
+        images: budget of pictures seen, in place of minutes.
+        seed: of weights, order and noise, from 0 to 2^64 - 1.
+        out: folder of the run; None keeps everything in memory.
+        settings: everything else; the arguments above win over it where they are given.
+        resume: go on with the run in `out`, or start it if there is none.
+        overwrite: replace the run in `out`.
+        started: `time.monotonic()` when the budget of minutes began to count; now unless given.
+
+    Raises:
+        FileExistsError: `out` holds a run, and neither resume nor overwrite is asked for.
+        ValueError: settings that are wrong or contradict the run that is resumed.
+    """
+
+    def __init__(self, data: Dataset | Any, network: str | nn.Module = "auto", *, minutes: float | None = None,
+                 images: int | None = None, seed: int | None = None, out: str | Path | None = None,
+                 settings: Settings | None = None, resume: bool = False, overwrite: bool = False,
+                 started: float | None = None) -> None:
+        self.started = time.monotonic() if started is None else started
+        self._stop = threading.Event()
+        self.own = network if isinstance(network, nn.Module) else None
+        given = {"minutes": minutes, "images": images, "seed": seed,
+                 "network": network if isinstance(network, str) and network != "auto" else None}
+        wanted = (settings or Settings()).replace(**{name: value for name, value in given.items() if value is not None})
+        self.data = data if isinstance(data, Dataset) else load_data(data, size=wanted.size, classes=wanted.classes)
+        self.device = machine.device()
+        self.settings = resolve(wanted, self.data, self.device)
+        self.run = None if out is None else Run(out)
+        before = self.run.settings() if self.run else None
+        if before and not (resume or overwrite):
+            raise FileExistsError(f"{out} already holds a run; go on with it (--resume), replace it (--overwrite), "
+                                  "or name another folder")
+        self._state = self._go_on(wanted, before) if before and resume else None
+
+    def _go_on(self, wanted: Settings, before: Settings) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Take the settings and the state of the run that is there, if nothing that is asked for contradicts them."""
+        fresh = Settings().as_dict()
+        asked = {name: self.settings.as_dict()[name] for name, value in wanted.as_dict().items() if value != fresh[name]}
+        for name, (there, here) in before.differences(asked).items():
+            raise ValueError(f"{name} is {here!r}, but the run in {self.run.path} has {there!r}; leave it out to go on "
+                             "with the run, or start another (--overwrite)")
+        self.settings = before
+        state = self.run.state()
+        if state and state[1]["digest"] != self.data.digest():
+            raise ValueError(f"data {self.data.spec.name!r} are not what the run in {self.run.path} was trained on: "
+                             "values or labels have changed; start another run (--overwrite)")
+        return state
+
+    def stop(self) -> None:
+        """Ask a running training to save and end after the step that it is in."""
+        self._stop.set()
+
+    def fit(self, on_event: Callable[[Event], None] | None = None) -> NetworkDenoiser:
+        """Train until the budget is used up.
+
+        Args:
+            on_event: called with every event.
+
+        Returns:
+            The denoiser with averaged weights, in evaluation mode.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C or SIGTERM; the state is saved first if the run has a folder.
+        """
+        with _signals(self.stop):
+            for event in self.events():
+                if on_event:
+                    on_event(event)
+                if isinstance(event, Finished):
+                    return event.model
+        raise KeyboardInterrupt
+
+    def events(self) -> Iterator[Event]:
+        """Train, step by step; yields `Started`, then `Progress` and `Saved`, last `Finished` or `Interrupted`."""
+        train_set, held_set = self.data.split()
+        learner = Learner(self.settings, train_set, self.device, self.own)
+        used, loss, state = 0.0, None, self._state
+        if state:
+            learner.restore(*state)
+            used, loss = state[1]["seconds"], state[1]["loss"]
+        # A resumed budget goes on where its checkpoint was written.
+        self.origin = self.started if state is None else time.monotonic() - used
+        if self.run and state:
+            self.run.rewind(learner.images)
+        elif self.run:
+            self.run.begin(self.settings)
+        parameters = sum(value.numel() for value in learner.model.network.parameters())
+        yield Started(self.settings, parameters, len(train_set), len(held_set), self.device,
+                      learner.images if state else None)
+        if state and state[1]["finished"]:
+            yield Finished(learner.average, learner.images, used, already=True)
+            return
+        if self.run and state:
+            self.run.log(images=learner.images, resumed_at=learner.images, loss=loss, seconds=used)
+        yield from self._train(learner, held_set, loss)
+
+    def _train(self, learner: Learner, held_set: Dataset, loss: float | None) -> Iterator[Event]:
+        held, tail = None, 0.0
+        waiting = [share for share in PREVIEWS if share > self._share(learner, 0.0)]
+        logged = saved = time.monotonic()
+        first = seen = learner.images
+        while (share := self._share(learner, tail)) < 1:
+            rate = learning_rate(self.settings, share)
+            value = learner.step(rate)
+            now = time.monotonic()
+            if now - logged >= LOG_SECONDS or learner.images == first + self.settings.batch:
+                loss = float(value) if loss is None else 0.8 * loss + 0.2 * float(value)
+                event = self._progress(learner, share, loss, held, (learner.images - seen) / (now - logged), rate)
+                seen, logged = learner.images, now
+                yield event
+            if waiting and share >= waiting[0]:
+                waiting = [later for later in waiting if later > share]
+                begin = time.monotonic()
+                held = learner.held_out(held_set) if len(held_set) else None
+                self._preview(learner)
+                # As much again is needed at the end, and a checkpoint: it must fit into the budget.
+                tail = 1.2 * (time.monotonic() - begin)
+            if self._stop.is_set() or (self.run and now - saved >= SAVE_SECONDS):
+                if self.run:
+                    yield self._save(learner, loss, finished=False)
+                saved = time.monotonic()
+                if self._stop.is_set():
+                    yield Interrupted(learner.images)
+                    return
+        held = learner.held_out(held_set) if len(held_set) else None
+        self._preview(learner)
+        learner.average.metrics = {"images": learner.images, "loss": loss, "held_out": held}
+        self._progress(learner, 1.0, loss, held, 0.0, 0.0)
+        if self.run:
+            yield self._save(learner, loss, finished=True)
+        yield Finished(learner.average, learner.images, time.monotonic() - self.origin, already=False)
+
+    def _share(self, learner: Learner, tail: float) -> float:
+        """Share of the budget that is used; of minutes, less what the end will need."""
+        if self.settings.images is not None:
+            return learner.images / self.settings.images
+        return (time.monotonic() - self.origin) / max(60 * self.settings.minutes - tail, 1e-9)
+
+    def _progress(self, learner: Learner, share: float, loss: float | None, held: float | None, rate: float,
+                  step_size: float) -> Progress:
+        seconds = time.monotonic() - self.origin
+        left = (self.settings.images - learner.images) / max(rate, 1e-9) if self.settings.images is not None \
+            else 60 * self.settings.minutes - seconds
+        if self.run:
+            self.run.log(images=learner.images, loss=loss, held_out=held, learning_rate=step_size,
+                         seconds=round(seconds, 3), images_per_second=round(rate, 1))
+        return Progress(learner.images, min(share, 1.0), loss or 0.0, held, rate, step_size, seconds, max(left, 0.0))
+
+    def _preview(self, learner: Learner) -> None:
+        if self.run:
+            preview(learner.average, self.run.previews / f"{learner.images:09d}.png")
+
+    def _save(self, learner: Learner, loss: float | None, finished: bool) -> Saved:
+        tensors, note = learner.state()
+        checkpoint.save(learner.average, self.run.path / checkpoint.MODEL)
+        self.run.keep(tensors, {**note, "seconds": time.monotonic() - self.origin, "loss": loss, "finished": finished,
+                                "digest": self.data.digest()})
+        return Saved(self.run.path, learner.images)
+
+
+@contextmanager
+def _signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Let the first Ctrl-C or SIGTERM ask for a stop; a second one ends the program as ever."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def handle(number: int, frame: Any) -> None:  # noqa: ARG001
+        stop()
+        signal.signal(number, before[number])
+
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,80 @@
+"""Schedules and exact models that many tests share."""
+
+from __future__ import annotations
+
+from decimal import Decimal, localcontext
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+
+import ornstein as orn
+
+# The same examples in every run: a test that fails once fails again.
+hypothesis.settings.register_profile("ornstein", derandomize=True, deadline=None, max_examples=60)
+hypothesis.settings.load_profile("ornstein")
+
+
+class Squared(orn.Schedule):
+    """A user's own schedule: one method, neither variance-preserving nor exploding."""
+
+    def level(self, t):
+        return orn.Level(1 - 0.9 * t**2, 1.5 * t + 0.5 * t**3)
+
+
+def random_chain(T: int) -> orn.Chain:
+    return orn.Chain(torch.from_numpy(np.random.default_rng(T).uniform(1e-4, 0.3 if T > 2 else 0.9, T)))
+
+
+SCHEDULES = {
+    "chain-linear": orn.Chain.linear(),
+    "chain-1": random_chain(1),
+    "chain-2": random_chain(2),
+    "chain-1000": random_chain(1000),
+    "cosine": orn.Cosine(),
+    "linear": orn.Linear(),
+    "exploding": orn.Exploding(),
+    "own": Squared(),
+}
+
+
+CHAINS = {name: schedule for name, schedule in SCHEDULES.items() if isinstance(schedule, orn.Chain)}
+PRESERVING = {**CHAINS, "cosine": SCHEDULES["cosine"]}
+
+
+def exact_alpha(beta: torch.Tensor) -> list[Decimal]:
+    """alpha_0 .. alpha_T (20.7) as the product of (1 - beta) in 60 digits, from the float64 betas taken as exact."""
+    with localcontext() as context:
+        context.prec = 60
+        alpha = [Decimal(1)]
+        for value in beta.tolist():
+            alpha.append(alpha[-1] * (1 - Decimal(value)))
+        return alpha
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    """Standard normal float64 numbers of a fixed seed, drawn without the library."""
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
+
+
+@pytest.fixture(params=SCHEDULES, ids=str)
+def schedule(request) -> orn.Schedule:
+    return SCHEDULES[request.param]
+
+
+@pytest.fixture
+def mixture_of():
+    """A mixture of 6 components in `dim` dimensions, standardised as in the sampler benchmark."""
+
+    def build(schedule: orn.Schedule, dim: int = 2, components: int = 6, low: float = 0.3, high: float = 0.6):
+        rng = np.random.default_rng(7)
+        mean, std = rng.standard_normal((components, dim)), rng.uniform(low, high, components)
+        weight = np.exp(rng.standard_normal(components))
+        weight /= weight.sum()
+        centre = weight @ mean
+        scale = np.sqrt((weight @ ((mean - centre) ** 2 + std[:, None] ** 2)).mean())
+        return orn.ExactMixture(torch.from_numpy(weight), torch.from_numpy((mean - centre) / scale),
+                                torch.from_numpy((std / scale) ** 2), schedule)
+
+    return build
