@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import struct
@@ -21,7 +22,7 @@ from ornstein.diffusion.schedule import SCHEDULES, Schedule
 from ornstein.names import find
 from ornstein.networks import NETWORKS, build
 
-__all__ = ["MODEL", "load", "read", "save", "write"]
+__all__ = ["MODEL", "digest", "load", "read", "save", "write"]
 
 FORMAT = 1
 MODEL = "model.safetensors"  # in the folder of a run
@@ -145,6 +146,13 @@ def load(path: str | Path, network: nn.Module | None = None, schedule: Schedule 
         return assemble(tensors, facts, network, schedule).eval()
     except KeyError as error:
         raise ValueError(f"{file} is a training state or lacks {error}; name the model.safetensors of a run") from None
+
+
+def digest(path: str | Path) -> str:
+    """SHA-256 (hex) of a model's file: which model drew a picture."""
+    path = Path(path)
+    with open(path / MODEL if path.is_dir() else path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def assemble(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], network: nn.Module | None = None,

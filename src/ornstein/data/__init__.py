@@ -13,12 +13,12 @@ import torch
 from ornstein.data.array import load_array, load_array_file
 from ornstein.data.dataset import Dataset
 from ornstein.data.digits import load_digits
-from ornstein.data.folder import load_folder
+from ornstein.data.folder import load_folder, read_picture
 from ornstein.data.spec import DataSpec, printable
 from ornstein.data.toys import load_mixture, load_moons
 from ornstein.names import require
 
-__all__ = ["DataSpec", "Dataset", "load_data", "sources"]
+__all__ = ["DataSpec", "Dataset", "load_data", "read_picture", "sources"]
 
 Array = np.ndarray | torch.Tensor
 

@@ -19,7 +19,7 @@ from ornstein.data.spec import DataSpec, printable
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["load_folder"]
+__all__ = ["load_folder", "read_picture"]
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF",
            ".tiff": "TIFF", ".gif": "GIF"}
@@ -91,6 +91,30 @@ def load_folder(folder: Path, size: int | None = None) -> Dataset:
         notes.append(f"files skipped: {len(skipped)}: {', '.join(skipped[:5])}{more}")
     spec = DataSpec(printable(folder.resolve().name) or "folder", "picture", shape, 0.0, 255.0, 256, classes)
     return Dataset(values, labels, held, spec, notes, skipped)
+
+
+def read_picture(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Return one picture as a model's data have it: its middle square, resized, grey or in colour.
+
+    Args:
+        path: of the file.
+        shape: (C, H, W) with C 1 or 3 and H = W.
+
+    Returns:
+        uint8 of that shape.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a file that is no picture, or a shape that no picture has.
+    """
+    if len(shape) != 3 or shape[0] not in (1, 3) or shape[1] != shape[2]:
+        raise ValueError(f"shape is {shape}; a picture file gives squares of 1 or 3 channels")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; name a picture file")
+    try:
+        return _pixels(path, shape[0], shape[1])
+    except (OSError, ValueError, SyntaxError, Warning) as error:
+        raise ValueError(f"{path} cannot be used: {_reason(error)}") from None
 
 
 def _shown(folder: Path, path: Path) -> str:

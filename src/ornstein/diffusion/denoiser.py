@@ -32,7 +32,6 @@ class Denoiser(nn.Module):
 
     schedule: Schedule
     shape: tuple[int, ...]
-    smooth_at_data: bool = True  # False: v jumps at t = 0, where a rule must not call this denoiser
 
     def __init__(self, schedule: Schedule, shape: Sequence[int]) -> None:
         super().__init__()

@@ -54,7 +54,6 @@ class ExactGaussian(Denoiser):
             power, basis = variance, torch.eye(len(mean), dtype=torch.float64)
         if not (power >= 0).all():
             raise ValueError(f"variance has a direction of {float(power.min()):.3g}; variances must be >= 0")
-        self.smooth_at_data = bool((power > 0).all())
         self.register_buffer("mean", mean)
         self.register_buffer("power", power)
         self.register_buffer("basis", basis)
@@ -189,7 +188,6 @@ class ExactDataset(Denoiser):
 
     points: Tensor
     labels: Tensor | None
-    smooth_at_data = False
 
     def __init__(self, x: Tensor, schedule: Schedule, labels: Tensor | None = None) -> None:
         x = torch.as_tensor(x)

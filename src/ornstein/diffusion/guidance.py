@@ -34,7 +34,6 @@ class Guided(Denoiser):
         if not abs(scale) < float("inf"):
             raise ValueError(f"scale is {scale}; it must be a finite number")
         self.denoiser, self.scale, self.interval = denoiser, float(scale), interval
-        self.smooth_at_data = denoiser.smooth_at_data
 
     def forward(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Estimate:
         if condition is None:

@@ -15,8 +15,10 @@ from ornstein.names import require
 
 __all__ = ["SCHEDULES", "SPACINGS", "Chain", "Cosine", "Exploding", "Level", "Linear", "Schedule", "grid", "spread"]
 
-SPACINGS = ("time", "angle", "log_snr")
-CLEAN = 9.0  # log SNR beyond which a picture's noise, e^-4.5 of its range / 2, is below one of 256 levels
+SPACINGS = ("time", "angle", "log_snr", "karras")
+NOISY = 9.0  # log SNR below which a path that ends in pure noise is left in one step
+CLEAN = 7.0  # log SNR from which the last step goes to clean data: noise 3 % of the signal
+RHO = 5.0  # of the "karras" spacing
 
 FAINTEST = 1400.0  # -log alpha beyond which the signal, its square root, is no normal float64 number
 
@@ -66,7 +68,7 @@ def spread(value: Tensor, z: Tensor) -> Tensor:
 
 def as_time(t: Tensor | float, name: str = "t") -> Tensor:
     """A time as a float64 tensor on the CPU, checked to lie in [0, 1]."""
-    time = torch.as_tensor(t).to("cpu", torch.float64)
+    time = torch.as_tensor(t, dtype=torch.float64, device="cpu")  # a number must not pass through float32
     if not ((time >= 0) & (time <= 1)).all():  # NaN fails too
         raise ValueError(f"{name} is {time.flatten()[:4].tolist()}; every time must lie in [0, 1]")
     return time
@@ -115,7 +117,7 @@ class Schedule(ABC):
         Raises:
             ValueError: a `log_snr` that is not a number.
         """
-        target = torch.as_tensor(log_snr).to("cpu", torch.float64)
+        target = torch.as_tensor(log_snr, dtype=torch.float64, device="cpu")
         if target.isnan().any():
             raise ValueError("log_snr has the entry nan; it must be a number, or +-inf")
         low, high = torch.zeros_like(target), torch.ones_like(target)
@@ -186,7 +188,7 @@ class Chain(Schedule):
     """
 
     def __init__(self, beta: Tensor | list[float]) -> None:
-        self.beta = torch.as_tensor(beta).detach().to("cpu", torch.float64)
+        self.beta = torch.as_tensor(beta, dtype=torch.float64, device="cpu").detach()
         if self.beta.ndim != 1 or not len(self.beta):
             raise ValueError(f"beta has shape {tuple(self.beta.shape)}; it must be a list of T >= 1 variances")
         inside = (self.beta > 0) & (self.beta < 1)
@@ -264,13 +266,13 @@ class Exploding(Schedule):
 
 
 def grid(schedule: Schedule, steps: int, spacing: str = "angle") -> Tensor:
-    """Times from 1 down to 0 for a sampler, evenly spaced in one of three measures of time.
+    """Times from 1 down to 0 for a sampler, evenly spaced in a measure of time.
 
     Args:
         schedule: the path to walk back.
         steps: number of intervals, >= 1.
-        spacing: "time", "angle" (of the probability-flow rotation) or "log_snr" (from the noisy end to
-            log SNR = `CLEAN` at most, then one step to 0; even in angle where the noisy end is cleaner than that).
+        spacing: "time"; "angle" of the probability-flow rotation; "log_snr", even up to `CLEAN` and then one step to
+            0; "karras", even in (noise / signal)^(1 / rho) with rho = 5 between the same ends (Karras et al. 2022).
 
     Returns:
         (steps + 1,) float64 on the CPU, strictly decreasing, first 1, last 0.
@@ -282,16 +284,19 @@ def grid(schedule: Schedule, steps: int, spacing: str = "angle") -> Tensor:
     if steps < 1 or steps != int(steps):
         raise ValueError(f"steps is {steps}; a sampler takes a whole number of steps, at least 1")
     steps = int(steps)
-    even = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
-    if spacing == "time":
-        return even
-    if spacing == "angle" or schedule.log_snr(1.0) >= CLEAN:
-        inner = -2 * torch.log(torch.tan(schedule.level(1.0).angle * even[1:-1]))
-    else:
-        noisy = schedule.log_snr(1.0).clamp(min=-CLEAN)
-        inner = noisy + (CLEAN - noisy) * torch.arange(1, steps, dtype=torch.float64) / max(steps - 1, 1)
-    even[1:-1] = schedule.time(inner)
-    return even
+    times = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+    if spacing == "angle" or (spacing != "time" and schedule.log_snr(1.0) >= CLEAN):  # noise(1) below that of CLEAN
+        times[1:-1] = schedule.time(-2 * torch.log(torch.tan(schedule.level(1.0).angle * times[1:-1])))
+    elif spacing != "time":
+        share = torch.arange(1, steps, dtype=torch.float64) / max(steps - 1, 1)
+        noisy = schedule.log_snr(1.0).clamp(min=-NOISY)
+        if spacing == "log_snr":
+            inner = torch.lerp(noisy, torch.tensor(CLEAN, dtype=torch.float64), share)
+        else:
+            first, last = torch.exp(-noisy / (2 * RHO)), math.exp(-CLEAN / (2 * RHO))
+            inner = -2 * RHO * torch.log(first + (last - first) * share)
+        times[1:-1] = schedule.time(inner)
+    return times
 
 
 SCHEDULES: dict[str, type[Schedule]] = {

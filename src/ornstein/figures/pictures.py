@@ -17,7 +17,7 @@ from ornstein.data import DataSpec
 from ornstein.diffusion.denoiser import Denoiser, NetworkDenoiser
 from ornstein.diffusion.samplers import sample
 
-__all__ = ["cycle", "grid", "picture", "preview", "scatter", "show", "write_png"]
+__all__ = ["cycle", "grid", "picture", "preview", "scatter", "show", "write", "write_png"]
 
 SIDE = 1024  # pixels that a grid grows to, at most, by enlarging small pictures
 GAP = 2  # pixels between the pictures of a grid, before it is enlarged
@@ -98,6 +98,33 @@ def write_png(image: Image.Image, path: str | Path, facts: Mapping[str, Any]) ->
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path, format="PNG", pnginfo=about)
+
+
+def write(spec: DataSpec, x: Tensor, labels: Tensor | None, out: Path, facts: Mapping[str, Any]) -> None:
+    """Write samples as one grid (.png), as numbers in the data's own units (.npz), or as a folder of pictures.
+
+    Args:
+        spec: of the data.
+        x: (B, *shape) samples in [-1, 1].
+        labels: (B,) classes, or None.
+        out: FILE.png, FILE.npz, or a folder.
+        facts: kept in every PNG, with each single picture's number.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.suffix == ".npz":
+        arrays = {"x": spec.decode(x)}
+        if labels is not None:
+            arrays |= {"labels": labels.numpy(), "classes": np.array(spec.classes)}
+        np.savez_compressed(out, **arrays)
+    elif out.suffix == ".png":
+        columns = len(spec.classes) if labels is not None and 1 < len(spec.classes) <= 16 and len(labels.unique()) > 1 \
+            else round(len(x) ** 0.5)
+        write_png(show(spec, x, max(columns, 1), labels), out, facts)
+    else:
+        out.mkdir(exist_ok=True)
+        for number, one in enumerate(picture(spec, x)):
+            own = {} if labels is None else {"class": spec.classes[int(labels[number])]}
+            write_png(Image.fromarray(one), out / f"{number:05d}.png", {**facts, "number": number, **own})
 
 
 def cycle(model: NetworkDenoiser, count: int) -> Tensor | None:

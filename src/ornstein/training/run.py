@@ -28,6 +28,19 @@ class Run:
         self.path = Path(path)
         self.previews = self.path / PREVIEWS
 
+    def refuse(self, resume: bool, overwrite: bool) -> None:
+        """Refuse a folder that already holds a run, unless it is to be gone on with or replaced.
+
+        Raises:
+            FileExistsError: it holds a run, and neither is asked for.
+            ValueError: both are, or the path is a file.
+        """
+        if resume and overwrite:
+            raise ValueError("resume and overwrite are both asked for; give one of them")
+        if self.settings() and not (resume or overwrite):
+            raise FileExistsError(f"{self.path} already holds a run; go on with it (--resume), replace it "
+                                  "(--overwrite), or name another folder")
+
     def settings(self) -> Settings | None:
         """The settings of the run that is there, None without one.
 

@@ -62,13 +62,14 @@ class Trainer:
                  "network": network if isinstance(network, str) and network != "auto" else None}
         wanted = (settings or Settings()).replace(**{name: value for name, value in given.items() if value is not None})
         self.data = data if isinstance(data, Dataset) else load_data(data, size=wanted.size, classes=wanted.classes)
+        self.digest = self.data.digest()
         self.device = machine.device()
         self.settings = resolve(wanted, self.data, self.device)
         self.run = None if out is None else Run(out)
-        before = self.run.settings() if self.run else None
-        if before and not (resume or overwrite):
-            raise FileExistsError(f"{out} already holds a run; go on with it (--resume), replace it (--overwrite), "
-                                  "or name another folder")
+        before = None
+        if self.run:
+            self.run.refuse(resume, overwrite)
+            before = self.run.settings()
         self._state = self._go_on(wanted, before) if before and resume else None
 
     def _go_on(self, wanted: Settings, before: Settings) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -80,7 +81,7 @@ class Trainer:
                              "with the run, or start another (--overwrite)")
         self.settings = before
         state = self.run.state()
-        if state and state[1]["digest"] != self.data.digest():
+        if state and state[1]["digest"] != self.digest:
             raise ValueError(f"data {self.data.spec.name!r} are not what the run in {self.run.path} was trained on: "
                              "values or labels have changed; start another run (--overwrite)")
         return state
@@ -193,7 +194,7 @@ class Trainer:
         tensors, note = learner.state()
         checkpoint.save(learner.average, self.run.path / checkpoint.MODEL)
         self.run.keep(tensors, {**note, "seconds": time.monotonic() - self.origin, "loss": loss, "finished": finished,
-                                "digest": self.data.digest()})
+                                "digest": self.digest})
         return Saved(self.run.path, learner.images)
 
 

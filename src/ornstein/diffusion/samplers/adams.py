@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ornstein.diffusion.samplers.rule import Rule, Step, rotate
@@ -13,7 +14,8 @@ class Adams(Rule):
     """Adams-Bashforth of order 2 in the frame that turns with DDIM, for steps of any sizes.
 
     The velocity before, turned forward to t, gives the slope of v in that frame; the step uses v half a step ahead:
-    v + (h / 2k) (v - v_before), with h the angle ahead and k the angle behind. The first step is one of `DDIM`.
+    v + (h / 2k) (v - v_before), with h the angle ahead and k the angle behind. The first step is one of `DDIM`, and so
+    is the step to clean data, for the reason given in `Heun`.
     """
 
     order = 2
@@ -25,5 +27,6 @@ class Adams(Rule):
             behind, ahead = step.angle(step.t) - step.angle(time), step.angle(step.s) - step.angle(step.t)
             y = before.z / step.level(time).radius
             turned = behind.cos().to(v) * before.v - behind.sin().to(v) * y
-            v = v + (ahead / (2 * behind)).to(v) * (v - turned)
+            share = torch.where(step.angle(step.s) == 0, 0.0, ahead / (2 * behind))
+            v = v + share.to(v) * (v - turned)
         return rotate(step, v)

@@ -17,6 +17,7 @@ from ornstein.diffusion.guidance import Guided
 from ornstein.diffusion.samplers.adams import Adams
 from ornstein.diffusion.samplers.ancestral import Ancestral
 from ornstein.diffusion.samplers.ddim import DDIM
+from ornstein.diffusion.samplers.dpm import DPM
 from ornstein.diffusion.samplers.heun import Heun
 from ornstein.diffusion.samplers.rule import Rule, Step
 from ornstein.diffusion.schedule import grid
@@ -32,6 +33,7 @@ SAMPLERS: dict[str, Rule] = {
     "ancestral": Ancestral(),
     "ancestral-beta": Ancestral("beta"),
     "ddim": DDIM(),
+    "dpm++": DPM(),
     "heun": Heun(),
 }
 
@@ -105,9 +107,6 @@ def generate(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto
     """
     rule = choose(sampler)
     walk = plan(denoiser, rule, nfe, steps, times)
-    if rule.calls > 1 and not denoiser.smooth_at_data:
-        raise ValueError(f"sampler {type(rule).__name__} calls the denoiser at t = 0, where a "
-                         f"{type(denoiser).__name__} jumps; take one with 1 call a step")
     start = _start(denoiser, count, z, seed)
     classes = _classes(condition, len(start))
     if guidance is not None and guidance != 1:

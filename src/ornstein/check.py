@@ -1,0 +1,106 @@
+"""Closed forms that hold on a working installation, and on a schedule or sampler of the user's own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from ornstein import noise
+from ornstein.diffusion.encoder import Encoder, draw, transition
+from ornstein.diffusion.exact import ExactGaussian, ExactMixture
+from ornstein.diffusion.samplers import sample
+from ornstein.diffusion.samplers.loop import SAMPLERS
+from ornstein.diffusion.samplers.rule import Rule
+from ornstein.diffusion.schedule import Chain, Cosine, Exploding, Linear, Schedule
+from ornstein.own import find_class
+
+__all__ = ["Result", "certify", "certify_rule", "certify_schedule"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One fact: whether it holds, and a line that says what was measured and what is allowed."""
+
+    holds: bool
+    line: str
+
+
+def certify(own: str | None = None) -> Iterator[Result]:
+    """Every fact about the installation, or about the class that path.py:Class names.
+
+    Raises:
+        ValueError: a name that is no schedule or rule.
+    """
+    if own is None:
+        for schedule in (Chain.linear(), Cosine(), Linear(), Exploding()):
+            yield from certify_schedule(schedule)
+        for name, rule in SAMPLERS.items():
+            yield from certify_rule(rule, name)
+        return
+    made = find_class(own)()
+    yield from certify_rule(made, own) if isinstance(made, Rule) else certify_schedule(made)
+
+
+def certify_schedule(schedule: Schedule) -> Iterator[Result]:
+    """Ends, monotony, composition of steps, Bayes' rule, and an exact denoiser's score, on one schedule."""
+    name = type(schedule).__name__
+    start, end = schedule.level(0.0), schedule.level(1.0)
+    yield _fact(name, "at t = 0 a latent is the data", max(abs(float(start.signal) - 1), float(start.noise)), 1e-12)
+    t = torch.linspace(0, 1, 1001, dtype=torch.float64)
+    fall = -schedule.log_snr(t)[1:-1].diff()
+    yield Result(bool((fall > 0).all()), f"{name}: log SNR falls strictly (smallest fall {float(fall.min()):.2g})")
+    s, r, t = 0.2, 0.5, 0.9
+    (_, _, keep, added), (_, _, keep1, added1), (_, _, keep2, added2) = (
+        transition(schedule, *pair) for pair in ((s, t), (s, r), (r, t)))
+    scale = float(added)
+    yield _fact(name, "two steps are one", max(abs(float(keep1 * keep2 - keep)),
+                                              abs(float(keep2**2 * added1 + added2 - added)) / scale), 1e-10)
+    x, z = torch.tensor([[0.7]], dtype=torch.float64), torch.tensor([[-0.4]], dtype=torch.float64)
+    encoder = Encoder(schedule)
+    law, prior = encoder.posterior(x, z, s, t), encoder.kernel(x, s)
+    # Bayes' rule for Gaussians: precisions add.
+    precision = 1 / prior.variance + keep**2 / added
+    mean = (prior.mean / prior.variance + keep * z / added) / precision
+    yield _fact(name, "the posterior is Bayes' rule", max(
+        float((law.mean - mean).abs()), float((law.variance * precision - 1).abs())), 1e-9)
+    yield _fact(name, "time and log SNR are inverse", abs(float(schedule.time(schedule.log_snr(0.37))) - 0.37), 1e-9)
+    mixture = _mixture(schedule)
+    z = draw(encoder.kernel(mixture.draw(16), 0.6), noise.normal(0, "exact", 9, 0, (16, 2))).requires_grad_()
+    slope, = torch.autograd.grad(mixture.log_prob_at(z, 0.6).sum(), z)
+    apart = float((mixture(z, 0.6).score - slope).abs().max() / slope.abs().max())
+    yield _fact(name, "the score is the gradient of the log density", apart, 1e-8)
+    yield Result(bool(end.signal / end.radius < 0.2),
+                 f"{name}: little of the data is left at t = 1 (share of signal {float(end.signal / end.radius):.2g}, "
+                 "at most 0.2)")
+
+
+def certify_rule(rule: Rule, name: str) -> Iterator[Result]:
+    """A rule's exactness on a point, and its order or, if it is random, its moments."""
+    point = ExactGaussian(torch.tensor([0.3, -0.8]), torch.zeros(2), Cosine())
+    apart = float((sample(point, 8, sampler=rule, steps=3) - point.mean).abs().max())
+    yield _fact(name, "data that are one point are found", apart, 1e-9)
+    if rule.stochastic:
+        model = ExactGaussian(torch.zeros(2), torch.tensor([0.25, 1.0]), Cosine())
+        x = sample(model, 4000, sampler=rule, steps=100)
+        ratio = float((x.var(0) / model.power - 1).abs().max())
+        yield _fact(name, "a Gaussian keeps its variance over 100 steps", ratio, 0.12)
+        return
+    mixture = _mixture(Cosine())
+    z = noise.normal(0, "exact", 8, 0, (64, 2))
+    truth = sample(mixture, z=z, sampler="heun", steps=3000)
+    errors = [float((sample(mixture, z=z, sampler=rule, steps=steps) - truth).square().mean().sqrt())
+              for steps in (64, 128)]
+    order = math.log2(errors[0] / errors[1])
+    yield Result(abs(order - rule.order) < 0.3, f"{name}: order {order:.2f} on a mixture, stated {rule.order}")
+
+
+def _mixture(schedule: Schedule) -> ExactMixture:
+    return ExactMixture(torch.tensor([0.5, 0.3, 0.2]), torch.tensor([[-1.0, 0.2], [0.8, 0.9], [0.4, -1.0]]),
+                        torch.tensor([0.2, 0.15, 0.25]), schedule)
+
+
+def _fact(name: str, what: str, error: float, allowed: float) -> Result:
+    return Result(error <= allowed, f"{name}: {what} (error {error:.2g}, at most {allowed:g})")

@@ -1,0 +1,211 @@
+"""The command line: the user's words, each a thin call of the library. Nothing heavy is imported before it is used."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+
+from ornstein import __version__
+
+__all__ = ["app", "main"]
+
+app = App(
+    name="ornstein", version=__version__, version_flags=["--version"],
+    help="Train a diffusion model on your own pictures, draw new ones in few network calls, and see every step.",
+)
+Data = Annotated[str | None, Parameter(help="digits, moons, mixture, a folder of pictures, or a .npy or .npz file.")]
+Run = Annotated[Path, Parameter(help="Folder of a run, or a model.safetensors file.")]
+Seed = Annotated[int, Parameter(help="Of all randomness, from 0 to 2^64 - 1.")]
+Sampler = Annotated[str, Parameter(help="A name of `ornstein list samplers`, or path.py:Class for a rule of your own.")]
+
+
+@app.command(sort_key=1)
+def train(
+    data: Data = None,
+    *,
+    out: Annotated[Path, Parameter(help="Folder of the run, made if missing.")],
+    minutes: Annotated[float | None, Parameter(help="Wall clock to spend, start-up included; 10 unless --images is given.")] = None,
+    images: Annotated[int | None, Parameter(help="Pictures to see, in place of --minutes; such runs repeat bit for bit on a CPU.")] = None,
+    size: Annotated[int | None, Parameter(help="Side of the pictures in pixels; a folder's are resized and cropped.")] = None,
+    classes: Annotated[bool | None, Parameter(help="Learn the classes; by default wherever the data have labels.", negative="--no-classes")] = None,
+    network: Annotated[str | None, Parameter(help="auto, unet, dit or mlp.")] = None,
+    seed: Annotated[int | None, Parameter(help="Of weights, order and noise, from 0 to 2^64 - 1; 0 by default.")] = None,
+    precision: Annotated[str | None, Parameter(help="auto, fp32 or bf16.")] = None,
+    processes: Annotated[int | None, Parameter(help="Processes to train in; this version takes 1.")] = None,
+    config: Annotated[Path | None, Parameter(help="A run.yaml to take the settings from.")] = None,
+    set: Annotated[list[str] | None, Parameter(help="Any setting of run.yaml as key=value; may be repeated.", negative=())] = None,
+    resume: Annotated[bool, Parameter(help="Go on with the run in --out, or start it.", negative=())] = False,
+    overwrite: Annotated[bool, Parameter(help="Replace the run in --out.", negative=())] = False,
+    json: Annotated[bool, Parameter(help="Print each event as one line of JSON.", negative=())] = False,
+) -> None:
+    """Train a model on DATA within a budget, and keep everything in one folder."""
+    started = time.monotonic()
+    from ornstein.display import Display
+
+    display = Display(json)
+    display.say(f"ornstein {__version__}: training into {out}")
+    from ornstein.settings import Settings
+
+    settings = Settings()
+    if config is not None:
+        settings = Settings.from_yaml(config.read_text("utf-8"))
+        # A finished run's file has a budget; one given here takes its place.
+        settings = settings.replace(**({"minutes": None, "images": None} if minutes or images else {}))
+    given = {"data": data, "minutes": minutes, "images": images, "size": size, "classes": classes, "network": network,
+             "seed": seed, "precision": precision, "processes": processes}
+    if data is None and config is None:
+        raise ValueError("DATA is missing; name digits, a folder of pictures, or a .npy or .npz file")
+    settings = settings.replace(**{name: value for name, value in given.items() if value is not None})
+    settings = settings.with_text(set or [])
+
+    from ornstein.data import load_data
+    from ornstein.training.run import Run as Folder
+    from ornstein.training.trainer import Trainer
+
+    Folder(out).refuse(resume=resume, overwrite=overwrite)
+    loaded = load_data(settings.data, size=settings.size, classes=settings.classes)
+    for note in loaded.notes:
+        display.say(note)
+    trainer = Trainer(loaded, settings=settings, out=out, resume=resume, overwrite=overwrite, started=started)
+    try:
+        trainer.fit(display.event)
+    except KeyboardInterrupt:
+        display.say(f"stopped and saved; go on with: ornstein train {settings.data} --out {out} --resume")
+        raise SystemExit(130) from None
+
+
+@app.command(sort_key=2)
+def sample(
+    run: Run,
+    *,
+    out: Annotated[Path, Parameter(help="FILE.png for a grid, FILE.npz for numbers, or a folder for single pictures.")],
+    count: Annotated[int, Parameter(help="Samples to draw.")] = 64,
+    nfe: Annotated[int | None, Parameter(help="Network calls a sample, never exceeded; 20 by default.")] = None,
+    steps: Annotated[int | None, Parameter(help="Steps of the sampler, in place of --nfe.")] = None,
+    sampler: Sampler = "auto",
+    label: Annotated[str | None, Parameter(help="A class by name, or by index; by default all in turn.")] = None,
+    guidance: Annotated[float | None, Parameter(help="Scale of classifier-free guidance; 1 is none.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Draw samples from a trained model; a seed gives the same pictures again."""
+    import torch
+
+    from ornstein.checkpoint import digest, load
+    from ornstein.diffusion.samplers import sample as draw
+    from ornstein.figures import pictures
+    from ornstein.own import rule
+
+    model = load(run)
+    spec = model.data
+    if spec is None:
+        raise ValueError(f"{run} says nothing of its data; draw from it in Python with ornstein.sample")
+    labels = pictures.cycle(model, count) if label is None else torch.full((count,), spec.label(label))
+    if out.suffix not in (".png", ".npz", ""):
+        raise ValueError(f"out is {out}; it must end in .png or .npz, or be a folder")
+    if out.suffix != ".npz" and spec.kind != "picture" and spec.shape != (2,):
+        raise ValueError(f"samples of shape {spec.shape} are no pictures; write them to a .npz file")
+    x = draw(model, count, sampler=rule(sampler), nfe=nfe, steps=steps, condition=labels, guidance=guidance, seed=seed,
+             progress=sys.stderr.isatty())
+    facts = {"seed": seed, "sampler": sampler, "nfe": nfe, "steps": steps, "guidance": guidance, "label": label,
+             "model": digest(run), "ornstein": __version__}
+    pictures.write(spec, x, labels, out, facts)
+    print(f"{count} samples in {out}")
+
+
+@app.command(sort_key=3)
+def trace(
+    run: Run,
+    image: Annotated[Path | None, Parameter(help="A picture of your own; by default one that the model draws.")] = None,
+    *,
+    out: Annotated[Path, Parameter(help="FILE.png to draw into.")],
+    label: Annotated[str | None, Parameter(help="The class to come back as, by name or index.")] = None,
+    nfe: Annotated[int, Parameter(help="Network calls of the way back.")] = 20,
+    seed: Seed = 0,
+) -> None:
+    """Draw the forward chain, the way back, and the schedule's curves."""
+    if out.suffix != ".png":
+        raise ValueError(f"out is {out}; it must end in .png")
+    from ornstein.checkpoint import load
+    from ornstein.figures.trace import draw
+
+    draw(load(run), out, image=image, label=label, nfe=nfe, seed=seed)
+    print(f"the chain and the way back are in {out}")
+
+
+@app.command(sort_key=4)
+def check(
+    own: Annotated[str | None, Parameter(help="path.py:Class of a schedule or sampler rule of your own.")] = None,
+) -> None:
+    """Verify this installation, or a schedule or sampler of your own, against closed forms."""
+    from ornstein.check import certify
+
+    failed = 0
+    for result in certify(own):
+        print(("ok    " if result.holds else "FAILS ") + result.line)
+        failed += not result.holds
+    if failed:
+        raise RuntimeError(f"{failed} of these do not hold")
+
+
+@app.command(name="list", sort_key=5)
+def list_(
+    what: Annotated[str, Parameter(help="samplers, schedules, networks or data.")],
+) -> None:
+    """List the names that the other commands take."""
+    from ornstein.names import require
+
+    require("list", what, ("samplers", "schedules", "networks", "data"))
+    if what == "samplers":
+        from ornstein.diffusion.samplers import samplers
+
+        lines = {name: f"order {facts['order']}, {'random' if facts['stochastic'] else 'deterministic'}, "
+                       f"{facts['calls']} call{'s' if facts['calls'] != 1 else ''} a step, times even in {facts['grid']}"
+                 for name, facts in samplers().items()}
+    elif what == "data":
+        from ornstein.data import sources
+
+        lines = {**sources(), "PATH": "a folder of pictures, or a .npy or .npz file"}
+    else:
+        table: Any
+        if what == "schedules":
+            from ornstein.diffusion.schedule import SCHEDULES as table
+        else:
+            from ornstein.networks import NETWORKS as table
+        lines = {name: (kind.__doc__ or "").strip().splitlines()[0] for name, kind in table.items()}
+    wide = max(map(len, lines))
+    for name, line in lines.items():
+        print(f"{name:{wide}}  {line}")
+
+
+def main() -> None:
+    """Run the command line; every error is one line on standard error, a traceback only with --debug."""
+    words = sys.argv[1:]
+    debug = "--debug" in words
+    try:
+        app([word for word in words if word != "--debug"], exit_on_error=False, print_error=False)
+    except KeyboardInterrupt:
+        _fail("stopped before anything was written", 130)
+    except (CycloptsError, ValueError, TypeError, FileExistsError, FileNotFoundError) as error:
+        if debug:
+            raise
+        _fail(error, 2)
+    except (OSError, RuntimeError) as error:
+        if debug:
+            raise
+        _fail(error, 1)
+
+
+def _fail(error: Exception | str, code: int) -> None:
+    line = " ".join(str(error).split())
+    if isinstance(error, CycloptsError):
+        line += " (ornstein --help shows the commands)"
+    print(f"ornstein: {line}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""How a training shows itself: one moving line on a terminal, plain lines elsewhere, or JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ornstein.training.events import Event, Progress
+
+__all__ = ["Display"]
+
+PLAIN_SECONDS = 5.0  # between lines of progress where nothing can move
+
+
+class Display:
+    """Prints what a training tells.
+
+    Args:
+        as_json: one JSON object a line on standard output, and nothing else.
+    """
+
+    def __init__(self, as_json: bool = False) -> None:
+        self.as_json, self.moving = as_json, sys.stdout.isatty() and not as_json
+        self.last, self.open = -PLAIN_SECONDS, False
+
+    def say(self, line: str) -> None:
+        """One line of text."""
+        if self.as_json:
+            self._json("note", text=line)
+        else:
+            self._end()
+            print(line, flush=True)
+
+    def event(self, event: Event) -> None:
+        """Show an event of `ornstein.training.events`."""
+        kind = type(event).__name__.lower()
+        if self.as_json:
+            facts = {item.name: getattr(event, item.name) for item in dataclasses.fields(event) if item.name != "model"}
+            if kind == "started":
+                facts["settings"] = event.settings.as_dict()
+            self._json(kind, **facts)
+        elif kind == "progress":
+            self._progress(event)
+        elif kind == "started":
+            settings = event.settings
+            budget = f"{settings.images:,} pictures" if settings.images else f"{settings.minutes:g} minutes"
+            self.say(f"{settings.network} of {event.parameters:,} weights on {event.samples:,} samples "
+                     f"({event.held_out:,} more held out), {settings.precision} on {event.device}, for {budget}")
+            if event.resumed_at is not None:
+                self.say(f"goes on from {event.resumed_at:,} pictures")
+        elif kind == "finished" and event.already:
+            self.say(f"this run has already finished, with {event.images:,} pictures seen")
+        elif kind == "finished":
+            held = event.model.metrics["held_out"]
+            self.say(f"done in {_clock(event.seconds)}: {event.images:,} pictures seen"
+                     + ("" if held is None else f", held-out loss {held:.4f}"))
+
+    def _progress(self, event: Progress) -> None:
+        held = "" if event.held_out is None else f"  held out {event.held_out:.4f}"
+        line = (f"{100 * event.share:3.0f} %  {event.images:,} pictures  {event.rate:,.0f}/s  loss {event.loss:.4f}{held}  "
+                f"{_clock(event.left)} left")
+        if self.moving:
+            print(f"\r\x1b[K{line}", end="", flush=True)
+            self.open = True
+        elif time.monotonic() - self.last >= PLAIN_SECONDS:
+            self.last = time.monotonic()
+            print(line, flush=True)
+
+    def _end(self) -> None:
+        if self.open:
+            print()
+            self.open = False
+
+    def _json(self, kind: str, **facts: Any) -> None:
+        print(json.dumps({"event": kind, **facts}, default=str), flush=True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

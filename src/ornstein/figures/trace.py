@@ -1,0 +1,121 @@
+"""The chapter's figures on one picture: the forward chain, the way back, and the schedule's curves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ornstein.data import DataSpec, read_picture
+from ornstein.diffusion.denoiser import NetworkDenoiser
+from ornstein.diffusion.encoder import Encoder
+from ornstein.diffusion.samplers import generate, sample
+from ornstein.diffusion.schedule import Chain, Schedule
+from ornstein.figures.pictures import picture
+
+__all__ = ["curves", "draw", "moments"]
+
+COLUMNS = 11
+ENDS = (8.0, -6.0)  # log SNR of the first noisy and the last picture of a strip, where the schedule reaches them
+
+
+def moments(schedule: Schedule, count: int = COLUMNS) -> list[float]:
+    """Times at evenly spaced log SNR, rising, with clean data before them; the last is as noisy as the strip shows."""
+    ends = [min(float(schedule.log_snr(0.0)), ENDS[0]), max(float(schedule.log_snr(1.0)), ENDS[1])]
+    return [0.0, *schedule.time(torch.linspace(*ends, count - 1, dtype=torch.float64)).tolist()]
+
+
+def curves(schedule: Schedule) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Signal, noise, log SNR and beta against time, each (times, values); beta a step of the chain, or its rate.
+
+    A rate is of the variance added per unit of t, g^2 of `Schedule.rates`.
+    """
+    t = torch.linspace(0, 1, 401, dtype=torch.float64)
+    level, inner = schedule.level(t), t[2:-2]
+    lines = {"signal": (t, level.signal), "noise": (t, level.noise), "log SNR": (inner, schedule.log_snr(inner))}
+    if isinstance(schedule, Chain):
+        lines["beta of a step"] = (torch.arange(1, schedule.T + 1) / schedule.T, schedule.beta)
+    else:
+        lines["beta(t)"] = (inner, schedule.rates(inner)[1])
+    return {name: (x.numpy(), y.numpy()) for name, (x, y) in lines.items()}
+
+
+def draw(model: NetworkDenoiser, out: Path, image: Path | None = None, label: str | None = None, nfe: int = 20,
+         seed: int = 0) -> None:
+    """Draw the strip of a model of pictures into a PNG.
+
+    Row 1 is one path of the encoder (20.3). Row 2 walks back from the end of that path, brought to t = 1, by the
+    sampler; row 3 is what the denoiser believes the clean picture to be at each moment of it. Below, the curves.
+
+    Args:
+        model: trained on pictures.
+        out: file to write.
+        image: a picture file; one that the model draws without it.
+        label: class to come back as, by name or index; the first class without it.
+        nfe: network calls of the way back.
+        seed: of the noise.
+
+    Raises:
+        ValueError: a model of other data than pictures, an unknown label, or a file that is no picture.
+    """
+    spec = model.data
+    if spec is None or spec.kind != "picture":
+        raise ValueError("trace draws pictures; this model was trained on other data")
+    condition = None
+    if spec.classes:
+        condition = torch.tensor([spec.label(label) if label is not None else 0])
+    elif label is not None:
+        raise ValueError(f"label is {label!r}, but this model has no classes; leave it out")
+    if image is None:
+        x = sample(model, 1, condition=condition, seed=seed, nfe=nfe)
+    else:
+        x = torch.from_numpy(read_picture(image, spec.shape)).float()[None] / 127.5 - 1
+    times = moments(model.schedule)
+    forward = list(Encoder(model.schedule).walk(x, times if times[-1] == 1 else [*times, 1.0], seed))
+    frames = list(generate(model, z=forward[-1], condition=condition, nfe=nfe, seed=seed))
+    clock = [frame.time for frame in frames]
+    # The frame nearest to each time of the first row, in its angle.
+    angle = {time: float(model.schedule.level(time).angle) for time in {*clock, *times}}
+    back = [min(frames, key=lambda frame, at=time: abs(angle[frame.time] - angle[at])) for time in reversed(times)]
+    _figure(model.schedule, spec, times, forward, back, out, image, seed)
+
+
+def _figure(schedule: Schedule, spec: DataSpec, times: list[float], forward: list[Tensor], back: list, out: Path,
+            image: Path | None, seed: int) -> None:
+    from matplotlib.figure import Figure
+
+    lines = curves(schedule)
+    figure = Figure(figsize=(13, 7.6), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=[1.75, 1])
+    rows = top.subplots(3, len(times))
+    named = [("forward: $q(z_t\\,|\\,z_s)$", forward[:len(times)], times),
+             ("back: $z_t$", [frame.latent for frame in back], [frame.time for frame in back]),
+             ("back: estimate of $x$", [frame.estimate.x if frame.time else frame.latent for frame in back], None)]
+    for row, (name, pictures, clock) in zip(rows, named, strict=True):
+        for number, (axes, z) in enumerate(zip(row, pictures, strict=True)):
+            # A latent of large noise is shown at the scale of the data.
+            scale = 1.0 if clock is None else max(float(schedule.level(clock[number]).radius), 1.0)
+            axes.imshow(picture(spec, (z / scale).cpu())[0], interpolation="nearest")
+            axes.set(xticks=[], yticks=[])
+            if clock is not None:
+                axes.set_title(f"t = {clock[number]:.2f}\n{_log_snr(schedule, clock[number])}", fontsize=8)
+        row[0].set_ylabel(name, fontsize=9)
+    what = "a sample of the model" if image is None else image.name
+    top.suptitle(f"{type(schedule).__name__}: from {what} to noise and back (seed {seed})", fontsize=12)
+    for axes, (name, (x, y)) in zip(bottom.subplots(1, len(lines)), lines.items(), strict=True):
+        axes.plot(x, y, color="#26466b")
+        axes.set_title(name, fontsize=9)
+        axes.set_xlabel("t", fontsize=8)
+        axes.tick_params(labelsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+        if name.startswith("beta") and y.max() > 100 * np.median(y):
+            axes.set_yscale("log")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=110, metadata={"Software": "ornstein trace"})
+
+
+def _log_snr(schedule: Schedule, time: float) -> str:
+    value = float(schedule.log_snr(time))
+    return f"log SNR {value:.1f}" if np.isfinite(value) else ("data" if value > 0 else "noise")

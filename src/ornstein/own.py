@@ -1,0 +1,46 @@
+"""Classes of the user's own, named on the command line as path.py:Class. Never read from a file of a run."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+from pathlib import Path
+
+from ornstein.diffusion.samplers.rule import Rule
+from ornstein.diffusion.schedule import Schedule
+
+__all__ = ["find_class", "rule"]
+
+
+def find_class(place: str) -> type:
+    """The class that path.py:Class names; the file is run.
+
+    Raises:
+        ValueError: a place of another form, or no such class in the file.
+        FileNotFoundError: no such file.
+    """
+    path, colon, name = place.rpartition(":")
+    if not colon or not path.endswith(".py"):
+        raise ValueError(f"{place!r} is not of the form path.py:Class")
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} does not exist; write path.py:Class with the path of your file")
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses and typing look a class's module up by its name.
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    kind = getattr(module, name, None)
+    if not inspect.isclass(kind) or not issubclass(kind, Rule | Schedule):
+        raise ValueError(f"{path} has no class {name!r} that is an ornstein.Rule or an ornstein.Schedule")
+    return kind
+
+
+def rule(name: str) -> str | Rule:
+    """A sampler as the command line names it: a rule of the user's own if it has the form path.py:Class."""
+    if ":" not in name:
+        return name
+    kind = find_class(name)
+    if not issubclass(kind, Rule):
+        raise ValueError(f"{name} is a {kind.__mro__[1].__name__}; a sampler must be an ornstein.Rule")
+    return kind()
