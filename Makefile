@@ -6,7 +6,10 @@ READY := .venv/ready
 .PHONY: demo test test-slow check clean
 
 demo: $(READY)
-	$(BIN)/python -m ornstein.demo
+	$(BIN)/ornstein train digits --minutes 1 --out demo/run --resume
+	$(BIN)/ornstein sample demo/run --count 100 --out demo/digits.png
+	$(BIN)/ornstein trace demo/run --out demo/chain.png
+	@echo "Look at demo/digits.png (new digits) and demo/chain.png (the forward chain and the way back)."
 
 test: $(READY)
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)

@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 # The public names and the room each lives in; a room is imported when its name is first used.
 _ROOMS = {
+    "ornstein.checkpoint": ("load", "save"),
     "ornstein.data": ("DataSpec", "Dataset", "load_data"),
     "ornstein.diffusion.decoder": ("Decoder",),
     "ornstein.diffusion.denoiser": ("Denoiser", "NetworkDenoiser"),
@@ -20,6 +21,9 @@ _ROOMS = {
     "ornstein.diffusion.samplers": ("generate", "sample", "samplers"),
     "ornstein.diffusion.samplers.rule": ("Rule", "Step"),
     "ornstein.diffusion.schedule": ("Chain", "Cosine", "Exploding", "Level", "Linear", "Schedule", "grid"),
+    "ornstein.networks": ("DiT", "MLP", "UNet"),
+    "ornstein.settings": ("Settings",),
+    "ornstein.training.trainer": ("Trainer",),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 

@@ -170,8 +170,8 @@ def assemble(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], network: n
     if schedule is None:
         schedule = find("schedule", facts["schedule"]["name"], SCHEDULES)(**facts["schedule"]["options"])
     linear = None
-    if "linear.basis" in tensors:
-        linear = LinearGuess(*(tensors[f"linear.{name}"] for name in ("basis", "variance", "rest")))
+    if "linear.variance" in tensors:
+        linear = LinearGuess(tensors["linear.variance"], tensors.get("linear.basis"), tensors["linear.rest"])
     model = NetworkDenoiser(network, schedule, facts["shape"], facts["predicts"], tensors["data_std"],
                             tensors["data_mean"], tuple(facts["log_snr_range"]), linear, facts["x_range"],
                             None if facts["data"] is None else DataSpec.from_dict(facts["data"]), facts["precision"])

@@ -123,7 +123,6 @@ def trace(
     *,
     out: Annotated[Path, Parameter(help="FILE.png to draw into.")],
     label: Annotated[str | None, Parameter(help="The class to come back as, by name or index.")] = None,
-    nfe: Annotated[int, Parameter(help="Network calls of the way back.")] = 20,
     seed: Seed = 0,
 ) -> None:
     """Draw the forward chain, the way back, and the schedule's curves."""
@@ -132,7 +131,7 @@ def trace(
     from ornstein.checkpoint import load
     from ornstein.figures.trace import draw
 
-    draw(load(run), out, image=image, label=label, nfe=nfe, seed=seed)
+    draw(load(run), out, image=image, label=label, seed=seed)
     print(f"the chain and the way back are in {out}")
 
 

@@ -33,7 +33,7 @@ class Settings:
     options: dict[str, Any] = field(default_factory=dict)  # of the network's class, apart from shape and classes
     schedule: str = "cosine"
     predicts: str = "v"
-    linear: bool = True  # the network learns what the best linear guess does not know
+    linear: str = "diagonal"  # guess that the network adds to: none, diagonal or principal
     weighting: str = "unit"
     times: str = "stratified"
     density: str = "angle"  # of the training's times: even in "angle", "time", or normal in "log_snr"
@@ -67,6 +67,7 @@ class Settings:
             raise ValueError(f"processes is {self.processes}; this version trains in 1 process")
         require("precision", self.precision, PRECISIONS)
         require("density", self.density, DENSITIES)
+        require("linear", self.linear, LINEAR)
 
     def replace(self, **changes: Any) -> Settings:
         """The same settings with some changed; raises as the constructor does, and for unknown names."""
@@ -121,6 +122,7 @@ class Settings:
 
 
 PRECISIONS = ("auto", "fp32", "bf16")
+LINEAR = ("none", "diagonal", "principal")
 DENSITIES = ("angle", "time", "log_snr")
 _TYPES = typing.get_type_hints(Settings)
 

@@ -190,13 +190,13 @@ class ExactDataset(Denoiser):
     labels: Tensor | None
 
     def __init__(self, x: Tensor, schedule: Schedule, labels: Tensor | None = None) -> None:
-        x = torch.as_tensor(x)
+        x = torch.as_tensor(x, dtype=torch.float64)
         if x.ndim < 2 or not len(x):
             raise ValueError(f"x has shape {tuple(x.shape)}; it must be (N, ...) with N >= 1")
         if labels is not None and labels.shape != x.shape[:1]:
             raise ValueError(f"labels has shape {tuple(labels.shape)}; it must be ({len(x)},)")
         super().__init__(schedule, x.shape[1:])
-        self.register_buffer("points", x.flatten(1).double())
+        self.register_buffer("points", x.flatten(1))
         self.register_buffer("labels", labels)
 
     def _blocks(self, z: Tensor, t: Tensor | float, condition: Condition) -> Iterator[Tensor]:

@@ -16,8 +16,9 @@ from ornstein.names import require
 __all__ = ["SCHEDULES", "SPACINGS", "Chain", "Cosine", "Exploding", "Level", "Linear", "Schedule", "grid", "spread"]
 
 SPACINGS = ("time", "angle", "log_snr", "karras")
-NOISY = 9.0  # log SNR below which a path that ends in pure noise is left in one step
-CLEAN = 7.0  # log SNR from which the last step goes to clean data: noise 3 % of the signal
+# A grid even in log SNR leaves pure noise and reaches clean data in one step each. Both steps shrink as the grid
+# grows finer, so that samplers converge: its inner ends are at noise / signal = WIDEST * steps and FINEST / steps.
+WIDEST, FINEST = 4.5, 0.6
 RHO = 5.0  # of the "karras" spacing
 
 FAINTEST = 1400.0  # -log alpha beyond which the signal, its square root, is no normal float64 number
@@ -271,8 +272,8 @@ def grid(schedule: Schedule, steps: int, spacing: str = "angle") -> Tensor:
     Args:
         schedule: the path to walk back.
         steps: number of intervals, >= 1.
-        spacing: "time"; "angle" of the probability-flow rotation; "log_snr", even up to `CLEAN` and then one step to
-            0; "karras", even in (noise / signal)^(1 / rho) with rho = 5 between the same ends (Karras et al. 2022).
+        spacing: "time"; "angle" of the probability-flow rotation; "log_snr"; or "karras", even in
+            (noise / signal)^(1 / rho) with rho = 5 (Karras et al. 2022).
 
     Returns:
         (steps + 1,) float64 on the CPU, strictly decreasing, first 1, last 0.
@@ -285,15 +286,17 @@ def grid(schedule: Schedule, steps: int, spacing: str = "angle") -> Tensor:
         raise ValueError(f"steps is {steps}; a sampler takes a whole number of steps, at least 1")
     steps = int(steps)
     times = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
-    if spacing == "angle" or (spacing != "time" and schedule.log_snr(1.0) >= CLEAN):  # noise(1) below that of CLEAN
+    if spacing == "angle":
         times[1:-1] = schedule.time(-2 * torch.log(torch.tan(schedule.level(1.0).angle * times[1:-1])))
     elif spacing != "time":
         share = torch.arange(1, steps, dtype=torch.float64) / max(steps - 1, 1)
-        noisy = schedule.log_snr(1.0).clamp(min=-NOISY)
+        noisy = schedule.log_snr(1.0).clamp(min=-2 * math.log(WIDEST * steps))
+        # A schedule that never becomes noisy is refined from where it ends.
+        clean = max(2 * math.log(steps / FINEST), float(noisy) + 2 * math.log(steps))
         if spacing == "log_snr":
-            inner = torch.lerp(noisy, torch.tensor(CLEAN, dtype=torch.float64), share)
+            inner = noisy + (clean - noisy) * share
         else:
-            first, last = torch.exp(-noisy / (2 * RHO)), math.exp(-CLEAN / (2 * RHO))
+            first, last = torch.exp(-noisy / (2 * RHO)), math.exp(-clean / (2 * RHO))
             inner = -2 * RHO * torch.log(first + (last - first) * share)
         times[1:-1] = schedule.time(inner)
     return times

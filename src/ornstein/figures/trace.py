@@ -42,7 +42,7 @@ def curves(schedule: Schedule) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {name: (x.numpy(), y.numpy()) for name, (x, y) in lines.items()}
 
 
-def draw(model: NetworkDenoiser, out: Path, image: Path | None = None, label: str | None = None, nfe: int = 20,
+def draw(model: NetworkDenoiser, out: Path, image: Path | None = None, label: str | None = None,
          seed: int = 0) -> None:
     """Draw the strip of a model of pictures into a PNG.
 
@@ -54,7 +54,6 @@ def draw(model: NetworkDenoiser, out: Path, image: Path | None = None, label: st
         out: file to write.
         image: a picture file; one that the model draws without it.
         label: class to come back as, by name or index; the first class without it.
-        nfe: network calls of the way back.
         seed: of the noise.
 
     Raises:
@@ -69,16 +68,16 @@ def draw(model: NetworkDenoiser, out: Path, image: Path | None = None, label: st
     elif label is not None:
         raise ValueError(f"label is {label!r}, but this model has no classes; leave it out")
     if image is None:
-        x = sample(model, 1, condition=condition, seed=seed, nfe=nfe)
+        x = sample(model, 1, condition=condition, seed=seed)
     else:
-        x = torch.from_numpy(read_picture(image, spec.shape)).float()[None] / 127.5 - 1
+        x = torch.tensor(read_picture(image, spec.shape)).float()[None] / 127.5 - 1
     times = moments(model.schedule)
-    forward = list(Encoder(model.schedule).walk(x, times if times[-1] == 1 else [*times, 1.0], seed))
-    frames = list(generate(model, z=forward[-1], condition=condition, nfe=nfe, seed=seed))
-    clock = [frame.time for frame in frames]
-    # The frame nearest to each time of the first row, in its angle.
-    angle = {time: float(model.schedule.level(time).angle) for time in {*clock, *times}}
-    back = [min(frames, key=lambda frame, at=time: abs(angle[frame.time] - angle[at])) for time in reversed(times)]
+    ends = [] if times[-1] == 1 else [1.0]
+    forward = list(Encoder(model.schedule).walk(x, [*times, *ends], seed))
+    # The sampler stops at the same moments, and once between each two of them.
+    fine = moments(model.schedule, 2 * COLUMNS - 2)
+    frames = list(generate(model, z=forward[-1], condition=condition, times=[*ends, *reversed(fine)], seed=seed))
+    back = [min(frames, key=lambda frame, at=time: abs(frame.time - at)) for time in reversed(times)]
     _figure(model.schedule, spec, times, forward, back, out, image, seed)
 
 

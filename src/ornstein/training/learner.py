@@ -63,7 +63,7 @@ class Learner:
         mean = x.mean(0)
         centred = x - mean
         std = max(float(centred.square().mean().sqrt()), 1e-3)
-        linear = LinearGuess.fit(centred / std) if settings.linear else None
+        linear = None if settings.linear == "none" else LinearGuess.fit(centred / std, settings.linear)
         return NetworkDenoiser(network, schedule, spec.shape, settings.predicts, std, mean, linear=linear,
                                x_range=(-1.0, 1.0), data=spec, precision=settings.precision)
 
@@ -133,10 +133,14 @@ class Learner:
                                                                for name, value in part("average.").items()}})
         except RuntimeError as error:
             raise ValueError(f"the state to go on from is of another network: {str(error).splitlines()[-1].strip()}") from None
+        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         entries: dict[int, dict[str, Tensor]] = {}
         for name, value in part("optimizer.").items():
             index, _, field = name.partition(".")
-            entries.setdefault(int(index), {})[field] = value
+            weight = weights[int(index)]
+            # A fused optimiser walks weight and moments in memory order, which a file does not keep.
+            fitted = torch.empty_like(weight).copy_(value) if value.shape == weight.shape else value
+            entries.setdefault(int(index), {})[field] = fitted
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": entries})
         self.step_number, self.images = note["step"], note["images"]
 

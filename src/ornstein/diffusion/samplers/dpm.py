@@ -20,7 +20,7 @@ class DPM(Rule):
 
     order = 2
     memory = 1
-    spacing = "karras"
+    spacing = "log_snr"
 
     def advance(self, step: Step) -> Tensor:
         level_t, level_s = step.schedule.level(step.t), step.schedule.level(step.s)

@@ -121,7 +121,7 @@ def choose(sampler: str | Rule) -> Rule:
     """A rule by its name, or the rule itself."""
     if isinstance(sampler, Rule):
         return sampler
-    return find("sampler", sampler, {"auto": SAMPLERS["adams"], **SAMPLERS})
+    return find("sampler", sampler, {"auto": SAMPLERS["dpm++"], **SAMPLERS})
 
 
 def plan(denoiser: Denoiser, rule: Rule, nfe: int | None, steps: int | None,

@@ -1,0 +1,150 @@
+"""The plan of the house, read from the source: floors, sizes, names, and what must not be there."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from pathlib import Path
+
+import pytest
+
+import ornstein
+
+HOUSE = Path(__file__).parents[1]
+SOURCE = HOUSE / "src" / "ornstein"
+MODULES = {".".join(path.relative_to(SOURCE.parent).with_suffix("").parts).removesuffix(".__init__"): path
+           for path in sorted(SOURCE.rglob("*.py"))}
+TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.items()}
+
+# Floor by floor, as in docs/architecture.md; an entry is a room: a module, or a package with all that is in it.
+FLOORS = {
+    0: ("names", "machine"),  # the ground: they import nothing of ours, and floor 1 leans on them
+    1: ("settings", "noise", "diffusion.schedule", "networks", "data"),
+    2: ("diffusion.encoder", "diffusion.estimate", "diffusion.linear"),
+    3: ("diffusion.denoiser",),
+    4: ("diffusion.exact", "diffusion.decoder", "diffusion.guidance"),
+    5: ("diffusion.loss", "diffusion.likelihood", "diffusion.samplers", "diffusion.editing"),
+    6: ("checkpoint", "tune", "figures", "own"),
+    7: ("training", "evaluation", "check"),
+    8: ("studio", "display"),
+    9: ("cli", "demo", "__main__", ""),
+}
+ROOMS = {f"ornstein.{room}".rstrip("."): floor for floor, rooms in FLOORS.items() for room in rooms}
+FACE = 9  # the user's words and the public names are one room
+UNSAFE = {"pickle", "dill", "cloudpickle", "joblib", "shelve"}
+
+
+def room_of(module: str) -> str | None:
+    """The room that a module is in: the longest entry of the table that is the module or a package around it."""
+    inside = [room for room in ROOMS if module == room or (room != "ornstein" and module.startswith(room + "."))]
+    return max(inside, key=len, default=None)
+
+
+def imports_of(module: str, tree: ast.Module) -> list[tuple[int, str]]:
+    """(line, module) for every module of ours that is imported, at the top or inside a function."""
+    package = module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parent = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*parent, *([base] if base else [])])
+            # `from ornstein import noise` names a module, `from ornstein.noise import normal` an entry of one.
+            found += [(node.lineno, f"{base}.{alias.name}" if f"{base}.{alias.name}" in MODULES else base)
+                      for alias in node.names]
+    return [(line, name) for line, name in found if name.split(".")[0] == "ornstein"]
+
+
+def is_bare(tree: ast.Module) -> bool:
+    """Whether a module holds nothing but a docstring."""
+    return all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in tree.body)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_has_a_floor(module):
+    assert room_of(module) or is_bare(TREES[module]), f"{module} is in no room of the table in {__file__}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_from_lower_floors_only(module):
+    """Its own room is allowed, and so is another module of the face; nothing else on the same floor or above."""
+    here = room_of(module)
+    for line, name in imports_of(module, TREES[module]):
+        there = room_of(name)
+        allowed = there is not None and here is not None and (
+            ROOMS[there] < ROOMS[here] or there == here or ROOMS[there] == ROOMS[here] == FACE)
+        assert allowed, f"{MODULES[module]}:{line} imports {name}, which is not below it"
+
+
+def test_the_reader_of_imports_sees_every_form_of_one():
+    """So that the test above cannot pass by not looking."""
+    code = ("import ornstein.diffusion.exact\nfrom ornstein import noise\nfrom . import exact\n"
+            "def f():\n    from ornstein.diffusion.samplers.loop import sample\n    from .schedule import grid\n")
+    seen = {name for _, name in imports_of("ornstein.diffusion.loss", ast.parse(code))}
+    assert seen == {"ornstein.diffusion.exact", "ornstein.noise", "ornstein.diffusion.samplers.loop",
+                    "ornstein.diffusion.schedule"}
+
+
+def test_encoder_and_estimate_do_not_know_each_other():
+    for module, other in (("encoder", "estimate"), ("estimate", "encoder")):
+        name = f"ornstein.diffusion.{module}"
+        assert f"ornstein.diffusion.{other}" not in {there for _, there in imports_of(name, TREES[name])}
+
+
+@pytest.mark.parametrize("folder", ["networks", "data"])
+def test_networks_and_data_know_nothing_of_diffusion(folder):
+    for module, tree in TREES.items():
+        if module.startswith(f"ornstein.{folder}"):
+            assert not [name for _, name in imports_of(module, tree) if ".diffusion" in name], module
+
+
+def test_no_file_is_longer_than_400_lines():
+    files = [path for folder in ("src", "tests", "benchmarks") for path in (HOUSE / folder).rglob("*.py")]
+    long = {str(path.relative_to(HOUSE)): lines for path in files
+            if (lines := len(path.read_text("utf-8").splitlines())) > 400}
+    assert not long
+
+
+def test_no_module_is_a_drawer_for_odds_and_ends():
+    assert not {name for name in MODULES if name.rpartition(".")[2] in {"utils", "util", "helpers", "common", "misc"}}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_checkpoint_cannot_run_code_and_errors_are_not_assertions(module):
+    """No pickle, no torch.load, no eval or exec, no assert statement."""
+    for node in ast.walk(TREES[module]):
+        where = f"{MODULES[module]}:{getattr(node, 'lineno', 0)}"
+        assert not isinstance(node, ast.Assert), where
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+            assert not {name.split(".")[0] for name in names} & UNSAFE, where
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            assert (node.value.id, node.attr) != ("torch", "load"), where
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in {"eval", "exec"}, where
+        if isinstance(node, ast.keyword):
+            assert not (node.arg == "allow_pickle" and getattr(node.value, "value", True) is not False), where
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_what_a_module_offers_is_there_and_explained(module):
+    """Every name in `__all__` exists, and every class and function among them says what it does."""
+    offered = {ast.literal_eval(element) for node in TREES[module].body if isinstance(node, ast.Assign)
+               and [getattr(target, "id", "") for target in node.targets] == ["__all__"]
+               for element in getattr(node.value, "elts", []) if isinstance(element, ast.Constant)}
+    for node in TREES[module].body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.name in offered:
+            assert ast.get_docstring(node), f"{MODULES[module]}:{node.lineno} {node.name} has no docstring"
+    if offered and module not in ("ornstein.__main__",):
+        loaded = importlib.import_module(module)
+        assert not {name for name in offered if not hasattr(loaded, name)}
+
+
+def test_every_public_name_can_be_had():
+    for name in ornstein.__all__:
+        getattr(ornstein, name)
+    with pytest.raises(AttributeError, match="no attribute 'sampel'"):
+        _ = ornstein.sampel

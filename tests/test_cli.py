@@ -1,0 +1,244 @@
+"""The command line keeps its promises: one line an error, nothing half-written, the same pictures from a seed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from ornstein import cli
+
+FAST = ["--set", "options={widths: [16], depths: [1]}", "--set", "batch=64"]
+
+
+@pytest.fixture
+def command(capsys, monkeypatch, tmp_path):
+    """Run the command line in this process, in an empty folder: (exit code, output, errors)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ornstein", *map(str, words)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        streams = capsys.readouterr()
+        return code, streams.out, streams.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "digits"
+    subprocess.run([sys.executable, "-m", "ornstein", "train", "digits", "--images", "640", "--out", out, *FAST],
+                   check=True, capture_output=True)
+    return out
+
+
+def test_a_run_holds_what_it_promises(trained):
+    settings = yaml.safe_load((trained / "run.yaml").read_text())
+    assert settings["images"] == 640
+    assert settings["network"] == "unet"
+    assert settings["precision"] in ("fp32", "bf16")
+    assert "processes" in settings
+    assert "compile" in settings
+    lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["images"] == 640
+    assert {"images", "loss", "held_out", "learning_rate", "seconds"} <= lines[-1].keys()
+    assert list((trained / "previews").glob("*.png"))
+
+
+def test_run_yaml_repeats_the_run(trained, command, tmp_path):
+    assert command("train", "--config", trained / "run.yaml", "--out", tmp_path / "again")[0] == 0
+    assert (tmp_path / "again/model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
+    assert (tmp_path / "again/run.yaml").read_text() == (trained / "run.yaml").read_text()
+
+
+def test_samples_come_as_a_grid_numbers_or_single_pictures(trained, command, tmp_path):
+    assert command("sample", trained, "--out", "a.png", "--count", 20, "--nfe", 4)[0] == 0
+    assert command("sample", trained, "--out", "a.npz", "--count", 20, "--nfe", 4)[0] == 0
+    assert command("sample", trained, "--out", "folder", "--count", 12, "--nfe", 4)[0] == 0
+    numbers = np.load(tmp_path / "a.npz", allow_pickle=False)
+    assert numbers["x"].shape == (20, 1, 8, 8)
+    assert set(np.unique(numbers["x"])) <= set(range(17))
+    assert list(numbers["labels"]) == [*range(10), *range(10)]
+    files = sorted((tmp_path / "folder").iterdir())
+    assert len(files) == 12
+    # The n-th picture of a seed is the same in every form and count.
+    pixels = np.asarray(Image.open(files[7]).convert("L")).astype(float)
+    assert np.array_equal(np.round(pixels * 16 / 255), numbers["x"][7, 0])
+    facts = json.loads(Image.open(files[7]).text["ornstein"])
+    assert facts["seed"] == 0
+    assert facts["nfe"] == 4
+    assert facts["number"] == 7
+    assert facts["class"] == "7"
+    assert len(facts["model"]) == 64
+    assert "ornstein" in Image.open(tmp_path / "a.png").text
+
+
+def test_labels_match_a_name_then_an_index(trained, command, tmp_path):
+    assert command("sample", trained, "--out", "a.npz", "--count", 3, "--nfe", 2, "--label", "4")[0] == 0
+    assert list(np.load(tmp_path / "a.npz")["labels"]) == [4, 4, 4]
+
+
+def test_trace_and_list(trained, command, tmp_path):
+    Image.new("RGBA", (30, 20), (200, 30, 30, 255)).save(tmp_path / "mine.png")
+    assert command("trace", trained, "mine.png", "--out", "strip.png", "--label", "8")[0] == 0
+    assert Image.open(tmp_path / "strip.png").size[0] > 1000
+    for what in ("samplers", "schedules", "networks", "data"):
+        code, out, _ = command("list", what)
+        assert code == 0
+        assert len(out.splitlines()) >= 3
+
+
+def test_an_array_of_ones_own_trains_and_samples(command, tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "mine.npz", x=rng.normal(3, 2, (200, 5)), labels=rng.integers(0, 2, 200))
+    assert command("train", "mine.npz", "--images", 256, "--out", "run")[0] == 0
+    assert command("sample", "run", "--out", "s.npz", "--count", 4)[0] == 0
+    assert np.load(tmp_path / "s.npz")["x"].shape == (4, 5)
+    code, _, err = command("sample", "run", "--out", "s.png")
+    assert (code, err) == (2, "ornstein: samples of shape (5,) are no pictures; write them to a .npz file\n")
+    assert not (tmp_path / "s.png").exists()
+
+
+def test_points_of_the_plane_are_drawn(command, tmp_path):
+    assert command("train", "moons", "--images", 256, "--out", "run")[0] == 0
+    assert command("sample", "run", "--out", "s.png", "--count", 50)[0] == 0
+    assert Image.open(tmp_path / "s.png").size == (512, 512)
+
+
+BAD = [
+    (["train", "nowhere/", "--out", "r"], "nowhere"),
+    (["train", "digitz", "--out", "r"], "did you mean 'digits'?"),
+    (["train", "empty", "--out", "r"], "empty"),
+    (["train", "text", "--out", "r"], "text"),
+    (["train", "objects.npz", "--out", "r"], "Python objects"),
+    (["train", "nan.npy", "--out", "r"], "nan"),
+    (["train", "rank.npy", "--out", "r"], "rank.npy"),
+    (["train", "labels.npz", "--out", "r"], "label"),
+    (["train", "digits", "--out", "r", "--minutes", "0"], "minutes is 0.0; it must be greater than 0"),
+    (["train", "digits", "--out", "r", "--minutes", "1", "--images", "5"], "give one budget, not both"),
+    (["train", "digits", "--out", "r", "--network", "unett"], "network 'unett' is unknown; did you mean 'unet'?"),
+    (["train", "digits", "--out", "r", "--network", "dit", "--set", "options.patch=3"], "multiples of 3"),
+    (["train", "digits", "--out", "r", "--set", "bach=3"], "setting 'bach' is unknown; did you mean 'batch'?"),
+    (["train", "digits", "--out", "r", "--set", "batch"], "setting 'batch' has no '='; write key=value"),
+    (["train", "digits", "--out", "r", "--set", "batch=many"], "batch is 'many'; it must be of type int"),
+    (["train", "digits", "--out", "r", "--set", "schedule=cosin"], "did you mean 'cosine'?"),
+    (["train", "digits", "--out", "r", "--set", "predicts=eps"], "predicts is 'eps', but Cosine ends with"),
+    (["train", "digits", "--out", "r", "--size", "16"], "size 16 cannot be had"),
+    (["train", "digits", "--out", "r", "--precision", "fp8"], "precision 'fp8' is unknown"),
+    (["train", "digits", "--out", "r", "--seed", "-1"], "seed is -1"),
+    (["train", "digits", "--out", "r", "--processes", "4"], "processes is 4"),
+    (["train", "--out", "r"], "DATA is missing"),
+    (["train", "digits"], "--out"),
+    (["train", "digits", "--out", "r", "--minuts", "1"], "--minuts"),
+    (["train", "digits", "--out", "afile"], "afile is a file; a run needs a folder"),
+    (["train", "digits", "--out", "r", "--config", "missing.yaml"], "missing.yaml"),
+    (["sample", "nothing", "--out", "s.png"], "does not exist; train a model first"),
+    (["sample", "RUN", "--out", "s.png", "--sampler", "hoin"], "sampler 'hoin' is unknown; did you mean 'heun'?"),
+    (["sample", "RUN", "--out", "s.png", "--label", "ten"], "class 'ten' is unknown"),
+    (["sample", "RUN", "--out", "s.png", "--count", "0"], "count is 0; it must be at least 1"),
+    (["sample", "RUN", "--out", "s.png", "--nfe", "1", "--sampler", "heun"], "needs at least 2 calls"),
+    (["sample", "RUN", "--out", "s.png", "--nfe", "4", "--steps", "4"], "give one of nfe, steps and times"),
+    (["sample", "RUN", "--out", "s.gif"], "must end in .png or .npz, or be a folder"),
+    (["trace", "RUN", "nothing.png", "--out", "s.png"], "nothing.png does not exist"),
+    (["trace", "RUN", "afile", "--out", "s.png"], "afile cannot be used"),
+    (["list", "sampler"], "did you mean 'samplers'?"),
+    (["check", "afile"], "not of the form path.py:Class"),
+    (["tarin", "digits"], "tarin"),
+]
+
+
+@pytest.mark.parametrize(("words", "says"), BAD, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+def test_a_mistake_gives_one_line_and_leaves_nothing(command, tmp_path, trained, words, says):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text/a.jpg").write_text("not a picture")
+    (tmp_path / "afile").write_text("not a picture")
+    np.savez(tmp_path / "objects.npz", x=np.array([{}], dtype=object))
+    np.save(tmp_path / "nan.npy", np.full((20, 3), np.nan))
+    np.save(tmp_path / "rank.npy", np.zeros(20))
+    np.savez(tmp_path / "labels.npz", x=np.zeros((3, 2)), labels=np.array([0, 1, -7]))
+    before = sorted(tmp_path.rglob("*"))
+    code, _, err = command(*[str(trained) if word == "RUN" else word for word in words])
+    assert code == 2
+    assert err.startswith("ornstein: ")
+    assert err.count("\n") == 1
+    assert says in err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_traceback_only_with_debug(command):
+    with pytest.raises(FileNotFoundError):
+        command("sample", "nothing", "--out", "s.png", "--debug")
+
+
+def test_bad_pictures_among_good_ones_are_skipped_and_named(command, tmp_path):
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(30):
+        Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+    (folder / "broken.png").write_bytes((folder / "0.png").read_bytes()[:90])
+    code, out, _ = command("train", "photos", "--images", 32, "--out", "run", *FAST)
+    assert code == 0
+    assert "broken.png" in out
+    assert command("sample", "run", "--count", 2, "--out", "s.png")[0] == 0
+
+
+def test_events_as_json(command):
+    code, out, _ = command("train", "digits", "--images", 128, "--out", "run", "--json", *FAST)
+    assert code == 0
+    events = [json.loads(line) for line in out.splitlines()]
+    assert [event["event"] for event in events if event["event"] != "progress"] == ["note", "started", "saved", "finished"]
+
+
+def test_help_needs_no_torch_and_import_is_lazy():
+    code = ("import sys, io, contextlib\nsys.argv = ['ornstein', '--help']\nfrom ornstein import cli\n"
+            "with contextlib.redirect_stdout(io.StringIO()) as out:\n    cli.app(['--help'], exit_on_error=False)\n"
+            "heavy = {'torch', 'numpy', 'sklearn', 'PIL', 'matplotlib', 'yaml'} & set(sys.modules)\n"
+            "assert 'train' in out.getvalue() and not heavy, heavy")
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
+    import signal
+    import time
+
+    words = [sys.executable, "-m", "ornstein", "train", "digits", "--images", "1000000", "--out", "run", *FAST]
+    job = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "run/metrics.jsonl").exists() and job.poll() is None:
+        time.sleep(0.05)
+    job.send_signal(signal.SIGINT)
+    out, err = job.communicate(timeout=60)
+    assert job.returncode == 130
+    assert "go on with: ornstein train digits --out run --resume" in out
+    assert err == ""
+    assert (tmp_path / "run/model.safetensors").exists()
+    assert not list((tmp_path / "run").glob(".*"))
+
+
+def test_a_rule_and_a_schedule_of_ones_own(command, trained, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import ornstein as orn\nfrom ornstein.diffusion.samplers.rule import rotate\n"
+        "class Plain(orn.Rule):\n    order = 1\n    def advance(self, step):\n        return rotate(step, step.estimate.v)\n"
+        "class Quartic(orn.Schedule):\n    def level(self, t):\n        return orn.Level(1 - t**4, t)\n"
+        "class Wrong(orn.Schedule):\n    def level(self, t):\n        return orn.Level(0.9 - 0.9 * t, t)\n")
+    assert command("sample", trained, "--out", "a.npz", "--count", 2, "--nfe", 3, "--sampler", "mine.py:Plain")[0] == 0
+    assert command("sample", trained, "--out", "b.npz", "--count", 2, "--nfe", 3, "--sampler", "ddim")[0] == 0
+    assert np.array_equal(np.load("a.npz")["x"], np.load("b.npz")["x"])
+    assert command("check", "mine.py:Plain")[0] == 0
+    assert command("check", "mine.py:Quartic")[0] == 0
+    code, out, err = command("check", "mine.py:Wrong")
+    assert code == 1
+    assert "FAILS Wrong: at t = 0 a latent is the data (error 0.1" in out
+    assert err.startswith("ornstein: ")

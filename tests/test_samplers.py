@@ -1,0 +1,299 @@
+"""Samplers: measured orders, closed-form ends, budgets kept, pictures that do not depend on their neighbours."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import solve_ivp
+from torch import nn
+from torch.testing import assert_close
+
+import ornstein as orn
+from conftest import SCHEDULES, normal
+from ornstein.diffusion.samplers.loop import SAMPLERS
+
+F64 = torch.float64
+ORDERED = ["chain-linear", "cosine", "linear", "exploding", "own"]
+DETERMINISTIC = [name for name, about in orn.samplers().items() if not about["stochastic"]]
+MEAN, POWER = torch.tensor([0.5, -1.0], dtype=F64), torch.tensor([0.3, 1.7], dtype=F64)
+
+
+def gaussian(schedule=None):
+    return orn.ExactGaussian(MEAN, POWER, schedule or orn.Cosine())
+
+
+def ode_end(mixture: orn.ExactMixture, angle: float, y: np.ndarray, end: float = 0.0) -> np.ndarray:
+    """Where dy / d(angle) = v leads from `angle` to `end`, by an 8th-order solver and a velocity written out here."""
+    weight, mean, variance = (value.numpy() for value in (mixture.weight, mixture.mean, mixture.variance))
+
+    def velocity(a, flat):
+        c, s, y = math.cos(a), math.sin(a), flat.reshape(-1, 2)
+        total = c**2 * variance + s**2
+        apart = y[:, None] - c * mean
+        log = np.log(weight) - (apart**2).sum(2) / (2 * total) - np.log(total)
+        share = np.exp(log - log.max(1, keepdims=True))
+        share /= share.sum(1, keepdims=True)
+        x = (share[..., None] * (mean + (c * variance / total)[:, None] * apart)).sum(1)
+        eps = (share[..., None] * ((s / total)[:, None] * apart)).sum(1)
+        return (c * eps - s * x).ravel()
+
+    return solve_ivp(velocity, (angle, end), y.ravel(), method="DOP853", rtol=1e-12, atol=1e-12).y[:, -1].reshape(-1, 2)
+
+
+@pytest.fixture(scope="module")
+def start():
+    return normal(6, 2, seed=11)
+
+
+@pytest.mark.parametrize("sampler", [name for name in DETERMINISTIC if orn.samplers()[name]["grid"] == "angle"])
+@pytest.mark.parametrize("name", ORDERED)
+def test_samplers_have_the_order_they_claim(mixture_of, start, name, sampler):
+    """The error against the ODE's own end falls as steps^-order, within 0.25, on a mixture; grids even in angle."""
+    schedule = SCHEDULES[name]
+    denoiser, level = mixture_of(schedule), schedule.level(1.0)
+    end = ode_end(denoiser, float(level.angle), start.numpy())
+    order = orn.samplers()[sampler]["order"]
+    errors = []
+    for steps in (512, 1024) if order == 1 else (192, 384):
+        times = orn.grid(schedule, steps, "angle")
+        x = orn.sample(denoiser, sampler=sampler, times=times, z=start * level.radius, batch=len(start))
+        errors.append(float(np.sqrt(((x.numpy() - end) ** 2).mean())))
+    assert abs(math.log2(errors[0] / errors[1]) - order) < 0.25
+
+
+@pytest.mark.parametrize("name", ORDERED)
+def test_dpm_has_order_2_in_the_log_snr(mixture_of, start, name):
+    """Its steps are lengths of log SNR, so grids even in it, from next to no signal up to 7; compared there, not at 0.
+
+    On a grid even in angle, whose last steps do not shrink in the log SNR, it measures 1.65 to 1.8 up to 1,500 steps.
+    """
+    schedule = SCHEDULES[name]
+    denoiser, level, errors = mixture_of(schedule), schedule.level(1.0), []
+    for steps in (256, 512):
+        log_snr = torch.linspace(max(float(schedule.log_snr(1.0)), -40), 7, steps, dtype=F64)
+        inner = schedule.time(log_snr[1:] if schedule.log_snr(1.0) > -40 else log_snr)
+        times = [1.0, *inner.tolist(), 0.0]
+        *_, last, _ = orn.generate(denoiser, sampler="dpm++", times=times, z=start * level.radius, batch=len(start))
+        there = schedule.level(last.time)
+        end = ode_end(denoiser, float(level.angle), start.numpy(), float(there.angle))
+        errors.append(float(np.sqrt((((last.latent / there.radius).numpy() - end) ** 2).mean())))
+    assert abs(math.log2(errors[0] / errors[1]) - 2) < 0.25
+
+
+@pytest.mark.parametrize("name", ["chain-linear", "exploding"])
+def test_many_steps_land_on_the_probability_flow(mixture_of, start, name):
+    """2,500 steps of the second-order default are within 1e-6 of an independent solution of dy / d(angle) = v."""
+    schedule = SCHEDULES[name]
+    denoiser, level = mixture_of(schedule), schedule.level(1.0)
+    x = orn.sample(denoiser, sampler="adams", steps=2500, z=start * level.radius, batch=len(start))
+    assert_close(x.numpy(), ode_end(denoiser, float(level.angle), start.numpy()), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("sampler", DETERMINISTIC)
+def test_on_gaussian_data_the_flow_is_a_map_of_quantiles(schedule, sampler):
+    """The probability flow moves N(signal mean, signal^2 p + noise^2) onto N(mean, p) direction by direction."""
+    level, z = schedule.level(1.0), schedule.level(1.0).radius * normal(5, 2)
+    times = orn.grid(schedule, 160, "angle")
+    x = orn.sample(gaussian(schedule), sampler=sampler, times=times, z=z, batch=len(z))
+    white = (z - level.signal * MEAN) / (level.signal**2 * POWER + level.noise**2).sqrt()
+    # A first-order rule is 1e-2 off at 160 steps, a second-order one less than a tenth of that.
+    assert_close(x, MEAN + POWER.sqrt() * white, rtol=0, atol=3e-2 if sampler == "ddim" else 1e-3)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_data_of_one_point_are_sampled_exactly(schedule, sampler, steps):
+    """Every sampler, from one step on; DDIM in one step is the plain x-hat."""
+    point = normal(1, 3, seed=3)
+    for denoiser in (orn.ExactDataset(point, schedule), orn.ExactGaussian(point[0], torch.zeros(3), schedule)):
+        assert_close(orn.sample(denoiser, 4, sampler=sampler, steps=steps), point.expand(4, 3), rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("sampler", ["ancestral", "ancestral-beta"])
+def test_ancestral_samples_have_the_moments_of_the_data(mixture_of, sampler):
+    """1,000 samples of 100 steps: means within 5 and covariances within 6 standard errors; false alarm 1e-5 in all."""
+    denoiser, n = mixture_of(orn.Cosine()), 1000
+    x = orn.sample(denoiser, n, sampler=sampler, steps=100, seed=3, batch=n)
+    mean = denoiser.weight @ denoiser.mean
+    apart = denoiser.mean - mean
+    within = (denoiser.weight * denoiser.variance).sum() * torch.eye(2, dtype=F64)
+    covariance = within + (denoiser.weight * apart.T) @ apart
+    assert ((x.mean(0) - mean).abs() < 5 * (covariance.diag() / n).sqrt()).all()
+    products = (x - mean)[:, :, None] * (x - mean)[:, None, :]
+    assert ((products.mean(0) - covariance).abs() < 6 * products.std(0) / math.sqrt(n)).all()
+
+
+class Counted(orn.Denoiser):
+    """A user's own denoiser: one subclass with one method, that counts its calls."""
+
+    def __init__(self, schedule):
+        super().__init__(schedule, (2,))
+        self.times = []
+
+    def forward(self, z, t, condition=None):  # noqa: ARG002
+        self.times.append(float(t))
+        return orn.Estimate.from_x(torch.zeros_like(z), z, self.level(z, t))
+
+
+@pytest.mark.parametrize("sampler", [*SAMPLERS, "auto"])
+@pytest.mark.parametrize("nfe", range(1, 31))
+def test_the_budget_of_calls_is_never_exceeded(sampler, nfe):
+    """floor(nfe / calls) steps, each of at most its calls, never at t = 0; less than one step is refused."""
+    denoiser, calls = Counted(orn.Cosine()), orn.samplers().get(sampler, {"calls": 1})["calls"]
+    if nfe < calls:
+        with pytest.raises(ValueError, match=f"nfe is {nfe}"):
+            orn.sample(denoiser, 3, sampler=sampler, nfe=nfe)
+        assert not denoiser.times
+    else:
+        orn.sample(denoiser, 3, sampler=sampler, nfe=nfe)
+        assert nfe - 2 * calls < len(denoiser.times) <= nfe
+        assert denoiser.times[0] == 1
+        assert min(denoiser.times) > 0
+
+
+class Small(nn.Module):
+    """A network with the operations whose float32 results depend on the number of rows of a batch."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.convolution = nn.Conv2d(1, 8, 3, padding=1)
+        self.inside, self.out = nn.Linear(128 + 1, 64), nn.Linear(64, 16)
+        with torch.no_grad():
+            for value in self.parameters():
+                value.copy_(0.3 * torch.randn(value.shape, generator=generator))
+
+    def forward(self, y, log_snr, condition):  # noqa: ARG002
+        inner = self.convolution(y).flatten(1)
+        return self.out(torch.tanh(self.inside(torch.cat([inner, log_snr[:, None]], 1)))).reshape(y.shape)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_sample_does_not_depend_on_its_neighbours(mixture_of, sampler):
+    """Sample i of a seed is the same bit for bit in any count, for a float32 network and for an exact denoiser."""
+    network = orn.NetworkDenoiser(Small(), orn.Cosine(), (1, 4, 4), data_std=0.5)
+    for denoiser in (network, mixture_of(orn.Chain.linear())):
+        many = orn.sample(denoiser, 100, sampler=sampler, nfe=8, seed=4)
+        for count in (1, 7, 64):
+            assert torch.equal(orn.sample(denoiser, count, sampler=sampler, nfe=8, seed=4), many[:count])
+        assert not torch.equal(orn.sample(denoiser, 7, sampler=sampler, nfe=8, seed=5), many[:7])
+        assert len(many.unique(dim=0)) == 100
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_single_precision_follows_double_precision(schedule, sampler):
+    """The same z and seed in float32: the median difference is below 1e-5 of the data's scale."""
+    z = schedule.level(1.0).radius * normal(64, 2)
+    exact = orn.sample(gaussian(schedule), sampler=sampler, nfe=40, z=z)
+    single = orn.sample(gaussian(schedule), sampler=sampler, nfe=40, z=z.float())
+    assert single.dtype == torch.float32
+    assert float((single - exact).abs().median()) < 1e-5
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_rules_take_a_time_for_each_row(mixture_of, schedule, sampler):
+    """A step with (B,) times t and s is each row's own step, a last step to s = 0 and a remembered call among them."""
+    rule, denoiser, z = SAMPLERS[sampler], mixture_of(schedule), normal(4, 2)
+    before = torch.tensor([1.0, 0.95, 0.7, 0.6], dtype=F64)
+    t, s = torch.tensor([0.9, 0.8, 0.5, 0.3], dtype=F64), torch.tensor([0.7, 0.0, 0.45, 0.0], dtype=F64)
+    eps, older = normal(4, 2, seed=1), normal(4, 2, seed=2)
+
+    def advance(rows, t, s, before):
+        past = ((before, denoiser(older[rows], before)),) if rule.memory else ()
+        return rule.advance(orn.Step(schedule, t, s, denoiser(z[rows], t), past, denoiser, lambda: eps[rows]))
+
+    together = advance(slice(0, 4), t, s, before)
+    for i in range(4):
+        alone = advance(slice(i, i + 1), t[i], s[i], before[i])
+        assert_close(together[i:i + 1], alone, rtol=1e-11, atol=1e-11)
+
+
+def test_a_rule_of_the_users_own():
+    """One method is a sampler: Euler's rule in time on Linear, dz/dt = eps - x, is DDIM on that path."""
+
+    class Euler(orn.Rule):
+        order = 1
+        spacing = "time"
+
+        def advance(self, step):
+            return step.z + float(step.s - step.t) * (step.estimate.eps - step.estimate.x)
+
+    denoiser, z = gaussian(orn.Linear()), normal(5, 2)
+    own = orn.sample(denoiser, sampler=Euler(), nfe=12, z=z)
+    times = torch.linspace(1, 0, 13, dtype=F64)
+    assert_close(own, orn.sample(denoiser, sampler="ddim", times=times, z=z), rtol=1e-12, atol=1e-12)
+
+
+def test_ddim_keeps_x_hat_and_eps_hat_of_each_step(mixture_of, schedule):
+    """Song et al. 2021: z_s = signal_s x-hat + noise_s eps-hat, on every schedule and grid."""
+    frames = list(orn.generate(mixture_of(schedule), 5, sampler="ddim", steps=6, seed=1))
+    for now, after in pairwise(frames):
+        level = schedule.level(after.time)
+        expected = level.signal * now.estimate.x + level.noise * now.estimate.eps
+        assert_close(after.latent, expected, rtol=1e-11, atol=1e-11 * float(level.radius))
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_frames_are_the_walk_of_sample(mixture_of, schedule, sampler):
+    """Times fall from 1 to 0 on the sampler's grid, each frame holds the denoiser's estimate, the last the samples."""
+    denoiser = mixture_of(schedule)
+    frames = list(orn.generate(denoiser, 5, sampler=sampler, steps=6, seed=1))
+    grid = orn.grid(schedule, 6, orn.samplers()[sampler]["grid"])
+    assert [frame.time for frame in frames] == grid.tolist()
+    assert torch.equal(frames[-1].latent, orn.sample(denoiser, 5, sampler=sampler, steps=6, seed=1))
+    for frame in frames[:-1]:
+        assert_close(frame.estimate.x, denoiser(frame.latent, frame.time).x, rtol=1e-9, atol=1e-9)
+
+
+def test_samples_start_from_the_noise_of_the_last_time(schedule):
+    """z at t = 1 is N(0, (signal^2 + noise^2) I): mean and variance of 6,000 values, false alarm 1e-6 in all."""
+    frame = next(orn.generate(gaussian(schedule), 3000, steps=1, seed=2))
+    white = frame.latent / schedule.level(1.0).radius
+    assert abs(float(white.mean())) < 5 / math.sqrt(6000)
+    assert abs(float(white.var()) - 1) < 5 * math.sqrt(2 / 6000)
+
+
+def test_steps_nfe_and_times_name_the_same_walk(mixture_of):
+    denoiser = mixture_of(orn.Cosine())
+    for sampler, about in orn.samplers().items():
+        by_steps = orn.sample(denoiser, 4, sampler=sampler, steps=5)
+        times = orn.grid(denoiser.schedule, 5, about["grid"])
+        for same in ({"nfe": 5 * about["calls"]}, {"nfe": 5 * about["calls"] + about["calls"] - 1},
+                     {"times": times}, {"times": times.tolist()}):
+            assert torch.equal(orn.sample(denoiser, 4, sampler=sampler, **same), by_steps)
+
+
+def test_a_condition_is_one_for_all_or_one_for_each(mixture_of):
+    denoiser = mixture_of(orn.Cosine())
+    each = orn.sample(denoiser, 4, nfe=6, condition=torch.tensor([2, 0, 1, 2]))
+    for k in range(3):
+        rows = [row for row, label in enumerate([2, 0, 1, 2]) if label == k]
+        assert torch.equal(orn.sample(denoiser, 4, nfe=6, condition=k)[rows], each[rows])
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"nfe": 8, "steps": 4}, "nfe and steps are both given"), ({"nfe": 8, "times": [1, 0]}, "nfe and times"),
+    ({"steps": 8, "times": [1, 0]}, "steps and times"), ({"sampler": "heun", "nfe": 1}, "nfe is 1"),
+    ({"nfe": 0}, "nfe is 0"), ({"nfe": -4}, "nfe is -4"), ({"steps": 0}, "steps is 0"), ({"steps": -1}, "steps is -1"),
+    ({"steps": 2.5}, r"steps is 2\.5"), ({"times": [0, 0.5, 1]}, "times"), ({"times": [1, 0.5, 0.5, 0]}, "times"),
+    ({"times": [1, 0.5, 0.6, 0]}, "times"), ({"times": [1.1, 0]}, "times"), ({"times": [1, 0.5]}, "times"),
+    ({"times": [0.9, 0]}, "times"), ({"times": [1]}, "times"), ({"times": [[1, 0]]}, "times"),
+    ({"times": [1, math.nan, 0]}, "times"), ({"sampler": "huen"}, "did you mean 'heun'"),
+    ({"sampler": "nothing like it"}, "allowed: adams"), ({"z": torch.zeros(3, 4)}, "z has shape"),
+    ({"z": torch.zeros(0, 2)}, "z has shape"), ({"z": torch.zeros(3, 2, dtype=torch.int64)}, "z has shape"),
+    ({"count": 0}, "count is 0"), ({"count": -1}, "count is -1"), ({"batch": 0}, "batch is 0"),
+    ({"seed": -1}, "seed is -1"),
+    ({"count": 4, "condition": torch.tensor([0, 1])}, "condition has 2 entries"),
+    ({"condition": torch.tensor(0.5)}, "condition has 1 entries of torch.float32"),
+])
+def test_impossible_requests_are_refused_before_anything_is_computed(options, message):
+    denoiser = Counted(orn.Cosine())
+    with pytest.raises(ValueError, match=message):
+        orn.generate(denoiser, **options)  # the call, not the first frame
+    with pytest.raises(ValueError, match=message):
+        orn.sample(denoiser, **options)
+    assert not denoiser.times

@@ -1,0 +1,197 @@
+"""A training repeats, stops and goes on bit for bit, ends by its budget, and refuses what contradicts it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import ornstein as orn
+from ornstein import checkpoint
+from ornstein.data import load_data
+from ornstein.training.average import exponent, update
+from ornstein.training.events import Finished, Progress
+from ornstein.training.learner import Learner, learning_rate
+from ornstein.training.plan import resolve
+
+SMALL = orn.Settings(options={"widths": [16], "depths": [1]}, batch=64)
+
+
+@pytest.fixture(scope="module")
+def digits() -> orn.Dataset:
+    return load_data("digits")
+
+
+def train(digits, out: Path | None, stop_at: int | None = None, **options) -> orn.NetworkDenoiser | None:
+    """Train on the digits; `stop_at` asks for a stop at the first event from so many pictures on."""
+    trainer = orn.Trainer(digits, settings=options.pop("settings", SMALL), out=out, **options)
+    for event in trainer.events():
+        if stop_at is not None and isinstance(event, Progress) and event.images >= stop_at:
+            trainer.stop()
+        if isinstance(event, Finished):
+            return event.model
+    return None
+
+
+def state_of(out: Path) -> dict[str, torch.Tensor]:
+    return checkpoint.read(out / "resume.safetensors")[0]
+
+
+def test_two_runs_by_images_are_equal_bit_for_bit(tmp_path, digits):
+    for name in ("a", "b"):
+        train(digits, tmp_path / name, images=1000, seed=3)
+    one, two = state_of(tmp_path / "a"), state_of(tmp_path / "b")
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
+
+
+def test_another_seed_is_another_model(tmp_path, digits):
+    models = [train(digits, None, images=200, seed=seed) for seed in (0, 1)]
+    weights = [next(model.network.parameters()) for model in models]
+    assert not torch.equal(*weights)
+
+
+def test_a_stopped_and_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path, digits):
+    train(digits, tmp_path / "whole", images=1600)
+    assert train(digits, tmp_path / "parts", stop_at=1, images=1600) is None
+    middle = checkpoint.read(tmp_path / "parts/resume.safetensors")[1]
+    assert 0 < middle["images"] < 1600
+    train(digits, tmp_path / "parts", resume=True)
+    one, two = state_of(tmp_path / "whole"), state_of(tmp_path / "parts")
+    assert all(torch.equal(one[name], two[name]) for name in one | two)
+    lines = [json.loads(line) for line in (tmp_path / "parts/metrics.jsonl").read_text().splitlines()]
+    assert [line["images"] for line in lines if "resumed_at" in line] == [middle["images"]]
+
+
+def test_a_lost_stretch_leaves_no_metrics_and_a_torn_line_is_dropped(tmp_path, digits):
+    train(digits, tmp_path, stop_at=1, images=1600)
+    reached = checkpoint.read(tmp_path / "resume.safetensors")[1]["images"]
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write(json.dumps({"images": 10**6, "loss": 9.0}) + '\n{"images": 10')
+    train(digits, tmp_path, resume=True)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert all(line["images"] <= 1600 + SMALL.batch for line in lines)
+    assert any(line.get("resumed_at") == reached for line in lines)
+
+
+def test_resume_starts_a_run_that_is_not_there_and_ends_one_that_has_finished(tmp_path, digits):
+    train(digits, tmp_path / "new", images=200, resume=True)
+    before = (tmp_path / "new/model.safetensors").read_bytes()
+    trainer = orn.Trainer(digits, settings=SMALL, out=tmp_path / "new", resume=True)
+    last = list(trainer.events())[-1]
+    assert isinstance(last, Finished)
+    assert last.already
+    assert (tmp_path / "new/model.safetensors").read_bytes() == before
+
+
+def test_a_folder_that_holds_a_run_is_refused_and_left_alone(tmp_path, digits):
+    train(digits, tmp_path, images=200)
+    before = {file.name: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+    with pytest.raises(FileExistsError, match="already holds a run; go on with it"):
+        train(digits, tmp_path, images=200)
+    with pytest.raises(ValueError, match="resume and overwrite are both asked for"):
+        train(digits, tmp_path, images=200, resume=True, overwrite=True)
+    assert {file.name: file.stat().st_mtime_ns for file in tmp_path.iterdir()} == before
+    train(digits, tmp_path, images=100, overwrite=True)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"images": 400}, r"images is 400, but the run in .* has 200"),
+    ({"minutes": 1.0}, r"minutes is 1.0, but the run in .* has None"),
+    ({"seed": 5}, "seed is 5, but the run in"),
+    ({"network": "dit"}, "network is 'dit', but the run in .* has 'unet'"),
+])
+def test_resuming_with_settings_that_contradict_the_run_is_refused(tmp_path, digits, change, message):
+    train(digits, tmp_path, images=200)
+    with pytest.raises(ValueError, match=message):
+        train(digits, tmp_path, resume=True, settings=orn.Settings(), **change)
+
+
+def test_resuming_with_other_data_is_refused(tmp_path, digits):
+    train(digits, tmp_path, images=200)
+    changed = orn.Dataset(digits.values.copy(), digits.labels, digits.held, digits.spec)
+    changed.values[0, 0, 0, 0] += 1
+    with pytest.raises(ValueError, match="are not what the run in .* was trained on"):
+        train(changed, tmp_path, resume=True)
+
+
+def test_a_state_of_another_network_is_refused(tmp_path, digits):
+    train(digits, tmp_path, stop_at=1, images=1600)
+    text = (tmp_path / "run.yaml").read_text()
+    (tmp_path / "run.yaml").write_text(text.replace("- 16", "- 24"))
+    with pytest.raises(ValueError, match="the state to go on from is of another network: size mismatch"):
+        train(digits, tmp_path, resume=True, settings=orn.Settings())
+
+
+def test_training_beats_the_linear_guess_on_held_out_digits(digits):
+    learner = Learner(resolve(orn.Settings(images=1), digits, "cpu"), digits.split()[0], "cpu")
+    held = digits.split()[1]
+    before = learner.held_out(held)  # the network starts at zero: this is the linear guess alone
+    for _ in range(60):
+        learner.step(2e-3)
+    assert learner.held_out(held) < 0.92 * before
+
+
+def test_held_out_rows_never_train_and_every_epoch_sees_each_sample_once(digits):
+    training, held = digits.split()
+    assert sorted(np.flatnonzero(digits.held)) == sorted(np.random.default_rng(0).permutation(1797)[1500:])
+    assert len(held) == 297
+    learner = Learner(resolve(SMALL.replace(images=1, batch=100), digits, "cpu"), training, "cpu")
+    for epoch in range(2):
+        rows = np.concatenate([learner._rows(step) for step in range(15 * epoch, 15 * (epoch + 1))])
+        assert sorted(rows) == list(range(1500))
+    assert not np.array_equal(learner._rows(0), learner._rows(15))
+
+
+def test_an_epoch_smaller_than_a_batch_still_covers_evenly(digits):
+    few = orn.load_data(digits.values[:7].astype(np.uint8))
+    learner = Learner(resolve(SMALL.replace(images=1, batch=21), few, "cpu"), few.split()[0], "cpu")
+    assert np.array_equal(np.bincount(learner._rows(4)), [3] * 7)
+
+
+def test_the_average_weighs_steps_by_a_power_and_has_the_stated_width():
+    gamma, steps = exponent(0.1), 4000
+    average = torch.zeros(steps, dtype=torch.float64)
+    for step in range(1, steps + 1):  # weights that are one-hot in the step: the average is the profile itself
+        update([average], [torch.nn.functional.one_hot(torch.tensor(step - 1), steps).double()], step, gamma)
+    place = torch.arange(1, steps + 1, dtype=torch.float64) / steps
+    ideal = place**gamma / (place**gamma).sum()
+    assert float((average - ideal).abs().max() / ideal.max()) < 0.01
+    mean = (average * place).sum()
+    assert float((average * (place - mean) ** 2).sum().sqrt()) == pytest.approx(0.1, rel=0.01)
+    with pytest.raises(ValueError, match=r"average is 0.4; the relative width"):
+        exponent(0.4)
+
+
+def test_the_learning_rate_rises_then_falls_to_zero():
+    settings = orn.Settings(learning_rate=0.5, warmup=0.2)
+    assert learning_rate(settings, 0.0) == 0
+    assert learning_rate(settings, 0.1) == pytest.approx(0.5 * 0.5 * 0.9)
+    assert learning_rate(settings, 0.5) == pytest.approx(0.25)
+    assert learning_rate(settings, 1.0) == 0
+
+
+def test_a_network_of_ones_own_trains_and_samples(digits):
+    class Own(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(64, 64)
+
+        def forward(self, y, log_snr, condition):
+            return self.layer(y.flatten(1)).view(y.shape)
+
+    model = orn.Trainer(digits, Own(), images=300, settings=SMALL).fit()
+    assert orn.sample(model, 3, nfe=2).shape == (3, 1, 8, 8)
+    assert isinstance(model.network, Own)
+
+
+def test_auto_is_a_pure_function_of_the_data_and_the_machine(digits):
+    once, again = (resolve(orn.Settings(), digits, "cpu") for _ in range(2))
+    assert once == again
+    assert "auto" not in {once.network, once.precision}
+    assert once.minutes == 10
+    assert resolve(once, digits, "cpu") == once
