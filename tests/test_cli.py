@@ -199,7 +199,8 @@ def test_events_as_json(command):
     code, out, _ = command("train", "digits", "--images", 128, "--out", "run", "--json", *FAST)
     assert code == 0
     events = [json.loads(line) for line in out.splitlines()]
-    assert [event["event"] for event in events if event["event"] != "progress"] == ["note", "started", "saved", "finished"]
+    kinds = [event["event"] for event in events if event["event"] != "progress"]
+    assert kinds == ["note", "started", "saved", "finished"]
 
 
 def test_help_needs_no_torch_and_import_is_lazy():
@@ -230,7 +231,8 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
 def test_a_rule_and_a_schedule_of_ones_own(command, trained, tmp_path):
     (tmp_path / "mine.py").write_text(
         "import ornstein as orn\nfrom ornstein.diffusion.samplers.rule import rotate\n"
-        "class Plain(orn.Rule):\n    order = 1\n    def advance(self, step):\n        return rotate(step, step.estimate.v)\n"
+        "class Plain(orn.Rule):\n    order = 1\n"
+        "    def advance(self, step):\n        return rotate(step, step.estimate.v)\n"
         "class Quartic(orn.Schedule):\n    def level(self, t):\n        return orn.Level(1 - t**4, t)\n"
         "class Wrong(orn.Schedule):\n    def level(self, t):\n        return orn.Level(0.9 - 0.9 * t, t)\n")
     assert command("sample", trained, "--out", "a.npz", "--count", 2, "--nfe", 3, "--sampler", "mine.py:Plain")[0] == 0

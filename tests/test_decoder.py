@@ -115,7 +115,7 @@ def test_ancestral_samples_become_the_data_as_steps_grow(name, variance):
 
 @pytest.mark.parametrize("variance", ["posterior", "beta"])
 def test_the_reverse_marginals_follow_the_forward_ones(schedule, variance):
-    """From the true marginal at t = 1 the walk stays on N(signal mean, signal^2 C + noise^2): the worst error halves."""
+    """From the true marginal at t = 1 the walk stays on N(signal mean, signal^2 C + noise^2): its error halves."""
     worst = []
     for steps in (100, 200):
         now, errors = schedule.level(1.0), []

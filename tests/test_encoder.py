@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from decimal import Decimal, localcontext
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -109,8 +108,8 @@ def test_a_thousand_steps_one_by_one_are_one_kernel(name):
     encoder, x = orn.Encoder(schedule), torch.tensor([[0.7, -1.3]], dtype=F64)
     times = torch.linspace(0, 1, 1001, dtype=F64)
     mean, variance = x, torch.zeros_like(x)
-    for s, t in pairwise(times):
-        keep, added = affine(lambda z, s=s, t=t: encoder.step(z, s, t), torch.ones_like(x))
+    steps = affine(lambda z: encoder.step(z, times[:-1], times[1:]), torch.ones(1000, 1, dtype=F64))
+    for keep, added in zip(*steps, strict=True):
         mean, variance = keep * mean, keep**2 * variance + added
     law = encoder.kernel(x, 1.0)
     assert_close(mean, law.mean, rtol=1e-10, atol=1e-14)

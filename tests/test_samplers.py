@@ -19,6 +19,7 @@ from ornstein.diffusion.samplers.loop import SAMPLERS
 F64 = torch.float64
 ORDERED = ["chain-linear", "cosine", "linear", "exploding", "own"]
 DETERMINISTIC = [name for name, about in orn.samplers().items() if not about["stochastic"]]
+TURNING = [name for name in DETERMINISTIC if orn.samplers()[name]["grid"] == "angle"]
 MEAN, POWER = torch.tensor([0.5, -1.0], dtype=F64), torch.tensor([0.3, 1.7], dtype=F64)
 
 
@@ -49,42 +50,41 @@ def start():
     return normal(6, 2, seed=11)
 
 
-@pytest.mark.parametrize("sampler", [name for name in DETERMINISTIC if orn.samplers()[name]["grid"] == "angle"])
+@pytest.mark.parametrize("sampler", TURNING)
 @pytest.mark.parametrize("name", ORDERED)
 def test_samplers_have_the_order_they_claim(mixture_of, start, name, sampler):
-    """The error against the ODE's own end falls as steps^-order, within 0.25, on a mixture; grids even in angle."""
+    """The error against the ODE's own end falls as steps^-order, within 0.25, on a mixture, on its own grid."""
     schedule = SCHEDULES[name]
     denoiser, level = mixture_of(schedule), schedule.level(1.0)
     end = ode_end(denoiser, float(level.angle), start.numpy())
     order = orn.samplers()[sampler]["order"]
     errors = []
-    for steps in (512, 1024) if order == 1 else (192, 384):
-        times = orn.grid(schedule, steps, "angle")
-        x = orn.sample(denoiser, sampler=sampler, times=times, z=start * level.radius, batch=len(start))
+    for steps in (192, 384):
+        x = orn.sample(denoiser, sampler=sampler, steps=steps, z=start * level.radius, batch=len(start))
         errors.append(float(np.sqrt(((x.numpy() - end) ** 2).mean())))
     assert abs(math.log2(errors[0] / errors[1]) - order) < 0.25
 
 
+@pytest.mark.parametrize("sampler", [name for name in DETERMINISTIC if name not in TURNING])
 @pytest.mark.parametrize("name", ORDERED)
-def test_dpm_has_order_2_in_the_log_snr(mixture_of, start, name):
-    """Its steps are lengths of log SNR, so grids even in it, from next to no signal up to 7; compared there, not at 0.
+def test_samplers_in_log_snr_have_the_order_they_claim(mixture_of, start, name, sampler):
+    """As above for rules whose steps are lengths of log SNR: even in it from next to no signal to 7, compared there.
 
-    On a grid even in angle, whose last steps do not shrink in the log SNR, it measures 1.65 to 1.8 up to 1,500 steps.
+    On a grid that reaches to 0 the last steps do not shrink in the log SNR, which costs a factor log(steps) squared.
     """
     schedule = SCHEDULES[name]
     denoiser, level, errors = mixture_of(schedule), schedule.level(1.0), []
-    for steps in (256, 512):
-        log_snr = torch.linspace(max(float(schedule.log_snr(1.0)), -40), 7, steps, dtype=F64)
-        inner = schedule.time(log_snr[1:] if schedule.log_snr(1.0) > -40 else log_snr)
-        times = [1.0, *inner.tolist(), 0.0]
-        *_, last, _ = orn.generate(denoiser, sampler="dpm++", times=times, z=start * level.radius, batch=len(start))
+    noisy = float(schedule.log_snr(1.0))
+    for steps in (192, 384):
+        inner = schedule.time(torch.linspace(max(noisy, -40), 7, steps, dtype=F64))[1 if noisy > -40 else 0:]
+        *_, last, _ = orn.generate(denoiser, sampler=sampler, times=[1, *inner.tolist(), 0], z=start * level.radius)
         there = schedule.level(last.time)
         end = ode_end(denoiser, float(level.angle), start.numpy(), float(there.angle))
         errors.append(float(np.sqrt((((last.latent / there.radius).numpy() - end) ** 2).mean())))
-    assert abs(math.log2(errors[0] / errors[1]) - 2) < 0.25
+    assert abs(math.log2(errors[0] / errors[1]) - orn.samplers()[sampler]["order"]) < 0.25
 
 
-@pytest.mark.parametrize("name", ["chain-linear", "exploding"])
+@pytest.mark.parametrize("name", ["chain-linear"])
 def test_many_steps_land_on_the_probability_flow(mixture_of, start, name):
     """2,500 steps of the second-order default are within 1e-6 of an independent solution of dy / d(angle) = v."""
     schedule = SCHEDULES[name]
@@ -107,15 +107,17 @@ def test_on_gaussian_data_the_flow_is_a_map_of_quantiles(schedule, sampler):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_data_of_one_point_are_sampled_exactly(schedule, sampler, steps):
-    """Every sampler, from one step on; DDIM in one step is the plain x-hat."""
+    """Every sampler, from one step on and at any times, even where float64 cannot tell two levels of noise apart."""
     point = normal(1, 3, seed=3)
     for denoiser in (orn.ExactDataset(point, schedule), orn.ExactGaussian(point[0], torch.zeros(3), schedule)):
-        assert_close(orn.sample(denoiser, 4, sampler=sampler, steps=steps), point.expand(4, 3), rtol=0, atol=1e-11)
+        for walk in ({"steps": steps}, {"times": torch.linspace(1, 0, steps + 1, dtype=F64)}):
+            x = orn.sample(denoiser, 4, sampler=sampler, **walk)
+            assert_close(x, point.expand(4, 3), rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("sampler", ["ancestral", "ancestral-beta"])
 def test_ancestral_samples_have_the_moments_of_the_data(mixture_of, sampler):
-    """1,000 samples of 100 steps: means within 5 and covariances within 6 standard errors; false alarm 1e-5 in all."""
+    """1,000 samples of 100 steps: means within 5 and covariances within 6 standard errors, false alarm 3e-6; 100 steps are 1 % off, a third of one."""
     denoiser, n = mixture_of(orn.Cosine()), 1000
     x = orn.sample(denoiser, n, sampler=sampler, steps=100, seed=3, batch=n)
     mean = denoiser.weight @ denoiser.mean
@@ -188,8 +190,8 @@ def test_a_sample_does_not_depend_on_its_neighbours(mixture_of, sampler):
 def test_single_precision_follows_double_precision(schedule, sampler):
     """The same z and seed in float32: the median difference is below 1e-5 of the data's scale."""
     z = schedule.level(1.0).radius * normal(64, 2)
-    exact = orn.sample(gaussian(schedule), sampler=sampler, nfe=40, z=z)
-    single = orn.sample(gaussian(schedule), sampler=sampler, nfe=40, z=z.float())
+    exact = orn.sample(gaussian(schedule), sampler=sampler, nfe=24, z=z)
+    single = orn.sample(gaussian(schedule), sampler=sampler, nfe=24, z=z.float())
     assert single.dtype == torch.float32
     assert float((single - exact).abs().median()) < 1e-5
 

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 import ornstein as orn
 from conftest import CHAINS, PRESERVING, SCHEDULES, Squared, exact_alpha
-from ornstein.diffusion.schedule import CLEAN, NOISY, RHO, SPACINGS, spread
+from ornstein.diffusion.schedule import RHO, SPACINGS, spread
 
 F64 = torch.float64
 any_schedule = st.sampled_from(sorted(SCHEDULES)).map(SCHEDULES.get)
@@ -241,19 +241,28 @@ def test_a_grid_falls_from_1_to_0(schedule, steps, spacing):
     assert (times.diff() < 0).all()
 
 
-@given(any_schedule, st.integers(2, 200))
+@given(any_schedule, st.integers(4, 200))
 def test_grids_are_even_in_their_measure(schedule, steps):
-    """Even in time; in angle, 0 included; in log SNR, or in a power of noise / signal, between a noisy and a clean end."""
+    """Even in time; in angle, 0 included; in log SNR or a power of noise / signal, between a noisy and a clean end."""
     assert_close(orn.grid(schedule, steps, "time").diff(), torch.full((steps,), -1 / steps, dtype=F64))
     angle = schedule.level(orn.grid(schedule, steps, "angle")).angle
     assert_close(angle.diff(), (-angle[0] / steps).expand(steps), rtol=1e-9, atol=1e-13)
-    noisy, share = max(float(schedule.log_snr(1.0)), -NOISY), torch.arange(1, steps, dtype=F64) / (steps - 1)
-    log_snr = schedule.log_snr(orn.grid(schedule, steps, "log_snr")[1:-1])
-    assert_close(log_snr, noisy + (CLEAN - noisy) * share, rtol=0, atol=1e-9)
-    level = schedule.level(orn.grid(schedule, steps, "karras")[1:-1])
-    root = (level.noise / level.signal) ** (1 / RHO)
-    first, last = math.exp(-noisy / 2) ** (1 / RHO), math.exp(-CLEAN / 2) ** (1 / RHO)
-    assert_close(root, first + (last - first) * share, rtol=1e-9, atol=0)
+    for spacing, measure in (("log_snr", torch.positive), ("karras", lambda log_snr: (-log_snr / 2 / RHO).exp())):
+        # The first time is left out where it is pure noise, or noisier than the grid's own noisy end.
+        places = measure(schedule.log_snr(orn.grid(schedule, steps, spacing)[1:-1]))
+        gap = (places[-1] - places[0]) / (steps - 2)
+        assert_close(places.diff(), gap.expand(steps - 2), rtol=1e-7, atol=1e-9 * float(gap.abs()))
+        first = measure(schedule.log_snr(1.0))
+        assert (places[0] - first) / gap > 1 - 1e-7 or not first.isfinite()
+
+
+@pytest.mark.parametrize("spacing", ["log_snr", "karras"])
+def test_grids_in_log_snr_leave_less_out_at_either_end_as_steps_grow(schedule, spacing):
+    """So that no error stays behind: the last noise falls as 1 / steps, and pure noise is left ever later."""
+    fewer, more = (schedule.log_snr(orn.grid(schedule, steps, spacing)) for steps in (50, 100))
+    assert float((more[-2] - fewer[-2]) / 2) == pytest.approx(math.log(2), abs=1e-6)
+    if not schedule.log_snr(1.0).isfinite():
+        assert float((fewer[1] - more[1]) / 2) > 0.9 * math.log(2)
 
 
 @pytest.mark.parametrize("spacing", SPACINGS)

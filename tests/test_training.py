@@ -49,7 +49,7 @@ def test_two_runs_by_images_are_equal_bit_for_bit(tmp_path, digits):
     assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
 
 
-def test_another_seed_is_another_model(tmp_path, digits):
+def test_another_seed_is_another_model(digits):
     models = [train(digits, None, images=200, seed=seed) for seed in (0, 1)]
     weights = [next(model.network.parameters()) for model in models]
     assert not torch.equal(*weights)
@@ -115,7 +115,7 @@ def test_resuming_with_other_data_is_refused(tmp_path, digits):
     train(digits, tmp_path, images=200)
     changed = orn.Dataset(digits.values.copy(), digits.labels, digits.held, digits.spec)
     changed.values[0, 0, 0, 0] += 1
-    with pytest.raises(ValueError, match="are not what the run in .* was trained on"):
+    with pytest.raises(ValueError, match=r"are not what the run in .* was trained on"):
         train(changed, tmp_path, resume=True)
 
 

@@ -14,7 +14,7 @@ from ornstein.diffusion.exact import ExactGaussian, ExactMixture
 from ornstein.diffusion.samplers import sample
 from ornstein.diffusion.samplers.loop import SAMPLERS
 from ornstein.diffusion.samplers.rule import Rule
-from ornstein.diffusion.schedule import Chain, Cosine, Exploding, Linear, Schedule
+from ornstein.diffusion.schedule import Chain, Cosine, Exploding, Linear, Schedule, as_time
 from ornstein.own import find_class
 
 __all__ = ["Result", "certify", "certify_rule", "certify_schedule"]
@@ -47,7 +47,7 @@ def certify(own: str | None = None) -> Iterator[Result]:
 def certify_schedule(schedule: Schedule) -> Iterator[Result]:
     """Ends, monotony, composition of steps, Bayes' rule, and an exact denoiser's score, on one schedule."""
     name = type(schedule).__name__
-    start, end = schedule.level(0.0), schedule.level(1.0)
+    start, end = schedule.level(as_time(0.0)), schedule.level(as_time(1.0))
     yield _fact(name, "at t = 0 a latent is the data", max(abs(float(start.signal) - 1), float(start.noise)), 1e-12)
     t = torch.linspace(0, 1, 1001, dtype=torch.float64)
     fall = -schedule.log_snr(t)[1:-1].diff()

@@ -177,7 +177,7 @@ def assemble(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], network: n
                             None if facts["data"] is None else DataSpec.from_dict(facts["data"]), facts["precision"])
     model.load_state_dict(dict(tensors), strict=True, assign=True)
     # As it was trained: the memory format decides the order of a convolution's sums.
-    model.network.to(memory_format=torch.channels_last)
+    model.network.to(memory_format=torch.channels_last)  # pyrefly: ignore[no-matching-overload]
     model.metrics = dict(facts["metrics"])
     return model
 

@@ -28,16 +28,22 @@ def train(
     data: Data = None,
     *,
     out: Annotated[Path, Parameter(help="Folder of the run, made if missing.")],
-    minutes: Annotated[float | None, Parameter(help="Wall clock to spend, start-up included; 10 unless --images is given.")] = None,
-    images: Annotated[int | None, Parameter(help="Pictures to see, in place of --minutes; such runs repeat bit for bit on a CPU.")] = None,
-    size: Annotated[int | None, Parameter(help="Side of the pictures in pixels; a folder's are resized and cropped.")] = None,
-    classes: Annotated[bool | None, Parameter(help="Learn the classes; by default wherever the data have labels.", negative="--no-classes")] = None,
+    minutes: Annotated[float | None, Parameter(
+        help="Wall clock to spend, start-up included; 10 unless --images is given.")] = None,
+    images: Annotated[int | None, Parameter(
+        help="Pictures to see, in place of --minutes; such runs repeat bit for bit on a CPU.")] = None,
+    size: Annotated[int | None, Parameter(
+        help="Side of the pictures in pixels; a folder's are resized and cropped.")] = None,
+    classes: Annotated[bool | None, Parameter(
+        help="Learn the classes; by default wherever the data have labels.", negative="--no-classes")] = None,
     network: Annotated[str | None, Parameter(help="auto, unet, dit or mlp.")] = None,
-    seed: Annotated[int | None, Parameter(help="Of weights, order and noise, from 0 to 2^64 - 1; 0 by default.")] = None,
+    seed: Annotated[int | None, Parameter(
+        help="Of weights, order and noise, from 0 to 2^64 - 1; 0 by default.")] = None,
     precision: Annotated[str | None, Parameter(help="auto, fp32 or bf16.")] = None,
     processes: Annotated[int | None, Parameter(help="Processes to train in; this version takes 1.")] = None,
     config: Annotated[Path | None, Parameter(help="A run.yaml to take the settings from.")] = None,
-    set: Annotated[list[str] | None, Parameter(help="Any setting of run.yaml as key=value; may be repeated.", negative=())] = None,
+    set: Annotated[list[str] | None, Parameter(
+        help="Any setting of run.yaml as key=value; may be repeated.", negative=())] = None,
     resume: Annotated[bool, Parameter(help="Go on with the run in --out, or start it.", negative=())] = False,
     overwrite: Annotated[bool, Parameter(help="Replace the run in --out.", negative=())] = False,
     json: Annotated[bool, Parameter(help="Print each event as one line of JSON.", negative=())] = False,
@@ -162,7 +168,8 @@ def list_(
         from ornstein.diffusion.samplers import samplers
 
         lines = {name: f"order {facts['order']}, {'random' if facts['stochastic'] else 'deterministic'}, "
-                       f"{facts['calls']} call{'s' if facts['calls'] != 1 else ''} a step, times even in {facts['grid']}"
+                       f"{facts['calls']} call{'s' if facts['calls'] != 1 else ''} a step, "
+                       f"times even in {facts['grid']}"
                  for name, facts in samplers().items()}
     elif what == "data":
         from ornstein.data import sources

@@ -37,32 +37,33 @@ class Display:
 
     def event(self, event: Event) -> None:
         """Show an event of `ornstein.training.events`."""
-        kind = type(event).__name__.lower()
+        from ornstein.training.events import Finished, Progress, Started
+
         if self.as_json:
             facts = {item.name: getattr(event, item.name) for item in dataclasses.fields(event) if item.name != "model"}
-            if kind == "started":
+            if isinstance(event, Started):
                 facts["settings"] = event.settings.as_dict()
-            self._json(kind, **facts)
-        elif kind == "progress":
+            self._json(type(event).__name__.lower(), **facts)
+        elif isinstance(event, Progress):
             self._progress(event)
-        elif kind == "started":
+        elif isinstance(event, Started):
             settings = event.settings
             budget = f"{settings.images:,} pictures" if settings.images else f"{settings.minutes:g} minutes"
             self.say(f"{settings.network} of {event.parameters:,} weights on {event.samples:,} samples "
                      f"({event.held_out:,} more held out), {settings.precision} on {event.device}, for {budget}")
             if event.resumed_at is not None:
                 self.say(f"goes on from {event.resumed_at:,} pictures")
-        elif kind == "finished" and event.already:
+        elif isinstance(event, Finished) and event.already:
             self.say(f"this run has already finished, with {event.images:,} pictures seen")
-        elif kind == "finished":
+        elif isinstance(event, Finished):
             held = event.model.metrics["held_out"]
             self.say(f"done in {_clock(event.seconds)}: {event.images:,} pictures seen"
                      + ("" if held is None else f", held-out loss {held:.4f}"))
 
     def _progress(self, event: Progress) -> None:
         held = "" if event.held_out is None else f"  held out {event.held_out:.4f}"
-        line = (f"{100 * event.share:3.0f} %  {event.images:,} pictures  {event.rate:,.0f}/s  loss {event.loss:.4f}{held}  "
-                f"{_clock(event.left)} left")
+        line = (f"{100 * event.share:3.0f} %  {event.images:,} pictures  {event.rate:,.0f}/s  "
+                f"loss {event.loss:.4f}{held}  {_clock(event.left)} left")
         if self.moving:
             print(f"\r\x1b[K{line}", end="", flush=True)
             self.open = True

@@ -20,12 +20,12 @@ def find_class(place: str) -> type:
         ValueError: a place of another form, or no such class in the file.
         FileNotFoundError: no such file.
     """
-    path, colon, name = place.rpartition(":")
-    if not colon or not path.endswith(".py"):
+    path, _, name = place.rpartition(":")
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    if not path.endswith(".py") or spec is None or spec.loader is None:
         raise ValueError(f"{place!r} is not of the form path.py:Class")
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} does not exist; write path.py:Class with the path of your file")
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
     module = importlib.util.module_from_spec(spec)
     # Dataclasses and typing look a class's module up by its name.
     sys.modules[spec.name] = module

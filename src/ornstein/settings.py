@@ -33,7 +33,7 @@ class Settings:
     options: dict[str, Any] = field(default_factory=dict)  # of the network's class, apart from shape and classes
     schedule: str = "cosine"
     predicts: str = "v"
-    linear: str = "diagonal"  # guess that the network adds to: none, diagonal or principal
+    linear: str = "principal"  # guess that the network adds to: none, diagonal or principal
     weighting: str = "unit"
     times: str = "stratified"
     density: str = "angle"  # of the training's times: even in "angle", "time", or normal in "log_snr"

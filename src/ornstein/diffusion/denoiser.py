@@ -53,6 +53,7 @@ class Denoiser(nn.Module):
         Raises:
             ValueError: a time outside [0, 1], or a shape that does not fit.
         """
+        raise NotImplementedError(f"{type(self).__name__} has no forward(z, t, condition=None) that gives an Estimate")
 
     def level(self, z: Tensor, t: Tensor | float) -> Level:
         """The level at t for the rows of z, after checking that z holds samples of this denoiser's shape."""
@@ -103,7 +104,7 @@ class NetworkDenoiser(Denoiser):
         self.precision = require("precision", precision, ("fp32", "bf16"))
         self.log_snr_range = (float(log_snr_range[0]), float(log_snr_range[1]))
         self.x_range = None if x_range is None else (float(x_range[0]), float(x_range[1]))
-        self.metrics: dict[str, float] = {}
+        self.metrics: dict[str, float | None] = {}
         for name, value in (("data_std", data_std), ("data_mean", data_mean)):
             value = torch.as_tensor(value, dtype=torch.float32)
             if value.ndim > len(self.shape) or any(
@@ -113,13 +114,14 @@ class NetworkDenoiser(Denoiser):
         if not (self.data_std > 0).all():
             raise ValueError(f"data_std is {float(self.data_std.min())}; it must be positive")
         if linear is not None and self.data_std.numel() != 1:
-            raise ValueError(f"data_std has shape {tuple(self.data_std.shape)}; with a linear guess it must be a number")
-        last = schedule.level(1.0)
+            raise ValueError(f"data_std has shape {tuple(self.data_std.shape)}; "
+                             "with a linear guess it must be a number")
+        last = schedule.level(as_time(1.0))
         scaled = Level(last.signal * self.data_std.double().min(), last.noise)  # what the network's eps is read at
         share = min(float(last.signal / last.radius), float(scaled.signal / scaled.radius))
         if predicts == "eps" and share < LEAST_SIGNAL:
-            raise ValueError(f"predicts is 'eps', but {type(schedule).__name__} ends with signal / hypot(signal, noise) "
-                             f"= {share:.2g}, below {LEAST_SIGNAL:g}; predict 'v' or 'x'")
+            raise ValueError(f"predicts is 'eps', but {type(schedule).__name__} ends with signal / hypot(signal, "
+                             f"noise) = {share:.2g}, below {LEAST_SIGNAL:g}; predict 'v' or 'x'")
 
     def forward(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Estimate:
         # One entry a row even for a single time: times data_std it must not be taken for one entry a row.

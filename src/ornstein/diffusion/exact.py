@@ -58,7 +58,7 @@ class ExactGaussian(Denoiser):
         self.register_buffer("power", power)
         self.register_buffer("basis", basis)
 
-    def forward(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Estimate:
+    def forward(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Estimate:  # noqa: ARG002
         level = self.level(z, t)
         wide = z.double()
         signal, sigma = (entry.double() for entry in self.schedule.level(as_time(t)).fit(wide))

@@ -9,7 +9,7 @@ from torch import Tensor
 from ornstein import noise
 from ornstein.diffusion.denoiser import Condition, Denoiser
 from ornstein.diffusion.encoder import Encoder, draw
-from ornstein.diffusion.schedule import Level, Schedule
+from ornstein.diffusion.schedule import Level, Schedule, as_time
 from ornstein.names import require
 
 __all__ = ["DENSITIES", "TIMES", "WEIGHTINGS", "Density", "denoising_loss", "draw_times"]
@@ -106,7 +106,7 @@ class Density:
         else:
             inner = torch.from_numpy(self.place[1:-1])
             if how == "angle":
-                log_snr = -2 * torch.log(torch.tan(inner * schedule.level(1.0).angle))
+                log_snr = -2 * torch.log(torch.tan(inner * schedule.level(as_time(1.0)).angle))
             else:
                 log_snr = (-2 * torch.logit(inner)).clamp(-12, 12)
             ends = schedule.time(torch.tensor([12.0, -12.0], dtype=torch.float64)) if how == "log_snr" else (0.0, 1.0)

@@ -147,7 +147,7 @@ class Schedule(ABC):
             ValueError: the schedule is singular at t (its signal or its rate ends there).
         """
         time = as_time(t)
-        level, slope = torch.func.jvp(self.level, (time,), (torch.ones_like(time),))
+        level, slope = torch.func.jvp(self.level, (time,), (torch.ones_like(time),))[:2]
         drift = slope.signal / level.signal
         added = 2 * level.noise * slope.noise - 2 * drift * level.noise**2
         if not (drift.isfinite() & added.isfinite()).all():
@@ -165,7 +165,7 @@ def _cast(value: Tensor, t: Tensor | float) -> Tensor:
     return value.to(t) if isinstance(t, Tensor) and t.is_floating_point() else value
 
 
-def _in_double(method: Callable[[Any, Tensor], Level]) -> Callable[[Any, Tensor | float], Level]:
+def _in_double(method: Callable[[Any, Tensor], Level]) -> Any:
     """Let `level` see float64 on the CPU whatever the caller gave, and cast the answer last."""
 
     @functools.wraps(method)
@@ -287,7 +287,7 @@ def grid(schedule: Schedule, steps: int, spacing: str = "angle") -> Tensor:
     steps = int(steps)
     times = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
     if spacing == "angle":
-        times[1:-1] = schedule.time(-2 * torch.log(torch.tan(schedule.level(1.0).angle * times[1:-1])))
+        times[1:-1] = schedule.time(-2 * torch.log(torch.tan(schedule.level(as_time(1.0)).angle * times[1:-1])))
     elif spacing != "time":
         share = torch.arange(1, steps, dtype=torch.float64) / max(steps - 1, 1)
         noisy = schedule.log_snr(1.0).clamp(min=-2 * math.log(WIDEST * steps))

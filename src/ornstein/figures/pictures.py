@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from ornstein.data import DataSpec
-from ornstein.diffusion.denoiser import Denoiser, NetworkDenoiser
+from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.samplers import sample
 
 __all__ = ["cycle", "grid", "picture", "preview", "scatter", "show", "write", "write_png"]
@@ -69,7 +69,8 @@ def scatter(points: np.ndarray, labels: np.ndarray | None = None, side: int = 51
     return image
 
 
-COLOURS = [INK, (0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233), (100, 100, 100)]
+COLOURS = [INK, (0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233),
+           (100, 100, 100)]
 
 
 def show(spec: DataSpec, x: Tensor, columns: int, labels: Tensor | None = None) -> Image.Image:
@@ -112,7 +113,7 @@ def write(spec: DataSpec, x: Tensor, labels: Tensor | None, out: Path, facts: Ma
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".npz":
-        arrays = {"x": spec.decode(x)}
+        arrays: dict[str, Any] = {"x": spec.decode(x)}
         if labels is not None:
             arrays |= {"labels": labels.numpy(), "classes": np.array(spec.classes)}
         np.savez_compressed(out, **arrays)

@@ -12,7 +12,7 @@ from ornstein.data import DataSpec, read_picture
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.encoder import Encoder
 from ornstein.diffusion.samplers import generate, sample
-from ornstein.diffusion.schedule import Chain, Schedule
+from ornstein.diffusion.schedule import Chain, Schedule, as_time
 from ornstein.figures.pictures import picture
 
 __all__ = ["curves", "draw", "moments"]
@@ -23,8 +23,8 @@ ENDS = (8.0, -6.0)  # log SNR of the first noisy and the last picture of a strip
 
 def moments(schedule: Schedule, count: int = COLUMNS) -> list[float]:
     """Times at evenly spaced log SNR, rising, with clean data before them; the last is as noisy as the strip shows."""
-    ends = [min(float(schedule.log_snr(0.0)), ENDS[0]), max(float(schedule.log_snr(1.0)), ENDS[1])]
-    return [0.0, *schedule.time(torch.linspace(*ends, count - 1, dtype=torch.float64)).tolist()]
+    first, last = min(float(schedule.log_snr(0.0)), ENDS[0]), max(float(schedule.log_snr(1.0)), ENDS[1])
+    return [0.0, *schedule.time(torch.linspace(first, last, count - 1, dtype=torch.float64)).tolist()]
 
 
 def curves(schedule: Schedule) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -87,7 +87,7 @@ def _figure(schedule: Schedule, spec: DataSpec, times: list[float], forward: lis
 
     lines = curves(schedule)
     figure = Figure(figsize=(13, 7.6), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=[1.75, 1])
+    (top,), (bottom,) = figure.subfigures(2, 1, squeeze=False, height_ratios=[1.75, 1])
     rows = top.subplots(3, len(times))
     named = [("forward: $q(z_t\\,|\\,z_s)$", forward[:len(times)], times),
              ("back: $z_t$", [frame.latent for frame in back], [frame.time for frame in back]),
@@ -95,7 +95,7 @@ def _figure(schedule: Schedule, spec: DataSpec, times: list[float], forward: lis
     for row, (name, pictures, clock) in zip(rows, named, strict=True):
         for number, (axes, z) in enumerate(zip(row, pictures, strict=True)):
             # A latent of large noise is shown at the scale of the data.
-            scale = 1.0 if clock is None else max(float(schedule.level(clock[number]).radius), 1.0)
+            scale = 1.0 if clock is None else max(float(schedule.level(as_time(clock[number])).radius), 1.0)
             axes.imshow(picture(spec, (z / scale).cpu())[0], interpolation="nearest")
             axes.set(xticks=[], yticks=[])
             if clock is not None:

@@ -13,7 +13,7 @@ from ornstein.networks.dit import DiT
 from ornstein.networks.mlp import MLP
 from ornstein.networks.unet import UNet
 
-__all__ = ["NETWORKS", "DiT", "MLP", "UNet", "build", "suit"]
+__all__ = ["MLP", "NETWORKS", "DiT", "UNet", "build", "suit"]
 
 NETWORKS: dict[str, type[nn.Module]] = {"dit": DiT, "mlp": MLP, "unet": UNet}
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,15 @@ class _Block(nn.Module):
             tokens = hidden.flatten(2).transpose(1, 2)
             hidden = hidden + self.attention(rms_norm(tokens)).transpose(1, 2).unflatten(2, hidden.shape[2:])
         return x + gate * self.second(hidden)
+
+
+class _Level(nn.ModuleList):
+    """The blocks of one level, each of which takes the next modulation."""
+
+    def forward(self, x: Tensor, modulation: Iterator[Tensor]) -> Tensor:
+        for block in self:
+            x = block(x, next(modulation))
+        return x
 
 
 class UNet(nn.Module):
@@ -62,19 +72,19 @@ class UNet(nn.Module):
         # A channel of ones tells the first convolution where the picture ends.
         self.into, self.out = nn.Conv2d(values + 1, widths[0], 3, padding=1), nn.Conv2d(widths[0], values, 3, padding=1)
         self.down_blocks = nn.ModuleList(
-            nn.ModuleList(_Block(width, attention and level == levels - 1) for _ in range(depth))
+            _Level(_Block(width, attention and level == levels - 1) for _ in range(depth))
             for level, (width, depth) in enumerate(zip(widths, depths, strict=True)))
         self.up_blocks = nn.ModuleList(
-            nn.ModuleList(_Block(width, False) for _ in range(depth))
+            _Level(_Block(width, False) for _ in range(depth))
             for width, depth in zip(widths[:-1], depths[:-1], strict=True))
-        self.shrink = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in zip(widths, widths[1:], strict=False))
-        self.grow = nn.ModuleList(nn.Conv2d(coarse, 4 * fine, 1) for fine, coarse in zip(widths, widths[1:], strict=False))
+        self.shrink = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairwise(widths))
+        self.grow = nn.ModuleList(nn.Conv2d(coarse, 4 * fine, 1) for fine, coarse in pairwise(widths))
         self.place = nn.ParameterList(0.1 * torch.randn(1, width, rows >> level, columns >> level)
                                       for level, width in enumerate(widths))
         self.modulation = Modulation(embedding, [3 * width for width in self._stream(widths, depths)] + [2 * widths[0]])
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
-        self.to(memory_format=torch.channels_last)
+        for weight in self.out.parameters():
+            nn.init.zeros_(weight)
+        self.to(memory_format=torch.channels_last)  # pyrefly: ignore[no-matching-overload]
 
     @staticmethod
     def _stream(widths: Sequence[int], depths: Sequence[int]) -> list[int]:
@@ -96,12 +106,9 @@ class UNet(nn.Module):
             if level:
                 skips.append(x)
                 x = self.shrink[level - 1](x) + self.place[level]
-            for block in blocks:
-                x = block(x, next(modulation))
+            x = blocks(x, modulation)
         for level in range(len(skips) - 1, -1, -1):
-            x = skips[level] + F.pixel_shuffle(self.grow[level](x), 2)
-            for block in self.up_blocks[level]:
-                x = block(x, next(modulation))
+            x = self.up_blocks[level](skips[level] + F.pixel_shuffle(self.grow[level](x), 2), modulation)
         scale, shift = last[:, :, None, None].chunk(2, 1)
         x = self.out(rms_norm(x, 1) * (1 + scale) + shift)
         return F.pixel_shuffle(x, self.stem)[:, :, :height, :width].to(y.dtype).contiguous()

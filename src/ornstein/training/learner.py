@@ -115,7 +115,8 @@ class Learner:
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.network.named_parameters()}
         inner = self.optimizer.state_dict()["state"]
-        tensors |= {f"optimizer.{index}.{name}": value for index, entry in inner.items() for name, value in entry.items()}
+        tensors |= {f"optimizer.{index}.{name}": value
+                    for index, entry in inner.items() for name, value in entry.items()}
         return tensors, {"step": self.step_number, "images": self.images}
 
     def restore(self, tensors: dict[str, Tensor], note: dict[str, Any]) -> None:
@@ -132,7 +133,8 @@ class Learner:
             self.average.load_state_dict({**part("model."), **{f"network.{name}": value
                                                                for name, value in part("average.").items()}})
         except RuntimeError as error:
-            raise ValueError(f"the state to go on from is of another network: {str(error).splitlines()[-1].strip()}") from None
+            what = str(error).splitlines()[-1].strip()
+            raise ValueError(f"the state to go on from is of another network: {what}") from None
         weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         entries: dict[int, dict[str, Tensor]] = {}
         for name, value in part("optimizer.").items():

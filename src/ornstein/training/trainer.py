@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from ornstein.figures.pictures import preview
 from ornstein.settings import Settings
 from ornstein.training.events import Event, Finished, Interrupted, Progress, Saved, Started
 from ornstein.training.learner import Learner, learning_rate
-from ornstein.training.plan import resolve
+from ornstein.training.plan import MINUTES, resolve
 from ornstein.training.run import Run
 
 __all__ = ["Trainer"]
@@ -66,23 +66,25 @@ class Trainer:
         self.device = machine.device()
         self.settings = resolve(wanted, self.data, self.device)
         self.run = None if out is None else Run(out)
-        before = None
+        self._state = None
         if self.run:
             self.run.refuse(resume, overwrite)
             before = self.run.settings()
-        self._state = self._go_on(wanted, before) if before and resume else None
+            if before and resume:
+                self._state = self._go_on(self.run, wanted, before)
+        self.seconds = 60 * (self.settings.minutes or MINUTES)  # the budget, unless it is one of images
 
-    def _go_on(self, wanted: Settings, before: Settings) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    def _go_on(self, run: Run, wanted: Settings, before: Settings) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Take the settings and the state of the run that is there, if nothing that is asked for contradicts them."""
-        fresh = Settings().as_dict()
-        asked = {name: self.settings.as_dict()[name] for name, value in wanted.as_dict().items() if value != fresh[name]}
-        for name, (there, here) in before.differences(asked).items():
-            raise ValueError(f"{name} is {here!r}, but the run in {self.run.path} has {there!r}; leave it out to go on "
+        fresh, here = Settings().as_dict(), self.settings.as_dict()
+        asked = {name: here[name] for name, value in wanted.as_dict().items() if value != fresh[name]}
+        for name, (there, mine) in before.differences(asked).items():
+            raise ValueError(f"{name} is {mine!r}, but the run in {run.path} has {there!r}; leave it out to go on "
                              "with the run, or start another (--overwrite)")
         self.settings = before
-        state = self.run.state()
+        state = run.state()
         if state and state[1]["digest"] != self.digest:
-            raise ValueError(f"data {self.data.spec.name!r} are not what the run in {self.run.path} was trained on: "
+            raise ValueError(f"data {self.data.spec.name!r} are not what the run in {run.path} was trained on: "
                              "values or labels have changed; start another run (--overwrite)")
         return state
 
@@ -157,7 +159,7 @@ class Trainer:
                 tail = 1.2 * (time.monotonic() - begin)
             if self._stop.is_set() or (self.run and now - saved >= SAVE_SECONDS):
                 if self.run:
-                    yield self._save(learner, loss, finished=False)
+                    yield self._save(self.run, learner, loss, finished=False)
                 saved = time.monotonic()
                 if self._stop.is_set():
                     yield Interrupted(learner.images)
@@ -167,20 +169,20 @@ class Trainer:
         learner.average.metrics = {"images": learner.images, "loss": loss, "held_out": held}
         self._progress(learner, 1.0, loss, held, 0.0, 0.0)
         if self.run:
-            yield self._save(learner, loss, finished=True)
+            yield self._save(self.run, learner, loss, finished=True)
         yield Finished(learner.average, learner.images, time.monotonic() - self.origin, already=False)
 
     def _share(self, learner: Learner, tail: float) -> float:
         """Share of the budget that is used; of minutes, less what the end will need."""
         if self.settings.images is not None:
             return learner.images / self.settings.images
-        return (time.monotonic() - self.origin) / max(60 * self.settings.minutes - tail, 1e-9)
+        return (time.monotonic() - self.origin) / max(self.seconds - tail, 1e-9)
 
     def _progress(self, learner: Learner, share: float, loss: float | None, held: float | None, rate: float,
                   step_size: float) -> Progress:
         seconds = time.monotonic() - self.origin
         left = (self.settings.images - learner.images) / max(rate, 1e-9) if self.settings.images is not None \
-            else 60 * self.settings.minutes - seconds
+            else self.seconds - seconds
         if self.run:
             self.run.log(images=learner.images, loss=loss, held_out=held, learning_rate=step_size,
                          seconds=round(seconds, 3), images_per_second=round(rate, 1))
@@ -190,23 +192,23 @@ class Trainer:
         if self.run:
             preview(learner.average, self.run.previews / f"{learner.images:09d}.png")
 
-    def _save(self, learner: Learner, loss: float | None, finished: bool) -> Saved:
+    def _save(self, run: Run, learner: Learner, loss: float | None, finished: bool) -> Saved:
         tensors, note = learner.state()
-        checkpoint.save(learner.average, self.run.path / checkpoint.MODEL)
-        self.run.keep(tensors, {**note, "seconds": time.monotonic() - self.origin, "loss": loss, "finished": finished,
-                                "digest": self.digest})
-        return Saved(self.run.path, learner.images)
+        checkpoint.save(learner.average, run.path / checkpoint.MODEL)
+        run.keep(tensors, {**note, "seconds": time.monotonic() - self.origin, "loss": loss, "finished": finished,
+                           "digest": self.digest})
+        return Saved(run.path, learner.images)
 
 
 @contextmanager
-def _signals(stop: Callable[[], None]) -> Iterator[None]:
+def _signals(stop: Callable[[], None]) -> Generator[None, None, None]:
     """Let the first Ctrl-C or SIGTERM ask for a stop; a second one ends the program as ever."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def handle(number: int, frame: Any) -> None:  # noqa: ARG001
+    def handle(number: int, _: Any) -> None:
         stop()
         signal.signal(number, before[number])
 

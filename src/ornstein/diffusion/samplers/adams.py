@@ -27,7 +27,7 @@ class Adams(Rule):
             behind, ahead = step.angle(step.t) - step.angle(time), step.angle(step.s) - step.angle(step.t)
             y = before.z / step.level(time).radius
             turned = behind.cos().to(v) * before.v - behind.sin().to(v) * y
-            # Nearer to pure noise than float64 can tell, two times have one angle: nothing to learn from the one before.
+            # Nearer to pure noise than float64 can tell, two times have one angle: the one before teaches nothing.
             share = torch.where((step.angle(step.s) == 0) | (behind == 0), 0.0, ahead / (2 * behind))
             v = v + share.to(v) * (v - turned)
         return rotate(step, v)

@@ -20,7 +20,7 @@ from ornstein.diffusion.samplers.ddim import DDIM
 from ornstein.diffusion.samplers.dpm import DPM
 from ornstein.diffusion.samplers.heun import Heun
 from ornstein.diffusion.samplers.rule import Rule, Step
-from ornstein.diffusion.schedule import grid
+from ornstein.diffusion.schedule import as_time, grid
 from ornstein.names import find
 
 __all__ = ["NFE", "SAMPLERS", "Frame", "generate", "sample", "samplers"]
@@ -153,7 +153,7 @@ def _start(denoiser: Denoiser, count: int, z: Tensor | None, seed: int) -> Tenso
         raise ValueError(f"count is {count}; it must be at least 1")
     state = [*denoiser.parameters(), *denoiser.buffers()]
     like = next((value for value in state if value.is_floating_point()), torch.empty(0))
-    radius = denoiser.schedule.level(1.0).radius
+    radius = denoiser.schedule.level(as_time(1.0)).radius
     return noise.per_sample(seed, "start", range(count), 0, like.new_empty(count, *denoiser.shape)) * radius.to(like)
 
 
@@ -185,13 +185,14 @@ class _Batched:
 
 @torch.no_grad()
 def _walk(denoise: _Batched, rule: Rule, times: Tensor, z: Tensor, seed: int) -> Iterator[Frame]:
-    schedule, past, estimate = denoise.denoiser.schedule, (), None
+    schedule, past, estimate = denoise.denoiser.schedule, (), denoise(z, times[0])
     for number, (t, s) in enumerate(pairwise(times)):
-        estimate = denoise(z, t)
         yield Frame(float(t), z, estimate)
         eps = _Noise(seed, number, z)
         z = rule.advance(Step(schedule, t, s, estimate, past, denoise, eps))
         past = ((t, estimate), *past)[:rule.memory]
+        if s > 0:
+            estimate = denoise(z, s)
     yield Frame(0.0, z, estimate)
 
 

@@ -1,0 +1,202 @@
+"""The denoiser around a network: what the network sees and means (Karras et al. 2022, table 1)."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+import ornstein as orn
+from conftest import SCHEDULES, normal
+from ornstein.diffusion.linear import LinearGuess
+
+F64 = torch.float64
+MEAN, STD = torch.tensor([0.5, -1.0, 2.0], dtype=F64), torch.tensor([0.5, 0.25, 2.0], dtype=F64)
+NOISY = [name for name in SCHEDULES if name not in ("cosine", "linear", "chain-1000")]  # signal(1) is not next to 0
+
+
+class Zero(nn.Module):
+    """The best guess of v' of data scaled to N(0, I), which is 0; it keeps what it was shown."""
+
+    def forward(self, y, log_snr, condition):
+        self.y, self.log_snr, self.condition = y, log_snr, condition
+        return torch.zeros_like(y)
+
+
+def around(network, schedule, predicts="v", mean=MEAN, std=STD, **options):
+    """A float64 `NetworkDenoiser` in evaluation mode."""
+    shape = mean.shape if mean.ndim else (3,)
+    return orn.NetworkDenoiser(network, schedule, shape, predicts, std, mean, **options).double().eval()
+
+
+@pytest.mark.parametrize("t", [0.0, 0.01, 0.3, 0.7, 1.0])
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_saying_nothing_is_the_exact_answer_for_gaussian_data(schedule, t, count):
+    """With v' = 0 the denoiser of data N(mean, std^2) is `ExactGaussian`, std value by value, in any count of rows."""
+    z = normal(count, 3)
+    exact = orn.ExactGaussian(MEAN, STD**2, schedule)
+    assert_close(around(Zero(), schedule)(z, t).v, exact(z, t).v, rtol=1e-12, atol=1e-12)
+
+
+class Knowing(nn.Module):
+    """A network that knows the data's exact denoiser and answers in the units that it was asked to predict."""
+
+    def __init__(self, exact, predicts):
+        super().__init__()
+        self.exact, self.predicts = exact, predicts
+
+    def forward(self, y, log_snr, condition):
+        t = self.exact.schedule.time(log_snr)
+        level = self.exact.schedule.level(t).fit(y)
+        inner = torch.atan2(level.noise, level.signal * STD)
+        z = level.signal * MEAN + torch.hypot(level.signal * STD, level.noise) * y
+        estimate = self.exact(z, t, condition)
+        x = (estimate.x - MEAN) / STD
+        return {"x": x, "eps": estimate.eps, "v": inner.cos() * estimate.eps - inner.sin() * x}[self.predicts]
+
+
+@pytest.mark.parametrize("predicts", ["v", "x", "eps"])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_all_three_predictions_say_the_same(name, predicts):
+    """x', eps' or v' of an exact mixture, read in the network's units, give its estimate; classes pass through."""
+    schedule = SCHEDULES[name]
+    centres, spreads = torch.tensor([[0.0, -1.0, 3.0], [1.0, -0.5, 0.0]]), torch.tensor([0.2, 0.6])
+    exact = orn.ExactMixture(torch.tensor([0.3, 0.7]), centres, spreads, schedule)
+    if predicts == "eps" and name not in NOISY:
+        with pytest.raises(ValueError, match="predicts is 'eps'"):
+            around(Knowing(exact, predicts), schedule, predicts)
+        return
+    denoiser, classes = around(Knowing(exact, predicts), schedule, predicts), torch.tensor([0, 1, -1, 0])
+    log_snr = torch.tensor([11.0, 4.0, 0.5, -5.0], dtype=F64).clamp(min=float(schedule.log_snr(1.0)))
+    t = schedule.time(log_snr)
+    z = schedule.level(t).radius[:, None] * normal(4, 3)
+    assert_close(denoiser(z, t, classes).v, exact(z, t, classes).v, rtol=1e-8, atol=1e-8)
+    assert_close(denoiser(z, t[1], 1).x, exact(z, t[1], 1).x, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("t", [0.0, 0.01, 0.3, 0.7, 1.0])
+def test_the_network_sees_unit_variance_at_every_level(schedule, t):
+    """y = a z + b; on the data's marginal its mean is 0 and its variance a^2 (signal^2 std^2 + noise^2) = 1."""
+    network = Zero()
+    denoiser, level = around(network, schedule), schedule.level(t)
+    denoiser(torch.zeros(1, 3, dtype=F64), t)
+    shift = network.y
+    denoiser(torch.ones(1, 3, dtype=F64), t)
+    slope = network.y - shift
+    assert_close(slope * level.signal * MEAN + shift, torch.zeros(1, 3, dtype=F64), rtol=0, atol=1e-13)
+    variance = slope**2 * (level.signal**2 * STD**2 + level.noise**2)
+    assert_close(variance, torch.ones(1, 3, dtype=F64), rtol=1e-12, atol=0)
+
+
+def test_the_network_sees_log_snr_within_its_trained_range(schedule):
+    """One number a row, that of the schedule, clamped; a schedule's infinite ends never reach the network."""
+    network, t = Zero(), torch.tensor([0.0, 0.2, 0.5, 1.0], dtype=F64)
+    around(network, schedule, log_snr_range=(-3.0, 5.0))(normal(4, 3), t)
+    assert_close(network.log_snr, schedule.log_snr(t).clamp(-3, 5), rtol=1e-12, atol=1e-12)
+    around(network, schedule)(normal(4, 3), 0.0)
+    assert network.log_snr.tolist() == [12.0] * 4
+
+
+def test_a_condition_is_one_class_a_row(schedule):
+    network = Zero()
+    denoiser, z = around(network, schedule), normal(3, 3)
+    for condition, seen in ((2, [2, 2, 2]), (torch.tensor([0, 1, -1]), [0, 1, -1]), (torch.tensor(1), [1, 1, 1])):
+        denoiser(z, 0.5, condition)
+        assert network.condition.tolist() == seen
+    denoiser(z, 0.5)
+    assert network.condition is None
+
+
+@pytest.mark.parametrize("predicts", ["v", "x"])
+def test_a_batch_of_times_is_answered_row_by_row(schedule, predicts):
+    exact = orn.ExactMixture(torch.ones(2), torch.stack([MEAN, -MEAN]), torch.tensor([0.3, 0.5]), schedule)
+    denoiser, z = around(Knowing(exact, predicts), schedule, predicts), normal(3, 3)
+    t = schedule.time(torch.tensor([8.0, 0.5, -4.0], dtype=F64))
+    rows = torch.cat([denoiser(z[i:i + 1], t[i]).v for i in range(3)])
+    assert_close(denoiser(z, t).v, rows, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("t", [0.0, 1e-4, 0.5, 1 - 1e-4, 1.0])
+def test_single_precision_costs_a_few_roundings_at_either_end(schedule, t):
+    """In float32 the answer of a v-network is within 4e-6 of the float64 one, from t = 0 to t = 1."""
+    z = schedule.level(t).radius * normal(50, 3)
+    single = orn.NetworkDenoiser(Zero(), schedule, (3,), "v", STD, MEAN).eval()(z.float(), t)
+    exact = around(Zero(), schedule)(z, t)
+    assert single.v.dtype == torch.float32
+    assert (single.v - exact.v).abs().max() < 4e-6 * (1 + exact.v.abs().max())
+    assert (single.x - exact.x).abs().max() < 4e-6 * (1 + exact.x.abs().max())
+
+
+@pytest.mark.parametrize("kind", ["diagonal", "principal"])
+@pytest.mark.parametrize("predicts", ["v", "x"])
+def test_the_linear_guess_knows_all_that_a_gaussian_knows(schedule, kind, predicts):
+    """Nothing on top of a guess fitted to rows is the exact denoiser of a Gaussian with their (diagonal) covariance."""
+    turn, _ = torch.linalg.qr(normal(6, 6, seed=3))
+    rows = normal(400, 6, seed=4) * torch.tensor([2.0, 1.0, 0.7, 0.3, 0.1, 0.01]) @ turn.T
+    rows = (rows - rows.mean(0)) / rows.square().mean().sqrt()
+    covariance = 0.25 * rows.T @ rows / len(rows)
+    known = covariance if kind == "principal" else covariance.diag()
+    exact = orn.ExactGaussian(torch.full((6,), 0.25), known, schedule)
+    guess, z = LinearGuess.fit(rows, kind), normal(5, 6)
+    denoiser = orn.NetworkDenoiser(Zero(), schedule, (6,), predicts, 0.5, 0.25, linear=guess).double().eval()
+    for t in (0.0, 0.05, 0.4, 0.9, 1.0):  # the guess is stored in float32
+        assert_close(denoiser(z, t).v, exact(z, t).v, rtol=1e-4, atol=1e-4)
+
+
+def test_a_linear_guess_of_few_directions_keeps_the_total_variance():
+    """Beyond the kept directions the covariance is isotropic, and its trace is that of the data."""
+    rows = normal(400, 6, seed=4) * torch.tensor([2.0, 1.0, 0.7, 0.3, 0.1, 0.01])
+    guess = LinearGuess.fit(rows, "principal", 2)
+    total = guess.variance.sum() + 4 * guess.rest
+    assert float(total) == pytest.approx(float(rows.square().sum(1).mean()), rel=1e-5)
+    exact = torch.linalg.eigvalsh(rows.T @ rows / 400).flip(0)[:2]
+    assert_close(guess.variance.double(), exact, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("predicts", ["v", "x"])
+def test_an_answer_outside_the_range_of_the_data_is_moved_into_it(schedule, predicts):
+    """Outside training alone; what is inside stays, and signal x-hat + noise eps-hat is still z."""
+    z = 6 * normal(40, 3)
+    free = around(Zero(), schedule, predicts)
+    bound = around(Zero(), schedule, predicts, x_range=(-1.0, 1.0))
+    for t in (0.1, 0.5, 1.0):
+        level, x = schedule.level(t), free(z, t).x
+        assert_close(bound(z, t).x, x.clamp(-1, 1), rtol=0, atol=1e-10)
+        mixed = level.signal * bound(z, t).x + level.noise * bound(z, t).eps
+        assert_close(mixed, z, rtol=0, atol=1e-10 * float(z.abs().max()))
+        assert_close(bound.train()(z, t).x, x, rtol=1e-12, atol=1e-12)
+        bound.eval()
+
+
+def test_impossible_network_denoisers_are_refused():
+    build = orn.NetworkDenoiser
+    for ask, message in (
+        (lambda: build(Zero(), orn.Cosine(), (3,), "noise"), "predicts 'noise' is unknown"),
+        (lambda: build(Zero(), orn.Cosine(), (3,), data_std=0.0), "data_std is 0"),
+        (lambda: build(Zero(), orn.Cosine(), (3,), data_std=-1.0), "data_std is -1"),
+        (lambda: build(Zero(), orn.Cosine(), (3,), data_std=math.nan), "data_std is nan"),
+        (lambda: build(Zero(), orn.Cosine(), (3,), data_std=torch.tensor([1.0, 0.0, 1.0])), "data_std is 0"),
+        (lambda: build(Zero(), orn.Cosine(), (3,), data_std=torch.ones(2)), r"data_std has shape \(2,\)"),
+        (lambda: build(Zero(), orn.Cosine(), (1, 3, 3), data_mean=torch.ones(4, 1, 1)), "data_mean has shape"),
+        (lambda: build(Zero(), orn.Cosine(), (3,), "eps"), "predicts is 'eps', but Cosine"),
+        (lambda: build(Zero(), orn.Linear(), (3,), "eps"), "predicts is 'eps', but Linear"),
+        (lambda: build(Zero(), orn.Chain.linear(), (3,), "eps", data_std=0.1), "predicts is 'eps', but Chain"),
+        (lambda: build(Zero(), orn.Cosine(), (3,))(normal(2, 4), 0.5), r"z has shape \(2, 4\)"),
+        (lambda: build(Zero(), orn.Cosine(), (3,))(normal(2, 3), 1.5), "t is"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ask()
+    build(Zero(), orn.Chain.linear(), (3,), "eps", data_std=0.5)
+
+
+def test_a_denoiser_without_an_answer_says_so():
+    """`Denoiser` is a base: a subclass that forgets `forward` never answers with None."""
+
+    class Mute(orn.Denoiser):
+        pass
+
+    with pytest.raises(NotImplementedError, match=r"Mute .* forward"):
+        Mute(orn.Cosine(), (3,))(normal(1, 3), 0.5)
