@@ -158,7 +158,7 @@ denoiser(z, 0.5, torch.arange(4000) % 10)
 denoiser.log_prob_at(z, 0.5)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,  # noqa: S603
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                           env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
     assert float(done.stdout) < 500
 

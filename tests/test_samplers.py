@@ -59,7 +59,7 @@ def test_samplers_have_the_order_they_claim(mixture_of, start, name, sampler):
     end = ode_end(denoiser, float(level.angle), start.numpy())
     order = orn.samplers()[sampler]["order"]
     errors = []
-    for steps in (192, 384):
+    for steps in (96, 192):
         x = orn.sample(denoiser, sampler=sampler, steps=steps, z=start * level.radius, batch=len(start))
         errors.append(float(np.sqrt(((x.numpy() - end) ** 2).mean())))
     assert abs(math.log2(errors[0] / errors[1]) - order) < 0.25
@@ -97,11 +97,11 @@ def test_many_steps_land_on_the_probability_flow(mixture_of, start, name):
 def test_on_gaussian_data_the_flow_is_a_map_of_quantiles(schedule, sampler):
     """The probability flow moves N(signal mean, signal^2 p + noise^2) onto N(mean, p) direction by direction."""
     level, z = schedule.level(1.0), schedule.level(1.0).radius * normal(5, 2)
-    times = orn.grid(schedule, 160, "angle")
+    times = orn.grid(schedule, 80, "angle")
     x = orn.sample(gaussian(schedule), sampler=sampler, times=times, z=z, batch=len(z))
     white = (z - level.signal * MEAN) / (level.signal**2 * POWER + level.noise**2).sqrt()
-    # A first-order rule is 1e-2 off at 160 steps, a second-order one less than a tenth of that.
-    assert_close(x, MEAN + POWER.sqrt() * white, rtol=0, atol=3e-2 if sampler == "ddim" else 1e-3)
+    # A first-order rule is 2e-2 off at 80 steps, a second-order one less than a tenth of that.
+    assert_close(x, MEAN + POWER.sqrt() * white, rtol=0, atol=5e-2 if sampler == "ddim" else 3e-3)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -117,7 +117,10 @@ def test_data_of_one_point_are_sampled_exactly(schedule, sampler, steps):
 
 @pytest.mark.parametrize("sampler", ["ancestral", "ancestral-beta"])
 def test_ancestral_samples_have_the_moments_of_the_data(mixture_of, sampler):
-    """1,000 samples of 100 steps: means within 5 and covariances within 6 standard errors, false alarm 3e-6; 100 steps are 1 % off, a third of one."""
+    """1,000 samples of 100 steps: means within 5 and covariances within 6 standard errors; false alarm 3e-6 in all.
+
+    The error of 100 steps themselves is 1 % of the covariance, a third of a standard error.
+    """
     denoiser, n = mixture_of(orn.Cosine()), 1000
     x = orn.sample(denoiser, n, sampler=sampler, steps=100, seed=3, batch=n)
     mean = denoiser.weight @ denoiser.mean
@@ -136,7 +139,7 @@ class Counted(orn.Denoiser):
         super().__init__(schedule, (2,))
         self.times = []
 
-    def forward(self, z, t, condition=None):  # noqa: ARG002
+    def forward(self, z, t, condition=None):
         self.times.append(float(t))
         return orn.Estimate.from_x(torch.zeros_like(z), z, self.level(z, t))
 
@@ -169,7 +172,7 @@ class Small(nn.Module):
             for value in self.parameters():
                 value.copy_(0.3 * torch.randn(value.shape, generator=generator))
 
-    def forward(self, y, log_snr, condition):  # noqa: ARG002
+    def forward(self, y, log_snr, condition):
         inner = self.convolution(y).flatten(1)
         return self.out(torch.tanh(self.inside(torch.cat([inner, log_snr[:, None]], 1)))).reshape(y.shape)
 
@@ -190,8 +193,8 @@ def test_a_sample_does_not_depend_on_its_neighbours(mixture_of, sampler):
 def test_single_precision_follows_double_precision(schedule, sampler):
     """The same z and seed in float32: the median difference is below 1e-5 of the data's scale."""
     z = schedule.level(1.0).radius * normal(64, 2)
-    exact = orn.sample(gaussian(schedule), sampler=sampler, nfe=24, z=z)
-    single = orn.sample(gaussian(schedule), sampler=sampler, nfe=24, z=z.float())
+    exact = orn.sample(gaussian(schedule), sampler=sampler, nfe=16, z=z)
+    single = orn.sample(gaussian(schedule), sampler=sampler, nfe=16, z=z.float())
     assert single.dtype == torch.float32
     assert float((single - exact).abs().median()) < 1e-5
 

@@ -68,15 +68,9 @@ def train(
     settings = settings.replace(**{name: value for name, value in given.items() if value is not None})
     settings = settings.with_text(set or [])
 
-    from ornstein.data import load_data
-    from ornstein.training.run import Run as Folder
     from ornstein.training.trainer import Trainer
 
-    Folder(out).refuse(resume=resume, overwrite=overwrite)
-    loaded = load_data(settings.data, size=settings.size, classes=settings.classes)
-    for note in loaded.notes:
-        display.say(note)
-    trainer = Trainer(loaded, settings=settings, out=out, resume=resume, overwrite=overwrite, started=started)
+    trainer = Trainer(settings.data, settings=settings, out=out, resume=resume, overwrite=overwrite, started=started)
     try:
         trainer.fit(display.event)
     except KeyboardInterrupt:

@@ -47,6 +47,8 @@ class Display:
         elif isinstance(event, Progress):
             self._progress(event)
         elif isinstance(event, Started):
+            for note in event.notes:
+                self.say(note)
             settings = event.settings
             budget = f"{settings.images:,} pictures" if settings.images else f"{settings.minutes:g} minutes"
             self.say(f"{settings.network} of {event.parameters:,} weights on {event.samples:,} samples "

@@ -33,7 +33,7 @@ class Settings:
     options: dict[str, Any] = field(default_factory=dict)  # of the network's class, apart from shape and classes
     schedule: str = "cosine"
     predicts: str = "v"
-    linear: str = "principal"  # guess that the network adds to: none, diagonal or principal
+    linear: str = "auto"  # guess that the network adds to: none, diagonal or principal
     weighting: str = "unit"
     times: str = "stratified"
     density: str = "angle"  # of the training's times: even in "angle", "time", or normal in "log_snr"
@@ -122,7 +122,7 @@ class Settings:
 
 
 PRECISIONS = ("auto", "fp32", "bf16")
-LINEAR = ("none", "diagonal", "principal")
+LINEAR = ("auto", "none", "diagonal", "principal")
 DENSITIES = ("angle", "time", "log_snr")
 _TYPES = typing.get_type_hints(Settings)
 

@@ -20,7 +20,7 @@ from ornstein.diffusion.samplers import sample
 __all__ = ["cycle", "grid", "picture", "preview", "scatter", "show", "write", "write_png"]
 
 SIDE = 1024  # pixels that a grid grows to, at most, by enlarging small pictures
-GAP = 2  # pixels between the pictures of a grid, before it is enlarged
+GAP = 6  # pixels between the pictures of a grid
 INK, PAPER = (38, 70, 120), (255, 255, 255)
 
 
@@ -47,15 +47,16 @@ def grid(pictures: np.ndarray, columns: int) -> Image.Image:
         pictures: (B, H, W, 3) uint8.
         columns: pictures in a row, >= 1.
     """
-    count, height, width, _ = pictures.shape
-    columns = min(columns, count)
-    rows = -(-count // columns)
-    sheet = np.full((rows * (height + GAP) + GAP, columns * (width + GAP) + GAP, 3), 255, np.uint8)
-    for number, one in enumerate(pictures):
-        top, left = GAP + number // columns * (height + GAP), GAP + number % columns * (width + GAP)
-        sheet[top:top + height, left:left + width] = one
-    zoom = max(1, SIDE // max(sheet.shape[:2]))
-    return Image.fromarray(sheet.repeat(zoom, 0).repeat(zoom, 1))
+    columns = min(columns, len(pictures))
+    rows = -(-len(pictures) // columns)
+    zoom = max(1, SIDE // max(rows * pictures.shape[1], columns * pictures.shape[2]))
+    large = pictures.repeat(zoom, 1).repeat(zoom, 2)
+    height, width = large.shape[1] + GAP, large.shape[2] + GAP
+    sheet = np.full((rows * height + GAP, columns * width + GAP, 3), 255, np.uint8)
+    for number, one in enumerate(large):
+        top, left = GAP + number // columns * height, GAP + number % columns * width
+        sheet[top:top + height - GAP, left:left + width - GAP] = one
+    return Image.fromarray(sheet)
 
 
 def scatter(points: np.ndarray, labels: np.ndarray | None = None, side: int = 512) -> Image.Image:
@@ -118,9 +119,12 @@ def write(spec: DataSpec, x: Tensor, labels: Tensor | None, out: Path, facts: Ma
             arrays |= {"labels": labels.numpy(), "classes": np.array(spec.classes)}
         np.savez_compressed(out, **arrays)
     elif out.suffix == ".png":
-        columns = len(spec.classes) if labels is not None and 1 < len(spec.classes) <= 16 and len(labels.unique()) > 1 \
-            else round(len(x) ** 0.5)
-        write_png(show(spec, x, max(columns, 1), labels), out, facts)
+        columns = max(1, round(len(x) ** 0.5))
+        if labels is not None and 1 < len(labels.unique()) <= 16:
+            # Each class in columns of its own.
+            classes = len(spec.classes)
+            columns = classes * max(1, round(columns / classes))
+        write_png(show(spec, x, columns, labels), out, facts)
     else:
         out.mkdir(exist_ok=True)
         for number, one in enumerate(picture(spec, x)):
@@ -139,7 +143,8 @@ def preview(model: NetworkDenoiser, path: Path, count: int = 40) -> None:
     spec = model.data
     if spec is None or not (spec.kind == "picture" or spec.shape == (2,)):
         return
-    columns = min(len(spec.classes) or 10, 10)
+    classes = max(len(spec.classes), 1)
+    columns = 10 if classes > 10 else classes * max(1, 8 // classes)
     count = 10 * count if spec.kind == "array" else columns * max(1, count // columns)
     labels = cycle(model, count)
     x = sample(model, count, condition=labels, nfe=20)

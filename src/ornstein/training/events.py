@@ -13,13 +13,14 @@ __all__ = ["Event", "Finished", "Interrupted", "Progress", "Saved", "Started"]
 
 @dataclass(frozen=True)
 class Started:
-    """The run begins: its resolved settings and size, and the pictures already seen if it goes on."""
+    """The run begins: its settings and size, notes on the data, and the pictures already seen if it goes on."""
 
     settings: Settings
     parameters: int
     samples: int
     held_out: int
     device: str
+    notes: tuple[str, ...]
     resumed_at: int | None
 
 

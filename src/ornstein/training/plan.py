@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ornstein.data import Dataset
 from ornstein.machine import has_bf16
 from ornstein.networks import suit
@@ -9,6 +11,7 @@ from ornstein.settings import Settings
 
 __all__ = ["MINUTES", "resolve"]
 
+RICH = 4  # samples for each value of one, from which their covariance is known well
 MINUTES = 10.0  # of training when the user names no budget
 
 
@@ -30,9 +33,14 @@ def resolve(settings: Settings, data: Dataset, device: str) -> Settings:
     precision = settings.precision
     if precision == "auto":
         precision = "bf16" if has_bf16(device) else "fp32"
+    linear = settings.linear
+    if linear == "auto":
+        # A covariance from fewer samples than it has rows is mostly noise; the variances alone are not.
+        rows = int((~data.held).sum())
+        linear = "principal" if rows >= RICH * math.prod(data.spec.shape) else "diagonal"
     budget = settings.minutes if settings.images is None else None
     return settings.replace(
-        network=name, options={**options, **settings.options}, precision=precision,
+        network=name, options={**options, **settings.options}, precision=precision, linear=linear,
         size=data.spec.shape[-1] if data.spec.kind == "picture" else None, classes=bool(data.spec.classes),
         minutes=MINUTES if settings.images is None and budget is None else budget,
     )

@@ -59,34 +59,26 @@ class Trainer:
         self._stop = threading.Event()
         self.own = network if isinstance(network, nn.Module) else None
         given = {"minutes": minutes, "images": images, "seed": seed,
+                 "data": str(data) if isinstance(data, str | Path) else None,
                  "network": network if isinstance(network, str) and network != "auto" else None}
         wanted = (settings or Settings()).replace(**{name: value for name, value in given.items() if value is not None})
-        self.data = data if isinstance(data, Dataset) else load_data(data, size=wanted.size, classes=wanted.classes)
-        self.digest = self.data.digest()
-        self.device = machine.device()
-        self.settings = resolve(wanted, self.data, self.device)
         self.run = None if out is None else Run(out)
-        self._state = None
+        before = None
         if self.run:
             self.run.refuse(resume, overwrite)
-            before = self.run.settings()
-            if before and resume:
-                self._state = self._go_on(self.run, wanted, before)
+            before = _agreed(self.run, wanted) if resume else None
+        source = before or wanted
+        self.data = data if isinstance(data, Dataset) else load_data(data, size=source.size, classes=source.classes)
+        self.digest = self.data.digest()
+        self.device = machine.device()
+        self.settings = before or resolve(wanted, self.data, self.device)
+        if self.own is not None:
+            self.settings = self.settings.replace(network=type(self.own).__name__, options={})
         self.seconds = 60 * (self.settings.minutes or MINUTES)  # the budget, unless it is one of images
-
-    def _go_on(self, run: Run, wanted: Settings, before: Settings) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Take the settings and the state of the run that is there, if nothing that is asked for contradicts them."""
-        fresh, here = Settings().as_dict(), self.settings.as_dict()
-        asked = {name: here[name] for name, value in wanted.as_dict().items() if value != fresh[name]}
-        for name, (there, mine) in before.differences(asked).items():
-            raise ValueError(f"{name} is {mine!r}, but the run in {run.path} has {there!r}; leave it out to go on "
-                             "with the run, or start another (--overwrite)")
-        self.settings = before
-        state = run.state()
-        if state and state[1]["digest"] != self.digest:
-            raise ValueError(f"data {self.data.spec.name!r} are not what the run in {run.path} was trained on: "
+        self._state = self.run.state() if self.run and before else None
+        if self._state and self._state[1]["digest"] != self.digest:
+            raise ValueError(f"data {self.data.spec.name!r} are not what the run in {out} was trained on: "
                              "values or labels have changed; start another run (--overwrite)")
-        return state
 
     def stop(self) -> None:
         """Ask a running training to save and end after the step that it is in."""
@@ -128,7 +120,7 @@ class Trainer:
             self.run.begin(self.settings)
         parameters = sum(value.numel() for value in learner.model.network.parameters())
         yield Started(self.settings, parameters, len(train_set), len(held_set), self.device,
-                      learner.images if state else None)
+                      tuple(self.data.notes), learner.images if state else None)
         if state and state[1]["finished"]:
             yield Finished(learner.average, learner.images, used, already=True)
             return
@@ -198,6 +190,20 @@ class Trainer:
         run.keep(tensors, {**note, "seconds": time.monotonic() - self.origin, "loss": loss, "finished": finished,
                            "digest": self.digest})
         return Saved(run.path, learner.images)
+
+
+def _agreed(run: Run, wanted: Settings) -> Settings | None:
+    """The settings of the run that is there, if nothing that is asked for contradicts them; None without a run."""
+    before, fresh = run.settings(), Settings().as_dict()
+    if before is None:
+        return None
+    # Where the data lie may change; what they are is compared by their digest.
+    asked = {name: value for name, value in wanted.as_dict().items() if value != fresh[name] and name != "data"}
+    asked["options"] = {**before.options, **wanted.options}
+    for name, (there, here) in before.differences(asked).items():
+        raise ValueError(f"{name} is {here!r}, but the run in {run.path} has {there!r}; leave it out to go on with "
+                         "the run, or start another (--overwrite)")
+    return before
 
 
 @contextmanager
