@@ -76,7 +76,7 @@ def learner(train: Dataset, network: nn.Module, batch: int, rate: float, loss_of
     return step
 
 
-def prototype(train: Dataset, seconds: float, batch: int = 128, rate: float = 2e-3,
+def prototype(train: Dataset, seconds: float, batch: int = 128, rate: float = 4e-3,
               bf16: bool = False) -> Iterator[Drawn]:
     """A small transformer trained to rectified flow as in a weekend's prototype, as it is and compiled."""
     for compiled in (False, True):
@@ -135,8 +135,8 @@ def _flow(network: nn.Module, labels: Tensor, calls: int, heun: bool, bf16: bool
     return z
 
 
-def diffusers_unet(train: Dataset, seconds: float, batch: int = 128, rate: float = 1e-3, bf16: bool = True,
-                   channels_last: bool = True) -> Iterator[Drawn]:
+def diffusers_unet(train: Dataset, seconds: float, batch: int = 64, rate: float = 4e-3, bf16: bool = True,
+                   channels_last: bool = False) -> Iterator[Drawn]:
     """A conditional UNet2DModel with the 1,000 linear betas, the loss on eps, and three of diffusers' schedulers."""
     from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
     from diffusers.training_utils import EMAModel

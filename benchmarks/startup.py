@@ -1,4 +1,4 @@
-"""Start-up: `ornstein --help` against a bare interpreter, `import ornstein` against `import torch`; medians of ratios."""
+"""Start-up: `ornstein --help` against a bare interpreter, `import ornstein` against `import torch`; medians."""
 
 from __future__ import annotations
 

@@ -65,6 +65,19 @@ def test_samplers_have_the_order_they_claim(mixture_of, start, name, sampler):
     assert abs(math.log2(errors[0] / errors[1]) - order) < 0.25
 
 
+@pytest.mark.parametrize("sampler", TURNING)
+@pytest.mark.parametrize("power", [0.8, 1.7])
+def test_orders_hold_for_steps_of_any_sizes(mixture_of, start, sampler, power):
+    """As above on angles (k / steps)^power, whose steps shrink or grow all the way: no rule may assume equal ones."""
+    denoiser, errors = mixture_of(orn.Cosine()), []
+    end = ode_end(denoiser, math.pi / 2, start.numpy())
+    for steps in (128, 256):
+        times = torch.linspace(1, 0, steps + 1, dtype=F64) ** power
+        x = orn.sample(denoiser, sampler=sampler, times=times, z=start, batch=len(start))
+        errors.append(float(np.sqrt(((x.numpy() - end) ** 2).mean())))
+    assert abs(math.log2(errors[0] / errors[1]) - orn.samplers()[sampler]["order"]) < 0.25
+
+
 @pytest.mark.parametrize("sampler", [name for name in DETERMINISTIC if name not in TURNING])
 @pytest.mark.parametrize("name", ORDERED)
 def test_samplers_in_log_snr_have_the_order_they_claim(mixture_of, start, name, sampler):

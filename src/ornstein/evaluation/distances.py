@@ -8,9 +8,9 @@ __all__ = ["frechet", "nearest", "real_or_generated"]
 
 
 def _rows(name: str, values: np.ndarray, least: int) -> np.ndarray:
+    if len(values) < least:
+        raise ValueError(f"{name} holds {len(values)} samples; at least {least} are needed")
     rows = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
-    if len(rows) < least:
-        raise ValueError(f"{name} holds {len(rows)} samples; at least {least} are needed")
     if not np.isfinite(rows).all():
         raise ValueError(f"{name} holds values that are not finite; every value must be a finite number")
     return rows
