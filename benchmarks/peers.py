@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ COUNT = 10_000  # samples of most rows
 FEW = 2_000  # samples of the rows that need many calls
 WARMUP = 0.05  # share of the budget over which a peer's learning rate rises before it falls to 0
 AVERAGE = 0.75  # step n moves the average of the weights by (1 + n)^-0.75, as diffusers' examples do
+BETAS = {"num_train_timesteps": 1000, "beta_schedule": "linear", "prediction_type": "epsilon"}
 Step = Callable[[float], None]
 
 
@@ -137,7 +139,7 @@ def _flow(network: nn.Module, labels: Tensor, calls: int, heun: bool, bf16: bool
 
 def diffusers_unet(train: Dataset, seconds: float, batch: int = 64, rate: float = 4e-3, bf16: bool = True,
                    channels_last: bool = False) -> Iterator[Drawn]:
-    """A conditional UNet2DModel with the 1,000 linear betas, the loss on eps, and three of diffusers' schedulers."""
+    """A conditional UNet2DModel with the 1,000 linear betas, the loss on eps, and diffusers' schedulers."""
     from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
     from diffusers.training_utils import EMAModel
 
@@ -150,7 +152,7 @@ def diffusers_unet(train: Dataset, seconds: float, batch: int = 64, rate: float 
     if channels_last:
         network = network.to(memory_format=torch.channels_last)
     mean = EMAModel(network.parameters(), use_ema_warmup=True, power=AVERAGE, foreach=True)
-    chain = DDPMScheduler(1000, beta_schedule="linear", prediction_type="epsilon")
+    chain = DDPMScheduler(**BETAS)
 
     def loss_of(x: Tensor, labels: Tensor) -> Tensor:
         eps, t = torch.randn_like(x), torch.randint(1000, (len(x),))
@@ -161,24 +163,25 @@ def diffusers_unet(train: Dataset, seconds: float, batch: int = 64, rate: float 
                                                   lambda _: mean.step(network.parameters())))
     mean.copy_to(network.parameters())
     network.eval()
-    fast = DPMSolverMultistepScheduler(1000, beta_schedule="linear", prediction_type="epsilon")
-    for name, scheduler, calls in (("ancestral", chain, 200), ("DDIM", DDIMScheduler.from_config(chain.config), 50),
-                                   ("DPM-Solver++", fast, 20)):
+    schedulers = [("ancestral", chain, 200)]
+    # The default spacing of the steps, and the one that begins where the chain ends.
+    for spacing, word in (({}, ""), ({"timestep_spacing": "trailing"}, ", trailing")):
+        schedulers.append((f"DDIM{word}", DDIMScheduler(**BETAS, **spacing), 50))
+        schedulers.append((f"DPM-Solver++{word}", DPMSolverMultistepScheduler(**BETAS, **spacing), 20))
+    for name, scheduler, calls in schedulers:
         start, labels = time.perf_counter(), labels_of(FEW)
-        parts = [_walk(network, scheduler, part, calls, bf16) for part in labels.split(500)]
-        yield Drawn(f"diffusers UNet, {name}", torch.cat(parts), labels, calls, _weights(network), steps * batch, used,
+        parts = [_walk(network, scheduler, part, calls) for part in labels.split(500)]
+        yield Drawn(f"diffusers, {name}", torch.cat(parts), labels, calls, _weights(network), steps * batch, used,
                     time.perf_counter() - start)
 
 
 @torch.no_grad()
-def _walk(network: nn.Module, scheduler: object, labels: Tensor, calls: int, bf16: bool) -> Tensor:
-    """Samples by a scheduler of diffusers within a number of network calls."""
+def _walk(network: nn.Module, scheduler: Any, labels: Tensor, calls: int) -> Tensor:
+    """Samples by a scheduler of diffusers within a number of network calls, in float32."""
     scheduler.set_timesteps(calls)
     z = torch.randn(len(labels), 1, 8, 8)
     for t in scheduler.timesteps:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            eps = network(z, t, labels).sample.float()
-        z = scheduler.step(eps, t, z).prev_sample
+        z = scheduler.step(network(z, t, labels).sample, t, z).prev_sample
     return z
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given
@@ -57,6 +58,13 @@ def test_neighbouring_streams_are_uncorrelated(other):
     x, y = noise.normal(0, "start", 0, 0, (n,)), noise.normal(*other, (n,))
     for lag in range(4):
         assert abs(float((x[: n - lag] * y[lag:]).mean())) < 5 / math.sqrt(n - lag)
+
+
+def test_neighbouring_streams_never_meet():
+    """No 64-bit word of one is among the first 10,000 of another (by chance: 1e-10), so none runs into the next."""
+    places = [(0, "start", 0, 0), (0, "start", 1, 0), (0, "start", 0, 1), (1, "start", 0, 0), (0, "sample", 0, 0)]
+    words = [noise.generator(*place).bit_generator.random_raw(10_000) for place in places]
+    assert len(set(np.concatenate(words).tolist())) == 50_000
 
 
 def test_the_first_numbers_of_many_places_are_standard_normal():

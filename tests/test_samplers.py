@@ -66,13 +66,15 @@ def test_samplers_have_the_order_they_claim(mixture_of, start, name, sampler):
 
 
 @pytest.mark.parametrize("sampler", TURNING)
-@pytest.mark.parametrize("power", [0.8, 1.7])
-def test_orders_hold_for_steps_of_any_sizes(mixture_of, start, sampler, power):
-    """As above on angles (k / steps)^power, whose steps shrink or grow all the way: no rule may assume equal ones."""
+@pytest.mark.parametrize("sizes", ["shrinking", "alternating"])
+def test_orders_hold_for_steps_of_any_sizes(mixture_of, start, sampler, sizes):
+    """As above on angles (k / steps)^1.7, and on steps of sizes 1, 3, 1, 3, ...: no rule may assume equal ones."""
     denoiser, errors = mixture_of(orn.Cosine()), []
     end = ode_end(denoiser, math.pi / 2, start.numpy())
     for steps in (128, 256):
-        times = torch.linspace(1, 0, steps + 1, dtype=F64) ** power
+        even = torch.linspace(1, 0, steps + 1, dtype=F64)
+        uneven = even - even.new_tensor([0, 0.5 / steps]).repeat(steps)[:steps + 1]
+        times = even**1.7 if sizes == "shrinking" else uneven
         x = orn.sample(denoiser, sampler=sampler, times=times, z=start, batch=len(start))
         errors.append(float(np.sqrt(((x.numpy() - end) ** 2).mean())))
     assert abs(math.log2(errors[0] / errors[1]) - orn.samplers()[sampler]["order"]) < 0.25
