@@ -23,14 +23,15 @@ def ours(_: ornstein.Dataset, seconds: float, seeds: list[int]) -> Iterator[Draw
     """Ornstein as its command line trains and samples, once for each seed."""
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
-            started = time.perf_counter()
+            started, busy = time.perf_counter(), time.process_time()
             model = ornstein.Trainer("digits", minutes=seconds / 60, seed=seed, out=Path(folder) / "run").fit()
             used = time.perf_counter() - started
+            cores = (time.process_time() - busy) / used
         labels, start = labels_of(COUNT), time.perf_counter()
         samples = ornstein.sample(model, COUNT, condition=labels, nfe=CALLS, seed=seed)
         weights = sum(value.numel() for value in model.network.parameters())
         yield Drawn(f"ornstein, seed {seed}", samples, labels, CALLS, weights, model.metrics["images"], used,
-                    time.perf_counter() - start)
+                    cores, time.perf_counter() - start)
 
 
 def arguments() -> argparse.Namespace:

@@ -26,6 +26,8 @@ AUC         of a forest that tells real from generated: 0.5 is indistinguishable
 nearest     median distance to the nearest training digit over the same of the held-out digits; below 1 is closer to
             the training digits than a new digit is
 copies      share of the rounded samples that are exactly a training digit
+cores       processor seconds a second of training; well below the threads, another process held the machine and the
+            row is worth nothing
 images/s    pictures seen in training over its whole wall clock, compilation and checkpoints included"""
 
 
@@ -41,6 +43,7 @@ class Drawn:
         weights: numbers that were trained.
         images: pictures seen in training.
         seconds: wall clock of the training.
+        cores: processor seconds a second of the training, which tells whether the machine was shared.
         drawing: wall clock of drawing all samples.
     """
 
@@ -51,6 +54,7 @@ class Drawn:
     weights: int = 0
     images: int = 0
     seconds: float = 0.0
+    cores: float = 0.0
     drawing: float = 0.0
 
 
@@ -86,7 +90,7 @@ class Judge:
         distance = nearest(rounded, self.train)
         return {
             "row": drawn.name, "samples": len(raw), "calls": drawn.calls, "weights": drawn.weights,
-            "images": drawn.images, "seconds": round(drawn.seconds, 2),
+            "images": drawn.images, "seconds": round(drawn.seconds, 2), "cores": round(drawn.cores, 2),
             "images_per_second": round(drawn.images / drawn.seconds, 1) if drawn.seconds else 0.0,
             "drawing": round(drawn.drawing, 2),
             "recognised": float((self.classifier.predict(rounded) == labels).mean()),
@@ -103,10 +107,10 @@ class Judge:
 
 # Name, width and format of each column; a figure of 0 that was never measured is a dash.
 COLUMNS = (("row", 31, "s"), ("samples", 7, ",d"), ("calls", 5, "d"), ("weights", 9, ",d"), ("seconds", 7, ".1f"),
-           ("images_per_second", 8, ",.0f"), ("recognised", 10, ".4f"), ("fd", 6, ".3f"), ("fd_raw", 6, ".3f"),
-           ("auc", 5, ".3f"), ("nearest", 7, ".3f"), ("copies", 6, ".4f"), ("drawing", 7, ".1f"))
+           ("cores", 5, ".2f"), ("images_per_second", 8, ",.0f"), ("recognised", 10, ".4f"), ("fd", 6, ".3f"),
+           ("fd_raw", 6, ".3f"), ("auc", 5, ".3f"), ("nearest", 7, ".3f"), ("copies", 6, ".4f"), ("drawing", 7, ".1f"))
 TITLES = {"images_per_second": "images/s", "fd": "FD", "fd_raw": "raw FD", "auc": "AUC", "drawing": "drawing"}
-COSTS = ("calls", "weights", "seconds", "images_per_second", "drawing")
+COSTS = ("calls", "weights", "seconds", "cores", "images_per_second", "drawing")
 
 
 def heading() -> str:

@@ -47,15 +47,17 @@ def gaussian(train: Dataset, seconds: float) -> Iterator[Drawn]:  # noqa: ARG001
                 drawing=time.perf_counter() - start)
 
 
-def spend(seconds: float, started: float, step: Step) -> tuple[int, float]:
-    """Call `step` with a share of its learning rate until the budget is spent; steps taken and seconds used."""
+def spend(seconds: float, started: float, step: Step) -> tuple[int, float, float]:
+    """Call `step` with a share of its learning rate until the budget is spent; steps, seconds and cores used."""
+    busy = time.process_time()
     step(WARMUP)  # the first step may compile; the schedule is laid over the time that is left
     origin, end, steps = time.perf_counter(), started + seconds, 1
     while (now := time.perf_counter()) < end:
         share = (now - origin) / (end - origin)
         step(min(1.0, share / WARMUP) * (1 - share))
         steps += 1
-    return steps, time.perf_counter() - started
+    used = time.perf_counter() - started
+    return steps, used, (time.process_time() - busy) / used
 
 
 def learner(train: Dataset, network: nn.Module, batch: int, rate: float, loss_of: Callable[[Tensor, Tensor], Tensor],
@@ -82,17 +84,17 @@ def prototype(train: Dataset, seconds: float, batch: int = 128, rate: float = 4e
               bf16: bool = False) -> Iterator[Drawn]:
     """A small transformer trained to rectified flow as in a weekend's prototype, as it is and compiled."""
     for compiled in (False, True):
-        mean, images, used = _prototype(train, seconds, batch, rate, bf16, compiled)
+        mean, images, used, cores = _prototype(train, seconds, batch, rate, bf16, compiled)
         for heun in (False, True):
             start, labels = time.perf_counter(), labels_of(COUNT)
             parts = [_flow(mean, part, 20, heun, bf16) for part in labels.split(500)]
             yield Drawn(f"prototype DiT{', compiled' * compiled}, {'Heun' if heun else 'Euler'}", torch.cat(parts),
-                        labels, 20, _weights(mean), images, used, time.perf_counter() - start)
+                        labels, 20, _weights(mean), images, used, cores, time.perf_counter() - start)
 
 
 def _prototype(train: Dataset, seconds: float, batch: int, rate: float, bf16: bool,
-               compiled: bool) -> tuple[DiT, int, float]:
-    """The averaged network, pictures seen and seconds used; what is compiled is compiled within the budget."""
+               compiled: bool) -> tuple[DiT, int, float, float]:
+    """The averaged network, pictures seen, seconds and cores used; what is compiled is compiled within the budget."""
     with tempfile.TemporaryDirectory() as cache:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache  # nothing compiled before may help
         torch.manual_seed(SEED)
@@ -111,9 +113,9 @@ def _prototype(train: Dataset, seconds: float, batch: int, rate: float, bf16: bo
             with torch.no_grad():
                 torch._foreach_lerp_(list(mean.parameters()), list(network.parameters()), (1 + number) ** -AVERAGE)
 
-        steps, used = spend(seconds, started, learner(train, network, batch, rate, loss_of, average))
+        steps, used, cores = spend(seconds, started, learner(train, network, batch, rate, loss_of, average))
         del os.environ["TORCHINDUCTOR_CACHE_DIR"]
-    return mean, steps * batch, used
+    return mean, steps * batch, used, cores
 
 
 def _log_snr(t: Tensor) -> Tensor:
@@ -159,7 +161,7 @@ def diffusers_unet(train: Dataset, seconds: float, batch: int = 64, rate: float 
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             return F.mse_loss(network(chain.add_noise(x, eps, t), t, labels).sample.float(), eps)
 
-    steps, used = spend(seconds, started, learner(train, network, batch, rate, loss_of,
+    steps, used, cores = spend(seconds, started, learner(train, network, batch, rate, loss_of,
                                                   lambda _: mean.step(network.parameters())))
     mean.copy_to(network.parameters())
     network.eval()
@@ -172,7 +174,7 @@ def diffusers_unet(train: Dataset, seconds: float, batch: int = 64, rate: float 
         start, labels = time.perf_counter(), labels_of(FEW)
         parts = [_walk(network, scheduler, part, calls) for part in labels.split(500)]
         yield Drawn(f"diffusers, {name}", torch.cat(parts), labels, calls, _weights(network), steps * batch, used,
-                    time.perf_counter() - start)
+                    cores, time.perf_counter() - start)
 
 
 @torch.no_grad()

@@ -97,9 +97,10 @@ def sample(
     from ornstein.checkpoint import digest, load
     from ornstein.diffusion.samplers import sample as draw
     from ornstein.figures import pictures
+    from ornstein.machine import device
     from ornstein.own import rule
 
-    model = load(run)
+    model = load(run).to(device())
     spec = model.data
     if spec is None:
         raise ValueError(f"{run} says nothing of its data; draw from it in Python with ornstein.sample")
@@ -112,7 +113,7 @@ def sample(
              progress=sys.stderr.isatty())
     facts = {"seed": seed, "sampler": sampler, "nfe": nfe, "steps": steps, "guidance": guidance, "label": label,
              "model": digest(run), "ornstein": __version__}
-    pictures.write(spec, x, labels, out, facts)
+    pictures.write(spec, x.cpu(), labels, out, facts)
     print(f"{count} samples in {out}")
 
 

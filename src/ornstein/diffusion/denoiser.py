@@ -129,7 +129,8 @@ class NetworkDenoiser(Denoiser):
         centred = z - level.signal * self.data_mean
         scaled = Level(level.signal * self.data_std, level.noise)
         y = centred / scaled.radius
-        log_snr = level.log_snr.clamp(*self.log_snr_range).reshape(-1).expand(len(z))
+        # Not from the level: cast to the latent's dtype, its entries are too coarse for a logarithm in bf16.
+        log_snr = self.schedule.log_snr(as_time(t)).clamp(*self.log_snr_range).reshape(-1).expand(len(z))
         classes = None if condition is None else torch.as_tensor(condition, device=z.device).reshape(-1).expand(len(z))
         kind = z.device.type
         with torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bf16" and has_bf16(kind)):

@@ -16,6 +16,8 @@ class DPM(Rule):
 
     D looks half a step ahead along the line through this x-hat and the one before, in the log SNR. A step from pure
     noise or to clean data is infinitely long in the log SNR, where such a line says nothing: there D = x-hat.
+    The order is that in the largest step of the log SNR; the "log_snr" grid also widens as it is refined, which takes
+    a factor log(steps)^2 of it.
     """
 
     order = 2
