@@ -104,10 +104,12 @@ def sample(
     spec = model.data
     if spec is None:
         raise ValueError(f"{run} says nothing of its data; draw from it in Python with ornstein.sample")
+    if count < 1:
+        raise ValueError(f"count is {count}; it must be at least 1")
     labels = pictures.cycle(model, count) if label is None else torch.full((count,), spec.label(label))
     if out.suffix not in (".png", ".npz", ""):
         raise ValueError(f"out is {out}; it must end in .png or .npz, or be a folder")
-    if out.suffix != ".npz" and spec.kind != "picture" and spec.shape != (2,):
+    if out.suffix != ".npz" and spec.kind != "picture" and not (spec.shape == (2,) and out.suffix == ".png"):
         raise ValueError(f"samples of shape {spec.shape} are no pictures; write them to a .npz file")
     x = draw(model, count, sampler=rule(sampler), nfe=nfe, steps=steps, condition=labels, guidance=guidance, seed=seed,
              progress=sys.stderr.isatty())
@@ -194,10 +196,11 @@ def main() -> None:
         if debug:
             raise
         _fail(error, 2)
-    except (OSError, RuntimeError) as error:
+    except Exception as error:  # whatever a file of the user's own, or a fault of ours, may raise
         if debug:
             raise
-        _fail(error, 1)
+        _fail(error if isinstance(error, OSError | RuntimeError) else f"{type(error).__name__}: {error} (--debug shows "
+              "where)", 1)
 
 
 def _fail(error: Exception | str, code: int) -> None:

@@ -21,7 +21,7 @@ def find_class(place: str) -> type:
         FileNotFoundError: no such file.
     """
     path, _, name = place.rpartition(":")
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    spec = importlib.util.spec_from_file_location(f"own_{Path(path).stem}", path)
     if not path.endswith(".py") or spec is None or spec.loader is None:
         raise ValueError(f"{place!r} is not of the form path.py:Class")
     if not Path(path).is_file():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -50,6 +51,9 @@ class Settings:
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
             object.__setattr__(self, item.name, _typed(item.name, getattr(self, item.name), _TYPES[item.name]))
+        for name, value in vars(self).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{name} is {value}; it must be a finite number")
         for name in ("minutes", "images", "batch", "learning_rate", "average", "size"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -63,6 +67,8 @@ class Settings:
             raise ValueError(f"seed is {self.seed}; it must be an integer from 0 to 2^64 - 1")
         if self.minutes is not None and self.images is not None:
             raise ValueError(f"minutes is {self.minutes} and images {self.images}; give one budget, not both")
+        if self.compile:
+            raise ValueError("compile is true; this version runs networks as they are, without compilation")
         if self.processes != 1:
             raise ValueError(f"processes is {self.processes}; this version trains in 1 process")
         require("precision", self.precision, PRECISIONS)
@@ -105,8 +111,6 @@ class Settings:
             ValueError: text that is no YAML mapping, an unknown key, or a value of the wrong type.
         """
         values = _parse("settings", text)
-        if values is None:
-            values = {}
         if not isinstance(values, dict):
             raise ValueError(f"settings are a {type(values).__name__}; they must be lines of key: value")
         return cls().replace(**values)

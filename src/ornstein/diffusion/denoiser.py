@@ -125,26 +125,43 @@ class NetworkDenoiser(Denoiser):
 
     def forward(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Estimate:
         # One entry a row even for a single time: times data_std it must not be taken for one entry a row.
-        level = Level(*(entry.reshape(-1, *[1] * (z.ndim - 1)) for entry in self.level(z, t)))
-        centred = z - level.signal * self.data_mean
+        narrow = Level(*(entry.reshape(-1, *[1] * (z.ndim - 1)) for entry in self.level(z, t)))
+        # In the precision of the weights at least: latents may be coarser, and may be finer.
+        wide = z.to(torch.promote_types(z.dtype, self.data_std.dtype))
+        level = Level(*(entry.reshape(-1, *[1] * (z.ndim - 1)) for entry in self.level(wide, t)))
+        centred = wide - level.signal * self.data_mean
         scaled = Level(level.signal * self.data_std, level.noise)
         y = centred / scaled.radius
-        # Not from the level: cast to the latent's dtype, its entries are too coarse for a logarithm in bf16.
+        # From float64 too: a logarithm of levels that were cast is coarse.
         log_snr = self.schedule.log_snr(as_time(t)).clamp(*self.log_snr_range).reshape(-1).expand(len(z))
-        classes = None if condition is None else torch.as_tensor(condition, device=z.device).reshape(-1).expand(len(z))
         kind = z.device.type
         with torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bf16" and has_bf16(kind)):
-            # The network works in its own precision whatever that of the latents.
-            answer = self.network(y.to(self.data_std), log_snr.to(self.data_std), classes).to(z)
+            answer = self.network(y.to(self.data_std), log_snr.to(self.data_std), self._classes(condition, z)).to(wide)
         if self.linear is not None:
             guess = Estimate(centred, scaled, self.linear(y, scaled))
             answer = answer + getattr(guess, self.predicts)
         inner = _READ[self.predicts](answer, centred, scaled)
         x = self.data_mean + self.data_std * inner.x
         if self.x_range is not None and not self.training:
-            return Estimate.from_x(x.clamp(*self.x_range), z, level)
-        # The same v in the data's own units: c eps - s x.
-        return Estimate(z, level, (level.signal * inner.eps - level.noise * x) / level.radius)
+            v = Estimate.from_x(x.clamp(*self.x_range), wide, level).v
+        else:
+            # The same v in the data's own units: c eps - s x.
+            v = (level.signal * inner.eps - level.noise * x) / level.radius
+        return Estimate(z, narrow, v.to(z))
+
+    def _classes(self, condition: Condition, z: Tensor) -> Tensor | None:
+        """The condition as one class a row, checked here because a GPU only dies of a class that is not there."""
+        if condition is None:
+            return None
+        classes = torch.as_tensor(condition, device=z.device).reshape(-1)
+        if classes.is_floating_point() or len(classes) not in (1, len(z)):
+            raise ValueError(f"condition has {len(classes)} entries of {classes.dtype}; it must be one integer, or one "
+                             f"for each of the {len(z)} rows of z")
+        count = self.network.options["classes"] if hasattr(self.network, "options") else None
+        if count is not None and not ((classes >= -1) & (classes < count)).all():
+            raise ValueError(f"condition is {classes.flatten()[:4].tolist()}; it must be a class from 0 to {count - 1}, "
+                             "or -1 for none" if count else "condition is given, but this model has no classes")
+        return classes.expand(len(z))
 
 
 _READ = {"v": Estimate.from_v, "x": Estimate.from_x, "eps": Estimate.from_eps}

@@ -84,11 +84,11 @@ class LinearGuess(nn.Module):
         """E[v | y] for y = c x + s eps of unit radius; y (B, ...), level entries () or (B, 1, ...); like y."""
         signal, noise = ((entry / level.radius).reshape(-1, 1) for entry in level)
         rows = y.flatten(1)
+        gain = _gain(signal, noise, self.variance.to(y))
         if self.basis is None:
-            return (_gain(signal, noise, self.variance) * rows).reshape(y.shape)
-        rest = _gain(signal, noise, self.rest)
-        along = (rows @ self.basis.T) * (_gain(signal, noise, self.variance) - rest)
-        return (along @ self.basis + rest * rows).reshape(y.shape)
+            return (gain * rows).reshape(y.shape)
+        rest, basis = _gain(signal, noise, self.rest.to(y)), self.basis.to(y)
+        return ((rows @ basis.T) * (gain - rest) @ basis + rest * rows).reshape(y.shape)
 
 
 def _gain(signal: Tensor, noise: Tensor, variance: Tensor) -> Tensor:

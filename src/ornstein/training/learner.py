@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ from ornstein.training.average import exponent, update
 __all__ = ["Learner", "learning_rate"]
 
 HELD_OUT = 512  # samples, at most, of which the held-out loss is taken
-FITTED = 20_000  # samples, at most, that the linear guess is fitted to
+FITTED, FITTED_VALUES = 20_000, 2**25  # samples, and values in them, that mean and guess are fitted to at most
 
 
 class Learner:
@@ -39,6 +41,9 @@ class Learner:
     def __init__(self, settings: Settings, data: Dataset, device: str, network: nn.Module | None = None) -> None:
         self.settings, self.data, self.device = settings, data, device
         self.step_number = self.images = 0
+        # An epoch's order is needed by all its steps, and by one step of the epoch after it.
+        self._order = functools.lru_cache(2)(
+            lambda epoch: noise.generator(settings.seed, "order", epoch).permutation(len(data)))
         self.gamma = exponent(settings.average)
         schedule = find("schedule", settings.schedule, SCHEDULES)()
         self.density = Density(schedule, settings.density)
@@ -58,7 +63,8 @@ class Learner:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(int(noise.generator(settings.seed, "weights").integers(2**63)))
                 network = build(settings.network, {**shape, **settings.options})
-        rows = noise.generator(0, "order", 0, 1).permutation(len(self.data))[:FITTED]
+        most = min(FITTED, max(FITTED_VALUES // math.prod(spec.shape), 2))
+        rows = noise.generator(0, "order", 0, 1).permutation(len(self.data))[:most]
         x = self.data.batch(rows)[0]
         mean = x.mean(0)
         centred = x - mean
@@ -86,15 +92,15 @@ class Learner:
         self.optimizer.step()
         self.step_number, self.images = number + 1, self.images + len(x)
         update(self.average.parameters(), self.model.parameters(), self.step_number, self.gamma)
+        for mean, buffer in zip(self.average.network.buffers(), self.model.network.buffers(), strict=True):
+            mean.copy_(buffer)
         return loss.detach()
 
     def _rows(self, step: int) -> np.ndarray:
         """Rows of the step's batch: every sample once an epoch, epochs in a new order each, batches across them."""
         count, batch = len(self.data), self.settings.batch
         places = np.arange(step * batch, (step + 1) * batch)
-        epochs = {int(epoch): noise.generator(self.settings.seed, "order", int(epoch)).permutation(count)
-                  for epoch in np.unique(places // count)}
-        return np.array([epochs[int(place) // count][place % count] for place in places])
+        return np.array([self._order(int(place) // count)[place % count] for place in places])
 
     @torch.no_grad()
     def held_out(self, data: Dataset) -> float:
@@ -105,9 +111,11 @@ class Learner:
         eps = torch.from_numpy(rng.standard_normal(x.shape, dtype=np.float32))
         t = self.density(torch.from_numpy((rng.permutation(len(rows)) + 0.5) / len(rows)))
         x, eps, classes = (value.to(self.device) for value in (x, eps, classes))
-        losses = [denoising_loss(self.average.train(), x[i:i + 64], t[i:i + 64], eps[i:i + 64], classes[i:i + 64],
+        # x-hat is not moved into the range of the data, as in training; the network itself is at rest.
+        self.average.training = True
+        losses = [denoising_loss(self.average, x[i:i + 64], t[i:i + 64], eps[i:i + 64], classes[i:i + 64],
                                  self.settings.weighting, self.model.data_std) for i in range(0, len(rows), 64)]
-        self.average.eval()
+        self.average.training = False
         return float(torch.cat(losses).mean())
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

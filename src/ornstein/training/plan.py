@@ -33,14 +33,17 @@ def resolve(settings: Settings, data: Dataset, device: str) -> Settings:
     precision = settings.precision
     if precision == "auto":
         precision = "bf16" if has_bf16(device) else "fp32"
+    if settings.classes and not data.spec.classes:
+        raise ValueError(f"classes are asked for, but data {data.spec.name!r} have no labels; leave classes out")
+    shape = data.spec.shape
     linear = settings.linear
     if linear == "auto":
         # A covariance from fewer samples than it has rows is mostly noise; the variances alone are not.
         rows = int((~data.held).sum())
-        linear = "principal" if rows >= RICH * math.prod(data.spec.shape) else "diagonal"
+        linear = "principal" if rows >= RICH * math.prod(shape) else "diagonal"
     budget = settings.minutes if settings.images is None else None
     return settings.replace(
         network=name, options={**options, **settings.options}, precision=precision, linear=linear,
-        size=data.spec.shape[-1] if data.spec.kind == "picture" else None, classes=bool(data.spec.classes),
+        size=shape[-1] if len(shape) == 3 and shape[1] == shape[2] else None, classes=bool(data.spec.classes),
         minutes=MINUTES if settings.images is None and budget is None else budget,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
+import os
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,13 @@ class Run:
         """
         if resume and overwrite:
             raise ValueError("resume and overwrite are both asked for; give one of them")
-        if self.settings() and not (resume or overwrite):
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"{self.path} is a file; a run needs a folder")
+        there = [name for name in (SETTINGS, METRICS, STATE, MODEL, PREVIEWS) if (self.path / name).exists()]
+        if there and not overwrite and SETTINGS not in there:
+            raise FileExistsError(f"{self.path} holds a {there[0]} that is of no run; name another folder, or replace "
+                                  "it (--overwrite)")
+        if there and not (resume or overwrite):
             raise FileExistsError(f"{self.path} already holds a run; go on with it (--resume), replace it "
                                   "(--overwrite), or name another folder")
 
@@ -54,11 +60,11 @@ class Run:
 
     def begin(self, settings: Settings) -> None:
         """Make the folder and write the settings; what an earlier run left there is removed."""
-        for name in (SETTINGS, METRICS, STATE, MODEL):
-            (self.path / name).unlink(missing_ok=True)
-        shutil.rmtree(self.previews, ignore_errors=True)
+        # The settings last: without them there is no run.
+        for file in [self.path / name for name in (SETTINGS, METRICS, STATE, MODEL)] + sorted(self.previews.glob("*.png")):
+            file.unlink(missing_ok=True)
         self.path.mkdir(parents=True, exist_ok=True)
-        (self.path / SETTINGS).write_text(settings.to_yaml(), "utf-8")
+        _replace(self.path / SETTINGS, settings.to_yaml())
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """The state to go on from, None before the first checkpoint.
@@ -76,7 +82,7 @@ class Run:
     def log(self, **facts: Any) -> None:
         """Append one line of metrics."""
         with open(self.path / METRICS, "a", encoding="utf-8") as file:
-            file.write(json.dumps(facts) + "\n")
+            file.write(json.dumps(facts, allow_nan=False) + "\n")
 
     def rewind(self, images: int) -> None:
         """Drop the metrics that a lost stretch wrote after the state at `images`."""
@@ -86,4 +92,11 @@ class Run:
         lines = file.read_text("utf-8").splitlines()
         # The last line of a run that was killed may be half written.
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["images"] <= images]
-        file.write_text("".join(line + "\n" for line in kept), "utf-8")
+        _replace(file, "".join(line + "\n" for line in kept))
+
+
+def _replace(file: Path, text: str) -> None:
+    """Write a text file that appears whole or not at all."""
+    beside = file.with_name(f".{file.name}.new")
+    beside.write_text(text, "utf-8")
+    os.replace(beside, file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ornstein import checkpoint, machine
 from ornstein.data import Dataset, load_data
@@ -56,22 +57,24 @@ class Trainer:
                  settings: Settings | None = None, resume: bool = False, overwrite: bool = False,
                  started: float | None = None) -> None:
         self.started = time.monotonic() if started is None else started
-        self._stop = threading.Event()
+        self._stop, self._begun = threading.Event(), False
         self.own = network if isinstance(network, nn.Module) else None
         given = {"minutes": minutes, "images": images, "seed": seed,
-                 "data": str(data) if isinstance(data, str | Path) else None,
+                 "data": str(data) if isinstance(data, str | Path) else None,  # that of arrays is their name, below
                  "network": network if isinstance(network, str) and network != "auto" else None}
         wanted = (settings or Settings()).replace(**{name: value for name, value in given.items() if value is not None})
         self.run = None if out is None else Run(out)
         before = None
         if self.run:
             self.run.refuse(resume, overwrite)
-            before = _agreed(self.run, wanted) if resume else None
+            before = _agreed(self.run, wanted, given) if resume else None
         source = before or wanted
         self.data = data if isinstance(data, Dataset) else load_data(data, size=source.size, classes=source.classes)
         self.digest = self.data.digest()
         self.device = machine.device()
         self.settings = before or resolve(wanted, self.data, self.device)
+        if before is None and not isinstance(data, str | Path):
+            self.settings = self.settings.replace(data=self.data.spec.name)
         if self.own is not None:
             self.settings = self.settings.replace(network=type(self.own).__name__, options={})
         self.seconds = 60 * (self.settings.minutes or MINUTES)  # the budget, unless it is one of images
@@ -106,6 +109,10 @@ class Trainer:
 
     def events(self) -> Iterator[Event]:
         """Train, step by step; yields `Started`, then `Progress` and `Saved`, last `Finished` or `Interrupted`."""
+        self._stop.clear()
+        if self.run and self._begun:
+            self._state = self.run.state()
+        self._begun = True
         train_set, held_set = self.data.split()
         learner = Learner(self.settings, train_set, self.device, self.own)
         used, loss, state = 0.0, None, self._state
@@ -122,6 +129,7 @@ class Trainer:
         yield Started(self.settings, parameters, len(train_set), len(held_set), self.device,
                       tuple(self.data.notes), learner.images if state else None)
         if state and state[1]["finished"]:
+            learner.average.metrics = {"images": learner.images, "loss": loss, "held_out": state[1]["held_out"]}
             yield Finished(learner.average, learner.images, used, already=True)
             return
         if self.run and state:
@@ -129,7 +137,7 @@ class Trainer:
         yield from self._train(learner, held_set, loss)
 
     def _train(self, learner: Learner, held_set: Dataset, loss: float | None) -> Iterator[Event]:
-        held, tail = None, 0.0
+        held, tail, value = None, 0.0, None
         waiting = [share for share in PREVIEWS if share > self._share(learner, 0.0)]
         logged = saved = time.monotonic()
         first = seen = learner.images
@@ -138,7 +146,8 @@ class Trainer:
             value = learner.step(rate)
             now = time.monotonic()
             if now - logged >= LOG_SECONDS or learner.images == first + self.settings.batch:
-                loss = float(value) if loss is None else 0.8 * loss + 0.2 * float(value)
+                now_loss = _finite(value, learner)
+                loss = now_loss if loss is None else 0.8 * loss + 0.2 * now_loss
                 event = self._progress(learner, share, loss, held, (learner.images - seen) / (now - logged), rate)
                 seen, logged = learner.images, now
                 yield event
@@ -151,17 +160,22 @@ class Trainer:
                 tail = 1.2 * (time.monotonic() - begin)
             if self._stop.is_set() or (self.run and now - saved >= SAVE_SECONDS):
                 if self.run:
-                    yield self._save(self.run, learner, loss, finished=False)
+                    _finite(value, learner)
+                    yield self._save(self.run, learner, loss, held, finished=False)
                 saved = time.monotonic()
                 if self._stop.is_set():
                     yield Interrupted(learner.images)
                     return
+        if learner.images == 0:
+            raise RuntimeError(f"the budget of {self.seconds:g} seconds was over before the first step; give more minutes")
+        if value is not None:
+            _finite(value, learner)
         held = learner.held_out(held_set) if len(held_set) else None
         self._preview(learner)
         learner.average.metrics = {"images": learner.images, "loss": loss, "held_out": held}
         self._progress(learner, 1.0, loss, held, 0.0, 0.0)
         if self.run:
-            yield self._save(self.run, learner, loss, finished=True)
+            yield self._save(self.run, learner, loss, held, finished=True)
         yield Finished(learner.average, learner.images, time.monotonic() - self.origin, already=False)
 
     def _share(self, learner: Learner, tail: float) -> float:
@@ -184,21 +198,31 @@ class Trainer:
         if self.run:
             preview(learner.average, self.run.previews / f"{learner.images:09d}.png")
 
-    def _save(self, run: Run, learner: Learner, loss: float | None, finished: bool) -> Saved:
+    def _save(self, run: Run, learner: Learner, loss: float | None, held: float | None, finished: bool) -> Saved:
         tensors, note = learner.state()
         checkpoint.save(learner.average, run.path / checkpoint.MODEL)
-        run.keep(tensors, {**note, "seconds": time.monotonic() - self.origin, "loss": loss, "finished": finished,
-                           "digest": self.digest})
+        run.keep(tensors, {**note, "seconds": time.monotonic() - self.origin, "loss": loss, "held_out": held,
+                           "finished": finished, "digest": self.digest})
         return Saved(run.path, learner.images)
 
 
-def _agreed(run: Run, wanted: Settings) -> Settings | None:
+def _finite(loss: Tensor, learner: Learner) -> float:
+    """The loss as a number; a training that has lost its way ends before it overwrites a good checkpoint."""
+    value = float(loss)
+    if not math.isfinite(value):
+        raise RuntimeError(f"the loss is {value} after {learner.images:,} pictures; the last checkpoint is kept, "
+                           "go on from it with a lower learning_rate in a new run")
+    return value
+
+
+def _agreed(run: Run, wanted: Settings, given: dict[str, Any]) -> Settings | None:
     """The settings of the run that is there, if nothing that is asked for contradicts them; None without a run."""
     before, fresh = run.settings(), Settings().as_dict()
     if before is None:
         return None
     # Where the data lie may change; what they are is compared by their digest.
-    asked = {name: value for name, value in wanted.as_dict().items() if value != fresh[name] and name != "data"}
+    asked = {name: value for name, value in wanted.as_dict().items() if value != fresh[name] or given.get(name) is not None}
+    asked.pop("data", None)
     asked["options"] = {**before.options, **wanted.options}
     for name, (there, here) in before.differences(asked).items():
         raise ValueError(f"{name} is {here!r}, but the run in {run.path} has {there!r}; leave it out to go on with "

@@ -31,6 +31,6 @@ class DPM(Rule):
         for time, before in step.past:
             behind = level_t.log_snr - step.schedule.log_snr(time)
             ahead = level_s.log_snr - level_t.log_snr
-            share = torch.where(behind.isfinite() & ahead.isfinite(), ahead / (2 * behind), 0.0)
+            share = torch.where(behind.isfinite() & ahead.isfinite() & (behind != 0), ahead / (2 * behind), 0.0)
             guess = guess + spread(share, guess) * (guess - before.x)
         return spread(keep, guess) * step.z + spread(level_s.signal - level_t.signal * keep, guess) * guess

@@ -179,7 +179,8 @@ class _Batched:
         for start in range(0, len(z), self.rows):
             take = torch.arange(start, start + self.rows).clamp(max=len(z) - 1)
             classes = None if self.classes is None else self.classes[take].to(z.device)
-            answers.append(self.denoiser(z[take.to(z.device)], t, classes).v)
+            times = t[take] if t.ndim and len(t) > 1 else t
+            answers.append(self.denoiser(z[take.to(z.device)], times, classes).v)
         return Estimate.from_v(torch.cat(answers)[:len(z)], z, self.denoiser.schedule.level(t))
 
 
