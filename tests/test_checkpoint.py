@@ -156,3 +156,19 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypat
         orn.save(made(1), tmp_path / "m.safetensors")
     assert (tmp_path / "m.safetensors").read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["m.safetensors"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", ["diagonal", "principal"])
+def test_latents_of_any_precision_give_samples_of_theirs(dtype, kind):
+    model = made(linear=LinearGuess.fit(torch.randn(80, 64), kind))
+    z = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    exact, rough = orn.sample(model, z=z, nfe=4), orn.sample(model, z=z.to(dtype), nfe=4)
+    assert rough.dtype == dtype
+    assert (rough.float() - exact).norm() < 0.1 * exact.norm()
+
+
+@pytest.mark.parametrize("condition", [3, -2, torch.tensor([0, 1, 2]), 0.5])
+def test_a_class_that_is_not_there_is_refused_before_the_network_sees_it(condition):
+    with pytest.raises(ValueError, match="condition"):
+        made()(torch.zeros(2, 1, 8, 8), 0.5, condition)

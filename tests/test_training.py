@@ -195,3 +195,42 @@ def test_auto_is_a_pure_function_of_the_data_and_the_machine(digits):
     assert "auto" not in {once.network, once.precision}
     assert once.minutes == 10
     assert resolve(once, digits, "cpu") == once
+
+
+def test_files_that_are_of_no_run_are_neither_used_nor_removed(tmp_path, digits):
+    (tmp_path / "model.safetensors").write_text("mine")
+    (tmp_path / "previews").mkdir()
+    (tmp_path / "previews/mine.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"holds a model\.safetensors that is of no run"):
+        train(digits, tmp_path, images=200)
+    train(digits, tmp_path, images=200, overwrite=True)
+    assert (tmp_path / "previews/mine.txt").read_text() == "mine"
+
+
+def test_a_second_fit_goes_on_and_does_not_start_again(tmp_path, digits):
+    trainer = orn.Trainer(digits, settings=SMALL, images=200, out=tmp_path)
+    once = trainer.fit()
+    before = (tmp_path / "model.safetensors").read_bytes()
+    again = trainer.fit()
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+    assert again.metrics == once.metrics
+
+
+def test_a_training_that_lost_its_way_ends_and_keeps_the_last_checkpoint(tmp_path, digits):
+    with pytest.raises(RuntimeError, match="the last checkpoint is kept"):
+        train(digits, tmp_path, images=1000, settings=SMALL.replace(learning_rate=1e30, warmup=0.0))
+    assert not (tmp_path / "model.safetensors").exists()
+    with pytest.raises(ValueError, match="weight_decay is nan; it must be a finite number"):
+        orn.Settings(weight_decay=float("nan"))
+
+
+def test_pictures_that_are_not_square_train_and_resume(tmp_path):
+    values = np.random.default_rng(0).integers(0, 255, (40, 1, 8, 12), dtype=np.uint8)
+    train(values, tmp_path, stop_at=1, images=1600)
+    assert train(values, tmp_path, resume=True).shape == (1, 8, 12)
+
+
+def test_an_explicit_setting_that_equals_the_default_still_contradicts(tmp_path, digits):
+    train(digits, tmp_path, images=200, seed=3)
+    with pytest.raises(ValueError, match=r"seed is 0, but the run in .* has 3"):
+        train(digits, tmp_path, seed=0, resume=True)

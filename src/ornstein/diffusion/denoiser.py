@@ -157,10 +157,11 @@ class NetworkDenoiser(Denoiser):
         if classes.is_floating_point() or len(classes) not in (1, len(z)):
             raise ValueError(f"condition has {len(classes)} entries of {classes.dtype}; it must be one integer, or one "
                              f"for each of the {len(z)} rows of z")
-        count = self.network.options["classes"] if hasattr(self.network, "options") else None
+        options = getattr(self.network, "options", None)  # a network of the user's own may have none
+        count = options["classes"] if isinstance(options, dict) else None
         if count is not None and not ((classes >= -1) & (classes < count)).all():
-            raise ValueError(f"condition is {classes.flatten()[:4].tolist()}; it must be a class from 0 to {count - 1}, "
-                             "or -1 for none" if count else "condition is given, but this model has no classes")
+            raise ValueError(f"condition is {classes[:4].tolist()}; it must be a class from 0 to {count - 1}, or -1 "
+                             "for none" if count else "condition is given, but this model has no classes")
         return classes.expand(len(z))
 
 

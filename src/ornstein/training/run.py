@@ -60,10 +60,11 @@ class Run:
 
     def begin(self, settings: Settings) -> None:
         """Make the folder and write the settings; what an earlier run left there is removed."""
-        # The settings last: without them there is no run.
-        for file in [self.path / name for name in (SETTINGS, METRICS, STATE, MODEL)] + sorted(self.previews.glob("*.png")):
+        ours = [self.path / name for name in (SETTINGS, METRICS, STATE, MODEL)]
+        for file in [*ours, *self.previews.glob("*.png")]:
             file.unlink(missing_ok=True)
         self.path.mkdir(parents=True, exist_ok=True)
+        # Last: without settings there is no run.
         _replace(self.path / SETTINGS, settings.to_yaml())
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

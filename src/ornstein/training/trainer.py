@@ -154,6 +154,7 @@ class Trainer:
             if waiting and share >= waiting[0]:
                 waiting = [later for later in waiting if later > share]
                 begin = time.monotonic()
+                _finite(value, learner)
                 held = learner.held_out(held_set) if len(held_set) else None
                 self._preview(learner)
                 # As much again is needed at the end, and a checkpoint: it must fit into the budget.
@@ -167,7 +168,8 @@ class Trainer:
                     yield Interrupted(learner.images)
                     return
         if learner.images == 0:
-            raise RuntimeError(f"the budget of {self.seconds:g} seconds was over before the first step; give more minutes")
+            raise RuntimeError(f"the budget of {self.seconds:g} seconds was over before the first step; "
+                               "give more minutes")
         if value is not None:
             _finite(value, learner)
         held = learner.held_out(held_set) if len(held_set) else None
@@ -221,7 +223,8 @@ def _agreed(run: Run, wanted: Settings, given: dict[str, Any]) -> Settings | Non
     if before is None:
         return None
     # Where the data lie may change; what they are is compared by their digest.
-    asked = {name: value for name, value in wanted.as_dict().items() if value != fresh[name] or given.get(name) is not None}
+    asked = {name: value for name, value in wanted.as_dict().items()
+             if value != fresh[name] or given.get(name) is not None}
     asked.pop("data", None)
     asked["options"] = {**before.options, **wanted.options}
     for name, (there, here) in before.differences(asked).items():
