@@ -89,6 +89,12 @@ def test_labels_match_a_name_then_an_index(trained, command, tmp_path):
     assert list(np.load(tmp_path / "a.npz")["labels"]) == [4, 4, 4]
 
 
+def test_the_installation_holds_its_own_certificates(command):
+    code, out, err = command("check")
+    assert (code, err) == (0, "")
+    assert len(out.splitlines()) > 30
+
+
 def test_trace_and_list(trained, command, tmp_path):
     Image.new("RGBA", (30, 20), (200, 30, 30, 255)).save(tmp_path / "mine.png")
     assert command("trace", trained, "mine.png", "--out", "strip.png", "--label", "8")[0] == 0
@@ -150,6 +156,8 @@ BAD = [
     (["sample", "RUN", "--out", "s.png", "--nfe", "1", "--sampler", "heun"], "needs at least 2 calls"),
     (["sample", "RUN", "--out", "s.png", "--nfe", "4", "--steps", "4"], "give one of nfe, steps and times"),
     (["sample", "RUN", "--out", "s.gif"], "must end in .png or .npz, or be a folder"),
+    (["sample", "RUN", "--out", "afile"], "which is a file already"),
+    (["sample", "RUN", "--count", "-1", "--out", "s.png"], "count is -1; it must be at least 1"),
     (["trace", "RUN", "nothing.png", "--out", "s.png"], "nothing.png does not exist"),
     (["trace", "RUN", "afile", "--out", "s.png"], "afile cannot be used"),
     (["list", "sampler"], "did you mean 'samplers'?"),

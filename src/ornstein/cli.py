@@ -58,7 +58,10 @@ def train(
 
     settings = Settings()
     if config is not None:
-        settings = Settings.from_yaml(config.read_text("utf-8"))
+        try:
+            settings = Settings.from_yaml(config.read_text("utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{config}: {error}") from None
         # A finished run's file has a budget; one given here takes its place.
         settings = settings.replace(**({"minutes": None, "images": None} if minutes or images else {}))
     given = {"data": data, "minutes": minutes, "images": images, "size": size, "classes": classes, "network": network,
@@ -71,6 +74,8 @@ def train(
     from ornstein.training.trainer import Trainer
 
     trainer = Trainer(settings.data, settings=settings, out=out, resume=resume, overwrite=overwrite, started=started)
+    if resume and not trainer.goes_on:
+        display.say(f"there is no checkpoint in {out} to go on from; the run starts")
     try:
         trainer.fit(display.event)
     except KeyboardInterrupt:
@@ -104,6 +109,8 @@ def sample(
     spec = model.data
     if spec is None:
         raise ValueError(f"{run} says nothing of its data; draw from it in Python with ornstein.sample")
+    if out.is_dir() if out.suffix else out.is_file():
+        raise ValueError(f"out is {out}, which is a {'folder' if out.is_dir() else 'file'} already; name another")
     if count < 1:
         raise ValueError(f"count is {count}; it must be at least 1")
     labels = pictures.cycle(model, count) if label is None else torch.full((count,), spec.label(label))
@@ -205,6 +212,8 @@ def main() -> None:
 
 def _fail(error: Exception | str, code: int) -> None:
     line = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        line = f"{error.filename}: {error.strerror.lower()}; name another path"
     if isinstance(error, CycloptsError):
         line += " (ornstein --help shows the commands)"
     print(f"ornstein: {line}", file=sys.stderr)

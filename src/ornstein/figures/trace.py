@@ -46,7 +46,7 @@ def draw(model: NetworkDenoiser, out: Path, image: Path | None = None, label: st
          seed: int = 0) -> None:
     """Draw the strip of a model of pictures into a PNG.
 
-    Row 1 is one path of the encoder (20.3). Row 2 walks back from the end of that path, brought to t = 1, by the
+    Row 1 is one path of the encoder (20.3). Row 2 walks back from the end of that path by the
     sampler; row 3 is what the denoiser believes the clean picture to be at each moment of it. Below, the curves.
 
     Args:
@@ -73,10 +73,13 @@ def draw(model: NetworkDenoiser, out: Path, image: Path | None = None, label: st
         x = torch.tensor(read_picture(image, spec.shape)).float()[None] / 127.5 - 1
     times = moments(model.schedule)
     ends = [] if times[-1] == 1 else [1.0]
-    forward = list(Encoder(model.schedule).walk(x, [*times, *ends], seed))
+    forward = list(Encoder(model.schedule).walk(x, times, seed))
+    # The last latent, all but noise, is taken for noise: the way back starts where the way forward ended.
+    last = model.schedule.level(as_time(times[-1])).radius
+    z = forward[-1] * (model.schedule.level(as_time(1.0)).radius / last).to(x)
     # The sampler stops at the same moments, and once between each two of them.
     fine = moments(model.schedule, 2 * COLUMNS - 2)
-    frames = list(generate(model, z=forward[-1], condition=condition, times=[*ends, *reversed(fine)], seed=seed))
+    frames = list(generate(model, z=z, condition=condition, times=[*ends, *reversed(fine)], seed=seed))
     back = [min(frames, key=lambda frame, at=time: abs(frame.time - at)) for time in reversed(times)]
     _figure(model.schedule, spec, times, forward, back, out, image, seed)
 

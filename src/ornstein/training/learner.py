@@ -71,7 +71,7 @@ class Learner:
         std = max(float(centred.square().mean().sqrt()), 1e-3)
         linear = None if settings.linear == "none" else LinearGuess.fit(centred / std, settings.linear)
         return NetworkDenoiser(network, schedule, spec.shape, settings.predicts, std, mean, linear=linear,
-                               x_range=(-1.0, 1.0), data=spec, precision=settings.precision)
+                               x_range=(-1.0, 1.0) if spec.levels else None, data=spec, precision=settings.precision)
 
     def step(self, learning_rate: float) -> Tensor:
         """One step of the optimiser and of the average on the next batch; the batch's mean loss, not yet read."""

@@ -26,7 +26,7 @@ from ornstein.training.run import Run
 __all__ = ["Trainer"]
 
 LOG_SECONDS = 1.0  # between lines of metrics
-SAVE_SECONDS = 60.0  # between checkpoints: what a killed run can lose
+SAVE_SECONDS = 30.0  # between checkpoints: what a killed run can lose
 PREVIEWS = (0.1, 0.25, 0.5, 0.75)  # shares of the budget at which to draw samples; the last grid is drawn at the end
 
 
@@ -82,6 +82,11 @@ class Trainer:
         if self._state and self._state[1]["digest"] != self.digest:
             raise ValueError(f"data {self.data.spec.name!r} are not what the run in {out} was trained on: "
                              "values or labels have changed; start another run (--overwrite)")
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return self._state is not None
 
     def stop(self) -> None:
         """Ask a running training to save and end after the step that it is in."""
