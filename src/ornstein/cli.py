@@ -73,7 +73,8 @@ def train(
 
     from ornstein.training.trainer import Trainer
 
-    trainer = Trainer(settings.data, settings=settings, out=out, resume=resume, overwrite=overwrite, started=started)
+    trainer = Trainer(settings.data, minutes=minutes, images=images, seed=seed, settings=settings, out=out,
+                      resume=resume, overwrite=overwrite, started=started)
     if resume and not trainer.goes_on:
         display.say(f"there is no checkpoint in {out} to go on from; the run starts")
     try:

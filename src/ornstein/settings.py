@@ -37,7 +37,7 @@ class Settings:
     linear: str = "auto"  # guess that the network adds to: none, diagonal or principal
     weighting: str = "unit"
     times: str = "stratified"
-    density: str = "angle"  # of the training's times: even in "angle", "time", or normal in "log_snr"
+    density: str = "angle"  # of the training's times: even in "angle", "time", or logistic in "log_snr"
     batch: int = 128
     learning_rate: float = 2e-3
     warmup: float = 0.05  # share of the budget over which the learning rate rises
@@ -72,7 +72,6 @@ class Settings:
         if self.processes != 1:
             raise ValueError(f"processes is {self.processes}; this version trains in 1 process")
         require("precision", self.precision, PRECISIONS)
-        require("density", self.density, DENSITIES)
         require("linear", self.linear, LINEAR)
 
     def replace(self, **changes: Any) -> Settings:
@@ -127,7 +126,6 @@ class Settings:
 
 PRECISIONS = ("auto", "fp32", "bf16")
 LINEAR = ("auto", "none", "diagonal", "principal")
-DENSITIES = ("angle", "time", "log_snr")
 _TYPES = typing.get_type_hints(Settings)
 
 

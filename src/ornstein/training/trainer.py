@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ornstein import checkpoint, machine
@@ -25,6 +26,7 @@ from ornstein.training.run import Run
 
 __all__ = ["Trainer"]
 
+SMOOTHING = 0.05  # weight of a step's loss in the one that is shown
 LOG_SECONDS = 1.0  # between lines of metrics
 SAVE_SECONDS = 30.0  # between checkpoints: what a killed run can lose
 PREVIEWS = (0.1, 0.25, 0.5, 0.75)  # shares of the budget at which to draw samples; the last grid is drawn at the end
@@ -142,31 +144,33 @@ class Trainer:
         yield from self._train(learner, held_set, loss)
 
     def _train(self, learner: Learner, held_set: Dataset, loss: float | None) -> Iterator[Event]:
-        held, tail, value = None, 0.0, None
+        held, tail = None, 0.0
+        # Smoothed over steps, never over seconds: the loss is part of what a run repeats.
+        smooth = None if loss is None else torch.tensor(loss, device=self.device)
         waiting = [share for share in PREVIEWS if share > self._share(learner, 0.0)]
         logged = saved = time.monotonic()
         first = seen = learner.images
         while (share := self._share(learner, tail)) < 1:
             rate = learning_rate(self.settings, share)
             value = learner.step(rate)
+            smooth = value if smooth is None else smooth.lerp(value, SMOOTHING)
             now = time.monotonic()
             if now - logged >= LOG_SECONDS or learner.images == first + self.settings.batch:
-                now_loss = _finite(value, learner)
-                loss = now_loss if loss is None else 0.8 * loss + 0.2 * now_loss
+                loss = _finite(smooth, learner)
                 event = self._progress(learner, share, loss, held, (learner.images - seen) / (now - logged), rate)
                 seen, logged = learner.images, now
                 yield event
             if waiting and share >= waiting[0]:
                 waiting = [later for later in waiting if later > share]
                 begin = time.monotonic()
-                _finite(value, learner)
+                loss = _finite(smooth, learner)
                 held = learner.held_out(held_set) if len(held_set) else None
                 self._preview(learner)
                 # As much again is needed at the end, and a checkpoint: it must fit into the budget.
                 tail = 1.2 * (time.monotonic() - begin)
             if self._stop.is_set() or (self.run and now - saved >= SAVE_SECONDS):
                 if self.run:
-                    _finite(value, learner)
+                    loss = _finite(smooth, learner)
                     yield self._save(self.run, learner, loss, held, finished=False)
                 saved = time.monotonic()
                 if self._stop.is_set():
@@ -175,8 +179,8 @@ class Trainer:
         if learner.images == 0:
             raise RuntimeError(f"the budget of {self.seconds:g} seconds was over before the first step; "
                                "give more minutes")
-        if value is not None:
-            _finite(value, learner)
+        if smooth is not None:
+            loss = _finite(smooth, learner)
         held = learner.held_out(held_set) if len(held_set) else None
         self._preview(learner)
         learner.average.metrics = {"images": learner.images, "loss": loss, "held_out": held}
