@@ -1,6 +1,7 @@
 """Builders of pictures that a careless reader gets wrong."""
 
 import io
+import tarfile
 import zlib
 from pathlib import Path
 
@@ -42,6 +43,16 @@ def png_bomb(path: Path, side: int) -> None:
     header = side.to_bytes(4, "big") * 2 + bytes([8, 0, 0, 0, 0])
     chunks = chunk(b"IHDR", header), chunk(b"IDAT", b"".join(parts)), chunk(b"IEND", b"")
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+
+
+def pack(path: Path, members: list[tuple[str, bytes]]) -> Path:
+    """Write a tar file of named contents and return its path."""
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, content in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return path
 
 
 def encoded(kind: str, side: int = 64) -> bytes:

@@ -32,7 +32,7 @@ def test_the_digits_are_those_of_sklearn_with_the_stated_split(digits):
     assert np.array_equal(digits.values[:, 0], source.images)
     assert np.array_equal(digits.labels, source.target)
     train, held = digits.split()
-    assert np.array_equal(held.values[:, 0], source.images[np.sort(order[1500:])])
+    assert np.array_equal(held.values[:][:, 0], source.images[np.sort(order[1500:])])
     assert len(train) == 1500
     assert np.array_equal(train.labels, source.target[np.sort(order[:1500])])
     spec = digits.spec
@@ -144,7 +144,7 @@ ZERO = np.zeros((3, 2), np.float32)
     (lambda: make(ZERO, [0, 1]), "labels is int64 of shape (2,); it must be int64 of shape (3,)"),
     (lambda: make(ZERO, np.zeros(3, np.int32)), "labels is int32"),
     (lambda: make(ZERO, held=[0, 1, 0]), "held is int64"),
-    (lambda: make(ZERO.astype(np.float64)), "values is float64"),
+    (lambda: make(ZERO.astype(complex)), "values is complex128; it must be bool, whole or floating"),
     (lambda: make(np.array([[0, 0], [0, np.nan], [np.inf, np.nan]], np.float32)),
      "values has 3 values that are not finite, the first in row 1"),
 ])
@@ -170,7 +170,9 @@ def test_names_win_over_paths_and_a_path_object_is_a_path(tmp_path, monkeypatch,
     ("nowhere.npz", FileNotFoundError, "nowhere.npz: there is no such file"),
     (__file__, ValueError, "is not a folder; give a folder of pictures"),
     (7, TypeError, "data is int; it must be a name"), ((ZERO, None), TypeError, "data is tuple"),
-    ((ZERO, ZERO, ZERO), TypeError, "data is tuple"), ([1, 2], TypeError, "data is list"),
+    ((ZERO, ZERO, ZERO), TypeError, "data is tuple"),
+    ([1, 2], TypeError, "data: item 0 is int; items must be pictures"),
+    ({"x": ZERO}, TypeError, "data is dict"),
 ])
 def test_a_source_that_is_not_there_is_refused(source, kind, message):
     with pytest.raises(kind, match=re.escape(message)) as caught:
@@ -193,7 +195,7 @@ def test_classes_are_kept_dropped_or_demanded(digits):
 def test_size_is_for_folders_or_must_be_the_size_there_is(digits):
     assert load_data("digits", size=8).digest() == digits.digest()
     for source, shape in (("digits", r"\(1, 8, 8\)"), ("moons", r"\(2,\)"), (np.zeros((5, 16, 8), "u1"), "16, 8")):
-        with pytest.raises(ValueError, match=f"size 16 cannot be had: .*{shape}.*only a folder"):
+        with pytest.raises(ValueError, match=f"size 16 cannot be had: .*{shape}.*only picture files"):
             load_data(source, size=16)
 
 

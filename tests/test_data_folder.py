@@ -370,7 +370,7 @@ def test_a_missing_an_empty_and_a_pictureless_folder_have_each_their_message(tmp
     refuse(tmp_path, f"{tmp_path}: the folder is empty")
     (tmp_path / "notes.txt").write_text("hello")
     refuse(tmp_path, "none of the 1 files in the folder is a picture (.png .jpg")
-    refuse(tmp_path / "notes.txt", "is not a folder; give a folder of pictures, a .npy or a .npz file")
+    refuse(tmp_path / "notes.txt", "is not a folder; give a folder of pictures, a .npy, .npz, .parquet or .tar file")
     (tmp_path / "a.png").write_text("hello")
     refuse(tmp_path, "no picture can be used: 1 of 1 failed: a.png (not a picture that can be read)")
 

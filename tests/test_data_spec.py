@@ -95,7 +95,7 @@ def test_a_wrong_record_is_refused_by_key(change, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("key", PICTURE.as_dict())
+@pytest.mark.parametrize("key", ["name", "kind", "shape", "low", "high", "levels"])
 def test_a_missing_key_is_named(key):
     record = PICTURE.as_dict()
     del record[key]

@@ -1,4 +1,4 @@
-"""Data: built-in sets, folders of pictures and arrays, all as one `Dataset`."""
+"""Data: built-in sets, pictures and arrays from files, shards, tables and objects, all as one `Dataset`."""
 
 from __future__ import annotations
 
@@ -6,15 +6,24 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import torch
 
 from ornstein.data.array import load_array, load_array_file
+from ornstein.data.corpus import READERS
 from ornstein.data.dataset import Dataset
 from ornstein.data.digits import load_digits
-from ornstein.data.folder import load_folder, read_picture
-from ornstein.data.spec import DataSpec, printable
+from ornstein.data.folder import load_folder
+from ornstein.data.parquet import load_parquet
+from ornstein.data.pictures import read_picture
+from ornstein.data.places import braced, files_of, is_pattern
+from ornstein.data.remote import RemoteShard, is_remote
+from ornstein.data.sequence import is_sequence, load_hub, load_sequence, numbers
+from ornstein.data.shards import LocalShard, load_shards
+from ornstein.data.spec import LAYOUTS, DataSpec, printable
 from ornstein.data.toys import load_mixture, load_moons
 from ornstein.names import require
 
@@ -34,62 +43,98 @@ def sources() -> dict[str, str]:
     return {name: line for name, (line, _) in SOURCES.items()}
 
 
-def load_data(source: str | Path | Array | tuple[Array, Array], *, size: int | None = None,
-              classes: bool | None = None) -> Dataset:
+def load_data(source: Any, *, size: int | None = None, classes: bool | None = None, layout: str = "auto",
+              reader: str = "auto") -> Dataset:
     """Return the data of a source.
 
     Args:
-        source: the name of a built-in set (which wins over a path), a folder of pictures, a .npy or .npz file,
-            an array or tensor of samples, or a pair of samples and labels.
-        size: side of square pictures in pixels; a folder's are resized to it, other data must have it already.
-        classes: None keeps labels where there are any, True demands them, False drops them.
+        source: the name of a built-in set (which wins over a path); a folder of pictures; .npy, .npz, .parquet or
+            .tar files, the last two also as a folder, a glob, or with a range {000..009}, .tar also at http(s);
+            "hf:NAME[:SPLIT]"; an array
+            or tensor of samples; a pair of samples and labels, or of samples and vector conditions; or anything with
+            len() and items: pictures, arrays, pairs with a label, tables.
+        size: side of square pictures in pixels; picture files are resized to it, other data must have it already.
+        classes: None keeps labels where there are any, True demands them, False drops them and vector conditions.
+        layout: the axes of one sample of an array: V; L, CL, LC; HW, CHW, HWC; DHW, CDHW, DHWC; "auto" reads them from
+            the shape and says how in a note.
+        reader: of picture files: "cache" decodes once, "stream" each time, "auto" chooses by the free disk.
 
     Raises:
         FileNotFoundError: a path that does not exist.
+        ModuleNotFoundError: a source that needs a package which is not installed.
         TypeError: a source of another type.
         ValueError: an unknown name, data that cannot be used, a size that it has not, or labels that it lacks.
     """
     if classes not in (None, True, False):
         raise ValueError(f"classes is {classes!r}; it must be True, False or None")
-    data = _load(source, size)
+    require("layout", layout, ["auto", *(word for group in LAYOUTS.values() for word in group)])
+    require("reader", reader, READERS)
+    data = _load(source, size, layout, reader)
     shape = data.spec.shape
     if size is not None and shape[1:] != (size, size):
         raise ValueError(f"size {size} cannot be had: data {data.spec.name!r} has samples of shape {shape}; "
-                         "only a folder of pictures is resized")
+                         "only picture files are resized")
+    if layout not in ("auto", data.spec.layout):
+        raise ValueError(f"layout {layout!r} cannot be had: data {data.spec.name!r} are {data.spec.layout}; "
+                         "only arrays have a layout to choose")
     if classes and not data.spec.classes:
         raise ValueError(f"classes are asked for, but data {data.spec.name!r} has no labels; leave classes out")
-    if classes is False and data.spec.classes:
-        data.labels = np.full_like(data.labels, -1)
-        data.spec = replace(data.spec, classes=())
-        data.notes.append("the labels were dropped")
+    if classes is False and (data.spec.classes or data.spec.conditions):
+        data.notes.append("the labels were dropped" if data.spec.classes else "the conditions were dropped")
+        data.labels, data.conditions = np.full_like(data.labels, -1), None
+        data.spec = replace(data.spec, classes=(), conditions=())
     return data
 
 
-def _load(source: str | Path | Array | tuple[Array, Array], size: int | None) -> Dataset:
+def _load(source: Any, size: int | None, layout: str, reader: str) -> Dataset:
+    options: dict[str, Any] = {"size": size, "layout": layout, "reader": reader}
     if isinstance(source, str | Path):
         if isinstance(source, str) and source in SOURCES:
             return SOURCES[source][1]()
-        return _load_path(source, size)
-    parts = source if isinstance(source, tuple) else (source,)
-    if not 1 <= len(parts) <= 2 or not all(isinstance(part, Array) for part in parts):
-        raise TypeError(f"data is {type(source).__name__}; it must be a name, a path, an array or tensor, "
-                        "or a tuple of samples and labels")
-    return load_array(*map(_numpy, parts))
+        if isinstance(source, str) and source.startswith("hf:"):
+            return load_hub(source, **options)
+        if isinstance(source, str) and is_remote(source):
+            return _load_remote(source, options)
+        return _load_path(source, options)
+    if isinstance(source, Array):
+        return load_array(numbers(source), layout=layout)
+    if isinstance(source, tuple):
+        if len(source) not in (1, 2) or not all(isinstance(part, Array) for part in source):
+            raise TypeError("data is tuple; it must be a pair of samples and labels, or conditions, as arrays or "
+                            "tensors")
+        return load_array(*map(numbers, source), layout=layout)
+    if is_sequence(source):
+        return load_sequence(source, **options)
+    raise TypeError(f"data is {type(source).__name__}; it must be a name, a path, an array or tensor, a pair of "
+                    "samples and labels, or have len() and items")
 
 
-def _load_path(source: str | Path, size: int | None) -> Dataset:
-    path = Path(source).expanduser()
-    if isinstance(source, str) and not (source and (path.exists() or path.suffix or "/" in source or os.sep in source)):
+def _load_remote(source: str, options: dict[str, Any]) -> Dataset:
+    addresses = braced(source)
+    if not all(urlsplit(address).path.endswith(".tar") for address in addresses):
+        raise ValueError(f"data {printable(source)!r} is no address of .tar shards; fetch other files to a disk")
+    shards = [RemoteShard(address) for address in addresses]
+    where = shards[0].name if len(shards) == 1 else f"{shards[0].name} and {len(shards) - 1} more"
+    return load_shards(shards, printable(Path(urlsplit(addresses[0]).path).stem), where, **options)
+
+
+def _load_path(source: str | Path, options: dict[str, Any]) -> Dataset:
+    path, text = Path(source).expanduser(), str(source)
+    if isinstance(source, str) and not (source and (path.exists() or path.suffix or "/" in source or os.sep in source
+                                                    or is_pattern(source))):
         try:
             require("data", source, SOURCES)
         except ValueError as error:
             raise ValueError(f"{printable(str(error))}; and no such path exists") from error
-    return load_array_file(path) if path.suffix.lower() in (".npy", ".npz") and not path.is_dir() else (
-        load_folder(path, size))
-
-
-def _numpy(array: Array) -> np.ndarray:
-    if isinstance(array, np.ndarray):
-        return array
-    # numpy has no bfloat16; every bfloat16 is a float32.
-    return (array.float() if array.dtype == torch.bfloat16 else array).detach().cpu().numpy()
+    kind, paths = files_of(source)
+    where = printable(text)
+    name = printable(path.resolve().name if path.is_dir() else path.stem if path.exists() else path.parent.name)
+    if kind in (".npy", ".npz"):
+        return load_array_file(paths[0], options["layout"])
+    if kind == "folder":
+        return load_folder(paths[0], options["size"], options["reader"])
+    if missing := [one for one in paths if not one.exists()]:
+        raise FileNotFoundError(f"{printable(str(missing[0]))}: there is no such file")
+    if kind == ".parquet":
+        return load_parquet(paths, name or "parquet", where, **options)
+    return load_shards([LocalShard(one) for one in paths], name or "shards", where, **options)

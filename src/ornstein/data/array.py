@@ -1,29 +1,35 @@
-"""Arrays in memory and in .npy and .npz files, which are read as numbers only."""
+"""Arrays in memory and in .npy and .npz files, which are read as numbers only; .npy files are mapped, not loaded."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ornstein.data.dataset import Dataset, check_finite, hold_out
-from ornstein.data.spec import MOST_LEVELS, DataSpec, printable
+from ornstein.data import cache
+from ornstein.data.dataset import Dataset, check_conditions, digest_values, hold_out
+from ornstein.data.ranges import bounds, choose
+from ornstein.data.spec import LAYOUTS, DataSpec, channel_first, printable
+from ornstein.names import require
 
-__all__ = ["load_array", "load_array_file"]
+__all__ = ["load_array", "load_array_file", "read_layout"]
 
 MOST_CLASSES = 65536
-EXACT = 2**24  # float32 holds every whole number up to here
 CHANNELS = (1, 3, 4)
+PICTURE_SIDE, PICTURE_SHAPE = 8, 4  # the shortest side and the longest proportion of what is taken for grey pictures
+BESIDE = ("labels", "y", "classes", "conditions", "condition", "names")
 
 
-def load_array_file(path: Path) -> Dataset:
+def load_array_file(path: Path, layout: str = "auto") -> Dataset:
     """Return the set in a .npy or .npz file.
 
     A .npz file holds one array of samples (x, images, data, arr_0, or any one name), optionally labels or y,
-    (N,) whole numbers, and classes, their names by index.
+    (N,) whole numbers, and classes, their names by index; or conditions, (N, K) floats, and names, one for each column.
 
     Args:
         path: the file.
+        layout: as in `load_array`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -34,14 +40,20 @@ def load_array_file(path: Path) -> Dataset:
         raise FileNotFoundError(f"{where}: there is no such file")
     if not path.is_file():
         raise ValueError(f"{where}: is not a regular file; give a .npy or a .npz file")
-    parts = _read(path, where)
-    labels = [parts[name] for name in ("labels", "y") if name in parts]
-    samples = [array for name, array in parts.items() if name not in ("labels", "y", "classes")]
-    if len(samples) != 1 or len(labels) > 1:
-        raise ValueError(f"{where}: holds {printable(', '.join(parts)) or 'nothing'}; it must hold one array of "
-                         "samples (x, images, data or arr_0), and may hold labels (or y) and classes")
-    return load_array(samples[0], labels[0] if labels else None, parts.get("classes"),
-                      name=printable(path.stem), where=where)
+    held = _read(path, where)
+    labels = [held[name] for name in ("labels", "y") if name in held]
+    conditions = [held[name] for name in ("conditions", "condition") if name in held]
+    samples = [array for name, array in held.items() if name not in BESIDE]
+    if len(samples) != 1 or len(labels) + len(conditions) > 1:
+        raise ValueError(f"{where}: holds {printable(', '.join(held)) or 'nothing'}; it must hold one array of "
+                         "samples (x, images, data or arr_0), and may hold labels (or y) and classes, or conditions "
+                         "and names")
+    for beside, wanted, there in (("names", "conditions", conditions), ("classes", "labels", labels)):
+        if beside in held and not there:
+            raise ValueError(f"{where}: has {beside} and no {wanted}; save {wanted} beside them, one per sample")
+    mapped = cache.file_facts(path) if isinstance(samples[0], np.memmap) else None
+    return load_array(samples[0], (labels or conditions or [None])[0], held.get("names" if conditions else "classes"),
+                      layout=layout, name=printable(path.stem), where=where, mapped=mapped)
 
 
 def _read(path: Path, where: str) -> dict[str, np.ndarray]:
@@ -67,16 +79,18 @@ def _read(path: Path, where: str) -> dict[str, np.ndarray]:
 
 
 def load_array(values: np.ndarray, labels: np.ndarray | None = None, classes: np.ndarray | None = None, *,
-               name: str = "array", where: str = "array") -> Dataset:
+               layout: str = "auto", name: str = "array", where: str = "array",
+               mapped: list[Any] | None = None) -> Dataset:
     """Return a set from an array of samples.
 
     Args:
-        values: (N, D) vectors, (N, H, W) grey pictures, or (N, C, H, W) or (N, H, W, C) pictures; bool, whole or
-            floating numbers, finite, N >= 1. Channels come last where the last axis is 1, 3 or 4 and the second is not.
-        labels: (N,) whole numbers, -1 for none.
-        classes: (K,) names of the labels 0..K-1; the numbers themselves when None.
+        values: (N, *axes of the layout) bool, whole or floating numbers, finite, N >= 1; copied.
+        labels: (N,) whole numbers, -1 for none; or (N, K) floats as vector conditions, a row of NaN for none.
+        classes: (K,) names of the labels 0..K-1, or of the conditions; the numbers themselves when None.
+        layout: the axes of one sample, a word of `LAYOUTS`, or "auto" for what `read_layout` says.
         name: short name of the source.
         where: how messages call the source.
+        mapped: what tells the file apart that the values are mapped from; they are not copied then.
 
     Raises:
         ValueError: any of these is not so.
@@ -85,53 +99,105 @@ def load_array(values: np.ndarray, labels: np.ndarray | None = None, classes: np
         raise ValueError(f"{where}: is a masked array; fill it or drop the masked rows first")
     if values.dtype.kind not in "biuf":
         raise ValueError(f"{where}: holds {values.dtype}; values must be bool, whole or floating numbers")
-    if not 2 <= values.ndim <= 4:
-        raise ValueError(f"{where}: has shape {values.shape}; it must be (N, D), (N, H, W), (N, C, H, W) "
-                         "or (N, H, W, C)")
+    if values.dtype.itemsize > 8:
+        raise ValueError(f"{where}: holds {values.dtype}; save it as float64 or less")
+    if not 2 <= values.ndim <= 5:
+        raise ValueError(f"{where}: has shape {values.shape}; it must be (N, D), (N, H, W), (N, C, H, W), "
+                         "(N, H, W, C) or another layout of 2 to 5 axes")
     if 0 in values.shape:
         raise ValueError(f"{where}: has shape {values.shape}; at least 1 sample of at least 1 value is needed")
-    notes = []
-    if values.ndim == 3:
-        values = values[:, None]
-    elif values.ndim == 4 and values.shape[3] in CHANNELS and values.shape[1] not in CHANNELS:
-        values = np.moveaxis(values, 3, 1)
-        notes.append(f"the last axis was read as {values.shape[1]} channels")
-    stored, low, high, levels, said = _ranged(values, where)
-    numbers, names = _labelled(labels, classes, len(values), where)
+    layout, notes = read_layout(values.shape, layout, where)
+    values = channel_first(values, layout)
+    if mapped is None:
+        values = np.array(values, order="C")
+    found = _scanned(values, where, None if mapped is None else cache.key_of("array", mapped, layout))
+    span = choose(values.dtype, found["least"], found["most"])
+    conditions, numbers, names = None, np.full(len(values), -1, dtype=np.int64), ()
+    if labels is not None and labels.ndim == 2 and labels.dtype.kind == "f":
+        conditions, names = _conditions(labels, classes, len(values), where)
+    else:
+        numbers, names = _labelled(labels, classes, len(values), where)
     held, unheld = hold_out(len(values))
-    kind = "array" if values.ndim == 2 else "picture"
+    # A range for each channel is for fields and measurements; a picture has one.
+    picture = values.ndim == 4 and values.shape[1] in CHANNELS and not isinstance(span.low, tuple)
     try:
-        spec = DataSpec(name, kind, stored.shape[1:], low, high, levels, names)
-        return Dataset(stored, numbers, held, spec, notes + said + unheld)
+        spec = DataSpec(name, "picture" if picture else "array", values.shape[1:], span.low, span.high, span.levels,
+                        () if conditions is not None else names, layout, names if conditions is not None else ())
+        return Dataset(values, numbers, held, spec, [*notes, *span.notes, *unheld], conditions=conditions,
+                       values_digest=found["digest"])
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
 
 
-def _ranged(values: np.ndarray, where: str) -> tuple[np.ndarray, float, float, int | None, list[str]]:
+def read_layout(shape: tuple[int, ...], layout: str, where: str) -> tuple[str, list[str]]:
+    """Return the layout of an array and the notes to it.
+
+    "auto" is a function of the shape alone. Two axes after N: grey pictures where both sides are 8 or more and the
+    longer is at most 4 times the shorter, else traces, whose channels are the shorter axis. Three: channels last
+    where the last axis is 1, 3 or 4 and the second is not. Four: channels last where the last is 1 to 4 and the second
+    is not.
+
+    Args:
+        shape: (N, ...) of the array, 2 to 5 axes.
+        layout: a word of `LAYOUTS`, or "auto".
+        where: how messages call the array.
+
+    Raises:
+        ValueError: the layout has other axes than the array.
+    """
+    axes, words = shape[1:], sorted(word for group in LAYOUTS.values() for word in group)
+    if layout != "auto":
+        require("layout", layout, ["auto", *words])
+        if len(layout) != len(axes):
+            fitting = " or ".join(word for word in words if len(word) == len(axes))
+            raise ValueError(f"{where}: layout {layout!r} has {len(layout)} axes and a sample has {len(axes)}, "
+                             f"{axes}; it must be {fitting}")
+        return layout, []
+    if len(axes) == 1:
+        return "V", [f"read as vectors of {axes[0]} values; --layout L reads them as traces"] if axes[0] >= 32 else []
+    if len(axes) == 2:
+        if min(axes) >= PICTURE_SIDE and max(axes) <= PICTURE_SHAPE * min(axes):
+            return "HW", [f"read as grey pictures of {axes[0]}x{axes[1]}; --layout CL or LC reads them as traces"]
+        read, other = ("LC", "CL") if axes[1] < axes[0] else ("CL", "LC")
+        return read, [f"read as traces, {min(axes)} channels of {max(axes)} values ({read}); --layout {other} or HW "
+                      "reads them otherwise"]
+    if len(axes) == 3:
+        if axes[2] in CHANNELS and axes[0] not in CHANNELS:
+            return "HWC", [f"the last axis was read as {axes[2]} channels; --layout CHW or DHW reads it otherwise"]
+        said = f"the first axis of a sample was read as {axes[0]} channels; --layout HWC or DHW reads it otherwise"
+        return "CHW", [] if axes[0] in CHANNELS else [said]
+    last = axes[3] <= 4 < axes[0]
+    number, other = (axes[3], "CDHW") if last else (axes[0], "DHWC")
+    return "DHWC" if last else "CDHW", [f"read as volumes of {number} channels; --layout {other} reads them otherwise"]
+
+
+def _scanned(values: np.ndarray, where: str, key: str | None) -> dict[str, Any]:
+    """Least and greatest value of each channel, and the digest where the file is so large that it was kept."""
+    kept = key is not None and values.nbytes >= cache.SMALL
+    if kept and (record := cache.recall(key)):
+        return record
     if values.dtype == np.uint8 or values.dtype.kind == "b":
-        top = 255 if values.dtype == np.uint8 else 1
-        return np.array(values, dtype=np.uint8, order="C"), 0.0, float(top), top + 1, []
-    check_finite(f"{where}:", values)
-    least, most = values.min().item(), values.max().item()
-    if max(-least, most) > float(np.finfo(np.float32).max):
-        raise ValueError(f"{where}: has values {least}..{most}; they must lie within +-3.4e38, the range of float32")
-    stored = np.array(values, dtype=np.float32, order="C")
-    low, high, levels = float(stored.min()), float(stored.max()), None
-    notes = []
-    if values.dtype.kind in "iu":
-        if max(-least, most) > EXACT:
-            notes.append(f"whole numbers beyond {EXACT} are rounded to float32")
-        elif 2 <= most - least + 1 <= MOST_LEVELS:
-            levels = most - least + 1
-    elif low >= 0 and high <= 1:
-        low, high = 0.0, 1.0
-    elif low >= -1 and high <= 1:
-        low, high = -1.0, 1.0
-    if low == high:
-        notes.append(f"every value is {low:g}: the range is widened by 0.5 on either side")
-        low, high = low - 0.5, high + 0.5
-    notes.append(f"source values {low:g}..{high:g} map to -1..1")
-    return stored, low, high, levels, notes
+        least = most = []
+    else:
+        least, most = bounds(values, where)
+    record = {"least": least, "most": most, "digest": digest_values(values) if kept else None}
+    if kept:
+        cache.remember(key, record)
+    return record
+
+
+def _conditions(conditions: np.ndarray, names: np.ndarray | None, rows: int,
+                where: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    if len(conditions) != rows or conditions.shape[1] == 0:
+        raise ValueError(f"{where}: conditions have shape {conditions.shape}; they must be ({rows}, K) with K >= 1")
+    check_conditions(f"{where}: conditions", conditions)
+    columns = conditions.shape[1]
+    if names is None:
+        return conditions.astype(np.float32), tuple(map(str, range(columns)))
+    if names.shape != (columns,) or names.dtype.kind != "U":
+        raise ValueError(f"{where}: names are {names.dtype} of shape {names.shape}; they must be text of shape "
+                         f"({columns},), one for each column of the conditions")
+    return conditions.astype(np.float32), tuple(names.tolist())
 
 
 def _labelled(labels: np.ndarray | None, classes: np.ndarray | None, rows: int,

@@ -1,4 +1,4 @@
-"""A set of samples in memory, with the rows that are held out of training."""
+"""A set of samples, in memory or not, with the rows that are held out of training."""
 
 from __future__ import annotations
 
@@ -6,50 +6,112 @@ import copy
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from ornstein.data.spec import DataSpec
 
-__all__ = ["Dataset", "check_finite", "hold_out"]
+__all__ = ["Dataset", "RowView", "Values", "ValuesDigest", "check_conditions", "check_finite", "digest_values",
+           "hold_out", "parts"]
+
+
+class Values(Protocol):
+    """What a set's values are: an array, a memory map, or a decoder that makes rows when they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, *shape of one sample)."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the rows."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> np.ndarray:
+        """Return the rows of an int array or of a slice, (B, *shape)."""
+        ...
+
+
+class RowView:
+    """Some rows of values, which are not copied.
+
+    Args:
+        values: (N, ...) to look at.
+        rows: (M,) row numbers.
+    """
+
+    def __init__(self, values: Values, rows: np.ndarray) -> None:
+        self.values, self.rows = values, rows
+        self.shape, self.dtype = (len(rows), *values.shape[1:]), values.dtype
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: Any, /) -> np.ndarray:
+        return self.values[self.rows[rows]]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.values[self.rows], dtype=dtype)
 
 
 @dataclass(eq=False)
 class Dataset:
-    """An in-memory set of samples in source values.
+    """A set of samples in source values, in memory or read when they are asked for.
 
     Args:
-        values: (N, *spec.shape) uint8 or float32 in source values, N >= 1, finite.
+        values: (N, *spec.shape) bool, whole or floating numbers in source values, N >= 1, finite: an array, a memory
+            map, or any object with `shape`, `dtype`, `len()` and `values[rows]` for int arrays and slices.
         labels: (N,) int64 class indices, -1 for none.
         held: (N,) bool, True for the rows held out of training.
         spec: what the values mean.
         notes: sentences for the user on what was done to the source.
         skipped: "path: reason" for each file that was left out.
+        conditions: (N, K) float32 vector conditions, K = len(spec.conditions) >= 1, a row of NaN for none; None where
+            the set has no such conditions.
+        values_digest: SHA-256 (hex) of the values where the source knows it, and with it that they are finite;
+            they are not read to the end then.
+        streamed: whether the values are made anew each time, so that they are better read ahead (`stream`).
 
     Raises:
         ValueError: types, shapes or lengths that disagree, no samples, values that are not finite, unknown labels.
     """
 
-    values: np.ndarray
+    values: Values
     labels: np.ndarray
     held: np.ndarray
     spec: DataSpec
     notes: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    conditions: np.ndarray | None = None
+    values_digest: str | None = None
+    streamed: bool = False
 
     def __post_init__(self) -> None:
         rows = len(self.values)
         if rows == 0:
             raise ValueError(f"data {self.spec.name!r} holds 0 samples; at least 1 is needed")
-        wanted = {"values": ((rows, *self.spec.shape), ("uint8", "float32")), "labels": ((rows,), ("int64",)),
-                  "held": ((rows,), ("bool",))}
-        for name, (shape, types) in wanted.items():
+        if self.values.dtype.kind not in "biuf":
+            raise ValueError(f"values is {self.values.dtype}; it must be bool, whole or floating numbers")
+        wanted = {"values": ((rows, *self.spec.shape), self.values.dtype.name), "labels": ((rows,), "int64"),
+                  "held": ((rows,), "bool")}
+        if self.conditions is not None:
+            wanted["conditions"] = (rows, len(self.spec.conditions)), "float32"
+        for name, (shape, kind) in wanted.items():
             array = getattr(self, name)
-            if array.shape != shape or array.dtype.name not in types:
-                raise ValueError(f"{name} is {array.dtype} of shape {array.shape}; "
-                                 f"it must be {' or '.join(types)} of shape {shape}")
-        check_finite("values", self.values)
+            if tuple(array.shape) != shape or array.dtype.name != kind:
+                raise ValueError(f"{name} is {array.dtype} of shape {array.shape}; it must be {kind} of shape {shape}")
+        if (self.conditions is None) != (self.spec.conditions == ()):
+            raise ValueError(f"data spec conditions is {self.spec.conditions}; it must name each column of the "
+                             "conditions, and be () without")
+        if self.values_digest is None:
+            check_finite("values", self.values)
+        if self.conditions is not None:
+            check_conditions("conditions", self.conditions)
         count = len(self.spec.classes)
         wrong = np.flatnonzero((self.labels < -1) | (self.labels >= count))
         if wrong.size:
@@ -60,13 +122,14 @@ class Dataset:
         return len(self.values)
 
     def batch(self, index: Sequence[int] | np.ndarray | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the samples in the rows `index`, encoded, and their labels.
+        """Return the samples in the rows `index`, encoded, and their labels or vector conditions.
 
         Args:
             index: (B,) whole numbers, each a row of the set.
 
         Returns:
-            (B, *shape) float32 in [-1, 1] and (B,) int64 labels, -1 for none.
+            (B, *shape) float32 in [-1, 1]; and (B,) int64 labels, -1 for none, or (B, K) float32 conditions where the
+            set has them, a row of NaN for none.
 
         Raises:
             ValueError: an index that is not a list of whole numbers.
@@ -75,26 +138,29 @@ class Dataset:
         rows = np.asarray(index)
         if rows.ndim != 1 or rows.dtype.kind not in "iu":
             raise ValueError(f"index is {rows.dtype} of shape {rows.shape}; it must be a list of whole numbers")
-        return self.spec.encode(self.values[rows]), torch.from_numpy(self.labels[rows])
+        given = self.labels if self.conditions is None else self.conditions
+        return self.spec.encode(self.values[rows]), torch.from_numpy(given[rows])
 
     def split(self) -> tuple[Dataset, Dataset]:
-        """Return the rows for training and the rows held out; the second may be empty."""
+        """Return the rows for training and the rows held out, as views; the second may be empty."""
         return self._part(~self.held), self._part(self.held)
 
     def _part(self, mask: np.ndarray) -> Dataset:
         # A shallow copy: rows that were checked once need no second check, and an empty part is allowed here.
         part = copy.copy(self)
         if not mask.all():
-            part.values, part.labels, part.held = self.values[mask], self.labels[mask], self.held[mask]
+            part.values, part.values_digest = RowView(self.values, np.flatnonzero(mask)), None
+            part.labels, part.held = self.labels[mask], self.held[mask]
+            part.conditions = None if self.conditions is None else self.conditions[mask]
         part.notes, part.skipped = list(self.notes), list(self.skipped)
         return part
 
     def digest(self) -> str:
-        """Return the SHA-256 (hex) of shape, type, values and labels: another digest is other data."""
-        seen = hashlib.sha256(f"{self.values.shape} {self.values.dtype.name}".encode())
-        for array in (self.values, self.labels):
-            for part in _parts(array):
-                seen.update(np.ascontiguousarray(part).data)
+        """Return the SHA-256 (hex) of values, labels and conditions: another digest is other data."""
+        seen = hashlib.sha256((self.values_digest or digest_values(self.values)).encode())
+        seen.update(np.ascontiguousarray(self.labels).data)
+        if self.conditions is not None:
+            seen.update(np.ascontiguousarray(self.conditions).data)
         return seen.hexdigest()
 
     def mean_std(self, per_value: bool = False) -> tuple[float, float] | tuple[np.ndarray, np.ndarray]:
@@ -113,7 +179,7 @@ class Dataset:
             raise ValueError("an empty set has no mean; at least 1 sample is needed")
 
         def encoded() -> Iterator[np.ndarray]:
-            return (self.spec.encode(part).double().numpy() for part in _parts(self.values))
+            return (self.spec.encode(part).double().numpy() for part in parts(self.values))
 
         # Two passes: the sum of squares alone loses a small deviation around a large mean.
         mean, variance = np.zeros(self.spec.shape), np.zeros(self.spec.shape)
@@ -142,7 +208,7 @@ def hold_out(count: int) -> tuple[np.ndarray, list[str]]:
     return held, [] if held.any() else [f"nothing is held out: {count} samples are fewer than 10"]
 
 
-def check_finite(name: str, values: np.ndarray) -> None:
+def check_finite(name: str, values: Values) -> None:
     """Refuse values that are NaN or infinite.
 
     Args:
@@ -154,13 +220,55 @@ def check_finite(name: str, values: np.ndarray) -> None:
     """
     if values.dtype.kind != "f":
         return
-    wrong = np.concatenate([(~np.isfinite(part)).reshape(len(part), -1).sum(1) for part in _parts(values)])
+    wrong = np.concatenate([(~np.isfinite(part)).reshape(len(part), -1).sum(1) for part in parts(values)])
     if wrong.any():
         raise ValueError(f"{name} has {wrong.sum()} values that are not finite, the first in row "
                          f"{wrong.nonzero()[0][0]}; every value must be a finite number")
 
 
-def _parts(values: np.ndarray) -> Iterator[np.ndarray]:
-    # Some 16 MiB of float32 at a time: a set may fill half the memory.
+def check_conditions(name: str, conditions: np.ndarray) -> None:
+    """Refuse vector conditions that are neither finite nor NaN in the whole row.
+
+    Args:
+        name: what the conditions are called in the message.
+        conditions: (N, K) floating numbers.
+
+    Raises:
+        ValueError: there are such rows; the message has their count and the first.
+    """
+    wrong = np.flatnonzero(~(np.isfinite(conditions).all(1) | np.isnan(conditions).all(1)))
+    if wrong.size:
+        raise ValueError(f"{name} has {wrong.size} rows that are neither finite nor all NaN (which means none), "
+                         f"the first is row {wrong[0]}")
+
+
+class ValuesDigest:
+    """The SHA-256 of rows that come one part after the other: of their numbers, then of type and shape."""
+
+    def __init__(self) -> None:
+        self._seen, self._rows, self._rest = hashlib.sha256(), 0, ""
+
+    def update(self, part: np.ndarray) -> None:
+        """Take the next rows, (B, ...), whatever their order in memory."""
+        self._seen.update(np.ascontiguousarray(part, dtype=part.dtype.newbyteorder("=")).data)
+        self._rows, self._rest = self._rows + len(part), f"{part.shape[1:]} {part.dtype.name}"
+
+    def hexdigest(self) -> str:
+        """Return the digest of all rows so far."""
+        whole = self._seen.copy()
+        whole.update(f"{self._rows} {self._rest}".encode())
+        return whole.hexdigest()
+
+
+def digest_values(values: Values) -> str:
+    """Return the SHA-256 (hex) of numbers, type and shape, whatever their order in memory."""
+    seen = ValuesDigest()
+    for part in parts(values):
+        seen.update(part)
+    return seen.hexdigest()
+
+
+def parts(values: Values) -> Iterator[np.ndarray]:
+    """Yield all rows in order, some 4 million numbers at a time, for a set may fill the memory or the disk."""
     step = max(1, 2**22 // max(1, int(np.prod(values.shape[1:]))))
     return (values[start:start + step] for start in range(0, len(values), step))

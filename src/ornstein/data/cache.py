@@ -1,0 +1,149 @@
+"""What was decoded or read to the end once, kept in the user's cache folder for the next start."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+__all__ = ["SMALL", "file_facts", "folder", "free", "key_of", "open_values", "recall", "remember", "write_values"]
+
+VERSION = 1  # of what the readers make: raise it when a picture gives other pixels
+SMALL = 64_000_000  # bytes that are decoded faster than they are worth keeping
+
+
+def folder() -> Path:
+    """Return the cache folder: ORNSTEIN_CACHE, else `ornstein` in XDG_CACHE_HOME or ~/.cache."""
+    if own := os.environ.get("ORNSTEIN_CACHE"):
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ornstein"
+
+
+def key_of(*facts: Any) -> str:
+    """Return a name for what is made from `facts` (JSON values), other for other facts and readers."""
+    return hashlib.sha256(json.dumps([VERSION, *facts], ensure_ascii=True).encode()).hexdigest()
+
+
+def file_facts(path: Path) -> list[Any]:
+    """Return what changes when a file does: absolute path, size and time of change in ns."""
+    state = path.stat()
+    return [os.fsdecode(os.path.abspath(path)), state.st_size, state.st_mtime_ns]
+
+
+def free() -> int:
+    """Return how many bytes the disk of the cache folder has left."""
+    place = folder().absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def recall(key: str) -> dict[str, Any] | None:
+    """Return the record kept under a key; None where there is none that can be read, for it can be made again."""
+    try:
+        record = json.loads((folder() / f"{key}.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def remember(key: str, record: dict[str, Any]) -> None:
+    """Keep a record of JSON values under a key.
+
+    Raises:
+        OSError: the cache folder cannot be written; the message has the remedy.
+    """
+    text = json.dumps(record).encode()
+    with _replacing(folder() / f"{key}.json", len(text)) as file:
+        file.write(text)
+
+
+def open_values(key: str) -> tuple[np.ndarray, dict[str, Any]] | None:
+    """Return the array kept under a key, as a memory map, and its record; None where either is missing or damaged."""
+    record, path = recall(key), folder() / f"{key}.npy"
+    if record is None:
+        return None
+    try:
+        if path.stat().st_size != record["bytes"]:
+            return None
+        return np.load(path, mmap_mode="r", allow_pickle=False), record
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def write_values(key: str, shape: tuple[int, ...], blocks: Callable[[], Iterator[np.ndarray]],
+                 record: Callable[[], dict[str, Any]]) -> tuple[np.ndarray, dict[str, Any]]:
+    """Keep a uint8 array that comes in blocks of rows, and its record; return them as `open_values` does.
+
+    One process makes it; others that want the same wait, and find it made.
+
+    Args:
+        key: to keep it under.
+        shape: of the whole array.
+        blocks: gives the rows in order.
+        record: gives what else to keep, once all blocks are there.
+
+    Raises:
+        OSError: the cache folder cannot be written or is full; nothing is left behind.
+    """
+    path = folder() / f"{key}.npy"
+    need = int(np.prod(shape))
+    with _told(path, need):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if made := open_values(key):
+            return made
+        for left in path.parent.glob(f"{key}.*.npy.part"):  # of a process that was killed
+            left.unlink()
+        if free() < need:
+            with _told(path, need):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with _replacing(path, need) as file:
+            # Written, not mapped: a full disk must be an error, and in a map it is a signal that kills.
+            np.lib.format.write_array_header_1_0(
+                file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            for block in blocks():
+                file.write(np.ascontiguousarray(block).data)
+            facts = record()
+        remember(key, {**facts, "bytes": path.stat().st_size})
+    made = open_values(key)
+    if made is None:
+        raise OSError(f"{path}: was written and cannot be read back; check the disk, or set ORNSTEIN_CACHE to another")
+    path.with_suffix(".lock").unlink(missing_ok=True)
+    return made
+
+
+@contextlib.contextmanager
+def _replacing(path: Path, need: int) -> Iterator[Any]:
+    beside = path.with_name(f"{path.stem}.{os.getpid()}.{threading.get_ident()}{path.suffix}.part")
+    with _told(path, need):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with beside.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _told(path: Path, need: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
+            raise
+        raise OSError(f"{path.parent}: {error.strerror}: the decoded data need {need / 1e6:,.1f} MB and "
+                      f"{free() / 1e6:,.1f} MB are free; set ORNSTEIN_CACHE to a writable folder with room") from error

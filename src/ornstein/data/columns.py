@@ -1,0 +1,166 @@
+"""Which columns of a table hold the pictures or arrays and the labels, by their types and well-known names."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ornstein.data.spec import printable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["ARRAYS", "CONDITIONS", "LABELS", "PICTURES", "Columns", "choose_columns", "dense", "number_labels"]
+
+PICTURES = ("image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp")
+ARRAYS = ("x", "images", "data", "values", "array", "signal", "trace", "arr_0")
+LABELS = ("label", "labels", "class", "category", "target", "y", "fine_label", "cls")
+CONDITIONS = ("conditions", "condition")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of columns: of the samples, and of what belongs to them, None without; and the class names by index."""
+
+    samples: str
+    pictures: bool
+    label: str | None = None
+    classes: tuple[str, ...] | None = None
+    conditions: str | None = None
+
+
+def choose_columns(schema: pa.Schema, where: str) -> Columns:
+    """Return the columns to read.
+
+    Args:
+        schema: of the table.
+        where: how messages call it.
+
+    Raises:
+        ValueError: no column, or more than one of no well-known name, may be meant.
+    """
+    import pyarrow as pa
+
+    features = _features(schema)
+    kinds = {field.name: getattr(field.type, "storage_type", field.type) for field in schema}
+    pictures = [name for name, kind in kinds.items() if _is_picture(kind)]
+    arrays = [name for name, kind in kinds.items() if _is_array(kind) and name not in CONDITIONS]
+    listed = printable(", ".join(f"{field.name} ({field.type})" for field in schema))
+    marked = [name for name in pictures if features.get(name, {}).get("_type") == "Image"]
+    samples = _one(marked, PICTURES) or _one(pictures, PICTURES) or (None if pictures else _one(arrays, ARRAYS))
+    if samples is None:
+        fault = "several columns may hold the samples" if pictures or arrays else "no column holds pictures or arrays"
+        raise ValueError(f"{where}: {fault}, of {listed}; call the one that is meant {PICTURES[0]!r} (pictures) or "
+                         f"{ARRAYS[0]!r} (lists of numbers)")
+    named = {name: tuple(feature["names"]) for name, feature in features.items()
+             if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and feature.get("names")}
+    plain = [name for name, kind in kinds.items() if name in LABELS and (
+        pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        or pa.types.is_dictionary(kind))]
+    label = _one(list(named), LABELS) or _one(plain, LABELS)
+    conditions = None if label else _one([name for name, kind in kinds.items() if name in CONDITIONS
+                                          and _is_array(kind)], CONDITIONS)
+    return Columns(samples, bool(pictures), label, named.get(label) if label else None, conditions)
+
+
+def number_labels(labels: Sequence[Any], classes: tuple[str, ...] | None,
+                  where: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return labels as class indices, and the names of the classes.
+
+    Args:
+        labels: of each sample a whole number, or its text, or None for none. Texts of digits only are numbers.
+        classes: names by index, where the source has them.
+        where: how messages call the source.
+
+    Raises:
+        ValueError: a label of another kind, numbers beside texts, or numbers without a class.
+    """
+    given = [label for label in labels if label is not None]
+    if all(isinstance(label, str) for label in given) and given:
+        if classes is None and all(re.fullmatch(r"-1|[0-9]{1,18}", label) for label in given):
+            return number_labels([None if label is None else int(label) for label in labels], None, where)
+        names = classes or tuple(sorted({printable(label) for label in given}))
+        numbers = {name: number for number, name in enumerate(names)}
+        if strange := sorted({label for label in given if printable(label) not in numbers}):
+            raise ValueError(f"{where}: label {strange[0]!r} is none of the classes {', '.join(names)}")
+        return np.array([-1 if label is None else numbers[printable(label)] for label in labels], np.int64), names
+    for row, label in enumerate(labels):
+        if label is not None and (isinstance(label, bool) or not isinstance(label, int | np.integer)):
+            raise ValueError(f"{where}: the label of sample {row} is {label!r}; labels must be all whole numbers or "
+                             "all text")
+    array = np.array([-1 if label is None else int(label) for label in labels], dtype=np.int64)
+    most = len(classes) - 1 if classes else 65535
+    if len(array) and (array.min() < -1 or array.max() > most):
+        row = int(np.flatnonzero((array < -1) | (array > most))[0])
+        raise ValueError(f"{where}: the label of sample {row} is {array[row]}; it must be -1 (none) or 0..{most}")
+    count = int(array.max()) + 1 if len(array) else 0
+    return array, classes or tuple(map(str, range(count)))
+
+
+def dense(column: pa.ChunkedArray, where: str) -> np.ndarray:
+    """Return a column of lists, or lists of lists, of numbers as one array.
+
+    Raises:
+        ValueError: lists of different lengths, or entries that are missing.
+    """
+    import pyarrow as pa
+
+    array, shape = column.combine_chunks(), [len(column)]
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks)
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    while _is_list(array.type):
+        if array.null_count:
+            raise ValueError(f"{where}: {array.null_count} entries are missing; leave those rows out")
+        lengths = np.unique(array.value_lengths().to_numpy(zero_copy_only=False))
+        if len(lengths) != 1:
+            raise ValueError(f"{where}: its lists have {len(lengths)} different lengths, {lengths[0]} to {lengths[-1]}"
+                             if len(lengths) else f"{where}: holds no rows")
+        shape.append(int(lengths[0]))
+        array = array.flatten()
+    if array.null_count:
+        raise ValueError(f"{where}: {array.null_count} numbers are missing; leave those rows out")
+    return array.to_numpy(zero_copy_only=False).reshape(shape)
+
+
+def _features(schema: pa.Schema) -> dict[str, Any]:
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+    except (KeyError, ValueError, TypeError):  # other tables have no such note
+        return {}
+    return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
+
+
+def _is_picture(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_struct(kind):
+        place = kind.get_field_index("bytes")
+        return place >= 0 and _is_picture(kind.field(place).type)
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _is_array(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    if not _is_list(kind):
+        return False
+    while _is_list(kind):
+        kind = kind.value_type
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+
+
+def _one(names: list[str], known: tuple[str, ...]) -> str | None:
+    return names[0] if len(names) == 1 else next((name for name in known if name in names), None)

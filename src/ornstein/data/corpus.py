@@ -1,0 +1,317 @@
+"""Pictures of any source as one set: sizes, what is skipped, and decoding once, into memory or into the cache."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import statistics
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from ornstein.data import cache
+from ornstein.data.dataset import Dataset, RowView, Values, ValuesDigest, hold_out
+from ornstein.data.pictures import LEAST_SIDE, MOST_SIDE, header, pixels, reason
+from ornstein.data.spec import DataSpec, printable
+from ornstein.names import require
+
+if TYPE_CHECKING:
+    from ornstein.data.pictures import Given
+
+__all__ = ["READERS", "Corpus", "LazyPictures", "check_size", "load_corpus"]
+
+Result = TypeVar("Result")
+READERS = ("auto", "cache", "stream")
+THREADS = max(2, min(16, os.cpu_count() or 2))
+BLOCK = 512  # pictures that are read and decoded together
+LOOKED_AT = 1000  # headers that settle size and channels of pictures that are too many to open each
+
+
+@dataclass
+class Corpus:
+    """Pictures that can be read by number.
+
+    Args:
+        name: short name of the source.
+        where: how messages call it.
+        keys: printable name of each picture.
+        read: gives the pictures of a few rows: bytes, paths or pictures of Pillow's, or an Exception for one that
+            cannot be had.
+        labels: (N,) int64, -1 for none.
+        classes: their names.
+        listing: what the decoded pictures are a function of, as `cache.key_of` takes it; None when it is not known.
+        identity: what tells the pictures from others wherever they lie, for the digest of a set that is never read to
+            the end; None when it is not known.
+        others: what is no picture: its printable name to the reason.
+        notes: sentences for the user.
+        looked: width, height and whether it is grey of each picture, or why it has none, where they are known.
+    """
+
+    name: str
+    where: str
+    keys: Sequence[str]
+    read: Callable[[np.ndarray], Sequence[Given | Exception]]
+    labels: np.ndarray
+    classes: tuple[str, ...] = ()
+    listing: list[Any] | None = None
+    identity: list[Any] | None = None
+    others: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    looked: list[tuple[int, int, bool] | str] | None = None
+
+
+def load_corpus(corpus: Corpus, size: int | None = None, reader: str = "auto") -> Dataset:
+    """Return pictures as squares, all in colour unless every one is grey.
+
+    Args:
+        corpus: the pictures.
+        size: side of the squares in pixels, 4..4096; None chooses one up to 64 and says so in a note.
+        reader: "cache" decodes all once, into memory or, from 64 MB on, into the cache folder; "stream" decodes them
+            each time they are asked for; "auto" streams what would take more than half of the free disk.
+
+    Returns:
+        uint8 (N, C, size, size) in 0..255.
+
+    Raises:
+        ValueError: a wrong size or reader, or more than a tenth of the pictures cannot be used.
+    """
+    check_size(size)
+    require("reader", reader, READERS)
+    if reader != "stream" and corpus.listing is not None and (made := cache.open_values(_key(corpus, size))):
+        return _dataset(corpus, *made)
+    count = len(corpus.keys)
+    some = np.unique(np.linspace(0, count - 1, min(count, LOOKED_AT)).astype(np.int64))
+    failed: dict[int, str] = {}
+    with warnings.catch_warnings(record=True) as warned, ThreadPoolExecutor(THREADS) as pool:
+        from PIL import Image
+
+        # Set once around all threads: the filters are shared by the whole process.
+        warnings.simplefilter("always")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        found = _headers(corpus, some, pool, failed)
+        if len(found) and (reader == "stream" or (reader == "auto" and corpus.listing is not None and
+                                                  count * np.prod(_shape(found, size)) > cache.free() // 2)):
+            _refuse(corpus, failed, len(some))
+            return _streamed(corpus, _shape(found, size), failed, len(some))
+        if len(some) < count:
+            found = _headers(corpus, np.arange(count), pool, failed)
+        _refuse(corpus, failed, count)
+        while True:
+            shape = _shape(found, size)
+            try:
+                return _dataset(corpus, *_decoded(corpus, shape, size, found, failed, pool, warned))
+            except _SettledAnewError:
+                found = found[_whole(found[:, 0], failed)]
+
+
+class _SettledAnewError(Exception):
+    """A picture that broke in decoding had settled the channels or the size."""
+
+
+def check_size(size: int | None) -> None:
+    """Refuse a side that pictures cannot have.
+
+    Raises:
+        ValueError: it is not a whole number from 4 to 4096.
+    """
+    if size is not None and (type(size) is not int or not LEAST_SIDE <= size <= MOST_SIDE):
+        raise ValueError(f"size is {size!r}; it must be a whole number {LEAST_SIDE}..{MOST_SIDE}")
+
+
+class LazyPictures:
+    """Pictures of a corpus, decoded each time they are asked for.
+
+    A picture that cannot be used is stood in for by the next one of its class that can: the same one each time.
+
+    Args:
+        corpus: the pictures.
+        shape: (C, size, size).
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, corpus: Corpus, shape: tuple[int, int, int]) -> None:
+        self.corpus, self.shape = corpus, (len(corpus.keys), *shape)
+        self.failed: dict[int, str] = {}
+        self._pool = ThreadPoolExecutor(THREADS)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Any, /) -> np.ndarray:
+        wanted = np.arange(len(self))[rows]
+        given = self.corpus.read(wanted)
+        decoded = _spread(self._pool, lambda one: _decode(one, self.shape[1:]), given)
+        return np.stack([self._stand_in(row, one) if isinstance(one, str) else one
+                         for row, one in zip(wanted, decoded, strict=True)] or [np.empty((0, *self.shape[1:]), "u1")])
+
+    def _stand_in(self, row: int, why: str) -> np.ndarray:
+        corpus = self.corpus
+        self.failed[int(row)] = why
+        _refuse(corpus, self.failed, len(self))
+        alike = np.flatnonzero(corpus.labels == corpus.labels[row])
+        for other in np.roll(alike, -int(np.searchsorted(alike, row)) - 1)[:-1]:
+            one = _decode(corpus.read(np.array([other]))[0], self.shape[1:])
+            if not isinstance(one, str):
+                return one
+        raise ValueError(f"{corpus.where}: no picture like {corpus.keys[row]} can be used; mend or remove it ({why})")
+
+
+def _key(corpus: Corpus, size: int | None) -> str:
+    return cache.key_of("pictures", corpus.listing, size)
+
+
+def _headers(corpus: Corpus, rows: np.ndarray, pool: ThreadPoolExecutor, failed: dict[int, str]) -> np.ndarray:
+    """(N, 4) row, width, height, grey of each picture that has them."""
+    def look(given: Given | Exception) -> tuple[int, int, bool] | str:
+        try:
+            if isinstance(given, Exception):
+                raise given
+            return header(given)
+        except Exception as error:  # Pillow raises nearly any type for a broken file; the reason is reported
+            return reason(error)
+
+    found = []
+    for block in _blocks(rows):
+        looked = [corpus.looked[row] for row in block] if corpus.looked is not None else _spread(
+            pool, look, corpus.read(block))
+        for row, one in zip(block, looked, strict=True):
+            if isinstance(one, str):
+                failed[int(row)] = one
+            else:
+                found.append((row, *one))
+    return np.array(found, dtype=np.int64).reshape(-1, 4)
+
+
+def _blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
+    return (rows[start:start + BLOCK] for start in range(0, len(rows), BLOCK))
+
+
+def _spread(pool: ThreadPoolExecutor, work: Callable[[Any], Result], items: Sequence[Any]) -> Iterator[Result]:
+    # One run a thread: a small picture is decoded in less time than a thread takes to fetch its next task.
+    step = max(1, -(-len(items) // THREADS))
+    runs = pool.map(lambda start: [work(item) for item in items[start:start + step]], range(0, len(items), step))
+    return itertools.chain.from_iterable(runs)
+
+
+def _refuse(corpus: Corpus, failed: dict[int, str], count: int) -> None:
+    if len(failed) * 10 > count:
+        first = ", ".join(f"{corpus.keys[row]} ({why})" for row, why in list(failed.items())[:3])
+        fault = "no picture can be used" if len(failed) == count else "more than a tenth cannot be used"
+        raise ValueError(f"{corpus.where}: {fault}: {len(failed)} of {count} failed: {first}; mend or remove them")
+
+
+def _shape(found: np.ndarray, size: int | None) -> tuple[int, int, int]:
+    if size is None:
+        sides = found[:, 1:3]
+        short = statistics.median(sides.min(1).tolist())
+        alike = bool((sides == sides[0, 0]).all()) and short <= 64
+        size = int(short) if alike else max(8, int(min(64, short)) // 8 * 8)
+    return 1 if found[:, 3].all() else 3, size, size
+
+
+def _decode(given: Given | Exception, shape: tuple[int, ...]) -> np.ndarray | str:
+    try:
+        if isinstance(given, Exception):
+            raise given
+        return pixels(given, shape[0], shape[1])
+    except Exception as error:  # as in _headers
+        return reason(error)
+
+
+def _whole(rows: np.ndarray, failed: dict[int, str]) -> np.ndarray:
+    """Which of the rows have not failed."""
+    return np.isin(rows, np.array(list(failed), np.int64), invert=True)
+
+
+def _decoded(corpus: Corpus, shape: tuple[int, int, int], size: int | None, found: np.ndarray, failed: dict[int, str],
+             pool: ThreadPoolExecutor, warned: list[warnings.WarningMessage]) -> tuple[np.ndarray, dict[str, Any]]:
+    count, seen = len(corpus.keys), ValuesDigest()
+
+    def blocks() -> Iterator[np.ndarray]:
+        for rows in _blocks(np.arange(count)):
+            values = np.zeros((len(rows), *shape), np.uint8)
+            wanted = rows[_whole(rows, failed)]
+            decoded = _spread(pool, lambda one: _decode(one, shape), corpus.read(wanted))
+            for row, one in zip(wanted, decoded, strict=True):
+                if isinstance(one, str):
+                    failed[int(row)] = one
+                else:
+                    values[row - rows[0]] = one
+            _refuse(corpus, failed, count)
+            seen.update(values[_whole(rows, failed)])
+            yield values
+
+    def record() -> dict[str, Any]:
+        good = found[_whole(found[:, 0], failed)]
+        if _shape(good, size) != shape:
+            raise _SettledAnewError
+        notes = _size_notes(good[:, 1:3], shape[1], size is None)
+        late = [f"Pillow warned of odd files, warnings: {len(warned)}, first: {reason(warning.message)}"
+                for warning in warned[:1]]
+        return {"notes": notes, "late": late, "failed": {str(row): failed[row] for row in failed},
+                "digest": seen.hexdigest()}
+
+    if corpus.listing is None or count * int(np.prod(shape)) < cache.SMALL:
+        values = np.concatenate(list(blocks()))
+        return values, record()
+    return cache.write_values(_key(corpus, size), (count, *shape), blocks, record)
+
+
+def _dataset(corpus: Corpus, values: np.ndarray, record: dict[str, Any]) -> Dataset:
+    failed = {int(row): why for row, why in record["failed"].items()}
+    kept, rows = isinstance(values, np.memmap), np.arange(len(values))
+    rows = rows[_whole(rows, failed)]
+    good: Values = values
+    if failed:
+        good = RowView(values, rows) if kept else values[rows]
+    notes = [*record["notes"], *corpus.notes]
+    if kept:
+        notes.append(f"the decoded pictures are kept in {cache.folder()} ({values.nbytes / 1e6:,.0f} MB)")
+    return _finished(corpus, good, corpus.labels[rows], failed, notes, record["late"], record["digest"])
+
+
+def _streamed(corpus: Corpus, shape: tuple[int, int, int], failed: dict[int, str], looked: int) -> Dataset:
+    values = LazyPictures(corpus, shape)
+    digest = None if corpus.identity is None else cache.key_of("stream", corpus.identity, shape)
+    notes = [f"the pictures are decoded each time they are asked for: {shape[1]}x{shape[2]}, settled by "
+             f"{looked} of {len(values)}", *corpus.notes]
+    data = _finished(corpus, values, corpus.labels, failed, notes, [], digest)
+    data.streamed = True
+    return data
+
+
+def _finished(corpus: Corpus, values: Values, labels: np.ndarray, failed: dict[int, str], notes: list[str],
+              late: list[str], digest: str | None) -> Dataset:
+    held, unheld = hold_out(len(values))
+    skipped = [f"{corpus.keys[row]}: {failed[row]}" for row in sorted(failed)]
+    skipped += [f"{key}: {why}" for key, why in corpus.others.items()]
+    notes += unheld + late
+    if skipped:
+        more = f", and {len(skipped) - 5} more" if len(skipped) > 5 else ""
+        notes.append(f"files skipped: {len(skipped)}: {', '.join(skipped[:5])}{more}")
+    spec = DataSpec(printable(corpus.name) or "pictures", "picture", values.shape[1:], 0.0, 255.0, 256, corpus.classes)
+    return Dataset(values, labels, held, spec, notes, skipped, values_digest=digest)
+
+
+def _size_notes(sides: np.ndarray, size: int, chosen: bool) -> list[str]:
+    def count(those: np.ndarray) -> str:
+        return f"{those.sum()} of {len(sides)} pictures"
+
+    notes = []
+    width, height, short = sides[:, 0], sides[:, 1], sides.min(1)
+    if chosen and (sides != size).any():
+        different = len(np.unique(sides, axis=0))
+        number = "1 size" if different == 1 else f"{different} different sizes"
+        notes.append(f"the pictures have {number}: {size}x{size} was chosen; --size sets another")
+    if (width != height).any():
+        notes.append(f"{count(width != height)} were cropped to their middle square")
+    if (short > size).any():
+        notes.append(f"{count(short > size)} were reduced to {size} pixels")
+    if (short < size).any():
+        notes.append(f"{count(short < size)} were enlarged to {size} pixels")
+    return notes

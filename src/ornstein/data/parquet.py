@@ -1,0 +1,145 @@
+"""Parquet files of pictures or of lists of numbers."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ornstein.data import cache
+from ornstein.data.array import load_array
+from ornstein.data.columns import Columns, choose_columns, dense, number_labels
+from ornstein.data.corpus import Corpus, check_size, load_corpus
+from ornstein.data.dataset import Dataset
+from ornstein.data.spec import printable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["load_parquet"]
+
+GROUPS = 4  # row groups of pictures that stay in memory
+
+
+def load_parquet(paths: Sequence[Path], name: str, where: str, *, size: int | None = None, layout: str = "auto",
+                 reader: str = "auto") -> Dataset:
+    """Return the set in parquet files of one schema, their rows one after the other.
+
+    Args:
+        paths: of the files, at least one.
+        name: short name of the source.
+        where: how messages call it.
+        size: of pictures, as in `load_corpus`.
+        layout: of arrays, as in `load_array`.
+        reader: of pictures, as in `load_corpus`.
+
+    Raises:
+        ModuleNotFoundError: pyarrow is not installed.
+        ValueError: a broken file, other columns than the first file has, or columns that leave open what is meant.
+    """
+    check_size(size)
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f'{where}: parquet files need pyarrow: pip install "ornstein[parquet]"') from error
+    files = []
+    for path in paths:
+        try:
+            files.append(pq.ParquetFile(path, memory_map=True))
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{printable(str(path))}: is broken or cut short, or no parquet file "
+                             f"({printable(str(error))}); fetch it again") from error
+        if not files[-1].schema_arrow.equals(files[0].schema_arrow):
+            raise ValueError(f"{printable(str(path))}: has other columns than {printable(str(paths[0]))}; "
+                             "read them one by one")
+    columns = choose_columns(files[0].schema_arrow, where)
+    if not sum(file.metadata.num_rows for file in files):
+        raise ValueError(f"{where}: holds 0 rows; at least 1 is needed")
+    labels = None if columns.label is None else number_labels(
+        _column(files, columns.label, where).to_pylist(), columns.classes, where)
+    said = [f"samples are column {columns.samples!r}" + (f", labels column {columns.label!r}" if columns.label else "")]
+    if not columns.pictures:
+        return _arrays(files, columns, labels, name, where, layout, said)
+    table = _Pictures(paths, files, columns.samples, where)
+    numbers, classes = labels or (np.full(len(table), -1, np.int64), ())
+    listing = ["parquet", columns.samples, [cache.file_facts(path) for path in paths]]
+    identity = [[path.name, path.stat().st_size] for path in paths]
+    return load_corpus(Corpus(name, where, table, table.read, numbers, classes, listing, identity, {}, said), size,
+                       reader)
+
+
+def _arrays(files: list[Any], columns: Columns, labels: tuple[np.ndarray, tuple[str, ...]] | None, name: str,
+            where: str, layout: str, said: list[str]) -> Dataset:
+    values = dense(_column(files, columns.samples, where), f"{where}: column {columns.samples!r}")
+    beside, names = labels or (None, None)
+    if columns.conditions:
+        column = _column(files, columns.conditions, where)
+        beside = dense(column, f"{where}: column {columns.conditions!r}").astype(np.float64)
+    data = load_array(values, beside, None if names is None else np.array(names, dtype=str), layout=layout, name=name,
+                      where=where)
+    data.notes[:0] = said
+    return data
+
+
+def _column(files: list[Any], name: str, where: str) -> pa.ChunkedArray:
+    import pyarrow as pa
+
+    try:
+        return pa.chunked_array([chunk for file in files for chunk in file.read(columns=[name]).column(0).chunks],
+                                files[0].schema_arrow.field(name).type)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{where}: is broken or cut short ({printable(str(error))}); fetch it again") from error
+
+
+class _Pictures(Sequence[str]):
+    """Bytes of the pictures in a column; as a sequence, the names of its rows."""
+
+    def __init__(self, paths: Sequence[Path], files: list[Any], column: str, where: str) -> None:
+        self.paths, self.files, self.column, self.where = paths, files, column, where
+        self.groups = [(file, group) for file, opened in enumerate(files) for group in range(opened.num_row_groups)]
+        counts = [files[file].metadata.row_group(group).num_rows for file, group in self.groups]
+        self.starts = np.cumsum([0, *counts])
+        self.firsts = np.cumsum([0, *(file.metadata.num_rows for file in files)])
+        self._lock = threading.Lock()
+        self._group = functools.lru_cache(GROUPS)(self._read_group)
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def __getitem__(self, row: Any) -> Any:
+        file = int(np.searchsorted(self.firsts, row, side="right")) - 1
+        return f"{printable(self.paths[file].name)} row {row - self.firsts[file]}"
+
+    def read(self, rows: np.ndarray) -> list[bytes | Exception]:
+        """Return the bytes of a few rows."""
+        import pyarrow as pa
+
+        found: list[bytes | Exception] = [ValueError("has no bytes")] * len(rows)
+        groups = np.searchsorted(self.starts, rows, side="right") - 1
+        for group in np.unique(groups):
+            places = np.flatnonzero(groups == group)
+            with self._lock:  # a parquet file has one place to read at
+                column = self._group(int(group))
+            taken = column.take(pa.array(rows[places] - self.starts[group])).to_pylist()
+            for place, one in zip(places, taken, strict=True):
+                if one is not None:
+                    found[place] = one
+        return found
+
+    def _read_group(self, number: int) -> pa.Array:
+        import pyarrow as pa
+
+        file, group = self.groups[number]
+        try:
+            column = self.files[file].read_row_group(group, columns=[self.column]).column(0).combine_chunks()
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{printable(str(self.paths[file]))}: row group {group} is broken "
+                             f"({printable(str(error))}); fetch the file again") from error
+        if isinstance(column, pa.ExtensionArray):
+            column = column.storage
+        return column.field("bytes") if pa.types.is_struct(column.type) else column

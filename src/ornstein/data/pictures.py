@@ -1,0 +1,144 @@
+"""One picture, from a file, from bytes or from Pillow, to 8-bit pixels: the same pixels wherever it came from."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ornstein.data.spec import printable
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    Given = Path | bytes | Image.Image
+
+__all__ = ["FORMATS", "LEAST_SIDE", "MOST_SIDE", "header", "pixels", "read_picture", "reason"]
+
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF",
+           ".tiff": "TIFF", ".gif": "GIF"}
+READ = sorted(set(FORMATS.values()))
+MOST_PIXELS = 25_000_000
+LEAST_SIDE = 4
+MOST_SIDE = 4096
+
+
+def read_picture(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Return one picture as a model's data have it: its middle square, resized, grey or in colour.
+
+    Args:
+        path: of the file.
+        shape: (C, H, W) with C 1 or 3 and H = W.
+
+    Returns:
+        uint8 of that shape.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a file that is no picture, or a shape that no picture has.
+    """
+    if len(shape) != 3 or shape[0] not in (1, 3) or shape[1] != shape[2]:
+        raise ValueError(f"shape is {shape}; a picture file gives squares of 1 or 3 channels")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; name a picture file")
+    try:
+        return pixels(path, shape[0], shape[1])
+    except (OSError, ValueError, SyntaxError, Warning) as error:
+        raise ValueError(f"{path} cannot be used: {reason(error)}") from None
+
+
+def header(given: Given) -> tuple[int, int, bool]:
+    """Return width, height and whether a picture is grey, without decoding it.
+
+    Raises:
+        Exception: of nearly any type, as Pillow does for a broken file; `reason` puts it in words.
+    """
+    with _open(given) as picture:
+        return *picture.size, picture.mode in ("1", "L", "LA", "La") or picture.mode.startswith("I")
+
+
+def pixels(given: Given, channels: int, size: int) -> np.ndarray:
+    """Return the middle square of a picture, resized.
+
+    Args:
+        given: a file, the bytes of one, or a picture of Pillow's.
+        channels: 1 for grey, 3 for colour.
+        size: side in pixels.
+
+    Returns:
+        (channels, size, size) uint8.
+
+    Raises:
+        Exception: as in `header`.
+    """
+    from PIL import Image, ImageOps
+
+    mode = "L" if channels == 1 else "RGB"
+    with _open(given) as picture:
+        picture.draft(mode, (2 * size, 2 * size))
+        ImageOps.exif_transpose(picture, in_place=True)
+        flat = _flat(picture).convert(mode)
+    short = min(flat.size)
+    left, top = (flat.width - short) / 2, (flat.height - short) / 2
+    if short == size:
+        flat = flat.crop((int(left), int(top), int(left) + size, int(top) + size))
+    else:
+        # Only the middle square is resized: a strip of 4 x 6,000,000 would fill the memory otherwise.
+        flat = flat.resize((size, size), Image.Resampling.LANCZOS, box=(left, top, left + short, top + short))
+    return np.asarray(flat).reshape(size, size, channels).transpose(2, 0, 1)
+
+
+def reason(error: Exception | Warning | str) -> str:
+    """Return what an error says, on one printable line."""
+    return printable(str(error)) or type(error).__name__
+
+
+def _open(given: Given) -> Image.Image:
+    from PIL import Image, ImageOps
+
+    picture = given if isinstance(given, Image.Image) else _open_file(given)
+    width, height = picture.size
+    fault = ""
+    if width * height > MOST_PIXELS:
+        fault = f"{width}x{height} is above {MOST_PIXELS // 10**6} megapixels"
+    elif min(width, height) < LEAST_SIDE:
+        fault = f"{width}x{height} is smaller than {LEAST_SIDE} pixels"
+    if fault:
+        if picture is not given:
+            picture.close()
+        raise ValueError(fault)
+    # The caller's own picture must not be closed by us, nor turned twice.
+    return ImageOps.exif_transpose(picture) if picture is given else picture
+
+
+def _open_file(given: Path | bytes) -> Image.Image:
+    from PIL import Image
+
+    if isinstance(given, Path) and not given.is_file():
+        raise ValueError("not a regular file")  # opening a pipe would wait for ever
+    if (len(given) if isinstance(given, bytes) else given.stat().st_size) == 0:
+        raise ValueError("the file is empty")
+    try:
+        return Image.open(io.BytesIO(given) if isinstance(given, bytes) else given, formats=READ)
+    except Image.UnidentifiedImageError as error:
+        raise ValueError("not a picture that can be read") from error
+
+
+def _flat(picture: Image.Image) -> Image.Image:
+    from PIL import Image
+
+    if picture.mode == "F":
+        raise ValueError("floating pixels have no 8-bit scale: save them as .npy")
+    if picture.mode.startswith("I"):
+        values = np.asarray(picture).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError(f"pixels {values.min()}..{values.max()} are outside 0..65535, the 16-bit range")
+        values[values == picture.info.get("transparency")] = 65535
+        return Image.fromarray(np.rint(values / 257).astype(np.uint8))
+    if picture.has_transparency_data:
+        white = Image.new("RGBA", picture.size, "white")
+        white.alpha_composite(picture.convert("RGBA"))
+        return white
+    return picture

@@ -1,0 +1,86 @@
+"""From what the user names, a path, a glob or a range in braces, to files."""
+
+from __future__ import annotations
+
+import glob
+import re
+from pathlib import Path
+
+from ornstein.data.pictures import FORMATS
+from ornstein.data.spec import printable
+
+__all__ = ["braced", "files_of", "is_pattern"]
+
+PACKED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip")
+TABLES = (".parquet", ".tar")
+
+
+def is_pattern(source: str) -> bool:
+    """Whether a text names several files, by *, ? or [...], or by {000..009} or {a,b}."""
+    return any(mark in source for mark in "*?[") or bool(re.search(r"\{[^{}]*(\.\.|,)[^{}]*\}", source))
+
+
+def braced(source: str) -> list[str]:
+    """Return the names that {000..009} and {a,b} stand for, in order; numbers keep their leading zeros.
+
+    Raises:
+        ValueError: a range that runs backwards.
+    """
+    found = re.search(r"\{([^{}]*)\}", source)
+    if found is None:
+        return [source]
+    inside = found[1]
+    if span := re.fullmatch(r"(\d+)\.\.(\d+)", inside):
+        first, last = map(int, span.groups())
+        if last < first:
+            raise ValueError(f"data {printable(source)!r} counts from {first} down to {last}; write the lower first")
+        words = [f"{number:0{len(span[1])}d}" for number in range(first, last + 1)]
+    elif "," in inside:
+        words = inside.split(",")
+    else:
+        return [source]
+    return [whole for word in words for whole in braced(source[:found.start()] + word + source[found.end():])]
+
+
+def files_of(source: str | Path) -> tuple[str, list[Path]]:
+    """Return what kind of files a source names, and which: ".parquet", ".tar", ".npy", ".npz" or "folder".
+
+    Args:
+        source: a file, a folder, or a pattern.
+
+    Raises:
+        FileNotFoundError: a pattern that no file has, or a file of a range that is not there.
+        ValueError: files of several kinds, or packed ones.
+    """
+    path = Path(source).expanduser()
+    where = printable(str(source))
+    if not path.exists() and is_pattern(str(source)):
+        paths = []
+        for name in braced(str(path)):
+            found = sorted(map(Path, glob.glob(name))) if any(mark in name for mark in "*?[") else [Path(name)]
+            paths += [one for one in found if one.is_file()]
+            if not found or not found[0].is_file():
+                raise FileNotFoundError(f"{where}: there is no file {printable(name)}")
+        kinds = sorted({one.suffix.lower() for one in paths})
+        if len(kinds) != 1 or kinds[0] not in TABLES:
+            raise ValueError(f"{where}: names files {' '.join(kinds)}; it must be .parquet or .tar files, of one kind")
+        return kinds[0], paths
+    kind = path.suffix.lower()
+    if path.is_dir():
+        return _folder(path, where)
+    if kind in PACKED and path.exists():
+        raise ValueError(f"{where}: is packed; unpack it first, into a folder or to a plain .tar")
+    return (kind if kind in (*TABLES, ".npy", ".npz") else "folder"), [path]
+
+
+def _folder(path: Path, where: str) -> tuple[str, list[Path]]:
+    inside = sorted(one for one in path.iterdir() if not one.name.startswith("."))
+    tables = [one for one in inside if one.suffix.lower() in TABLES and one.is_file()]
+    kinds = {one.suffix.lower() for one in tables}
+    if not kinds:
+        return "folder", [path]
+    pictures = sum(one.suffix.lower() in FORMATS for one in inside)
+    if len(kinds) > 1 or pictures:
+        raise ValueError(f"{where}: holds {len(tables)} files {' '.join(sorted(kinds))} and {pictures} pictures; "
+                         "name those that are meant")
+    return kinds.pop(), tables
