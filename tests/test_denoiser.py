@@ -110,6 +110,78 @@ def test_a_condition_is_one_class_a_row(schedule):
     assert network.condition is None
 
 
+def vectors(**options):
+    """A denoiser of one value that takes vector conditions of mean (1, -2) and deviations (2, 0.5)."""
+    network = orn.MLP((1,), conditions=2, width=16, depth=1)
+    return orn.NetworkDenoiser(network, orn.Cosine(), (1,), condition_mean=[1.0, -2.0], condition_std=[2.0, 0.5],
+                               **options).eval()
+
+
+def test_the_network_sees_vector_conditions_centred_and_scaled(schedule):
+    """One vector for all or one a row; NaN, which is none, comes through as NaN."""
+    network, z = Zero(), normal(3, 3)
+    denoiser = around(network, schedule, condition_mean=[1.0, -2.0], condition_std=[2.0, 0.5])
+    denoiser(z, 0.5, torch.tensor([5.0, -1.5]))
+    assert_close(network.condition, torch.tensor([[2.0, 1.0]] * 3, dtype=F64), rtol=0, atol=0)
+    denoiser(z, 0.5, torch.tensor([[1.0, -2.0], [math.nan, math.nan], [3.0, -3.0]]))
+    seen = torch.tensor([[0.0, 0.0], [math.nan, math.nan], [1.0, -2.0]], dtype=F64)
+    assert_close(network.condition, seen, rtol=0, atol=0, equal_nan=True)
+
+
+def test_moments_of_conditions_are_kept_only_where_there_are_conditions():
+    assert {"condition_mean", "condition_std"} <= vectors().state_dict().keys()
+    plain = orn.NetworkDenoiser(Zero(), orn.Cosine(), (3,))
+    assert sorted(plain.state_dict()) == ["data_mean", "data_std"]
+
+
+def test_vector_conditions_are_sampled_and_guided_row_by_row():
+    """A vector for all is that vector for each; guidance needs NaN for none, and scale 1 is the model itself."""
+    model = vectors()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for value in model.network.parameters():
+            value.normal_(std=0.4)
+    one, other = torch.tensor([0.5, -1.0]), torch.tensor([3.0, -2.0])
+    rows = orn.sample(model, 3, nfe=4, condition=torch.stack([one, other, torch.full((2,), math.nan)]))
+    assert torch.equal(rows[:1], orn.sample(model, 3, nfe=4, condition=one)[:1])
+    assert torch.equal(rows[1:2], orn.sample(model, 3, nfe=4, condition=other)[1:2])
+    assert torch.equal(rows[2:], orn.sample(model, 3, nfe=4)[2:])
+    z, scale = torch.randn(4, 1, generator=torch.Generator().manual_seed(0)), 2.5
+    v = orn.Guided(model, scale)(z, 0.4, one).v
+    told, alone = model(z, 0.4, one).v, model(z, 0.4).v
+    assert_close(v, alone + scale * (told - alone), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("condition", "says"), [
+    (torch.ones(3), "condition has 3 numbers a row; it must have 2"),
+    (torch.ones(4, 1), "condition has 1 numbers a row; it must have 2"),
+    (torch.ones(3, 2), "condition has 3 entries of torch.float32"),
+    (torch.tensor(1.0), "condition has 1 entries of torch.float32"),
+    (torch.tensor([1.0, math.inf]), "a row must be finite, or NaN throughout for none"),
+    (torch.tensor([1.0, math.nan]), "a row must be finite, or NaN throughout for none"),
+    (torch.tensor([1, 2]), "condition has 2 entries of torch.int64"),
+    (torch.tensor([[1, 2]] * 4), "condition has 4 entries of torch.int64"),
+    (0, r"condition is \[0, 0, 0, 0\]; it must be vectors of 2 floats, or -1 for none"),
+])
+def test_vectors_that_cannot_be_are_refused(condition, says):
+    with pytest.raises(ValueError, match=says):
+        vectors()(torch.zeros(4, 1), 0.5, condition)
+
+
+def test_a_model_of_classes_takes_no_vectors_and_one_without_takes_neither():
+    classes = orn.NetworkDenoiser(orn.MLP((1,), classes=3, width=8, depth=1), orn.Cosine(), (1,))
+    plain = orn.NetworkDenoiser(orn.MLP((1,), width=8, depth=1), orn.Cosine(), (1,))
+    z = torch.zeros(2, 1)
+    with pytest.raises(ValueError, match="it must be classes, integers from 0 to 2, or -1 for none"):
+        classes(z, 0.5, torch.ones(3))
+    with pytest.raises(ValueError, match=r"condition is \[3, 3\]; it must be a class from 0 to 2"):
+        classes(z, 0.5, 3)
+    for condition in (0, torch.ones(2)):
+        with pytest.raises(ValueError, match="this model has no classes and no vector conditions"):
+            plain(z, 0.5, condition)
+    assert torch.equal(plain(z, 0.5, -1).v, plain(z, 0.5).v)
+
+
 @pytest.mark.parametrize("predicts", ["v", "x"])
 def test_a_batch_of_times_is_answered_row_by_row(schedule, predicts):
     exact = orn.ExactMixture(torch.ones(2), torch.stack([MEAN, -MEAN]), torch.tensor([0.3, 0.5]), schedule)
@@ -144,6 +216,17 @@ def test_the_linear_guess_knows_all_that_a_gaussian_knows(schedule, kind, predic
     denoiser = orn.NetworkDenoiser(Zero(), schedule, (6,), predicts, 0.5, 0.25, linear=guess).double().eval()
     for t in (0.0, 0.05, 0.4, 0.9, 1.0):  # the guess is stored in float32
         assert_close(denoiser(z, t).v, exact(z, t).v, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["diagonal", "principal"])
+@pytest.mark.parametrize("shape", [(2, 6), (2, 3, 2), (1, 2, 3, 2)])
+def test_the_linear_guess_of_traces_pictures_and_volumes_is_that_of_their_values_in_a_row(kind, shape):
+    rows = normal(40, 12, seed=4) * torch.linspace(0.1, 1.5, 12, dtype=F64)
+    flat, shaped = LinearGuess.fit(rows, kind), LinearGuess.fit(rows.reshape(40, *shape), kind)
+    z, t = normal(5, 12), torch.tensor([0.0, 0.2, 0.5, 0.9, 1.0], dtype=F64)
+    a = orn.NetworkDenoiser(Zero(), orn.Cosine(), (12,), linear=flat).eval()(z, t).v
+    b = orn.NetworkDenoiser(Zero(), orn.Cosine(), shape, linear=shaped).eval()(z.reshape(5, *shape), t).v
+    assert torch.equal(a, b.flatten(1))
 
 
 def test_a_linear_guess_of_few_directions_keeps_the_total_variance():
@@ -181,6 +264,10 @@ def test_impossible_network_denoisers_are_refused():
         (lambda: build(Zero(), orn.Cosine(), (3,), data_std=torch.tensor([1.0, 0.0, 1.0])), "data_std is 0"),
         (lambda: build(Zero(), orn.Cosine(), (3,), data_std=torch.ones(2)), r"data_std has shape \(2,\)"),
         (lambda: build(Zero(), orn.Cosine(), (1, 3, 3), data_mean=torch.ones(4, 1, 1)), "data_mean has shape"),
+        (lambda: build(Zero(), orn.Cosine(), (3,), condition_mean=[0.0]), "condition_std is None"),
+        (lambda: build(Zero(), orn.Cosine(), (3,), condition_mean=[0.0], condition_std=[0.0]), "condition_std is 0"),
+        (lambda: build(Zero(), orn.Cosine(), (3,), condition_mean=[0.0], condition_std=[1.0, 1.0]), "must agree"),
+        (lambda: build(Zero(), orn.Cosine(), (3,), condition_mean=[math.nan], condition_std=[1.0]), "finite numbers"),
         (lambda: build(Zero(), orn.Cosine(), (3,), "eps"), "predicts is 'eps', but Cosine"),
         (lambda: build(Zero(), orn.Linear(), (3,), "eps"), "predicts is 'eps', but Linear"),
         (lambda: build(Zero(), orn.Chain.linear(), (3,), "eps", data_std=0.1), "predicts is 'eps', but Chain"),

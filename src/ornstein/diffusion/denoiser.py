@@ -15,9 +15,37 @@ from ornstein.diffusion.schedule import Level, Schedule, as_time
 from ornstein.machine import has_bf16
 from ornstein.names import require
 
-__all__ = ["Denoiser", "NetworkDenoiser"]
+__all__ = ["Denoiser", "NetworkDenoiser", "for_rows", "nothing"]
 
 Condition = Tensor | int | None
+
+
+def for_rows(condition: Tensor | int, rows: int, device: torch.device | str | None = None) -> Tensor:
+    """A condition as one entry a row.
+
+    Args:
+        condition: a class, (rows,) classes, a vector (K,) of floats, or (rows, K) of them.
+        rows: how many there are.
+        device: to put it on; its own unless given.
+
+    Returns:
+        (rows,) whole numbers, or (rows, K) floats.
+
+    Raises:
+        ValueError: a condition of another shape.
+    """
+    given = torch.as_tensor(condition, device=device)
+    entries = given[None] if given.ndim == (1 if given.is_floating_point() else 0) else given
+    if entries.ndim != (2 if given.is_floating_point() else 1) or len(entries) not in (1, rows):
+        raise ValueError(f"condition has {len(given) if given.ndim else 1} entries of {given.dtype} in shape "
+                         f"{tuple(given.shape)}; it must be one integer, or one for each of the {rows} rows; or of "
+                         f"floats one vector (K,), or ({rows}, K)")
+    return entries.expand(rows, *entries.shape[1:])
+
+
+def nothing(condition: Tensor) -> Tensor:
+    """Like `condition`, but saying nothing: class -1, or vectors of NaN."""
+    return torch.full_like(condition, float("nan") if condition.is_floating_point() else -1)
 
 
 class Denoiser(nn.Module):
@@ -45,7 +73,8 @@ class Denoiser(nn.Module):
         Args:
             z: (B, *shape) latents.
             t: () or (B,) times in [0, 1].
-            condition: what the denoiser was told about the sample: an int, a (B,) tensor of classes, or None.
+            condition: what the denoiser was told about the sample: an int, a (B,) tensor of classes, a (K,) or (B, K)
+                tensor of floats, or None.
 
         Returns:
             `Estimate`, shaped like z.
@@ -71,8 +100,8 @@ class NetworkDenoiser(Denoiser):
     and is added to the same reading of `linear`, if there is one.
 
     Args:
-        network: called as network(y, log_snr, condition), with y (B, *shape), log_snr (B,) and condition (B,) int64
-            or None; returns a tensor like y.
+        network: called as network(y, log_snr, condition), with y (B, *shape), log_snr (B,) and condition (B,) int64,
+            (B, K) floats or None; returns a tensor like y.
         schedule: the path of the latents z.
         shape: of one sample.
         predicts: what the network's output means: "v" (c' eps - s' x'), "x" (x') or "eps".
@@ -84,20 +113,26 @@ class NetworkDenoiser(Denoiser):
             data behind z lies in any interval that the data lie in, so this can only lessen the error.
         data: what a checkpoint tells about the data, or None.
         precision: of the network's matrix products, "fp32" or, where the device has it in hardware, "bf16".
+        condition_mean: (K,) mean of the data's vector conditions, which the network sees centred and scaled too; None
+            where there are none.
+        condition_std: (K,) their standard deviations, > 0.
 
     Raises:
-        ValueError: an unknown prediction, a data_std that is not positive, or a prediction of eps on a schedule
-            that ends with signal / hypot(signal, noise) < 1e-3, for the data or for x'.
+        ValueError: an unknown prediction, a data_std or condition_std that is not positive, or a prediction of eps on
+            a schedule that ends with signal / hypot(signal, noise) < 1e-3, for the data or for x'.
     """
 
     data_std: Tensor
     data_mean: Tensor
+    condition_mean: Tensor | None
+    condition_std: Tensor | None
 
     def __init__(self, network: nn.Module, schedule: Schedule, shape: Sequence[int], predicts: str = "v",
                  data_std: Tensor | float = 1.0, data_mean: Tensor | float = 0.0,
                  log_snr_range: tuple[float, float] = (-12.0, 12.0), linear: LinearGuess | None = None,
                  x_range: tuple[float, float] | None = None, data: DataSpec | None = None,
-                 precision: str = "fp32") -> None:
+                 precision: str = "fp32", condition_mean: Tensor | Sequence[float] | None = None,
+                 condition_std: Tensor | Sequence[float] | None = None) -> None:
         super().__init__(schedule, shape)
         self.network, self.linear, self.data = network, linear, data
         self.predicts = require("predicts", predicts, PREDICTIONS)
@@ -116,6 +151,7 @@ class NetworkDenoiser(Denoiser):
         if linear is not None and self.data_std.numel() != 1:
             raise ValueError(f"data_std has shape {tuple(self.data_std.shape)}; "
                              "with a linear guess it must be a number")
+        self._standardise(condition_mean, condition_std)
         last = schedule.level(as_time(1.0))
         scaled = Level(last.signal * self.data_std.double().min(), last.noise)  # what the network's eps is read at
         share = min(float(last.signal / last.radius), float(scaled.signal / scaled.radius))
@@ -136,7 +172,7 @@ class NetworkDenoiser(Denoiser):
         log_snr = self.schedule.log_snr(as_time(t)).clamp(*self.log_snr_range).reshape(-1).expand(len(z))
         kind = z.device.type
         with torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bf16" and has_bf16(kind)):
-            answer = self.network(y.to(self.data_std), log_snr.to(self.data_std), self._classes(condition, z)).to(wide)
+            answer = self.network(y.to(self.data_std), log_snr.to(self.data_std), self._told(condition, z)).to(wide)
         if self.linear is not None:
             guess = Estimate(centred, scaled, self.linear(y, scaled))
             answer = answer + getattr(guess, self.predicts)
@@ -149,20 +185,58 @@ class NetworkDenoiser(Denoiser):
             v = (level.signal * inner.eps - level.noise * x) / level.radius
         return Estimate(z, narrow, v.to(z))
 
-    def _classes(self, condition: Condition, z: Tensor) -> Tensor | None:
-        """The condition as one class a row, checked here because a GPU only dies of a class that is not there."""
+    def _standardise(self, mean: Tensor | Sequence[float] | None, std: Tensor | Sequence[float] | None) -> None:
+        """Register the moments of vector conditions; None leaves a model's tensors as they are without them."""
+        if (mean is None) != (std is None):
+            raise ValueError(f"condition_{'mean' if mean is None else 'std'} is None; give condition_mean and "
+                             "condition_std together, or neither")
+        for name, value in (("condition_mean", mean), ("condition_std", std)):
+            value = None if value is None else torch.as_tensor(value, dtype=torch.float32)
+            if value is not None and (value.ndim != 1 or not value.isfinite().all()):
+                raise ValueError(f"{name} is {value.tolist()}; it must be (K,) finite numbers")
+            self.register_buffer(name, value)
+        mean, std = self.condition_mean, self.condition_std
+        if mean is None or std is None:
+            return
+        if mean.shape != std.shape:
+            raise ValueError(f"condition_mean has {len(mean)} entries and condition_std {len(std)}; they must agree")
+        if not (std > 0).all():
+            raise ValueError(f"condition_std is {float(std.min())}; it must be positive")
+
+    def _told(self, condition: Condition, z: Tensor) -> Tensor | None:
+        """The condition as one a row, checked here because a GPU only dies of a class that is not there."""
         if condition is None:
             return None
-        classes = torch.as_tensor(condition, device=z.device).reshape(-1)
-        if classes.is_floating_point() or len(classes) not in (1, len(z)):
-            raise ValueError(f"condition has {len(classes)} entries of {classes.dtype}; it must be one integer, or one "
-                             f"for each of the {len(z)} rows of z")
+        given = for_rows(condition, len(z), z.device)
         options = getattr(self.network, "options", None)  # a network of the user's own may have none
-        count = options["classes"] if isinstance(options, dict) else None
-        if count is not None and not ((classes >= -1) & (classes < count)).all():
-            raise ValueError(f"condition is {classes[:4].tolist()}; it must be a class from 0 to {count - 1}, or -1 "
-                             "for none" if count else "condition is given, but this model has no classes")
-        return classes.expand(len(z))
+        known = options if isinstance(options, dict) and "classes" in options else {}
+        classes, vectors = known.get("classes"), known.get("conditions", 0)
+        if known and not classes and not vectors:
+            if given.is_floating_point() or not (given == -1).all():
+                raise ValueError("condition is given, but this model has no classes and no vector conditions")
+            return given
+        if not given.is_floating_point():
+            if vectors and not (given == -1).all():
+                raise ValueError(f"condition is {given[:4].tolist()}; it must be vectors of {vectors} floats, or -1 "
+                                 "for none")
+            if classes and not ((given >= -1) & (given < classes)).all():
+                raise ValueError(f"condition is {given[:4].tolist()}; it must be a class from 0 to {classes - 1}, or "
+                                 "-1 for none")
+            return given
+        if classes:
+            raise ValueError(f"condition is {given.dtype} of shape {tuple(given.shape)}; it must be classes, integers "
+                             f"from 0 to {classes - 1}, or -1 for none")
+        wanted = vectors or (given.shape[1] if self.condition_mean is None else len(self.condition_mean))
+        missing = given.isnan()
+        if given.shape[1] != wanted:
+            raise ValueError(f"condition has {given.shape[1]} numbers a row; it must have {wanted}")
+        if given.isinf().any() or (missing.any(1) != missing.all(1)).any():
+            raise ValueError("condition has a row with infinite or missing numbers; a row must be finite, or NaN "
+                             "throughout for none")
+        given = given.to(self.data_std)
+        if self.condition_mean is None or self.condition_std is None:
+            return given
+        return (given - self.condition_mean) / self.condition_std
 
 
 _READ = {"v": Estimate.from_v, "x": Estimate.from_x, "eps": Estimate.from_eps}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ornstein.diffusion.denoiser import Condition, Denoiser
+from ornstein.diffusion.denoiser import Condition, Denoiser, for_rows, nothing
 from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.schedule import as_time, spread
 
@@ -19,7 +19,7 @@ class Guided(Denoiser):
     and at scale 1, the conditional model. Both answers come from one call of twice the rows.
 
     Args:
-        denoiser: a model trained with and without conditions; condition -1 is "none".
+        denoiser: a model trained with and without conditions; class -1 or a vector of NaN is "none".
         scale: 1 is the conditional model, 0 the unconditional one, above 1 exaggerates the condition.
         interval: (least, most) time between which to guide.
 
@@ -38,13 +38,13 @@ class Guided(Denoiser):
     def forward(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Estimate:
         if condition is None:
             raise ValueError("condition is None; guidance needs a class to guide towards")
-        given = torch.as_tensor(condition, device=z.device).reshape(-1).expand(len(z))
+        given = for_rows(condition, len(z), z.device)
         time = as_time(t)
         inside = (time >= self.interval[0]) & (time <= self.interval[1])
         if self.scale == 1 or not inside.any():
             return self.denoiser(z, t, given)
         times = time.reshape(-1).expand(len(z)).repeat(2)
-        both = self.denoiser(z.repeat(2, *[1] * (z.ndim - 1)), times, torch.cat([given, torch.full_like(given, -1)]))
+        both = self.denoiser(z.repeat(2, *[1] * (z.ndim - 1)), times, torch.cat([given, nothing(given)]))
         with_it, without = both.v.chunk(2)
         scale = spread(torch.where(inside, torch.tensor(self.scale, dtype=torch.float64), 1.0), z)
         return Estimate(z, self.level(z, t), without + scale * (with_it - without))

@@ -1,27 +1,30 @@
-"""Samples as something to look at: grids, folders of pictures, points in the plane."""
+"""Samples as something to look at or to go on with: grids, folders of pictures, drawings of arrays, numbers."""
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from ornstein.data import DataSpec
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.samplers import sample
+from ornstein.figures.arrays import DRAWN, sheet
 
-__all__ = ["cycle", "grid", "picture", "preview", "scatter", "show", "write", "write_png"]
+__all__ = ["cycle", "grid", "numbered", "picture", "preview", "show", "write", "write_png"]
 
 SIDE = 1024  # pixels that a grid grows to, at most, by enlarging small pictures
 GAP = 6  # pixels between the pictures of a grid
-INK, PAPER = (38, 70, 120), (255, 255, 255)
+INK, LETTERS, LEAST = (60, 60, 60), 13, 18  # of names: colour, their size, and the narrowest picture that has one
 
 
 def picture(spec: DataSpec, x: Tensor) -> np.ndarray:
@@ -35,56 +38,71 @@ def picture(spec: DataSpec, x: Tensor) -> np.ndarray:
         (B, H, W, 3) uint8; one channel is grey, and of more than three the first three are shown.
     """
     values = spec.decode(x).astype(np.float64)
-    shade = np.round(255 * (values - spec.low) / (spec.high - spec.low)).clip(0, 255).astype(np.uint8)
+    low, high = (np.reshape(end, (-1, 1, 1)).astype(np.float64) for end in (spec.low, spec.high))
+    shade = np.round(255 * (values - low) / (high - low)).clip(0, 255).astype(np.uint8)
     colour = shade[:, :3] if shade.shape[1] >= 3 else shade[:, :1].repeat(3, axis=1)
     return colour.transpose(0, 2, 3, 1)
 
 
-def grid(pictures: np.ndarray, columns: int) -> Image.Image:
+def grid(pictures: np.ndarray, columns: int, names: Sequence[str] | None = None) -> Image.Image:
     """Pictures in rows, each pixel enlarged by a whole number.
 
     Args:
         pictures: (B, H, W, 3) uint8.
         columns: pictures in a row, >= 1.
+        names: B names of classes; written over each column that is all of one class, else over each picture, where
+            pictures are wide enough for a name.
     """
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
     zoom = max(1, SIDE // max(rows * pictures.shape[1], columns * pictures.shape[2]))
     large = pictures.repeat(zoom, 1).repeat(zoom, 2)
-    height, width = large.shape[1] + GAP, large.shape[2] + GAP
-    sheet = np.full((rows * height + GAP, columns * width + GAP, 3), 255, np.uint8)
+    width = large.shape[2]
+    names = names if names and width >= LEAST else []
+    alike = all(name == names[number % columns] for number, name in enumerate(names))
+    room = LETTERS + GAP if names else 0
+    head, between = (room, 0) if alike else (0, room)
+    height = large.shape[1] + GAP + between
+    sheet = Image.new("RGB", (columns * (width + GAP) + GAP, rows * height + GAP + head), "white")
+    pen = ImageDraw.Draw(sheet)
     for number, one in enumerate(large):
-        top, left = GAP + number // columns * height, GAP + number % columns * width
-        sheet[top:top + height - GAP, left:left + width - GAP] = one
-    return Image.fromarray(sheet)
+        top, left = head + between + GAP + number // columns * height, GAP + number % columns * (width + GAP)
+        sheet.paste(Image.fromarray(one), (left, top))
+        if names and (number < columns or not alike):
+            pen.text((left + width / 2, top - 3), _fit(names[number], width, pen), INK, _font(), anchor="mb")
+    return sheet
 
 
-def scatter(points: np.ndarray, labels: np.ndarray | None = None, side: int = 512) -> Image.Image:
-    """Points of the plane, (N, 2), in the square [-1, 1]^2 and a little beyond."""
-    image = Image.new("RGB", (side, side), PAPER)
-    pen = ImageDraw.Draw(image)
-    place = (np.asarray(points) * [1, -1] / 1.2 + 1) / 2 * (side - 1)
-    for number, (column, row) in enumerate(place):
-        shade = 0 if labels is None else int(labels[number]) + 1
-        pen.ellipse((column - 2, row - 2, column + 2, row + 2), fill=COLOURS[shade % len(COLOURS)])
-    return image
+@functools.cache
+def _font() -> ImageFont.FreeTypeFont:
+    # Matplotlib's letters: they have accents, Greek and Cyrillic, which Pillow's own lack.
+    from matplotlib import get_data_path
+
+    return ImageFont.truetype(Path(get_data_path(), "fonts/ttf/DejaVuSans.ttf"), LETTERS - 2)
 
 
-COLOURS = [INK, (0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233),
-           (100, 100, 100)]
+def _fit(name: str, width: float, pen: ImageDraw.ImageDraw) -> str:
+    if pen.textlength(name, _font()) <= width:
+        return name
+    while name and pen.textlength(name + "…", _font()) > width:
+        name = name[:-1]
+    return name + "…"
 
 
 def show(spec: DataSpec, x: Tensor, columns: int, labels: Tensor | None = None) -> Image.Image:
-    """Samples as one image: a grid of pictures, or points of the plane.
+    """Samples as one image: a grid of pictures, or a drawing of arrays.
 
-    Raises:
-        ValueError: samples that are neither pictures nor points of the plane.
+    Args:
+        spec: of the data.
+        x: (B, *shape) in [-1, 1].
+        columns: pictures in a row of a grid.
+        labels: (B,) classes, whose names are shown where there are several.
     """
+    names = None if labels is None or len(spec.classes) < 2 else [
+        spec.classes[label] if label >= 0 else "none" for label in labels.tolist()]
     if spec.kind == "picture":
-        return grid(picture(spec, x), columns)
-    if spec.shape == (2,):
-        return scatter(x.cpu().numpy(), None if labels is None else labels.numpy())
-    raise ValueError(f"samples have shape {spec.shape}, which no picture shows; write them to a .npz file")
+        return grid(picture(spec, x), columns, names)
+    return sheet(spec, spec.decode(x), names)
 
 
 def write_png(image: Image.Image, path: str | Path, facts: Mapping[str, Any]) -> None:
@@ -102,8 +120,9 @@ def write_png(image: Image.Image, path: str | Path, facts: Mapping[str, Any]) ->
     image.save(path, format="PNG", pnginfo=about)
 
 
-def write(spec: DataSpec, x: Tensor, labels: Tensor | None, out: Path, facts: Mapping[str, Any]) -> None:
-    """Write samples as one grid (.png), as numbers in the data's own units (.npz), or as a folder of pictures.
+def write(spec: DataSpec, x: Tensor, labels: Tensor | None, out: Path, facts: Mapping[str, Any],
+          conditions: Tensor | None = None) -> None:
+    """Write samples as one image (.png), as numbers in the data's own units (.npz), or as a folder of pictures.
 
     Args:
         spec: of the data.
@@ -111,12 +130,18 @@ def write(spec: DataSpec, x: Tensor, labels: Tensor | None, out: Path, facts: Ma
         labels: (B,) classes, or None.
         out: FILE.png, FILE.npz, or a folder.
         facts: kept in every PNG, with each single picture's number.
+        conditions: (B, K) vector conditions, or None; kept in a .npz.
+
+    Raises:
+        ValueError: a folder whose numbered pictures are not all Ornstein's; nothing in it has changed.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".npz":
-        arrays: dict[str, Any] = {"x": spec.decode(x)}
+        arrays: dict[str, Any] = {"x": spec.arrange(spec.decode(x))}
         if labels is not None:
             arrays |= {"labels": labels.numpy(), "classes": np.array(spec.classes)}
+        if conditions is not None:
+            arrays |= {"conditions": conditions.numpy(), "names": np.array(spec.conditions)}
         np.savez_compressed(out, **arrays)
     elif out.suffix == ".png":
         columns = max(1, round(len(x) ** 0.5))
@@ -126,10 +151,31 @@ def write(spec: DataSpec, x: Tensor, labels: Tensor | None, out: Path, facts: Ma
             columns = classes * max(1, round(columns / classes))
         write_png(show(spec, x, columns, labels), out, facts)
     else:
+        earlier = numbered(out)
         out.mkdir(exist_ok=True)
+        for path in earlier:
+            path.unlink()
         for number, one in enumerate(picture(spec, x)):
             own = {} if labels is None else {"class": spec.classes[int(labels[number])]}
             write_png(Image.fromarray(one), out / f"{number:05d}.png", {**facts, "number": number, **own})
+
+
+def numbered(folder: Path) -> list[Path]:
+    """The pictures that an earlier `write` left in a folder: all of them belong to one call.
+
+    Raises:
+        ValueError: a file is named like one of them, but is not Ornstein's.
+    """
+    found = sorted(path for path in folder.glob("*.png") if re.fullmatch(r"[0-9]{5,}\.png", path.name))
+    for path in found:
+        try:
+            with Image.open(path) as image:
+                ours = "ornstein" in image.info
+        except (OSError, ValueError, Image.DecompressionBombError):
+            ours = False
+        if not ours:
+            raise ValueError(f"{path} would be overwritten, and is no picture of ornstein's; name another folder")
+    return found
 
 
 def cycle(model: NetworkDenoiser, count: int) -> Tensor | None:
@@ -138,14 +184,26 @@ def cycle(model: NetworkDenoiser, count: int) -> Tensor | None:
     return torch.arange(count) % classes if classes else None
 
 
-def preview(model: NetworkDenoiser, path: Path, count: int = 40) -> None:
-    """Draw a few samples of a model in training, the same noise each time; data that no picture shows are left out."""
+def preview(model: NetworkDenoiser, path: Path | None, count: int = 40) -> None:
+    """Draw a few samples of a model in training, the same noise each time.
+
+    Args:
+        model: with the data that it was trained on; without them there is nothing to draw.
+        path: of the PNG; None only draws the samples, for a process that shares the model but writes nothing.
+        count: about how many samples.
+    """
     spec = model.data
-    if spec is None or not (spec.kind == "picture" or spec.shape == (2,)):
+    if spec is None:
         return
     classes = max(len(spec.classes), 1)
     columns = 10 if classes > 10 else classes * max(1, 8 // classes)
-    count = 10 * count if spec.kind == "array" else columns * max(1, count // columns)
+    if len(spec.shape) == 1:
+        count *= 10
+    elif spec.kind == "array":
+        count = min(count, DRAWN["fields"])
+    else:
+        count = columns * max(1, count // columns)
     labels = cycle(model, count)
     x = sample(model, count, condition=labels, nfe=20)
-    write_png(show(spec, x.cpu(), columns, labels), path, {"seed": 0, "nfe": 20})
+    if path is not None:
+        write_png(show(spec, x.cpu(), columns, labels), path, {"seed": 0, "nfe": 20})

@@ -1,8 +1,9 @@
-"""The chapter's figures on one picture: the forward chain, the way back, and the schedule's curves."""
+"""The chapter's figures on one sample: the forward chain, the way back, and the schedule's curves."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +14,14 @@ from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.encoder import Encoder
 from ornstein.diffusion.samplers import generate, sample
 from ornstein.diffusion.schedule import Chain, Schedule, as_time
-from ornstein.figures.pictures import picture
+from ornstein.figures.arrays import COLOURS, field
+from ornstein.figures.pictures import cycle, picture
 
 __all__ = ["curves", "draw", "moments"]
 
 COLUMNS = 11
+POINTS = 600  # points of the plane that walk together: one alone shows nothing
+REACH = 1.8  # how far the axes of noisy arrays go: noise of deviation 1 beside data in [-1, 1]
 ENDS = (8.0, -6.0)  # log SNR of the first noisy and the last picture of a strip, where the schedule reaches them
 
 
@@ -44,31 +48,36 @@ def curves(schedule: Schedule) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 def draw(model: NetworkDenoiser, out: Path, image: Path | None = None, label: str | None = None,
          seed: int = 0) -> None:
-    """Draw the strip of a model of pictures into a PNG.
+    """Draw the strip of a model into a PNG: of pictures, traces, the middle slice of volumes, or a cloud of points.
 
     Row 1 is one path of the encoder (20.3). Row 2 walks back from the end of that path by the
     sampler; row 3 is what the denoiser believes the clean picture to be at each moment of it. Below, the curves.
 
     Args:
-        model: trained on pictures.
+        model: trained on any data but vectors of other than two values.
         out: file to write.
-        image: a picture file; one that the model draws without it.
-        label: class to come back as, by name or index; the first class without it.
+        image: a picture file; what the model draws without it.
+        label: class to come back as, by name or index; the first class without it, for points all in turn.
         seed: of the noise.
 
     Raises:
-        ValueError: a model of other data than pictures, an unknown label, or a file that is no picture.
+        ValueError: a model of data that no strip shows, an unknown label, or a file that is no picture.
     """
     spec = model.data
-    if spec is None or spec.kind != "picture":
-        raise ValueError("trace draws pictures; this model was trained on other data")
+    if spec is None or (len(spec.shape) == 1 and spec.shape != (2,)):
+        raise ValueError(f"trace draws pictures, traces, volumes and points of the plane; this model was trained on "
+                         f"{'other data' if spec is None else f'vectors of {spec.shape[0]} values'}")
+    if image is not None and spec.kind != "picture":
+        raise ValueError(f"image is {image}, but this model was trained on arrays of shape {spec.shape}; leave it out")
     condition = None
-    if spec.classes:
+    if spec.classes and label is None and spec.shape == (2,):
+        condition = cycle(model, POINTS)
+    elif spec.classes:
         condition = torch.tensor([spec.label(label) if label is not None else 0])
     elif label is not None:
         raise ValueError(f"label is {label!r}, but this model has no classes; leave it out")
     if image is None:
-        x = sample(model, 1, condition=condition, seed=seed)
+        x = sample(model, POINTS if spec.shape == (2,) else 1, condition=condition, seed=seed)
     else:
         x = torch.tensor(read_picture(image, spec.shape)).float()[None] / 127.5 - 1
     times = moments(model.schedule)
@@ -95,16 +104,18 @@ def _figure(schedule: Schedule, spec: DataSpec, times: list[float], forward: lis
     named = [("forward: $q(z_t\\,|\\,z_s)$", forward[:len(times)], times),
              ("back: $z_t$", [frame.latent for frame in back], [frame.time for frame in back]),
              ("back: estimate of $x$", [frame.estimate.x if frame.time else frame.latent for frame in back], None)]
+    reach = min(1.15 * max(float(z.abs().max()) for z in named[2][1]), REACH)
     for row, (name, pictures, clock) in zip(rows, named, strict=True):
         for number, (axes, z) in enumerate(zip(row, pictures, strict=True)):
             # A latent of large noise is shown at the scale of the data.
             scale = 1.0 if clock is None else max(float(schedule.level(as_time(clock[number])).radius), 1.0)
-            axes.imshow(picture(spec, (z / scale).cpu())[0], interpolation="nearest")
+            _show(axes, spec, (z / scale).cpu(), REACH if clock is not None else reach)
             axes.set(xticks=[], yticks=[])
             if clock is not None:
                 axes.set_title(f"t = {clock[number]:.2f}\n{_log_snr(schedule, clock[number])}", fontsize=8)
         row[0].set_ylabel(name, fontsize=9)
-    what = "a sample of the model" if image is None else image.name
+    drawn = f"{POINTS} samples" if spec.shape == (2,) else "a sample"
+    what = f"{drawn} of the model" if image is None else image.name
     top.suptitle(f"{type(schedule).__name__}: from {what} to noise and back (seed {seed})", fontsize=12)
     for axes, (name, (x, y)) in zip(bottom.subplots(1, len(lines)), lines.items(), strict=True):
         axes.plot(x, y, color="#26466b")
@@ -116,6 +127,21 @@ def _figure(schedule: Schedule, spec: DataSpec, times: list[float], forward: lis
             axes.set_yscale("log")
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=110, metadata={"Software": "ornstein trace"})
+
+
+def _show(axes: Any, spec: DataSpec, z: Tensor, reach: float) -> None:
+    """One moment of the strip; arrays on the scale of [-1, 1], to which the data are mapped, traces to +-reach."""
+    if spec.kind == "picture":
+        axes.imshow(picture(spec, z)[0], interpolation="nearest")
+    elif len(spec.shape) == 1:
+        axes.plot(*z.numpy().T, ".", ms=1.6, mew=0, color=COLOURS[0])
+        axes.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), aspect="equal")
+    elif len(spec.shape) == 2:
+        for number, channel in enumerate(z[0].numpy()):
+            axes.plot(channel, lw=0.7, color=COLOURS[number % len(COLOURS)])
+        axes.set_ylim(-reach, reach)
+    else:
+        axes.imshow(field(z.numpy())[0, 0], vmin=-1, vmax=1, cmap="viridis", interpolation="nearest")
 
 
 def _log_snr(schedule: Schedule, time: float) -> str:

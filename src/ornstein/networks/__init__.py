@@ -1,8 +1,9 @@
-"""Networks: y, log SNR and a class in, a tensor like y out. They know nothing of diffusion."""
+"""Networks: y, log SNR and a condition in, a tensor like y out. They know nothing of diffusion."""
 
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,10 +11,11 @@ from torch import nn
 
 from ornstein.names import find, require
 from ornstein.networks.dit import DiT
+from ornstein.networks.layers import layout
 from ornstein.networks.mlp import MLP
 from ornstein.networks.unet import UNet
 
-__all__ = ["MLP", "NETWORKS", "DiT", "UNet", "build", "suit"]
+__all__ = ["MLP", "NETWORKS", "DiT", "UNet", "build", "layout", "suit"]
 
 NETWORKS: dict[str, type[nn.Module]] = {"dit": DiT, "mlp": MLP, "unet": UNet}
 
@@ -36,10 +38,10 @@ def build(name: str, options: Mapping[str, Any]) -> nn.Module:
 
 
 def suit(shape: Sequence[int], name: str = "auto") -> tuple[str, dict[str, Any]]:
-    """The network that suits samples of a shape, and its options apart from shape and classes.
+    """The network that suits samples of a shape, and its options apart from shape, classes and conditions.
 
     Args:
-        shape: (C, H, W) of a picture, or (D,) of a vector.
+        shape: (D,) of a vector, (C, L) of a trace, (C, H, W) of a picture or (C, D, H, W) of a volume.
         name: "auto", or a network whose options are wanted.
 
     Returns:
@@ -49,16 +51,38 @@ def suit(shape: Sequence[int], name: str = "auto") -> tuple[str, dict[str, Any]]
         ValueError: an unknown name.
     """
     require("network", name, ["auto", *NETWORKS])
+    rank, sides = len(shape) - 1, tuple(shape[1:])
     if name == "auto":
-        name = "unet" if len(shape) == 3 else "mlp"
+        name = "unet" if 1 <= rank <= 3 else "mlp"
     if name == "mlp":
         return name, {"width": 256, "depth": 4}
-    side = min(shape[1:]) if len(shape) == 3 else 0
     if name == "dit":
-        most = max(2, side // 8)
-        return name, {"patch": next(patch for patch in (8, 4, 2, 1) if patch <= most
-                                    and not any(length % patch for length in shape[1:]))}
-    if side <= 16:
+        # Attention costs the square of the patches: some 32 of a trace, 64 of a picture or a volume.
+        parts, large = {1: (32, (64, 32, 16)), 3: (4, ())}.get(rank, (8, ()))
+        most = max(2, min(sides, default=0) // parts)
+        return name, {"patch": next(patch for patch in (*large, 8, 4, 2, 1) if patch <= most
+                                    and not any(length % patch for length in sides))}
+    if rank == 1:
+        return name, _trace(sides[0])
+    if rank == 3:
+        return name, _volume(sides)
+    if min(sides, default=0) <= 16:
         return name, {"widths": [32, 64], "depths": [1, 2]}
     # Measured on 500 pictures of 32x32: a network of 1.9 M weights sees a third as many in the same minutes.
-    return name, {"widths": [32, 64, 96], "depths": [1, 1, 1], "stem": 2 if side <= 64 else 4, "attention": True}
+    stem = 2 if min(sides) <= 64 else 4
+    return name, {"widths": [32, 64, 96], "depths": [1, 1, 1], "stem": stem, "attention": True}
+
+
+def _trace(length: int) -> dict[str, Any]:
+    if length <= 16:
+        return {"widths": [32, 64], "depths": [1, 2], "through": True}
+    # Some 16 places at the coarsest level, where all see all, until a stem of 64 folds too much into a place.
+    stem = next(stem for stem in (1, 2, 4, 8, 16, 32, 64) if length <= 64 * stem or stem == 64)
+    return {"widths": [32, 64, 96], "depths": [1, 1, 1], "stem": stem, "attention": True, "through": True}
+
+
+def _volume(sides: Sequence[int]) -> dict[str, Any]:
+    # A place of a volume costs 27 products a weight, so there are at most 8^3 of them or, for large ones, stems of 8.
+    # Without `through`, 5 channels of 12^3 trained for 75 s had seven times the data's power at the finest scale.
+    stem = next(stem for stem in (1, 2, 4, 8) if math.prod(-(-side // stem) for side in sides) <= 512 or stem == 8)
+    return {"widths": [32, 64], "depths": [1, 2], "stem": stem, "through": True}

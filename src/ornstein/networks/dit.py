@@ -1,49 +1,51 @@
-"""A transformer on patches of a picture (Peebles & Xie 2023)."""
+"""A transformer on patches of a trace, a picture or a volume (Peebles & Xie 2023)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ornstein.networks.layers import Attention, Embedding, Modulation, rms_norm
+from ornstein.networks.layers import GRIDS, Attention, Embedding, Modulation, fold, named, rms_norm, unfold
 
 __all__ = ["DiT"]
 
 
 class DiT(nn.Module):
-    """Attention and a perceptron in turn over patches, modulated by log SNR and class.
+    """Attention and a perceptron in turn over patches, modulated by log SNR and condition.
 
     Args:
-        shape: (C, H, W) of one picture; H and W must be multiples of `patch`.
+        shape: (C, L), (C, H, W) or (C, D, H, W) of one sample; all sides must be multiples of `patch`.
         classes: number of classes, 0 for none.
-        patch: side of a patch in pixels.
+        patch: side of a patch, along each axis.
         width: of the residual stream, a multiple of `heads`.
         depth: number of blocks.
         heads: of the attention.
         embedding: width of the vector that modulates.
+        conditions: numbers in a vector condition, 0 for none.
 
     Raises:
-        ValueError: a shape that is not (C, H, W), a side that no whole number of patches fills, or a width that the
-            heads do not divide.
+        ValueError: a shape of another rank, a side that no whole number of patches fills, a width that the heads do
+            not divide, or both classes and conditions.
     """
 
     def __init__(self, shape: Sequence[int], classes: int = 0, patch: int = 2, width: int = 96, depth: int = 4,
-                 heads: int = 3, embedding: int = 128) -> None:
+                 heads: int = 3, embedding: int = 128, conditions: int = 0) -> None:
         super().__init__()
-        if len(shape) != 3 or shape[1] % patch or shape[2] % patch:
-            raise ValueError(f"shape is {tuple(shape)}; a DiT of patch {patch} takes (C, H, W) with H and W multiples "
-                             f"of {patch}")
+        if len(shape) - 1 not in GRIDS or any(side % patch for side in shape[1:]):
+            raise ValueError(f"shape is {tuple(shape)}; a DiT of patch {patch} takes {named(shape)} with sides that "
+                             f"are multiples of {patch}")
         if width % heads:
             raise ValueError(f"width is {width}; it must be a multiple of heads, {heads}")
         self.options = {"shape": list(shape), "classes": classes, "patch": patch, "width": width, "depth": depth,
-                        "heads": heads, "embedding": embedding}
-        self.patch, values = patch, shape[0] * patch * patch
-        self.rows, self.columns = shape[1] // patch, shape[2] // patch
-        self.embedding = Embedding(classes, embedding)
-        self.place = nn.Parameter(0.3 * torch.randn(self.rows * self.columns, width))
+                        "heads": heads, "embedding": embedding, **({"conditions": conditions} if conditions else {})}
+        self.patch, values = patch, shape[0] * patch ** (len(shape) - 1)
+        self.sides = tuple(side // patch for side in shape[1:])
+        self.embedding = Embedding(classes, embedding, conditions)
+        self.place = nn.Parameter(0.3 * torch.randn(math.prod(self.sides), width))
         self.into, self.out = nn.Linear(values, width), nn.Linear(width, values)
         self.attention = nn.ModuleList(Attention(width, heads) for _ in range(depth))
         self.up = nn.ModuleList(nn.Linear(width, 4 * width) for _ in range(depth))
@@ -53,13 +55,19 @@ class DiT(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, y: Tensor, log_snr: Tensor, condition: Tensor | None = None) -> Tensor:
-        """y (B, C, H, W), log_snr (B,), condition (B,) int64 with -1 for none, or None; returns a tensor like y."""
+        """A tensor like y.
+
+        Args:
+            y: (B, C, *sides).
+            log_snr: (B,).
+            condition: (B,) int64 with -1 for none, or (B, conditions) with NaN rows for none, or None.
+        """
         *blocks, last = (part[:, None] for part in self.modulation(self.embedding(log_snr, condition)))
-        x = self.into(F.pixel_unshuffle(y, self.patch).flatten(2).transpose(1, 2)) + self.place
+        x = self.into(fold(y, self.patch).flatten(2).transpose(1, 2)) + self.place
         for attention, up, down, block in zip(self.attention, self.up, self.down, blocks, strict=True):
             scale, shift, gate, scale_up, shift_up, gate_up = block.chunk(6, 2)
             x = x + gate * attention(rms_norm(x) * (1 + scale) + shift)
             x = x + gate_up * down(F.silu(up(rms_norm(x) * (1 + scale_up) + shift_up)))
         scale, shift = last.chunk(2, 2)
         x = self.out(rms_norm(x) * (1 + scale) + shift).transpose(1, 2)
-        return F.pixel_shuffle(x.unflatten(2, (self.rows, self.columns)), self.patch).to(y.dtype)
+        return unfold(x.unflatten(2, self.sides), self.patch).to(y.dtype)

@@ -1,14 +1,63 @@
-"""Parts that the networks share: what they are told, how it modulates them, and their norm."""
+"""Parts that the networks share: what they are told, how it modulates them, their norm, and grids of any rank."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Attention", "Embedding", "Modulation", "rms_norm"]
+__all__ = ["CONVOLUTIONS", "GRIDS", "Attention", "Embedding", "Modulation", "channels_last", "fold", "layout", "named",
+           "rms_norm", "unfold"]
+
+CONVOLUTIONS: dict[int, type[nn.Conv1d | nn.Conv2d | nn.Conv3d]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+GRIDS = {1: "(C, L)", 2: "(C, H, W)", 3: "(C, D, H, W)"}
+FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}  # memory formats by number of axes; others have none
+
+
+def named(shape: Sequence[int]) -> str:
+    """The axes of a shape with channels first, "(C, H, W)"; all that there are where the rank is none of them."""
+    return GRIDS.get(len(shape) - 1, " or ".join(GRIDS.values()))
+
+
+def layout(network: nn.Module) -> nn.Module:
+    """The network itself, its weights in the memory format in which it trains.
+
+    The format decides the order of a convolution's sums, so weights read from a file need it to repeat them.
+    """
+    for value in network.parameters():
+        if value.ndim in FORMATS:
+            value.data = value.data.to(memory_format=FORMATS[value.ndim])
+    return network
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """x (B, C, *sides) with the channels of a place side by side in memory, where torch has a format for it."""
+    return x.contiguous(memory_format=FORMATS.get(x.ndim, torch.contiguous_format))
+
+
+def fold(x: Tensor, factor: int) -> Tensor:
+    """(B, C, *sides) to (B, C factor^rank, *(sides / factor)): `pixel_unshuffle` for one to three sides."""
+    if x.ndim == 4:
+        return F.pixel_unshuffle(x, factor)
+    split = [part for side in x.shape[2:] for part in (side // factor, factor)]
+    coarse, fine = range(2, x.ndim + x.ndim - 2, 2), range(3, x.ndim + x.ndim - 2, 2)
+    parts = x.reshape(*x.shape[:2], *split).permute(0, 1, *fine, *coarse)
+    return parts.flatten(1, x.ndim - 1)
+
+
+def unfold(x: Tensor, factor: int) -> Tensor:
+    """(B, C factor^rank, *sides) to (B, C, *(sides factor)): the inverse of `fold`."""
+    if x.ndim == 4:
+        return F.pixel_shuffle(x, factor)
+    rank = x.ndim - 2
+    parts = x.unflatten(1, (-1, *[factor] * rank))
+    order = [axis for place in range(rank) for axis in (2 + rank + place, 2 + place)]
+    # Channels last on the way, as `pixel_shuffle` does for pictures: the convolutions around it are in that format.
+    wide = parts.permute(0, *order, 1).reshape(len(x), *(side * factor for side in x.shape[2:]), -1)
+    return wide.movedim(-1, 1)
 
 
 def rms_norm(x: Tensor, dim: int = -1) -> Tensor:
@@ -19,27 +68,43 @@ def rms_norm(x: Tensor, dim: int = -1) -> Tensor:
 
 
 class Embedding(nn.Module):
-    """One vector for the log SNR and the class: sines of the log SNR, plus a learned vector a class.
+    """One vector for the log SNR and the condition: sines of the log SNR, plus what was learned of the condition.
 
     Args:
         classes: number of classes; condition -1 (none) has a vector of its own.
         width: of the vector.
+        conditions: numbers K in a vector condition, in place of classes; a row of NaN is none.
+
+    Raises:
+        ValueError: both classes and conditions.
     """
 
     frequency: Tensor
 
-    def __init__(self, classes: int, width: int) -> None:
+    def __init__(self, classes: int, width: int, conditions: int = 0) -> None:
         super().__init__()
+        if classes and conditions:
+            raise ValueError(f"classes is {classes} and conditions {conditions}; a network takes one of the two")
         self.register_buffer("frequency", torch.exp(torch.linspace(math.log(0.1), math.log(3.0), 16)))
         self.level = nn.Linear(32, width)
         self.classes = nn.Embedding(classes + 1, width)
         nn.init.normal_(self.classes.weight, std=0.5)
+        # Two layers: sums of a condition's numbers alone would enter the modulation through one bend.
+        self.conditions = nn.Sequential(nn.Linear(conditions, width), nn.SiLU(), nn.Linear(width, width)) \
+            if conditions else None
 
     def forward(self, log_snr: Tensor, condition: Tensor | None) -> Tensor:
         wave = log_snr.float()[:, None] * self.frequency
+        level = self.level(torch.cat([wave.sin(), wave.cos()], 1))
         if condition is None:
             condition = torch.full(log_snr.shape, -1, device=log_snr.device)
-        return F.silu(self.level(torch.cat([wave.sin(), wave.cos()], 1)) + self.classes(condition + 1))
+        if self.conditions is None:
+            return F.silu(level + self.classes(condition + 1))
+        if not condition.is_floating_point():
+            return F.silu(level + self.classes.weight[0])
+        known = ~condition.isnan().any(1, keepdim=True)
+        told = self.conditions(condition.masked_fill(~known, 0.0).to(level.dtype))
+        return F.silu(level + torch.where(known, told, self.classes.weight[0]))
 
 
 class Modulation(nn.Module):

@@ -14,7 +14,7 @@ __all__ = ["MLP"]
 
 
 class MLP(nn.Module):
-    """Residual blocks on the flattened sample, modulated by log SNR and class.
+    """Residual blocks on the flattened sample, modulated by log SNR and condition.
 
     Args:
         shape: of one sample, any rank.
@@ -22,15 +22,19 @@ class MLP(nn.Module):
         width: of the residual stream.
         depth: number of blocks.
         embedding: width of the vector that modulates.
+        conditions: numbers in a vector condition, 0 for none.
+
+    Raises:
+        ValueError: both classes and conditions.
     """
 
     def __init__(self, shape: Sequence[int], classes: int = 0, width: int = 256, depth: int = 4,
-                 embedding: int = 64) -> None:
+                 embedding: int = 64, conditions: int = 0) -> None:
         super().__init__()
         self.options = {"shape": list(shape), "classes": classes, "width": width, "depth": depth,
-                        "embedding": embedding}
+                        "embedding": embedding, **({"conditions": conditions} if conditions else {})}
         values = math.prod(shape)
-        self.embedding = Embedding(classes, embedding)
+        self.embedding = Embedding(classes, embedding, conditions)
         self.into, self.out = nn.Linear(values, width), nn.Linear(width, values)
         self.up = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
         self.down = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
@@ -39,7 +43,13 @@ class MLP(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, y: Tensor, log_snr: Tensor, condition: Tensor | None = None) -> Tensor:
-        """y (B, *shape), log_snr (B,), condition (B,) int64 with -1 for none, or None; returns a tensor like y."""
+        """A tensor like y.
+
+        Args:
+            y: (B, *shape).
+            log_snr: (B,).
+            condition: (B,) int64 with -1 for none, or (B, conditions) with NaN rows for none, or None.
+        """
         *blocks, last = self.modulation(self.embedding(log_snr, condition))
         x = self.into(y.flatten(1))
         for up, down, block in zip(self.up, self.down, blocks, strict=True):

@@ -1,4 +1,4 @@
-"""A convolutional network that sees a picture at several sizes (Ronneberger et al. 2015), modulated throughout."""
+"""A convolutional network that sees a sample at several sizes (Ronneberger et al. 2015), modulated throughout."""
 
 from __future__ import annotations
 
@@ -9,21 +9,38 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ornstein.networks.layers import Attention, Embedding, Modulation, rms_norm
+from ornstein.networks.layers import (
+    CONVOLUTIONS,
+    Attention,
+    Embedding,
+    Modulation,
+    channels_last,
+    fold,
+    layout,
+    named,
+    rms_norm,
+    unfold,
+)
 
 __all__ = ["UNet"]
+
+
+def _spread(rows: Tensor, like: Tensor) -> Tensor:
+    """(B, C) as (B, C, 1, ...), with as many axes as `like`."""
+    return rows.reshape(*rows.shape, *[1] * (like.ndim - 2))
 
 
 class _Block(nn.Module):
     """Two convolutions on a normed, modulated stream; with attention between them at the coarsest size."""
 
-    def __init__(self, width: int, attention: bool) -> None:
+    def __init__(self, width: int, attention: bool, rank: int) -> None:
         super().__init__()
-        self.first, self.second = nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, width, 3, padding=1)
+        convolution = CONVOLUTIONS[rank]
+        self.first, self.second = convolution(width, width, 3, padding=1), convolution(width, width, 3, padding=1)
         self.attention = Attention(width, max(1, width // 32)) if attention else None
 
     def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
-        scale, shift, gate = modulation[:, :, None, None].chunk(3, 1)
+        scale, shift, gate = _spread(modulation, x).chunk(3, 1)
         hidden = F.silu(self.first(rms_norm(x, 1) * (1 + scale) + shift))
         if self.attention is not None:
             tokens = hidden.flatten(2).transpose(1, 2)
@@ -41,50 +58,61 @@ class _Level(nn.ModuleList):
 
 
 class UNet(nn.Module):
-    """Blocks at each size on the way down and up again; each level halves the picture, skips are added.
+    """Blocks at each size on the way down and up again; each level halves every side, skips are added.
 
     Args:
-        shape: (C, H, W) of one picture; sides that the levels do not divide are padded inside.
+        shape: (C, L) of a trace, (C, H, W) of a picture or (C, D, H, W) of a volume; sides that the levels do not
+            divide are padded inside.
         classes: number of classes, 0 for none.
         widths: channels at each level, the finest first.
         depths: blocks at each level on the way down, and again on the way up.
-        stem: the picture is first folded by this factor, stem x stem pixels into channels.
+        stem: every side is first folded by this factor: stem x stem pixels of a picture become channels.
         attention: whether the coarsest level attends.
         embedding: width of the vector that modulates.
+        conditions: numbers in a vector condition, 0 for none.
+        through: whether the answer has a share of y itself, of a size that log SNR and condition set. A stem that folds
+            more values than the finest level has channels loses noise otherwise that the answer must name.
 
     Raises:
-        ValueError: a shape that is not (C, H, W), or widths and depths of different or no length.
+        ValueError: a shape of another rank, widths and depths of different or no length, or both classes and
+            conditions.
     """
 
     def __init__(self, shape: Sequence[int], classes: int = 0, widths: Sequence[int] = (32, 64),
-                 depths: Sequence[int] = (1, 2), stem: int = 1, attention: bool = False, embedding: int = 64) -> None:
+                 depths: Sequence[int] = (1, 2), stem: int = 1, attention: bool = False, embedding: int = 64,
+                 conditions: int = 0, through: bool = False) -> None:
         super().__init__()
-        if len(shape) != 3:
-            raise ValueError(f"shape is {tuple(shape)}; a UNet takes pictures (C, H, W)")
+        rank = len(shape) - 1
+        if rank not in CONVOLUTIONS:
+            raise ValueError(f"shape is {tuple(shape)}; a UNet takes {named(shape)}")
         if not widths or len(widths) != len(depths):
             raise ValueError(f"widths is {list(widths)} and depths {list(depths)}; they must have one entry a level")
         self.options = {"shape": list(shape), "classes": classes, "widths": list(widths), "depths": list(depths),
-                        "stem": stem, "attention": attention, "embedding": embedding}
-        levels = len(widths)
-        self.stem, self.multiple, values = stem, stem * 2 ** (levels - 1), shape[0] * stem * stem
-        rows, columns = (-(-side // self.multiple) * 2 ** (levels - 1) for side in shape[1:])
-        self.embedding = Embedding(classes, embedding)
-        # A channel of ones tells the first convolution where the picture ends.
-        self.into, self.out = nn.Conv2d(values + 1, widths[0], 3, padding=1), nn.Conv2d(widths[0], values, 3, padding=1)
+                        "stem": stem, "attention": attention, "embedding": embedding,
+                        **({"conditions": conditions} if conditions else {}), **({"through": True} if through else {})}
+        levels, convolution = len(widths), CONVOLUTIONS[rank]
+        self.stem, self.multiple, values = stem, stem * 2 ** (levels - 1), shape[0] * stem**rank
+        sides = [-(-side // self.multiple) * 2 ** (levels - 1) for side in shape[1:]]
+        self.embedding = Embedding(classes, embedding, conditions)
+        # A channel of ones tells the first convolution where the sample ends.
+        self.into = convolution(values + 1, widths[0], 3, padding=1)
+        self.out = convolution(widths[0], values, 3, padding=1)
         self.down_blocks = nn.ModuleList(
-            _Level(_Block(width, attention and level == levels - 1) for _ in range(depth))
+            _Level(_Block(width, attention and level == levels - 1, rank) for _ in range(depth))
             for level, (width, depth) in enumerate(zip(widths, depths, strict=True)))
         self.up_blocks = nn.ModuleList(
-            _Level(_Block(width, False) for _ in range(depth))
+            _Level(_Block(width, False, rank) for _ in range(depth))
             for width, depth in zip(widths[:-1], depths[:-1], strict=True))
-        self.shrink = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairwise(widths))
-        self.grow = nn.ModuleList(nn.Conv2d(coarse, 4 * fine, 1) for fine, coarse in pairwise(widths))
-        self.place = nn.ParameterList(0.1 * torch.randn(1, width, rows >> level, columns >> level)
+        self.shrink = nn.ModuleList(convolution(fine, coarse, 2, stride=2) for fine, coarse in pairwise(widths))
+        self.grow = nn.ModuleList(convolution(coarse, 2**rank * fine, 1) for fine, coarse in pairwise(widths))
+        self.place = nn.ParameterList(0.1 * torch.randn(1, width, *(side >> level for side in sides))
                                       for level, width in enumerate(widths))
-        self.modulation = Modulation(embedding, [3 * width for width in self._stream(widths, depths)] + [2 * widths[0]])
+        blocks = [3 * width for width in self._stream(widths, depths)]
+        self.modulation = Modulation(embedding, [*blocks, 2 * widths[0], *([values] if through else [])])
+        self.through = through
         for weight in self.out.parameters():
             nn.init.zeros_(weight)
-        self.to(memory_format=torch.channels_last)  # pyrefly: ignore[no-matching-overload]
+        layout(self)
 
     @staticmethod
     def _stream(widths: Sequence[int], depths: Sequence[int]) -> list[int]:
@@ -93,13 +121,18 @@ class UNet(nn.Module):
         return down + [width for width, depth in list(zip(widths, depths, strict=True))[-2::-1] for _ in range(depth)]
 
     def forward(self, y: Tensor, log_snr: Tensor, condition: Tensor | None = None) -> Tensor:
-        """y (B, C, H, W), log_snr (B,), condition (B,) int64 with -1 for none, or None; returns a tensor like y."""
-        *parts, last = self.modulation(self.embedding(log_snr, condition))
-        modulation = iter(parts)
-        height, width = y.shape[2:]
-        x = F.pad(y, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")
-        x = F.pixel_unshuffle(x, self.stem)
-        x = torch.cat([x, torch.ones_like(x[:, :1])], 1).contiguous(memory_format=torch.channels_last)
+        """A tensor like y.
+
+        Args:
+            y: (B, C, *sides).
+            log_snr: (B,).
+            condition: (B,) int64 with -1 for none, or (B, conditions) with NaN rows for none, or None.
+        """
+        modulation, sides = iter(self.modulation(self.embedding(log_snr, condition))), y.shape[2:]
+        # The last axis comes first in what `pad` is told.
+        missing = [amount for side in reversed(sides) for amount in (0, -side % self.multiple)]
+        folded = fold(F.pad(y, missing, mode="replicate"), self.stem)
+        x = channels_last(torch.cat([folded, torch.ones_like(folded[:, :1])], 1))
         x = self.into(x) + self.place[0]
         skips = []
         for level, blocks in enumerate(self.down_blocks):
@@ -108,7 +141,10 @@ class UNet(nn.Module):
                 x = self.shrink[level - 1](x) + self.place[level]
             x = blocks(x, modulation)
         for level in range(len(skips) - 1, -1, -1):
-            x = self.up_blocks[level](skips[level] + F.pixel_shuffle(self.grow[level](x), 2), modulation)
-        scale, shift = last[:, :, None, None].chunk(2, 1)
+            x = self.up_blocks[level](skips[level] + unfold(self.grow[level](x), 2), modulation)
+        scale, shift = _spread(next(modulation), x).chunk(2, 1)
         x = self.out(rms_norm(x, 1) * (1 + scale) + shift)
-        return F.pixel_shuffle(x, self.stem)[:, :, :height, :width].to(y.dtype).contiguous()
+        if self.through:
+            x = x + _spread(next(modulation), x) * folded
+        whole = unfold(x, self.stem)[(..., *(slice(side) for side in sides))]
+        return whole.to(y.dtype).contiguous()

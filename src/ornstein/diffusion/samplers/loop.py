@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ornstein import noise
-from ornstein.diffusion.denoiser import Condition, Denoiser
+from ornstein.diffusion.denoiser import Condition, Denoiser, for_rows
 from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.guidance import Guided
 from ornstein.diffusion.samplers.adams import Adams
@@ -75,7 +75,7 @@ def sample(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto",
         steps: steps of the rule, in place of nfe.
         times: decreasing from 1 to 0, in place of both.
         z: (B, *shape) latents at t = 1 to start from, in place of noise; count is then ignored.
-        condition: a class for all, a (count,) tensor of classes, or None.
+        condition: a class for all, a (count,) tensor of classes, a vector (K,) for all, (count, K) of them, or None.
         guidance: scale of classifier-free guidance; None or 1 is the conditional model itself.
         seed: of the noise; the i-th sample of a seed is the same in any count.
         progress: whether to show a line of progress on standard error.
@@ -108,13 +108,13 @@ def generate(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto
     rule = choose(sampler)
     walk = plan(denoiser, rule, nfe, steps, times)
     start = _start(denoiser, count, z, seed)
-    classes = _classes(condition, len(start))
+    conditions = None if condition is None else for_rows(condition, len(start), "cpu")
     if guidance is not None and guidance != 1:
         denoiser = Guided(denoiser, guidance)
     if batch is not None and batch < 1:
         raise ValueError(f"batch is {batch}; it must be at least 1")
     rows = batch or (ROWS if start.device.type == "cpu" else 4 * ROWS)
-    return _walk(_Batched(denoiser, classes, rows), rule, walk, start, seed)
+    return _walk(_Batched(denoiser, conditions, rows), rule, walk, start, seed)
 
 
 def choose(sampler: str | Rule) -> Rule:
@@ -139,7 +139,8 @@ def plan(denoiser: Denoiser, rule: Rule, nfe: int | None, steps: int | None,
         budget = NFE if nfe is None else nfe
         steps = int(budget) // rule.calls
         if steps < 1:
-            raise ValueError(f"nfe is {budget}; {type(rule).__name__} needs at least {rule.calls} calls")
+            name = next((key for key, value in SAMPLERS.items() if value is rule), type(rule).__name__)
+            raise ValueError(f"nfe is {budget}; {name} needs at least {rule.calls} call{'s' * (rule.calls > 1)}")
     return grid(denoiser.schedule, steps, rule.spacing)
 
 
@@ -157,30 +158,20 @@ def _start(denoiser: Denoiser, count: int, z: Tensor | None, seed: int) -> Tenso
     return noise.per_sample(seed, "start", range(count), 0, like.new_empty(count, *denoiser.shape)) * radius.to(like)
 
 
-def _classes(condition: Condition, count: int) -> Tensor | None:
-    if condition is None:
-        return None
-    classes = torch.as_tensor(condition, device="cpu").reshape(-1)
-    if len(classes) not in (1, count) or classes.is_floating_point():
-        raise ValueError(f"condition has {len(classes)} entries of {classes.dtype}; it must be one integer, or one for "
-                         f"each of the {count} samples")
-    return classes.expand(count)
-
-
 class _Batched:
     """Calls a denoiser on blocks of a fixed number of rows, the last one filled up with its own last row."""
 
-    def __init__(self, denoiser: Denoiser, classes: Tensor | None, rows: int) -> None:
-        self.denoiser, self.classes, self.rows = denoiser, classes, rows
+    def __init__(self, denoiser: Denoiser, conditions: Tensor | None, rows: int) -> None:
+        self.denoiser, self.conditions, self.rows = denoiser, conditions, rows
 
     @torch.no_grad()
     def __call__(self, z: Tensor, t: Tensor) -> Estimate:
         answers = []
         for start in range(0, len(z), self.rows):
             take = torch.arange(start, start + self.rows).clamp(max=len(z) - 1)
-            classes = None if self.classes is None else self.classes[take].to(z.device)
+            told = None if self.conditions is None else self.conditions[take].to(z.device)
             times = t[take] if t.ndim and len(t) > 1 else t
-            answers.append(self.denoiser(z[take.to(z.device)], times, classes).v)
+            answers.append(self.denoiser(z[take.to(z.device)], times, told).v)
         return Estimate.from_v(torch.cat(answers)[:len(z)], z, self.denoiser.schedule.level(t))
 
 

@@ -1,0 +1,214 @@
+"""How samples compare with data: power spectra and marginal distributions, as numbers and as one figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ornstein.data import DataSpec
+from ornstein.figures.arrays import COLOURS, DRAWN
+
+__all__ = ["marginals", "power", "spectrum", "statistics"]
+
+POWER = 0.99  # share of the data's power in the bands that a spectrum is first judged by
+NAMED = ("data", "samples")
+GREY, COLOUR = COLOURS[7], COLOURS[1]
+TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+
+
+def power(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Power spectrum of each sample and channel, averaged over frequencies of one length.
+
+    The mean of the channel over all samples and places is taken off, and the spectrum is scaled so that its mean over
+    all frequencies is the mean square that is left (Parseval). Bands are as wide as the lowest frequency of the
+    longest side; frequency 0 and the corners beyond 0.5 belong to none.
+
+    Args:
+        values: (N, C, *sides) with one to three sides, the longest at least 2.
+
+    Returns:
+        (K,) frequencies in cycles a place, and (N, C, K) power; bands that hold no frequency are left out.
+
+    Raises:
+        ValueError: values of another rank, or with no side of at least 2.
+    """
+    sides = values.shape[2:]
+    if not 1 <= len(sides) <= 3 or max(sides) < 2:
+        raise ValueError(f"values have shape {values.shape}; a spectrum needs (N, C, *sides) with one to three sides, "
+                         "the longest at least 2")
+    longest = max(sides)
+    axes = tuple(range(2, values.ndim))
+    grids = np.meshgrid(*(np.fft.fftfreq(side) for side in sides[:-1]), np.fft.rfftfreq(sides[-1]), indexing="ij")
+    band = np.rint(np.sqrt(sum(grid**2 for grid in grids)) * longest).astype(int)
+    # Half of the frequencies stand for their mirror images too.
+    twice = np.full(band.shape, 2.0)
+    twice[..., 0] = 1.0
+    if sides[-1] % 2 == 0:
+        twice[..., -1] = 1.0
+    kept = [number for number in range(1, longest // 2 + 1) if (band == number).any()]
+    weight = np.stack([np.where(band == number, twice, 0).ravel() for number in kept])
+    weight /= weight.sum(1, keepdims=True)
+    mean = values.mean((0, *axes), keepdims=True, dtype=np.float64)
+    out = np.empty((*values.shape[:2], len(kept)))
+    for start in range(0, len(values), 64):  # some samples at a time: spectra are complex and of double precision
+        part = np.fft.rfftn(values[start:start + 64] - mean, axes=axes)
+        square = (part.real**2 + part.imag**2).reshape(*part.shape[:2], -1) / np.prod(sides)
+        out[start:start + 64] = square @ weight.T
+    return np.array(kept) / longest, out
+
+
+def spectrum(data: np.ndarray, samples: np.ndarray) -> dict[str, Any]:
+    """How far the mean power of samples is from that of data, band by band.
+
+    Args:
+        data: (N, C, *sides), N >= 2.
+        samples: (M, C, *sides), M >= 2.
+
+    Returns:
+        "frequency" (K,) in cycles a place; of each channel "data" and "samples" (C, K), the mean power; "difference"
+        (C, K), samples over data less 1, and "error" (C, K), its standard error from the spread between samples;
+        "bands" (C, K) bool, the strongest bands of the data that hold 99 % of its power; "largest", the largest
+        |difference| among those, and "largest_of_all".
+    """
+    (frequency, a), (_, b) = power(data), power(samples)
+    mean, other = a.mean(0), b.mean(0)
+    tiny = np.finfo(np.float64).tiny
+    ratio = other / np.maximum(mean, tiny)
+    spread = [part.var(0, ddof=1) / len(part) / np.maximum(part.mean(0), tiny) ** 2 for part in (a, b)]
+    # Power of a band is its mean times its width; widths grow with the frequency, as places on a sphere do.
+    held = mean * frequency ** (data.ndim - 3)
+    order = np.argsort(-held, axis=1)
+    before = np.cumsum(np.take_along_axis(held, order, 1), 1) - np.take_along_axis(held, order, 1)
+    bands = np.zeros(held.shape, dtype=bool)
+    np.put_along_axis(bands, order, before < POWER * held.sum(1, keepdims=True), 1)
+    apart = np.abs(ratio - 1)
+    return {"frequency": frequency, "data": mean, "samples": other, "difference": ratio - 1,
+            "error": ratio * np.sqrt(sum(spread)), "bands": bands, "largest": float(apart[bands].max(initial=0.0)),
+            "largest_of_all": float(apart.max())}
+
+
+def marginals(data: np.ndarray, samples: np.ndarray) -> np.ndarray:
+    """Wasserstein-1 distance between the distributions of each channel's values, in standard deviations of the data.
+
+    Args:
+        data: (N, C, ...).
+        samples: (M, C, ...).
+
+    Returns:
+        (C,) distances; for a channel of the data that never varies, in its own units.
+    """
+    from scipy.stats import wasserstein_distance
+
+    distances = []
+    for channel in range(data.shape[1]):
+        a, b = (np.asarray(part[:, channel], dtype=np.float64).ravel() for part in (data, samples))
+        distances.append(wasserstein_distance(a, b) / (a.std() or 1.0))
+    return np.array(distances)
+
+
+def statistics(spec: DataSpec, data_values: np.ndarray, sample_values: np.ndarray,
+               path: str | Path) -> dict[str, Any]:
+    """Compare samples with data, and draw both.
+
+    Args:
+        spec: of the data; its shape says what are channels and what are sides.
+        data_values: (N, *spec.shape) in the data's own units, N >= 2: held-out or training rows.
+        sample_values: (M, *spec.shape), M >= 2, as `spec.decode` gives them.
+        path: of the PNG to write.
+
+    Returns:
+        "data" and "samples", how many there were; "wasserstein", that of `marginals` for each channel (or each entry of
+        a vector), and "wasserstein_largest"; for data with sides "spectrum", that of `spectrum`, else None.
+
+    Raises:
+        ValueError: values of another shape, fewer than two, or not finite.
+    """
+    for name, values in (("data_values", data_values), ("sample_values", sample_values)):
+        if values.shape[1:] != spec.shape or len(values) < 2:
+            raise ValueError(f"{name} has shape {values.shape}; it must be (N, {', '.join(map(str, spec.shape))}), "
+                             "N >= 2")
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name} holds values that are not finite; every value must be a finite number")
+    with_sides = len(spec.shape) > 1 and max(spec.shape[1:]) > 1
+    distances = marginals(data_values, sample_values)
+    found = {"data": len(data_values), "samples": len(sample_values), "wasserstein": distances,
+             "wasserstein_largest": float(distances.max()),
+             "spectrum": spectrum(data_values, sample_values) if with_sides else None}
+    _draw(spec, data_values, sample_values, found, Path(path))
+    return found
+
+
+def _draw(spec: DataSpec, data: np.ndarray, samples: np.ndarray, found: dict[str, Any], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    channels, lines = spec.shape[0], found["spectrum"]
+    shown = min(channels, 6 if lines else DRAWN["values"])
+    across = shown if lines else min(shown, 4)
+    rows = 2 if lines else -(-shown // across)
+    figure = Figure(figsize=(max(2.9 * across, 6.4), 2.7 * rows + 1.0), layout="constrained")
+    grid = figure.subplots(rows, across, squeeze=False)
+    what = "channel" if lines or len(spec.shape) > 1 else "value"
+    for number in range(shown):
+        if lines:
+            _spectrum(grid[0, number], lines, number)
+        axes = grid[1, number] if lines else grid.flat[number]
+        _histogram(axes, data[:, number], samples[:, number])
+        axes.set_title(f"{what} {number}: W1 {found['wasserstein'][number]:.3f} std", fontsize=9)
+    for axes in list(grid.flat)[shown * rows if lines else shown:]:
+        axes.set_axis_off()
+    heading = f"{spec.name}: {len(samples):,} samples beside {len(data):,} rows of data"
+    if shown < channels:
+        heading += f" (the first {shown} of {channels} {what}s)"
+    told = f"marginals differ by at most {found['wasserstein_largest']:.3f} std (Wasserstein-1)"
+    if lines:
+        told = (f"spectrum differs by at most {lines['largest']:.1%} where {POWER:.0%} of the power lies, "
+                f"{lines['largest_of_all']:.1%} over all bands\n") + told
+    figure.suptitle(f"{heading}\n{told}".replace("$", r"\$"), fontsize=9.5)
+    handles, labels = grid.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=9, frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110, metadata={"Software": "ornstein statistics"})
+
+
+def _spectrum(axes: Any, lines: dict[str, Any], channel: int) -> None:
+    frequency = lines["frequency"]
+    for name, colour, style in zip(NAMED, (GREY, COLOUR), ("-", "--"), strict=True):
+        axes.loglog(frequency, lines[name][channel], style, color=colour, lw=1.8, label=name,
+                    marker="." if len(frequency) < 12 else None)
+    mean, error = lines["data"][channel], lines["error"][channel]
+    axes.fill_between(frequency, mean * np.maximum(1 - 2 * error, 1e-3), mean * (1 + 2 * error), color=GREY,
+                      alpha=0.2, lw=0, label="two standard errors")
+    inside = lines["bands"][channel]
+    largest = np.abs(lines["difference"][channel][inside]).max(initial=0.0)
+    axes.set_title(f"channel {channel}: spectrum {largest:.1%}", fontsize=9)
+    axes.set_xticks([tick for tick in TICKS if frequency[0] <= tick <= frequency[-1]] or [float(frequency[-1])])
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
+    axes.set_xlabel("frequency (cycles a place)", fontsize=8)
+    axes.set_ylabel("power" if channel == 0 else "", fontsize=8)
+    _plain(axes)
+
+
+def _histogram(axes: Any, data: np.ndarray, samples: np.ndarray) -> None:
+    # Without a thousandth at either end: one wild value of a sample must not flatten the rest.
+    both: Sequence[np.ndarray] = [np.asarray(part, dtype=np.float64).ravel() for part in (data, samples)]
+    low, high = (float(pick(np.quantile(part, share) for part in both))
+                 for pick, share in ((min, 0.001), (max, 0.999)))
+    if not high > low:
+        low, high = low - 0.5, high + 0.5
+    edges = np.linspace(low, high, 1 + min(60, max(10, len(min(both, key=len)) // 10)))
+    for part, name, colour in zip(both, NAMED, (GREY, COLOUR), strict=True):
+        density = np.histogram(part, edges)[0] / (len(part) * (edges[1] - edges[0]))
+        axes.stairs(density, edges, color=colour, lw=1.5, fill=name == "data", alpha=0.35 if name == "data" else 1,
+                    label=name)
+    axes.set_xlabel("value", fontsize=8)
+    axes.set_yticks([])
+    _plain(axes)
+
+
+def _plain(axes: Any) -> None:
+    axes.tick_params(which="both", labelsize=7)
+    axes.spines[["top", "right"]].set_visible(False)
