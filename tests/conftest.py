@@ -78,3 +78,9 @@ def mixture_of():
                                 torch.from_numpy((std / scale) ** 2), schedule)
 
     return build
+
+
+@pytest.fixture(autouse=True)
+def _cache_of_its_own(tmp_path_factory, monkeypatch):
+    """No test reads or writes the user's cache."""
+    monkeypatch.setenv("ORNSTEIN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))

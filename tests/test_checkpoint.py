@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import stat
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -112,7 +112,7 @@ def rewritten(tmp_path, change) -> str:
     orn.save(made(), tmp_path / "m.safetensors")
     tensors, facts = checkpoint.read(tmp_path / "m.safetensors")
     change(facts, tensors)
-    save_file(tensors, tmp_path / "m.safetensors", metadata={"ornstein": json.dumps(facts)})
+    checkpoint.write(tmp_path / "m.safetensors", tensors, facts)
     return str(tmp_path / "m.safetensors")
 
 
@@ -127,10 +127,26 @@ def test_tensors_of_another_network_are_refused_by_name(tmp_path):
         orn.load(rewritten(tmp_path, wider))
 
 
-def test_a_description_cannot_make_us_allocate(tmp_path):
-    huge = lambda facts, _: facts["network"]["options"].update(widths=[16, 10**6])  # noqa: E731
-    with pytest.raises(ValueError, match="the file holds another network"):
+@pytest.mark.parametrize("options", [{"widths": [16, 10**6]}, {"depths": [1, 10**9]}, {"widths": [16, 10**12]},
+                                     {"embedding": 10**15}, {"widths": [16, -4]}, {"depths": ["a", "b"]}])
+def test_a_description_cannot_make_us_allocate_or_work(tmp_path, options):
+    huge = lambda facts, _: facts["network"]["options"].update(options)  # noqa: E731
+    with pytest.raises(ValueError, match=r"the file (holds another network|describes a network that cannot be)"):
         orn.load(rewritten(tmp_path, huge))
+
+
+def test_any_bit_that_flips_is_noticed(tmp_path):
+    file = tmp_path / "m.safetensors"
+    orn.save(made(), file)
+    whole = file.read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    rng = np.random.default_rng(0)
+    for place in [*rng.integers(0, header, 50), *rng.integers(header, len(whole), 50)]:
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << rng.integers(8)
+        file.write_bytes(flipped)
+        with pytest.raises(ValueError, match=r"m\.safetensors"):
+            orn.load(file)
 
 
 def test_unknown_names_in_a_description_are_refused(tmp_path):

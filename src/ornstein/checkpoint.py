@@ -20,16 +20,16 @@ from ornstein.diffusion.denoiser import Denoiser, NetworkDenoiser
 from ornstein.diffusion.linear import LinearGuess
 from ornstein.diffusion.schedule import SCHEDULES, Schedule
 from ornstein.names import find
-from ornstein.networks import NETWORKS, build
+from ornstein.networks import NETWORKS, build, layout
 
-__all__ = ["MODEL", "digest", "load", "read", "save", "write"]
+__all__ = ["MODEL", "digest", "load", "put", "read", "save", "sync", "write"]
 
 FORMAT = 1
 MODEL = "model.safetensors"  # in the folder of a run
 
 
 def write(path: str | Path, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
-    """Write tensors and a JSON note into one safetensors file that appears whole or not at all.
+    """Write tensors and a JSON note into one safetensors file that appears whole or not at all, with its own hash.
 
     Args:
         path: of the file; a file that is there is replaced when the new one is safely on disk.
@@ -41,23 +41,32 @@ def write(path: str | Path, tensors: Mapping[str, Tensor], note: Mapping[str, An
     """
     path = Path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
+    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    facts = {"format": FORMAT, **note}
     try:
-        whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        save_file(whole, beside, metadata={"ornstein": json.dumps({"format": FORMAT, **note})})
-        # safetensors makes files that only their owner can read; a model is for sharing.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(beside, 0o666 & ~mask)
-        _sync(beside)
+        # One entry: safetensors keeps several in no fixed order, and equal models shall be equal files.
+        put(beside, whole, {"ornstein": json.dumps({**facts, "sha256": _hash(facts, whole)})})
         os.replace(beside, path)
-        _sync(path.parent)
-    except SafetensorError as error:
-        raise OSError(f"{path} could not be written: {error}") from None
+        sync(path.parent)
     finally:
         beside.unlink(missing_ok=True)
 
 
-def _sync(path: Path) -> None:
+def put(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file and wait until it is on disk; raises OSError, and may then leave a part of it."""
+    try:
+        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path, metadata)
+    except SafetensorError as error:
+        raise OSError(f"{path} could not be written: {error}") from None
+    # safetensors makes files that only their owner can read; a model is for sharing.
+    mask = os.umask(0)
+    os.umask(mask)
+    os.chmod(path, 0o666 & ~mask)
+    sync(path)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the list of a folder's files, is on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -65,37 +74,54 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
+def _hash(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    seen = hashlib.sha256(json.dumps(facts).encode())
+    for name in sorted(tensors):
+        value = tensors[name]
+        seen.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        seen.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return seen.hexdigest()
+
+
 def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the note of a file made by `write`.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a file that is truncated, no safetensors, not made by Ornstein, or of another format.
+        ValueError: a file that is truncated, damaged in any bit, no safetensors, not made by Ornstein, or of another
+            format.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; train a model first, or name the folder of a run")
     try:
         with safe_open(path, framework="pt") as file:
-            note = (file.metadata() or {}).get("ornstein")
+            metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
     except (SafetensorError, struct.error, OSError) as error:
         raise ValueError(f"{path} is not a whole safetensors file ({' '.join(str(error).split())}); "
                          "it is damaged or of another kind, and nothing else is ever loaded") from None
-    if note is None:
+    if "ornstein" not in metadata:
         raise ValueError(f"{path} is a safetensors file, but not one that Ornstein wrote")
-    facts = json.loads(note)
+    try:
+        facts = json.loads(metadata["ornstein"])
+    except json.JSONDecodeError:
+        facts = {"format": FORMAT}
     if facts.get("format") != FORMAT:
         raise ValueError(f"{path} has format {facts.get('format')!r}; this version of Ornstein reads format {FORMAT}")
+    if facts.pop("sha256", None) != _hash(facts, tensors):
+        raise ValueError(f"{path} is damaged: what it holds is not what was written (SHA-256); copy it again, or let "
+                         "ornstein train --resume write it anew")
     return tensors, facts
 
 
-def save(model: Denoiser, path: str | Path) -> None:
+def save(model: Denoiser, path: str | Path, tensors: Mapping[str, Tensor] | None = None) -> None:
     """Write a model into one file that `load` needs nothing else for.
 
     Args:
         model: a `NetworkDenoiser`; a network or schedule that is not Ornstein's own must be given again to `load`.
         path: of the file, or of a folder, which gets a model.safetensors.
+        tensors: of the model, where it holds only a part of each; its own by default.
 
     Raises:
         TypeError: a denoiser of another class.
@@ -104,7 +130,7 @@ def save(model: Denoiser, path: str | Path) -> None:
     if not isinstance(model, NetworkDenoiser):
         raise TypeError(f"model is a {type(model).__name__}; only a NetworkDenoiser can be saved")
     path = Path(path)
-    write(path / MODEL if path.is_dir() else path, model.state_dict(), describe(model))
+    write(path / MODEL if path.is_dir() else path, tensors or model.state_dict(), describe(model))
 
 
 def describe(model: NetworkDenoiser) -> dict[str, Any]:
@@ -162,9 +188,7 @@ def assemble(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], network: n
         if facts[name] is None and given is None:
             raise ValueError(f"the model has a {name} of its user's own; give it: load(path, {name}=...)")
     if network is None:
-        # Without storage: a description cannot make us allocate more than the file itself holds.
-        with torch.device("meta"):
-            network = build(facts["network"]["name"], facts["network"]["options"])
+        network = _built(facts["network"], len(tensors))
     _check({name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")},
            network)
     if schedule is None:
@@ -174,12 +198,26 @@ def assemble(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], network: n
         linear = LinearGuess(tensors["linear.variance"], tensors.get("linear.basis"), tensors["linear.rest"])
     model = NetworkDenoiser(network, schedule, facts["shape"], facts["predicts"], tensors["data_std"],
                             tensors["data_mean"], tuple(facts["log_snr_range"]), linear, facts["x_range"],
-                            None if facts["data"] is None else DataSpec.from_dict(facts["data"]), facts["precision"])
+                            None if facts["data"] is None else DataSpec.from_dict(facts["data"]), facts["precision"],
+                            tensors.get("condition_mean"), tensors.get("condition_std"))
     model.load_state_dict(dict(tensors), strict=True, assign=True)
     # As it was trained: the memory format decides the order of a convolution's sums.
-    model.network.to(memory_format=torch.channels_last)  # pyrefly: ignore[no-matching-overload]
+    layout(model.network)
     model.metrics = dict(facts["metrics"])
     return model
+
+
+def _built(facts: Mapping[str, Any], most: int) -> nn.Module:
+    """A network without storage: a description cannot make us allocate or do more than the file itself holds."""
+    try:
+        for name in ("depth", "depths"):
+            value = facts["options"].get(name, 0)
+            if (sum(value) if isinstance(value, list) else value) > most:
+                raise ValueError(f"the file holds another network: {name} is {value}, but it has {most} tensors")
+        with torch.device("meta"):
+            return build(facts["name"], facts["options"])
+    except (RuntimeError, TypeError, OverflowError) as error:
+        raise ValueError(f"the file describes a network that cannot be: {' '.join(str(error).split())}") from None
 
 
 def _check(tensors: Mapping[str, Tensor], network: nn.Module) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -36,11 +39,14 @@ def train(
         help="Side of the pictures in pixels; a folder's are resized and cropped.")] = None,
     classes: Annotated[bool | None, Parameter(
         help="Learn the classes; by default wherever the data have labels.", negative="--no-classes")] = None,
+    layout: Annotated[str | None, Parameter(
+        help="Axes of an array's samples: V (values), CL, HW, CHW, HWC, DHW, CDHW ...; read off by default.")] = None,
     network: Annotated[str | None, Parameter(help="auto, unet, dit or mlp.")] = None,
     seed: Annotated[int | None, Parameter(
         help="Of weights, order and noise, from 0 to 2^64 - 1; 0 by default.")] = None,
     precision: Annotated[str | None, Parameter(help="auto, fp32 or bf16.")] = None,
-    processes: Annotated[int | None, Parameter(help="Processes to train in; this version takes 1.")] = None,
+    processes: Annotated[int | None, Parameter(
+        help="Processes to train in together, on this machine; 1 by default.")] = None,
     config: Annotated[Path | None, Parameter(help="A run.yaml to take the settings from.")] = None,
     set: Annotated[list[str] | None, Parameter(
         help="Any setting of run.yaml as key=value; may be repeated.", negative=())] = None,
@@ -50,10 +56,16 @@ def train(
 ) -> None:
     """Train a model on DATA within a budget, and keep everything in one folder."""
     started = time.monotonic()
+    from ornstein.training import launch
+
+    if one_of_many := launch.launched():
+        launch.follow()
+        started = launch.started()
     from ornstein.display import Display
 
-    display = Display(json)
-    display.say(f"ornstein {__version__}: training into {out}")
+    display = Display(json, silent=one_of_many and not launch.speaks())
+    if not launch.announced():
+        display.say(f"ornstein {__version__}: training into {out}")
     from ornstein.settings import Settings
 
     settings = Settings()
@@ -64,36 +76,57 @@ def train(
             raise ValueError(f"{config}: {error}") from None
         # A finished run's file has a budget; one given here takes its place.
         settings = settings.replace(**({"minutes": None, "images": None} if minutes or images else {}))
-    given = {"data": data, "minutes": minutes, "images": images, "size": size, "classes": classes, "network": network,
-             "seed": seed, "precision": precision, "processes": processes}
     if data is None and config is None:
-        raise ValueError("DATA is missing; name digits, a folder of pictures, or a .npy or .npz file")
+        from ornstein.training.run import Run
+
+        there = Run(out).settings() if resume else None
+        if there is None:
+            raise ValueError("DATA is missing; name digits, a folder of pictures, shards or an array file"
+                             + (f" (there is no run in {out} to go on with)" if resume else ""))
+        data = there.data
+    given = {"data": data, "minutes": minutes, "images": images, "size": size, "classes": classes, "network": network,
+             "layout": layout, "seed": seed, "precision": precision, "processes": processes}
     settings = settings.replace(**{name: value for name, value in given.items() if value is not None})
     settings = settings.with_text(set or [])
 
+    from ornstein.training import engine
     from ornstein.training.trainer import Trainer
 
+    engine.begin()
     trainer = Trainer(settings.data, minutes=minutes, images=images, seed=seed, settings=settings, out=out,
-                      resume=resume, overwrite=overwrite, started=started)
-    if resume and not trainer.goes_on:
+                      resume=resume or launch.again() > 0, overwrite=overwrite and not launch.again(), started=started)
+    if trainer.processes > 1 and not one_of_many:
+        trainer.prepare()
+        words = [word for word in sys.argv[1:] if word not in ("--overwrite", "--resume")]
+        launch.launch([*words, "--resume"], trainer.processes, started)
+        return
+    if launch.again():
+        display.say(f"a process has died; all have started again ({launch.again()} of {launch.RESTARTS})")
+    elif resume and not one_of_many and not trainer.goes_on:
         display.say(f"there is no checkpoint in {out} to go on from; the run starts")
     try:
         trainer.fit(display.event)
-    except KeyboardInterrupt:
-        display.say(f"stopped and saved; go on with: ornstein train {settings.data} --out {out} --resume")
-        raise SystemExit(130) from None
+    except KeyboardInterrupt as stop:
+        display.say(f"stopped and saved; go on with: ornstein train --out {out} --resume")
+        raise SystemExit(128 + stop.args[0]) from None
+    if launch.speaks():
+        launch.outcome(0)
+    engine.end()
 
 
 @app.command(sort_key=2)
 def sample(
     run: Run,
     *,
-    out: Annotated[Path, Parameter(help="FILE.png for a grid, FILE.npz for numbers, or a folder for single pictures.")],
+    out: Annotated[Path, Parameter(
+        help="FILE.png for one drawing of all, FILE.npz for numbers, or a folder for single pictures.")],
     count: Annotated[int, Parameter(help="Samples to draw.")] = 64,
     nfe: Annotated[int | None, Parameter(help="Network calls a sample, never exceeded; 20 by default.")] = None,
     steps: Annotated[int | None, Parameter(help="Steps of the sampler, in place of --nfe.")] = None,
     sampler: Sampler = "auto",
     label: Annotated[str | None, Parameter(help="A class by name, or by index; by default all in turn.")] = None,
+    condition: Annotated[str | None, Parameter(
+        help="Numbers that the data came with, as 1.5,2 (--condition=-1.5,2 if the first is negative).")] = None,
     guidance: Annotated[float | None, Parameter(help="Scale of classifier-free guidance; 1 is none.")] = None,
     seed: Seed = 0,
 ) -> None:
@@ -114,23 +147,67 @@ def sample(
         raise ValueError(f"out is {out}, which is a {'folder' if out.is_dir() else 'file'} already; name another")
     if count < 1:
         raise ValueError(f"count is {count}; it must be at least 1")
-    labels = pictures.cycle(model, count) if label is None else torch.full((count,), spec.label(label))
     if out.suffix not in (".png", ".npz", ""):
         raise ValueError(f"out is {out}; it must end in .png or .npz, or be a folder")
-    if out.suffix != ".npz" and spec.kind != "picture" and not (spec.shape == (2,) and out.suffix == ".png"):
-        raise ValueError(f"samples of shape {spec.shape} are no pictures; write them to a .npz file")
-    x = draw(model, count, sampler=rule(sampler), nfe=nfe, steps=steps, condition=labels, guidance=guidance, seed=seed,
-             progress=sys.stderr.isatty())
+    if not out.suffix:
+        if spec.kind != "picture":
+            raise ValueError(f"samples of shape {spec.shape} are no pictures; name a .png file to see them drawn, or a "
+                             ".npz file for the numbers")
+        pictures.numbered(out)
+    _fits(count, spec.shape)
+    labels = pictures.cycle(model, count) if label is None else torch.full((count,), spec.label(label))
+    told = None
+    if condition is not None:
+        told = torch.tensor(_numbers(condition, spec)).expand(count, -1)
+    if guidance is not None and guidance != 1 and labels is None and told is None:
+        remedy = "give --condition" if spec.conditions else "leave it out"
+        raise ValueError(f"--guidance is {guidance:g}, but there is nothing to guide towards; {remedy}")
+    try:
+        x = draw(model, count, sampler=rule(sampler), nfe=nfe, steps=steps, condition=labels if told is None else told,
+                 guidance=guidance, seed=seed, progress=sys.stderr.isatty())
+    except ValueError as error:
+        # The library speaks of its arguments, the user typed flags.
+        raise ValueError(re.sub(r"^(nfe and )?(nfe|steps|guidance|condition|sampler|seed)\b",
+                                lambda match: f"--{match[0].replace(' and ', ' and --')}", str(error))) from None
     facts = {"seed": seed, "sampler": sampler, "nfe": nfe, "steps": steps, "guidance": guidance, "label": label,
-             "model": digest(run), "ornstein": __version__}
-    pictures.write(spec, x.cpu(), labels, out, facts)
-    print(f"{count} samples in {out}")
+             "model": digest(run), "ornstein": __version__, **({} if condition is None else {"condition": condition})}
+    pictures.write(spec, x.cpu(), labels, out, facts, told)
+    alike = f", without --condition {','.join(spec.conditions).upper()}: drawn from all conditions alike"
+    print(f"{count} samples in {out}{alike if spec.conditions and told is None else ''}")
+
+
+def _numbers(condition: str, spec: Any) -> list[float]:
+    """The numbers of --condition, as many as the data have names for."""
+    wanted = len(spec.conditions)
+    if not wanted:
+        raise ValueError(f"--condition is {condition}, but this model was trained without; leave it out"
+                         + (", or choose a class with --label" if spec.classes else ""))
+    parts = condition.split(",")
+    try:
+        numbers = [float(part) for part in parts]
+    except ValueError:
+        numbers = []
+    if len(numbers) != wanted or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"--condition is {condition}; it must be {wanted} finite number{'s' * (wanted > 1)}"
+                         f"{', with commas between,' if wanted > 1 else ''} for {', '.join(spec.conditions)}")
+    return numbers
+
+
+def _fits(count: int, shape: tuple[int, ...]) -> None:
+    """Refuse to draw more than this machine's memory holds, before any time is spent."""
+    # Ten float32 of every value: latent, answers that a rule remembers, and the way to the data's own units.
+    need, there = 40 * count * math.prod(shape), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if need > there:
+        raise ValueError(f"--count is {count}; so many samples of shape {shape} need {need / 2**30:,.0f} GiB of "
+                         f"memory, this machine has {there / 2**30:,.0f}; draw {max(1, count * there // (2 * need)):,} "
+                         "at a time, each with a --seed of its own")
 
 
 @app.command(sort_key=3)
 def trace(
     run: Run,
-    image: Annotated[Path | None, Parameter(help="A picture of your own; by default one that the model draws.")] = None,
+    image: Annotated[Path | None, Parameter(
+        help="A picture of your own; by default, and for arrays, what the model draws.")] = None,
     *,
     out: Annotated[Path, Parameter(help="FILE.png to draw into.")],
     label: Annotated[str | None, Parameter(help="The class to come back as, by name or index.")] = None,
@@ -200,25 +277,38 @@ def main() -> None:
         app([word for word in words if word != "--debug"], exit_on_error=False, print_error=False)
     except KeyboardInterrupt:
         _fail("stopped before anything was written", 130)
-    except (CycloptsError, ValueError, TypeError, FileExistsError, FileNotFoundError) as error:
-        if debug:
-            raise
-        _fail(error, 2)
     except Exception as error:  # whatever a file of the user's own, or a fault of ours, may raise
         if debug:
             raise
-        _fail(error if isinstance(error, OSError | RuntimeError) else f"{type(error).__name__}: {error} (--debug shows "
-              "where)", 1)
+        usage = isinstance(error, CycloptsError | ValueError | TypeError | FileExistsError | FileNotFoundError)
+        if "WORLD_SIZE" in os.environ:
+            _leave(error, usage)
+        known = usage or isinstance(error, OSError | RuntimeError)
+        _fail(error if known else f"{type(error).__name__}: {error} (--debug shows where)", 2 if usage else 1)
+
+
+def _leave(error: Exception, usage: bool) -> None:
+    """End one of several processes."""
+    from ornstein.training import launch
+    from ornstein.training.events import TrainingFailed
+
+    if not (usage or isinstance(error, TrainingFailed)):
+        # Most often another process has died. All start again, and the first one says so.
+        raise SystemExit(1)
+    if launch.outcome(2 if usage else 1, f"ornstein: {_line(error)}"):
+        raise SystemExit(0)
 
 
 def _fail(error: Exception | str, code: int) -> None:
+    print(f"ornstein: {_line(error)}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def _line(error: Exception | str) -> str:
     line = " ".join(str(error).split())
     if isinstance(error, OSError) and error.filename and error.strerror:
         line = f"{error.filename}: {error.strerror.lower()}; name another path"
-    if isinstance(error, CycloptsError):
-        line += " (ornstein --help shows the commands)"
-    print(f"ornstein: {line}", file=sys.stderr)
-    raise SystemExit(code)
+    return line + (" (ornstein --help shows the commands)" if isinstance(error, CycloptsError) else "")
 
 
 if __name__ == "__main__":

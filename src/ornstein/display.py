@@ -21,14 +21,18 @@ class Display:
 
     Args:
         as_json: one JSON object a line on standard output, and nothing else.
+        silent: print nothing; another process of the training does.
     """
 
-    def __init__(self, as_json: bool = False) -> None:
+    def __init__(self, as_json: bool = False, silent: bool = False) -> None:
+        self.silent = silent
         self.as_json, self.moving = as_json, sys.stdout.isatty() and not as_json
         self.last, self.open = -PLAIN_SECONDS, False
 
     def say(self, line: str) -> None:
         """One line of text."""
+        if self.silent:
+            return
         if self.as_json:
             self._json("note", text=line)
         else:
@@ -37,8 +41,10 @@ class Display:
 
     def event(self, event: Event) -> None:
         """Show an event of `ornstein.training.events`."""
-        from ornstein.training.events import Finished, Progress, Started
+        from ornstein.training.events import Finished, Progress, Started, Warned
 
+        if self.silent:
+            return
         if self.as_json:
             facts = {item.name: getattr(event, item.name) for item in dataclasses.fields(event) if item.name != "model"}
             if isinstance(event, Started):
@@ -46,24 +52,28 @@ class Display:
             self._json(type(event).__name__.lower(), **facts)
         elif isinstance(event, Progress):
             self._progress(event)
+        elif isinstance(event, Warned):
+            self.say(f"warning: {event.text}")
         elif isinstance(event, Started):
             for note in event.notes:
                 self.say(note)
             settings = event.settings
             budget = f"{settings.images:,} pictures" if settings.images else f"{settings.minutes:g} minutes"
             self.say(f"{settings.network} of {event.parameters:,} weights on {event.samples:,} samples "
-                     f"({event.held_out:,} more held out), {settings.precision} on {event.device}, for {budget}")
+                     f"({event.held_out:,} more held out), {settings.precision} on {event.device}"
+                     + (f" in {settings.processes} processes" if settings.processes != 1 else "") + f", for {budget}")
             if event.resumed_at is not None:
                 self.say(f"goes on from {event.resumed_at:,} pictures")
         elif isinstance(event, Finished) and event.already:
             self.say(f"this run has already finished, with {event.images:,} pictures seen")
         elif isinstance(event, Finished):
-            held = event.model.metrics["held_out"]
-            self.say(f"done in {_clock(event.seconds)}: {event.images:,} pictures seen"
-                     + ("" if held is None else f", held-out loss {held:.4f}"))
+            held, gap = event.model.metrics["held_out"], event.model.metrics["gap"]
+            self.say(f"done in {_clock(event.seconds)}: {event.images:,} pictures seen" + (
+                "" if held is None else f", held-out loss {held:.4f}, {gap:+.4f} from that on training data"))
 
     def _progress(self, event: Progress) -> None:
-        held = "" if event.held_out is None else f"  held out {event.held_out:.4f}"
+        held = "" if event.held_out is None else f"  held out {event.held_out:.4f} (gap {event.gap:+.4f})"
+        held += f"  {event.skipped} steps skipped" if event.skipped else ""
         line = (f"{100 * event.share:3.0f} %  {event.images:,} pictures  {event.rate:,.0f}/s  "
                 f"loss {event.loss:.4f}{held}  {_clock(event.left)} left")
         if self.moving:

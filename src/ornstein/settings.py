@@ -27,6 +27,8 @@ class Settings:
     data: str = "digits"
     size: int | None = None  # side of square pictures; None: as the data are
     classes: bool | None = None  # None: conditional where the data have labels
+    layout: str = "auto"  # axes of the user's arrays, without the samples' own: V, CL, CHW, DHWC ...
+    reader: str = "auto"  # of picture files: cache (decoded once, into memory or a file) or stream (each time anew)
     minutes: float | None = None  # budget of wall clock, or
     images: int | None = None  # budget of pictures seen
     seed: int = 0
@@ -38,7 +40,8 @@ class Settings:
     weighting: str = "unit"
     times: str = "stratified"
     density: str = "angle"  # of the training's times: even in "angle", "time", or logistic in "log_snr"
-    batch: int = 128
+    batch: int = 128  # of all processes together
+    micro_batch: int | None = None  # rows of a process that pass through the network at once; None: all it has
     learning_rate: float = 2e-3
     warmup: float = 0.05  # share of the budget over which the learning rate rises
     weight_decay: float = 0.01
@@ -46,7 +49,10 @@ class Settings:
     label_dropout: float = 0.1  # share of samples trained without their label, which guidance needs
     precision: str = "auto"  # auto, fp32 or bf16
     compile: bool = False
-    processes: int = 1
+    processes: int | None = None  # None: 1, or as many as torchrun has started
+    parallel: str = "auto"  # with several processes: ddp (weights in each) or fsdp (weights split over them)
+    shard: int | None = None  # processes that one copy of the weights is split over; None: all
+    keep: int = 2  # states to go on from that are kept
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
@@ -54,7 +60,8 @@ class Settings:
         for name, value in vars(self).items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{name} is {value}; it must be a finite number")
-        for name in ("minutes", "images", "batch", "learning_rate", "average", "size"):
+        for name in ("minutes", "images", "batch", "micro_batch", "learning_rate", "average", "size", "processes",
+                     "shard", "keep"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} is {value}; it must be greater than 0")
@@ -69,10 +76,8 @@ class Settings:
             raise ValueError(f"minutes is {self.minutes} and images {self.images}; give one budget, not both")
         if self.compile:
             raise ValueError("compile is true; this version runs networks as they are, without compilation")
-        if self.processes != 1:
-            raise ValueError(f"processes is {self.processes}; this version trains in 1 process")
-        require("precision", self.precision, PRECISIONS)
-        require("linear", self.linear, LINEAR)
+        for name, allowed in CHOICES.items():
+            require(name, getattr(self, name), allowed)
 
     def replace(self, **changes: Any) -> Settings:
         """The same settings with some changed; raises as the constructor does, and for unknown names."""
@@ -124,8 +129,8 @@ class Settings:
         return {name: (here[name], value) for name, value in other.items() if here[name] != value}
 
 
-PRECISIONS = ("auto", "fp32", "bf16")
-LINEAR = ("auto", "none", "diagonal", "principal")
+CHOICES = {"precision": ("auto", "fp32", "bf16"), "linear": ("auto", "none", "diagonal", "principal"),
+           "parallel": ("auto", "ddp", "fsdp"), "reader": ("auto", "cache", "stream")}
 _TYPES = typing.get_type_hints(Settings)
 
 

@@ -8,7 +8,11 @@ from pathlib import Path
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.settings import Settings
 
-__all__ = ["Event", "Finished", "Interrupted", "Progress", "Saved", "Started"]
+__all__ = ["Event", "Finished", "Interrupted", "Progress", "Saved", "Started", "TrainingFailed", "Warned"]
+
+
+class TrainingFailed(RuntimeError):
+    """A training that cannot go on, and that starting again would not help."""
 
 
 @dataclass(frozen=True)
@@ -26,16 +30,30 @@ class Started:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far it is: pictures seen, share of the budget, losses, pictures a second, seconds used and left."""
+    """How far it is.
+
+    Pictures seen, share of the budget, loss of the steps, loss of the average on samples held out and by how much that
+    is above the average's loss on samples trained on (None before the first look), pictures a second, seconds used and
+    left, and steps skipped because their gradient was not finite.
+    """
 
     images: int
     share: float
     loss: float
     held_out: float | None
+    gap: float | None
     rate: float
     learning_rate: float
     seconds: float
     left: float
+    skipped: int
+
+
+@dataclass(frozen=True)
+class Warned:
+    """Something went wrong that the training survives."""
+
+    text: str
 
 
 @dataclass(frozen=True)
@@ -63,4 +81,4 @@ class Finished:
     already: bool
 
 
-Event = Started | Progress | Saved | Interrupted | Finished
+Event = Started | Progress | Warned | Saved | Interrupted | Finished

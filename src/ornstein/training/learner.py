@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-import functools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,17 +15,23 @@ from ornstein import noise
 from ornstein.data import Dataset
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.linear import LinearGuess
-from ornstein.diffusion.loss import Density, denoising_loss, draw_times
+from ornstein.diffusion.loss import Density, denoising_loss
 from ornstein.diffusion.schedule import SCHEDULES
 from ornstein.names import find
 from ornstein.networks import build
 from ornstein.settings import Settings
+from ornstein.training import engine as processes
 from ornstein.training.average import exponent, update
+from ornstein.training.engine import Engine
+from ornstein.training.events import TrainingFailed
+from ornstein.training.loader import Batch, Loader
 
 __all__ = ["Learner", "learning_rate"]
 
 HELD_OUT = 512  # samples, at most, of which the held-out loss is taken
 FITTED, FITTED_VALUES = 20_000, 2**25  # samples, and values in them, that mean and guess are fitted to at most
+SKIPS = 10  # steps in a row without finite gradients, after which a training has lost its way
+HALVINGS = 3  # of the micro-batch, after which memory is too small
 
 
 class Learner:
@@ -34,125 +40,176 @@ class Learner:
     Args:
         settings: resolved by `plan.resolve`.
         data: to learn from, without the held-out rows.
-        device: "cpu" or "cuda".
+        engine: the processes that learn together.
         network: the user's own, in place of the one that the settings name.
     """
 
-    def __init__(self, settings: Settings, data: Dataset, device: str, network: nn.Module | None = None) -> None:
-        self.settings, self.data, self.device = settings, data, device
+    def __init__(self, settings: Settings, data: Dataset, engine: Engine, network: nn.Module | None = None) -> None:
+        self.settings, self.data, self.engine, self.device = settings, data, engine, engine.device
         self.step_number = self.images = 0
-        # An epoch's order is needed by all its steps, and by one step of the epoch after it.
-        self._order = functools.lru_cache(2)(
-            lambda epoch: noise.generator(settings.seed, "order", epoch).permutation(len(data)))
+        self.skipped = self.skips_in_a_row = self.halvings = 0
+        self.micro_batch = settings.micro_batch
         self.gamma = exponent(settings.average)
         schedule = find("schedule", settings.schedule, SCHEDULES)()
         self.density = Density(schedule, settings.density)
-        self.model = self._model(network, schedule).to(device).train()
+        self.loader = Loader(settings, data, self.density, engine)
+        self.model = self._model(network, schedule).to(self.device).train()
+        engine.same(self.model.state_dict().values())
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
-        matrices = [value for value in self.model.network.parameters() if value.ndim > 1]
-        vectors = [value for value in self.model.network.parameters() if value.ndim <= 1]
+        for model in (self.model, self.average):
+            engine.split(model)
+        self.trained = engine.wrap(self.model, own=network is not None)
+        self.weights = list(self.model.network.parameters())
+        matrices = [value for value in self.weights if value.ndim > 1]
+        vectors = [value for value in self.weights if value.ndim <= 1]
         self.optimizer = torch.optim.AdamW(
             [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
             lr=settings.learning_rate, betas=(0.9, 0.99), fused=True)
+        for value in self.weights:  # as the optimiser's first step would, so that a state is whole from the start
+            self.optimizer.state[value] = {"step": torch.zeros((), device=self.device),
+                                           "exp_avg": torch.zeros_like(value), "exp_avg_sq": torch.zeros_like(value)}
 
     def _model(self, network: nn.Module | None, schedule: Any) -> NetworkDenoiser:
         settings, spec = self.settings, self.data.spec
         if network is None:
             shape = {"shape": list(spec.shape), "classes": len(spec.classes) if settings.classes else 0}
+            if spec.conditions:
+                shape["conditions"] = len(spec.conditions)
             # The networks draw their first weights from torch's generator.
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(int(noise.generator(settings.seed, "weights").integers(2**63)))
                 network = build(settings.network, {**shape, **settings.options})
         most = min(FITTED, max(FITTED_VALUES // math.prod(spec.shape), 2))
         rows = noise.generator(0, "order", 0, 1).permutation(len(self.data))[:most]
-        x = self.data.batch(rows)[0]
+        x, condition = self.data.batch(rows)
         mean = x.mean(0)
         centred = x - mean
         std = max(float(centred.square().mean().sqrt()), 1e-3)
         linear = None if settings.linear == "none" else LinearGuess.fit(centred / std, settings.linear)
+        told = _moments(condition) if spec.conditions else (None, None)
         return NetworkDenoiser(network, schedule, spec.shape, settings.predicts, std, mean, linear=linear,
-                               x_range=(-1.0, 1.0) if spec.levels else None, data=spec, precision=settings.precision)
+                               x_range=(-1.0, 1.0) if spec.levels else None, data=spec, precision=settings.precision,
+                               condition_mean=told[0], condition_std=told[1])
 
     def step(self, learning_rate: float) -> Tensor:
-        """One step of the optimiser and of the average on the next batch; the batch's mean loss, not yet read."""
-        settings, number = self.settings, self.step_number
-        x, classes = self.data.batch(self._rows(number))
-        rng = noise.generator(settings.seed, "train", 0, number)
-        eps = torch.from_numpy(rng.standard_normal(x.shape, dtype=np.float32))
-        dropped = torch.from_numpy(rng.random(len(x)) < settings.label_dropout)
-        t = self.density(draw_times(len(x), settings.seed, number, settings.times))
-        x, eps, classes = (value.to(self.device, non_blocking=True)
-                           for value in (x, eps, classes.masked_fill(dropped, -1)))
+        """One step of the optimiser and of the average on the next batch; the mean loss of this process's rows.
+
+        A step whose gradient is not finite is counted and leaves weights, average and optimiser as they were.
+
+        Raises:
+            TrainingFailed: too many such steps in a row, or too little memory for even an eighth of the micro-batch.
+        """
+        batch = self.loader(self.step_number)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        losses = denoising_loss(self.model, x, t, eps, classes, settings.weighting, self.model.data_std)
-        loss = losses.mean()
+        loss = self._gradient(batch)
+        self.step_number, self.images = self.step_number + 1, self.images + self.settings.batch
+        if self._usable():
+            self.optimizer.step()
+            update(map(processes.local, self.average.parameters()), map(processes.local, self.model.parameters()),
+                   self.step_number, self.gamma)
+            for mean, buffer in zip(self.average.network.buffers(), self.model.network.buffers(), strict=True):
+                mean.copy_(buffer)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
-        self.step_number, self.images = number + 1, self.images + len(x)
-        update(self.average.parameters(), self.model.parameters(), self.step_number, self.gamma)
-        for mean, buffer in zip(self.average.network.buffers(), self.model.network.buffers(), strict=True):
-            mean.copy_(buffer)
-        return loss.detach()
+        return loss
 
-    def _rows(self, step: int) -> np.ndarray:
-        """Rows of the step's batch: every sample once an epoch, epochs in a new order each, batches across them."""
-        count, batch = len(self.data), self.settings.batch
-        places = np.arange(step * batch, (step + 1) * batch)
-        return np.array([self._order(int(place) // count)[place % count] for place in places])
+    def _gradient(self, batch: Batch) -> Tensor:
+        """Leave the gradient of the batch's mean loss in the weights, by as many passes as the memory asks for."""
+        while True:
+            try:
+                return self._accumulate(batch, self.micro_batch or len(batch.x))
+            except (MemoryError, RuntimeError) as error:
+                if not _out_of_memory(error):
+                    raise
+                # Outside the handler: a traceback keeps the tensors of the failed pass alive.
+            self._halve(len(batch.x))
+
+    def _accumulate(self, batch: Batch, rows: int) -> Tensor:
+        count, total = len(batch.x), torch.zeros((), device=self.device)
+        for start in range(0, count, rows):
+            part = Batch(*(value[start:start + rows] for value in batch))
+            with self.engine.gather(self.trained, last=start + rows >= count):
+                losses = denoising_loss(self.trained, part.x, part.t, part.eps, part.condition,
+                                        self.settings.weighting, self.model.data_std)
+                loss = losses.sum() / count
+                loss.backward()
+            total += loss.detach()
+        return total
+
+    def _halve(self, rows: int) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        now = self.micro_batch or rows
+        if now == 1 or self.halvings == HALVINGS:
+            raise TrainingFailed(f"the memory is too small for {now} samples of shape {self.data.spec.shape} at once; "
+                               "free memory, or choose a smaller network, size or batch")
+        self.micro_batch, self.halvings = -(-now // 2), self.halvings + 1
+        if self.device != "cpu":
+            torch.cuda.empty_cache()
+        if self.engine.world > 1:
+            # The others wait in the middle of a pass: all start again, from run.yaml.
+            raise MemoryError(f"out of memory with {now} samples a process at once; {self.micro_batch} are next")
+
+    def _usable(self) -> bool:
+        """Whether the gradient is finite; the same in every process, as each has all processes' sum."""
+        gradients = [value.grad for value in self.weights if value.grad is not None]
+        norm = float(processes.full(torch.nn.utils.get_total_norm(gradients)))
+        self.skips_in_a_row = 0 if math.isfinite(norm) else self.skips_in_a_row + 1
+        self.skipped += not math.isfinite(norm)
+        if self.skips_in_a_row == SKIPS:
+            raise TrainingFailed(f"the gradient was {norm} in {SKIPS} steps in a row, up to {self.images:,} pictures; "
+                               "the last checkpoint is kept: go on from it with --resume if the data were at fault, "
+                               "or start again with a lower learning_rate or precision fp32")
+        return math.isfinite(norm)
 
     @torch.no_grad()
-    def held_out(self, data: Dataset) -> float:
-        """Loss of the average on samples that it never saw, with the same noise each time."""
+    def average_loss(self, data: Dataset) -> float:
+        """Loss of the average on the first samples of a set, with the same noise each time."""
         rows = np.arange(len(data))[:HELD_OUT]
-        x, classes = data.batch(rows)
+        x, condition = data.batch(rows)
         rng = noise.generator(0, "held_out")
         eps = torch.from_numpy(rng.standard_normal(x.shape, dtype=np.float32))
         t = self.density(torch.from_numpy((rng.permutation(len(rows)) + 0.5) / len(rows)))
-        x, eps, classes = (value.to(self.device) for value in (x, eps, classes))
-        # x-hat is not moved into the range of the data, as in training; the network itself is at rest.
+        whole = Batch(*(value.to(self.device) for value in (x, t, eps, condition)))
         self.average.training = True
-        losses = [denoising_loss(self.average, x[i:i + 64], t[i:i + 64], eps[i:i + 64], classes[i:i + 64],
-                                 self.settings.weighting, self.model.data_std) for i in range(0, len(rows), 64)]
+        losses = []
+        for start in range(0, len(rows), 64):
+            part = Batch(*(value[start:start + 64] for value in whole))
+            losses.append(denoising_loss(self.average, part.x, part.t, part.eps, part.condition,
+                                         self.settings.weighting, self.model.data_std))
         self.average.training = False
         return float(torch.cat(losses).mean())
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything that the next step depends on: tensors, and what JSON holds."""
+        """Everything that the next step depends on: tensors, which are the learner's own, and what JSON holds."""
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.network.named_parameters()}
-        inner = self.optimizer.state_dict()["state"]
-        tensors |= {f"optimizer.{index}.{name}": value
-                    for index, entry in inner.items() for name, value in entry.items()}
-        return tensors, {"step": self.step_number, "images": self.images}
+        tensors |= {f"optimizer.{index}.{name}": value for index, weight in enumerate(self.weights)
+                    for name, value in self.optimizer.state[weight].items()}
+        return tensors, {"step": self.step_number, "images": self.images, "skipped": self.skipped,
+                         "skips_in_a_row": self.skips_in_a_row}
 
-    def restore(self, tensors: dict[str, Tensor], note: dict[str, Any]) -> None:
-        """Go back to a state.
-
-        Raises:
-            ValueError: the state of another network.
-        """
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-        try:
-            self.model.load_state_dict(part("model."))
-            self.average.load_state_dict({**part("model."), **{f"network.{name}": value
-                                                               for name, value in part("average.").items()}})
-        except RuntimeError as error:
-            what = str(error).splitlines()[-1].strip()
-            raise ValueError(f"the state to go on from is of another network: {what}") from None
-        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
-        entries: dict[int, dict[str, Tensor]] = {}
-        for name, value in part("optimizer.").items():
-            index, _, field = name.partition(".")
-            weight = weights[int(index)]
-            # A fused optimiser walks weight and moments in memory order, which a file does not keep.
-            fitted = torch.empty_like(weight).copy_(value) if value.shape == weight.shape else value
-            entries.setdefault(int(index), {})[field] = fitted
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": entries})
+    def restore(self, note: Mapping[str, Any]) -> None:
+        """Go on from a state whose tensors have been copied into those of `state`."""
         self.step_number, self.images = note["step"], note["images"]
+        self.skipped, self.skips_in_a_row = note["skipped"], note["skips_in_a_row"]
+        for name, buffer in self.average.network.named_buffers():
+            buffer.copy_(self.model.network.get_buffer(name))
+
+    def averaged(self) -> dict[str, Tensor]:
+        """The average's tensors, whole; every process must ask."""
+        return {name: processes.full(value) for name, value in self.average.state_dict().items()}
+
+
+def _moments(condition: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each column over the rows that are told anything; 1 for a constant."""
+    known = condition[~condition.isnan().any(1)]
+    std = known.std(0, correction=0)
+    return known.mean(0), torch.where(std > 0, std, 1.0)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    text = str(error)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in text
 
 
 def learning_rate(settings: Settings, share: float) -> float:

@@ -1,20 +1,26 @@
-"""The folder of a run: its settings, its metrics, its state and its model."""
+"""The folder of a run: its settings, its metrics, its states and its model."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from filelock import FileLock, Timeout
 
-from ornstein.checkpoint import MODEL, read, write
+from ornstein.checkpoint import MODEL, sync
 from ornstein.settings import Settings
+from ornstein.training.states import States
 
 __all__ = ["Run"]
 
-SETTINGS, METRICS, STATE, PREVIEWS = "run.yaml", "metrics.jsonl", "resume.safetensors", "previews"
+SETTINGS, METRICS, STATES, PREVIEWS = "run.yaml", "metrics.jsonl", "checkpoints", "previews"
+LOCK, HOLDER = ".lock", ".pid"
 
 
 class Run:
@@ -28,6 +34,33 @@ class Run:
         self.path = Path(path)
         self.previews = self.path / PREVIEWS
 
+    def states(self, keep: int) -> States:
+        """The states to go on from, of which the last `keep` stay."""
+        return States(self.path / STATES, keep)
+
+    @contextmanager
+    def held(self) -> Generator[None, None, None]:
+        """Hold the folder, so that no other training writes into it; it is free again when the process ends.
+
+        Raises:
+            FileExistsError: another training holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            holder = self.path / HOLDER
+            who = holder.read_text("utf-8") if holder.is_file() else "unknown"
+            raise FileExistsError(f"{self.path} is being trained into by process {who}; wait for it, stop it, or name "
+                                  "another folder") from None
+        try:
+            (self.path / HOLDER).write_text(str(os.getpid()), "utf-8")
+            yield
+        finally:
+            (self.path / HOLDER).unlink(missing_ok=True)
+            lock.release()
+
     def refuse(self, resume: bool, overwrite: bool) -> None:
         """Refuse a folder that already holds a run, unless it is to be gone on with or replaced.
 
@@ -39,7 +72,7 @@ class Run:
             raise ValueError("resume and overwrite are both asked for; give one of them")
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} is a file; a run needs a folder")
-        there = [name for name in (SETTINGS, METRICS, STATE, MODEL, PREVIEWS) if (self.path / name).exists()]
+        there = [name for name in (SETTINGS, METRICS, STATES, MODEL, PREVIEWS) if (self.path / name).exists()]
         if there and not overwrite and SETTINGS not in there:
             raise FileExistsError(f"{self.path} holds a {there[0]} that is of no run; name another folder, or replace "
                                   "it (--overwrite)")
@@ -56,34 +89,36 @@ class Run:
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} is a file; a run needs a folder")
         file = self.path / SETTINGS
-        return Settings.from_yaml(file.read_text("utf-8")) if file.is_file() else None
+        try:
+            return Settings.from_yaml(file.read_text("utf-8")) if file.is_file() else None
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from None
 
     def begin(self, settings: Settings) -> None:
         """Make the folder and write the settings; what an earlier run left there is removed."""
-        ours = [self.path / name for name in (SETTINGS, METRICS, STATE, MODEL)]
-        for file in [*ours, *self.previews.glob("*.png")]:
+        for file in [*(self.path / name for name in (SETTINGS, METRICS, MODEL)), *self.previews.glob("*.png")]:
             file.unlink(missing_ok=True)
-        self.path.mkdir(parents=True, exist_ok=True)
+        for name in self.states(1).names():
+            shutil.rmtree(self.path / STATES / name)
         # Last: without settings there is no run.
+        self.settle(settings)
+
+    def settle(self, settings: Settings) -> None:
+        """Write the settings, in place of others."""
+        self.path.mkdir(parents=True, exist_ok=True)
         _replace(self.path / SETTINGS, settings.to_yaml())
 
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The state to go on from, None before the first checkpoint.
-
-        Raises:
-            ValueError: a damaged file.
-        """
-        file = self.path / STATE
-        return read(file) if file.is_file() else None
-
-    def keep(self, tensors: dict[str, Tensor], note: dict[str, Any]) -> None:
-        """Replace the state to go on from."""
-        write(self.path / STATE, tensors, note)
-
     def log(self, **facts: Any) -> None:
-        """Append one line of metrics."""
-        with open(self.path / METRICS, "a", encoding="utf-8") as file:
-            file.write(json.dumps(facts, allow_nan=False) + "\n")
+        """Append one line of metrics, or none of it."""
+        with open(self.path / METRICS, "ab", buffering=0) as file:
+            size = file.tell()
+            try:
+                line = json.dumps(facts, allow_nan=False).encode() + b"\n"
+                if file.write(line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path / METRICS))
+            except OSError:
+                file.truncate(size)
+                raise
 
     def rewind(self, images: int) -> None:
         """Drop the metrics that a lost stretch wrote after the state at `images`."""
@@ -100,4 +135,5 @@ def _replace(file: Path, text: str) -> None:
     """Write a text file that appears whole or not at all."""
     beside = file.with_name(f".{file.name}.new")
     beside.write_text(text, "utf-8")
+    sync(beside)
     os.replace(beside, file)

@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ornstein import checkpoint, machine
+from ornstein import checkpoint
 from ornstein.data import Dataset, load_data
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.figures.pictures import preview
 from ornstein.settings import Settings
-from ornstein.training.events import Event, Finished, Interrupted, Progress, Saved, Started
+from ornstein.training.engine import Engine
+from ornstein.training.events import Event, Finished, Interrupted, Progress, Saved, Started, TrainingFailed, Warned
+from ornstein.training.journal import Journal
 from ornstein.training.learner import Learner, learning_rate
-from ornstein.training.plan import MINUTES, resolve
+from ornstein.training.plan import MINUTES, agreed, resolve
 from ornstein.training.run import Run
+from ornstein.training.states import State
 
 __all__ = ["Trainer"]
 
-SMOOTHING = 0.05  # weight of a step's loss in the one that is shown
 LOG_SECONDS = 1.0  # between lines of metrics
-SAVE_SECONDS = 30.0  # between checkpoints: what a killed run can lose
+SAVE_SECONDS, SAVE_SHARE = 10.0, 0.02  # between checkpoints, unless writing them took more than this share of the time
 PREVIEWS = (0.1, 0.25, 0.5, 0.75)  # shares of the budget at which to draw samples; the last grid is drawn at the end
+LOOKS = (0.02, *PREVIEWS)  # and at which to take the losses of the average
 
 
 class Trainer:
@@ -59,31 +61,62 @@ class Trainer:
                  settings: Settings | None = None, resume: bool = False, overwrite: bool = False,
                  started: float | None = None) -> None:
         self.started = time.monotonic() if started is None else started
-        self._stop, self._begun = threading.Event(), False
+        self._stop, self._begun, self._signal = threading.Event(), False, signal.SIGINT
+        self._faults: list[str] = []
         self.own = network if isinstance(network, nn.Module) else None
         given = {"minutes": minutes, "images": images, "seed": seed,
                  "data": str(data) if isinstance(data, str | Path) else None,  # that of arrays is their name, below
                  "network": network if isinstance(network, str) and network != "auto" else None}
         wanted = (settings or Settings()).replace(**{name: value for name, value in given.items() if value is not None})
         self.run = None if out is None else Run(out)
-        before = None
-        if self.run:
-            self.run.refuse(resume, overwrite)
-            before = _agreed(self.run, wanted, given) if resume else None
+        self.engine = Engine()
+        before = self._before(wanted, given, resume, overwrite) if self.engine.first else None
+        # What the first process finds in the folder holds for all.
+        shared = self.engine.text("" if before is None else before.to_yaml())
+        before = Settings.from_yaml(shared) if shared else None
         source = before or wanted
-        self.data = data if isinstance(data, Dataset) else load_data(data, size=source.size, classes=source.classes)
+        self.data = data if isinstance(data, Dataset) else load_data(
+            data, size=source.size, classes=source.classes, layout=source.layout, reader=source.reader)
         self.digest = self.data.digest()
-        self.device = machine.device()
-        self.settings = before or resolve(wanted, self.data, self.device)
+        self.settings = before or resolve(wanted, self.data, torch.device(self.engine.device).type)
+        # Several processes are started by the command line or by torchrun, and then this is one of them.
+        self.processes = self.engine.world if self.engine.world > 1 else self.settings.processes or 1
+        self.settings = self.settings.replace(processes=self.processes)
         if before is None and not isinstance(data, str | Path):
             self.settings = self.settings.replace(data=self.data.spec.name)
         if self.own is not None:
             self.settings = self.settings.replace(network=type(self.own).__name__, options={})
+        self.engine.choose(self.settings.parallel, self.settings.shard)
+        if self.settings.batch % self.processes:
+            raise ValueError(f"batch is {self.settings.batch}; {self.processes} processes need a multiple of "
+                             f"{self.processes}")
         self.seconds = 60 * (self.settings.minutes or MINUTES)  # the budget, unless it is one of images
-        self._state = self.run.state() if self.run and before else None
-        if self._state and self._state[1]["digest"] != self.digest:
+        self._state = self._newest() if before else None
+        if self._state and self._state.note["digest"] != self.digest:
             raise ValueError(f"data {self.data.spec.name!r} are not what the run in {out} was trained on: "
                              "values or labels have changed; start another run (--overwrite)")
+
+    def _before(self, wanted: Settings, given: dict[str, Any], resume: bool, overwrite: bool) -> Settings | None:
+        """Settings of the run to go on with, after refusing what cannot be."""
+        if not self.run:
+            return None
+        self.run.refuse(resume, overwrite)
+        if self.run.path.exists():
+            with self.run.held():
+                pass
+        return agreed(self.run, wanted, given) if resume else None
+
+    def _newest(self) -> State | None:
+        """The newest state that is whole, the same one in every process."""
+        if not self.run:
+            return None
+        states, name = self.run.states(self.settings.keep), ""
+        if self.engine.first:
+            states.clean()
+            found, self._faults = states.newest()
+            name = found.path.name if found else ""
+        name = self.engine.text(name)
+        return State(states.path / name) if name else None
 
     @property
     def goes_on(self) -> bool:
@@ -104,89 +137,132 @@ class Trainer:
             The denoiser with averaged weights, in evaluation mode.
 
         Raises:
-            KeyboardInterrupt: Ctrl-C or SIGTERM; the state is saved first if the run has a folder.
+            KeyboardInterrupt: Ctrl-C or SIGTERM, with the signal's number; the state is saved first if the run has a
+                folder.
+            TrainingFailed: it cannot go on: gradients that stay infinite, too little memory, or a last
+                checkpoint for which there is no room.
         """
-        with _signals(self.stop):
+        with _signals(self._interrupt):
             for event in self.events():
                 if on_event:
                     on_event(event)
                 if isinstance(event, Finished):
                     return event.model
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(int(self._signal))
+
+    def prepare(self) -> None:
+        """Make the run's folder ready for processes that go on with it."""
+        if self.run and not self.goes_on:
+            with self.run.held():
+                self.run.begin(self.settings)
+
+    def _interrupt(self, number: int) -> None:
+        self._signal = signal.Signals(number)
+        self.stop()
 
     def events(self) -> Iterator[Event]:
-        """Train, step by step; yields `Started`, then `Progress` and `Saved`, last `Finished` or `Interrupted`."""
+        """Train, step by step; yields `Started`, then `Progress`, `Saved` and `Warned`, last `Finished` or
+        `Interrupted`."""
         self._stop.clear()
+        if self.processes != self.engine.world:
+            raise ValueError(f"processes is {self.processes}, and this is one: start them with ornstein train "
+                             "--processes, or with torchrun")
         if self.run and self._begun:
-            self._state = self.run.state()
+            self._state = self._newest()
         self._begun = True
         train_set, held_set = self.data.split()
-        learner = Learner(self.settings, train_set, self.device, self.own)
-        used, loss, state = 0.0, None, self._state
-        if state:
-            learner.restore(*state)
-            used, loss = state[1]["seconds"], state[1]["loss"]
-        # A resumed budget goes on where its checkpoint was written.
-        self.origin = self.started if state is None else time.monotonic() - used
-        if self.run and state:
-            self.run.rewind(learner.images)
-        elif self.run:
-            self.run.begin(self.settings)
-        parameters = sum(value.numel() for value in learner.model.network.parameters())
-        yield Started(self.settings, parameters, len(train_set), len(held_set), self.device,
-                      tuple(self.data.notes), learner.images if state else None)
-        if state and state[1]["finished"]:
-            learner.average.metrics = {"images": learner.images, "loss": loss, "held_out": state[1]["held_out"]}
-            yield Finished(learner.average, learner.images, used, already=True)
-            return
-        if self.run and state:
-            self.run.log(images=learner.images, resumed_at=learner.images, loss=loss, seconds=used)
-        yield from self._train(learner, held_set, loss)
+        learner = Learner(self.settings, train_set, self.engine, self.own)
+        try:
+            # After all that may be refused: nothing is left behind then.
+            with self.run.held() if self.run and self.engine.first else nullcontext():
+                yield from self._events(learner, train_set, held_set)
+        finally:
+            learner.loader.close()
 
-    def _train(self, learner: Learner, held_set: Dataset, loss: float | None) -> Iterator[Event]:
-        held, tail = None, 0.0
-        # Smoothed over steps, never over seconds: the loss is part of what a run repeats.
-        smooth = None if loss is None else torch.tensor(loss, device=self.device)
-        waiting = [share for share in PREVIEWS if share > self._share(learner, 0.0)]
+    def _events(self, learner: Learner, train_set: Dataset, held_set: Dataset) -> Iterator[Event]:
+        state = self._state
+        note: dict[str, Any] = {"seconds": 0.0, "loss": None, "held_out": None, "gap": None, "finished": False}
+        if state:
+            note = state.note
+            state.fill(learner.state()[0])
+            learner.restore(note)
+        # A resumed budget goes on where its checkpoint was written.
+        self.origin = self.started if state is None else time.monotonic() - note["seconds"]
+        journal = Journal(self.run if self.engine.first else None, note)
+        if self.run and self.engine.first:
+            if state:
+                self.run.rewind(learner.images)
+                self.run.settle(self.settings)
+            else:
+                self.run.begin(self.settings)
+        yield Started(self.settings, sum(value.numel() for value in learner.weights), len(train_set), len(held_set),
+                      self.engine.device, tuple(self.data.notes), learner.images if state else None)
+        for fault in self._faults:
+            yield Warned(f"{fault}; the state before it is used")
+        if note["finished"]:
+            learner.average.metrics = journal.metrics(learner.images)
+            yield Finished(learner.average, learner.images, note["seconds"], already=True)
+            return
+        if state and self.run and self.engine.first:
+            self.run.log(images=learner.images, loss=note["loss"], resumed_at=learner.images,
+                         processes=self.engine.world)
+        yield from self._train(learner, train_set, held_set, journal)
+
+    def _train(self, learner: Learner, train_set: Dataset, held_set: Dataset, journal: Journal) -> Iterator[Event]:
+        tail = 0.0
+        looks = [share for share in LOOKS if share > self._share(learner, 0.0)]
         logged = saved = time.monotonic()
-        first = seen = learner.images
-        while (share := self._share(learner, tail)) < 1:
-            rate = learning_rate(self.settings, share)
-            value = learner.step(rate)
-            smooth = value if smooth is None else smooth.lerp(value, SMOOTHING)
+        patience = SAVE_SECONDS
+        first, seen, micro_batch = learner.images, learner.images, learner.micro_batch
+        while True:
             now = time.monotonic()
-            if now - logged >= LOG_SECONDS or learner.images == first + self.settings.batch:
-                loss = _finite(smooth, learner)
-                event = self._progress(learner, share, loss, held, (learner.images - seen) / (now - logged), rate)
+            # Clocks differ: the first process's counts. A wish to stop is every process's.
+            ours = float(self.engine.first)
+            share, log, save, stop = self.engine.most([
+                self._share(learner, tail) if ours else 0.0, ours * (now - logged >= LOG_SECONDS),
+                ours * (now - saved >= patience), float(self._stop.is_set())])
+            if log or learner.images == first + self.settings.batch:
+                rate = (learner.images - seen) / (now - logged)
                 seen, logged = learner.images, now
-                yield event
-            if waiting and share >= waiting[0]:
-                waiting = [later for later in waiting if later > share]
-                begin = time.monotonic()
-                loss = _finite(smooth, learner)
-                held = learner.held_out(held_set) if len(held_set) else None
-                self._preview(learner)
-                # As much again is needed at the end, and a checkpoint: it must fit into the budget.
-                tail = 1.2 * (time.monotonic() - begin)
-            if self._stop.is_set() or (self.run and now - saved >= SAVE_SECONDS):
-                if self.run:
-                    loss = _finite(smooth, learner)
-                    yield self._save(self.run, learner, loss, held, finished=False)
+                yield from self._progress(learner, journal, min(share, 1.0), rate)
+            if learner.images > first and (stop or save):
+                yield from self._keep(learner, journal, finished=False)
                 saved = time.monotonic()
-                if self._stop.is_set():
-                    yield Interrupted(learner.images)
-                    return
+                patience = max(SAVE_SECONDS, (saved - now) / SAVE_SHARE)
+            if stop:
+                yield Interrupted(learner.images)
+                return
+            if share >= 1:
+                break
+            if looks and share >= looks[0]:
+                picture = any(done in PREVIEWS for done in looks if done <= share)
+                looks = [later for later in looks if later > share]
+                begin = time.monotonic()
+                self._look(learner, train_set, held_set, journal)
+                if picture:
+                    yield from self._preview(learner)
+                # As much again is needed at the end, and a checkpoint: it must fit into the budget.
+                tail = max(tail, 1.2 * (time.monotonic() - begin))
+            rate = learning_rate(self.settings, share)
+            try:
+                value = learner.step(rate)
+            except MemoryError:
+                self._settle(learner)
+                raise
+            journal.step(value, rate, learner.skips_in_a_row == 0)
+            if learner.micro_batch != micro_batch:
+                micro_batch = learner.micro_batch
+                self._settle(learner)
+                yield Warned(f"out of memory: from now on {micro_batch} samples pass at once, in as many passes as the "
+                             f"batch of {self.settings.batch} needs")
         if learner.images == 0:
-            raise RuntimeError(f"the budget of {self.seconds:g} seconds was over before the first step; "
+            raise TrainingFailed(f"the budget of {self.seconds:g} seconds was over before the first step; "
                                "give more minutes")
-        if smooth is not None:
-            loss = _finite(smooth, learner)
-        held = learner.held_out(held_set) if len(held_set) else None
-        self._preview(learner)
-        learner.average.metrics = {"images": learner.images, "loss": loss, "held_out": held}
-        self._progress(learner, 1.0, loss, held, 0.0, 0.0)
-        if self.run:
-            yield self._save(self.run, learner, loss, held, finished=True)
+        self._look(learner, train_set, held_set, journal)
+        yield from self._preview(learner)
+        yield from self._progress(learner, journal, 1.0, 0.0)
+        learner.average.metrics = journal.metrics(learner.images)
+        yield from self._keep(learner, journal, finished=True)
         yield Finished(learner.average, learner.images, time.monotonic() - self.origin, already=False)
 
     def _share(self, learner: Learner, tail: float) -> float:
@@ -195,55 +271,58 @@ class Trainer:
             return learner.images / self.settings.images
         return (time.monotonic() - self.origin) / max(self.seconds - tail, 1e-9)
 
-    def _progress(self, learner: Learner, share: float, loss: float | None, held: float | None, rate: float,
-                  step_size: float) -> Progress:
+    def _settle(self, learner: Learner) -> None:
+        """Write the micro-batch that the memory allows where a resumed run reads it."""
+        self.settings = self.settings.replace(micro_batch=learner.micro_batch)
+        if self.run:
+            self.run.settle(self.settings)
+
+    def _look(self, learner: Learner, train_set: Dataset, held_set: Dataset, journal: Journal) -> None:
+        held = learner.average_loss(held_set) if len(held_set) else None
+        journal.look(learner.average_loss(train_set), held)
+
+    def _progress(self, learner: Learner, journal: Journal, share: float, rate: float) -> Iterator[Event]:
         seconds = time.monotonic() - self.origin
         left = (self.settings.images - learner.images) / max(rate, 1e-9) if self.settings.images is not None \
             else self.seconds - seconds
-        if self.run:
-            self.run.log(images=learner.images, loss=loss, held_out=held, learning_rate=step_size,
-                         seconds=round(seconds, 3), images_per_second=round(rate, 1))
-        return Progress(learner.images, min(share, 1.0), loss or 0.0, held, rate, step_size, seconds, max(left, 0.0))
+        loss = journal.loss(self.engine)
+        if fault := journal.log(learner, seconds, rate):
+            yield Warned(fault)
+        yield Progress(learner.images, share, loss or 0.0, journal.held_out, journal.gap, rate,
+                       journal.learning_rate, seconds, max(left, 0.0), learner.skipped)
 
-    def _preview(self, learner: Learner) -> None:
-        if self.run:
-            preview(learner.average, self.run.previews / f"{learner.images:09d}.png")
+    def _preview(self, learner: Learner) -> Iterator[Event]:
+        """Draw some samples; with split weights every process must take part."""
+        if self.run and (self.engine.first or self.engine.sharded):
+            name = f"{learner.images:09d}.png"
+            try:
+                preview(learner.average, self.run.previews / name if self.engine.first else None)
+            except OSError as error:
+                yield Warned(f"no preview {name}: {error}")
 
-    def _save(self, run: Run, learner: Learner, loss: float | None, held: float | None, finished: bool) -> Saved:
+    def _keep(self, learner: Learner, journal: Journal, finished: bool) -> Iterator[Event]:
+        """Write model and state; a disk that refuses costs a training its checkpoint, but not its life."""
+        loss = journal.loss(self.engine)
+        if not self.run:
+            return
+        run, average = self.run, learner.averaged()
         tensors, note = learner.state()
-        checkpoint.save(learner.average, run.path / checkpoint.MODEL)
-        run.keep(tensors, {**note, "seconds": time.monotonic() - self.origin, "loss": loss, "held_out": held,
-                           "finished": finished, "digest": self.digest})
-        return Saved(run.path, learner.images)
-
-
-def _finite(loss: Tensor, learner: Learner) -> float:
-    """The loss as a number; a training that has lost its way ends before it overwrites a good checkpoint."""
-    value = float(loss)
-    if not math.isfinite(value):
-        raise RuntimeError(f"the loss is {value} after {learner.images:,} pictures; the last checkpoint is kept, "
-                           "go on from it with a lower learning_rate in a new run")
-    return value
-
-
-def _agreed(run: Run, wanted: Settings, given: dict[str, Any]) -> Settings | None:
-    """The settings of the run that is there, if nothing that is asked for contradicts them; None without a run."""
-    before, fresh = run.settings(), Settings().as_dict()
-    if before is None:
-        return None
-    # Where the data lie may change; what they are is compared by their digest.
-    asked = {name: value for name, value in wanted.as_dict().items()
-             if value != fresh[name] or given.get(name) is not None}
-    asked.pop("data", None)
-    asked["options"] = {**before.options, **wanted.options}
-    for name, (there, here) in before.differences(asked).items():
-        raise ValueError(f"{name} is {here!r}, but the run in {run.path} has {there!r}; leave it out to go on with "
-                         "the run, or start another (--overwrite)")
-    return before
+        note |= {"seconds": time.monotonic() - self.origin, "loss": loss, "held_out": journal.held_out,
+                 "gap": journal.gap, "finished": finished, "digest": self.digest, "processes": self.engine.world}
+        try:
+            self.engine.once(lambda: checkpoint.save(learner.average, run.path / checkpoint.MODEL, average))
+            run.states(self.settings.keep).write(learner.images, tensors, note, self.engine)
+        except OSError as error:
+            text = f"no checkpoint at {learner.images:,} pictures: {error}; the one before it is kept"
+            if finished:
+                raise TrainingFailed(f"{text}: make room and go on with --resume") from None
+            yield Warned(f"{text}, and another try follows")
+            return
+        yield Saved(run.path, learner.images)
 
 
 @contextmanager
-def _signals(stop: Callable[[], None]) -> Generator[None, None, None]:
+def _signals(stop: Callable[[int], None]) -> Generator[None, None, None]:
     """Let the first Ctrl-C or SIGTERM ask for a stop; a second one ends the program as ever."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -251,7 +330,7 @@ def _signals(stop: Callable[[], None]) -> Generator[None, None, None]:
     before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def handle(number: int, _: Any) -> None:
-        stop()
+        stop(number)
         signal.signal(number, before[number])
 
     for number in before:

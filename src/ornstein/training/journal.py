@@ -1,0 +1,82 @@
+"""What a training knows of its own progress: smoothed losses, and the lines of metrics.jsonl."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from ornstein.training.engine import Engine
+from ornstein.training.events import TrainingFailed
+from ornstein.training.learner import Learner
+from ornstein.training.run import Run
+
+__all__ = ["Journal"]
+
+SMOOTHING = 0.05  # weight of a step's loss in the one that is shown
+
+
+class Journal:
+    """Losses of a run, and its metrics on disk.
+
+    Args:
+        run: to write lines into, or None.
+        note: of the state that the run goes on from.
+    """
+
+    def __init__(self, run: Run | None, note: Mapping[str, Any]) -> None:
+        self.run = run
+        self._loss: float | None = note["loss"]
+        self._smooth: Tensor | None = None
+        self.held_out: float | None = note["held_out"]
+        self.gap: float | None = note["gap"]
+        self.learning_rate = 0.0
+        self._refused = False
+
+    def step(self, loss: Tensor, learning_rate: float, usable: bool) -> None:
+        """Take note of a step's loss, which is not read: the device may not have it yet."""
+        self.learning_rate = learning_rate
+        if usable:
+            # Smoothed over steps, never over seconds: the loss is part of what a run repeats.
+            if self._smooth is None:
+                before = self._loss
+                self._smooth = loss if before is None else loss.new_tensor(before).lerp(loss, SMOOTHING)
+            else:
+                self._smooth = self._smooth.lerp(loss, SMOOTHING)
+
+    def loss(self, engine: Engine) -> float | None:
+        """The smoothed loss over all processes, each of which must ask; None before the first step."""
+        if self._smooth is not None:
+            self._loss = engine.mean([float(self._smooth)])[0]
+        return self._loss
+
+    def look(self, trained: float, held_out: float | None) -> None:
+        """Take note of the average's loss on samples trained on and on samples held out.
+
+        Raises:
+            TrainingFailed: a loss that is not finite; no model is written then.
+        """
+        if not math.isfinite(trained):
+            raise TrainingFailed(f"the averaged model has lost its way: its loss is {trained}; the last checkpoint is "
+                               "kept, start again with a lower learning_rate")
+        self.held_out, self.gap = held_out, None if held_out is None else held_out - trained
+
+    def metrics(self, images: int) -> dict[str, float | None]:
+        """What a finished model tells of its training."""
+        return {"images": images, "loss": self._loss, "held_out": self.held_out, "gap": self.gap}
+
+    def log(self, learner: Learner, seconds: float, rate: float) -> str | None:
+        """Append a line to the metrics; what went wrong, if the disk refuses for the first time."""
+        if not self.run:
+            return None
+        try:
+            self.run.log(images=learner.images, loss=self._loss, held_out=self.held_out, gap=self.gap,
+                         learning_rate=self.learning_rate, seconds=round(seconds, 3), images_per_second=round(rate, 1),
+                         waited=round(learner.loader.waited, 3), skipped=learner.skipped)
+        except OSError as error:
+            said, self._refused = self._refused, True
+            return None if said else f"no line of metrics: {error}; the training goes on without"
+        self._refused = False
+        return None

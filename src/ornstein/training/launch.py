@@ -1,0 +1,111 @@
+"""Many processes from one command, through torchrun's own agent."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+__all__ = ["RESTARTS", "again", "announced", "follow", "launch", "launched", "outcome", "speaks", "started"]
+
+RESTARTS = 3  # of all processes, after one has died
+STARTED, OUTCOME, PARENT = "ORNSTEIN_STARTED", "ORNSTEIN_OUTCOME", "ORNSTEIN_PARENT"
+
+
+def launched() -> bool:
+    """Whether torchrun, or `launch`, has started this process as one of several."""
+    return "WORLD_SIZE" in os.environ
+
+
+def announced() -> bool:
+    """Whether the first line of output has been printed, by `launch` or before a new start."""
+    return PARENT in os.environ or again() > 0
+
+
+def speaks() -> bool:
+    """Whether this process speaks for all."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def again() -> int:
+    """How often the processes have been started again."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
+def started() -> float:
+    """`time.monotonic()` at the first line of output of the command."""
+    return float(os.environ.get(STARTED, time.monotonic()))
+
+
+def launch(words: list[str], processes: int, begun: float) -> None:
+    """Run `python -m ornstein` with these words in several processes, and again if one of them dies.
+
+    Args:
+        words: of the command line; the processes resume the run that they find.
+        processes: how many, on this machine.
+        begun: `time.monotonic()` when the budget began to count.
+
+    Raises:
+        RuntimeError: the processes failed, and starting again did not help.
+        SystemExit: they were asked to stop and have saved.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    # The agent's own log repeats in thirty lines what we say in one.
+    logging.disable(logging.CRITICAL)
+    with tempfile.TemporaryDirectory() as place:
+        note = Path(place) / "outcome"
+        # With a shared store a killed worker leaves the next start waiting: 4 of 8 came back, without it 15 of 15.
+        os.environ |= {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", STARTED: str(begun), OUTCOME: str(note),
+                       PARENT: str(os.getpid()), "TORCH_CPP_LOG_LEVEL": "ERROR"}
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+        config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=processes, rdzv_backend="c10d",
+                              rdzv_endpoint="localhost:0", max_restarts=RESTARTS, monitor_interval=0.2,
+                              run_id=f"ornstein-{os.getpid()}")
+        try:
+            elastic_launch(config, sys.executable)("-m", "ornstein", *words)
+        except SignalException as error:
+            raise SystemExit(128 + int(error.sigval)) from None
+        except ChildFailedError as error:
+            first = error.get_first_failure()[1]
+            raise RuntimeError(f"process {first.local_rank} of {processes} ended with code {first.exitcode}, and "
+                               f"{RESTARTS} restarts did not help; go on with --resume") from None
+        if note.is_file():
+            code, _, text = note.read_text("utf-8").partition(" ")
+            if int(code):
+                print(text, file=sys.stderr)
+                raise SystemExit(int(code))
+
+
+def outcome(code: int, text: str = "") -> bool:
+    """Tell the command that started this process how the training ended, and not to start it again; False if none."""
+    place = os.environ.get(OUTCOME)
+    if place:
+        Path(place).write_text(f"{code} {text}", "utf-8")
+    return place is not None
+
+
+def follow() -> None:
+    """End with the command that started this process, even if that is killed; and at once if its training is over."""
+    place, parent = os.environ.get(OUTCOME), os.environ.get(PARENT)
+    if place and Path(place).is_file():
+        raise SystemExit(0)
+    if not parent:
+        return
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+    def watch() -> None:
+        while os.getppid() == int(parent):
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

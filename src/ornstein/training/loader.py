@@ -1,0 +1,107 @@
+"""What a step learns from: data, times and noise as a function of the step's number, made ready one step ahead."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ornstein import noise
+from ornstein.data import Dataset
+from ornstein.data.stream import stream
+from ornstein.diffusion.loss import Density, draw_times
+from ornstein.settings import Settings
+from ornstein.training.engine import Engine
+
+__all__ = ["Batch", "Loader"]
+
+SLOT = 128  # rows of a batch that share a stream of noise: a process draws little more than its own rows
+
+
+class Batch(NamedTuple):
+    """Some rows of a step's batch: x and eps (B, *shape), t (B,), condition (B,) or (B, K)."""
+
+    x: Tensor
+    t: Tensor
+    eps: Tensor
+    condition: Tensor
+
+
+class Loader:
+    """Makes the batches of a training, on any number of processes the same.
+
+    Args:
+        settings: resolved.
+        data: to learn from.
+        density: of the times.
+        engine: of the training; each process makes its own rows.
+    """
+
+    def __init__(self, settings: Settings, data: Dataset, density: Density, engine: Engine) -> None:
+        self.settings, self.data, self.density, self.engine = settings, data, density, engine
+        self.rows = engine.rows(settings.batch)
+        self.waited = 0.0  # seconds that the training has waited for batches
+        # An epoch's order is needed by all its steps, and by one step of the epoch after it.
+        self._order = functools.lru_cache(2)(
+            lambda epoch: noise.generator(settings.seed, "order", epoch).permutation(len(data)))
+        self._pool = ThreadPoolExecutor(1, "loader")
+        self._next: tuple[int, Future[Batch]] | None = None
+        self._stream: tuple[int, Iterator[tuple[Tensor, Tensor]]] | None = None
+
+    def __call__(self, step: int) -> Batch:
+        """The rows of step number `step`, and begin with those of the next one."""
+        begin = time.perf_counter()
+        batch = self._next[1].result() if self._next and self._next[0] == step else self.make(step)
+        self._next = (step + 1, self._pool.submit(self.make, step + 1))
+        batch = Batch(*(value.to(self.engine.device, non_blocking=True) for value in batch))
+        self.waited += time.perf_counter() - begin
+        return batch
+
+    def make(self, step: int) -> Batch:
+        """The rows of a step, on the CPU: a function of the settings, the data and the step alone."""
+        settings, rows = self.settings, self.rows
+        x, condition = self._streamed(step) if self.data.streamed else self.data.batch(self.places(step)[rows])
+        eps, dropped = self._noise(step, x.shape[1:])
+        t = self.density(draw_times(settings.batch, settings.seed, step, settings.times))[rows]
+        none = -1 if condition.ndim == 1 else float("nan")
+        dropped = torch.from_numpy(dropped).reshape(-1, *[1] * (condition.ndim - 1))
+        return Batch(x, t, torch.from_numpy(eps), condition.masked_fill(dropped, none))
+
+    def places(self, step: int) -> np.ndarray:
+        """Rows of the data in a step's whole batch: every sample once an epoch, epochs in a new order each."""
+        count, batch = len(self.data), self.settings.batch
+        epochs, spots = np.divmod(np.arange(step * batch, (step + 1) * batch), count)
+        return np.concatenate([self._order(int(epoch))[spots[epochs == epoch]] for epoch in np.unique(epochs)])
+
+    def _streamed(self, step: int) -> tuple[Tensor, Tensor]:
+        """The samples of a step of data that are read ahead, in the order that their reader has."""
+        if self._stream is None or self._stream[0] != step:
+            engine = self.engine
+            self._stream = step, stream(self.data, self.settings.seed, self.settings.batch, step, engine.rank,
+                                        engine.world)
+        self._stream = step + 1, self._stream[1]
+        return next(self._stream[1])
+
+    def _noise(self, step: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """eps, and which rows lose their condition, of this process's rows."""
+        first, last = self.rows.start // SLOT, -(-self.rows.stop // SLOT)
+        parts = []
+        for slot in range(first, last):
+            # Index 1 of the stream draws the times.
+            rng = noise.generator(self.settings.seed, "train", slot + (slot > 0), step)
+            rows = min(SLOT, self.settings.batch - slot * SLOT)
+            parts.append((rng.standard_normal((rows, *shape), dtype=np.float32),
+                          rng.random(rows) < self.settings.label_dropout))
+        mine = slice(self.rows.start - first * SLOT, self.rows.stop - first * SLOT)
+        eps, dropped = (np.concatenate(part)[mine] for part in zip(*parts, strict=True))
+        return eps, dropped
+
+    def close(self) -> None:
+        """Make no more batches."""
+        self._pool.shutdown(cancel_futures=True)

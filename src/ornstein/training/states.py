@@ -1,0 +1,210 @@
+"""The states that a training can go on from: folders that are whole or not there, each with a manifest of its files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from ornstein.checkpoint import put, sync
+from ornstein.training.engine import Engine, like
+
+__all__ = ["State", "States"]
+
+FORMAT = 2
+WHOLE, MANIFEST = "state.safetensors", "manifest.json"
+ROOM = 1.2  # times the size of a state that must be free before it is written
+
+
+class State:
+    """One state on disk, checked against its manifest.
+
+    Args:
+        path: of its folder.
+
+    Raises:
+        ValueError: a file that is missing, cut short or damaged in any bit.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            record = json.loads((path / MANIFEST).read_text("utf-8"))
+            own = record.pop("sha256")
+            files: dict[str, tuple[int, str]] = record["files"]
+            self.note: dict[str, Any] = record["note"]
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            raise ValueError(f"{path / MANIFEST} is missing or damaged ({type(error).__name__})") from None
+        if record.get("format") != FORMAT:
+            raise ValueError(f"{path} has format {record.get('format')!r}; this version of Ornstein goes on from "
+                             f"format {FORMAT}")
+        if own != _hash_text(record):
+            raise ValueError(f"{path / MANIFEST} is damaged (SHA-256)")
+        self.sharded = WHOLE not in files
+        for name, (size, digest) in files.items():
+            file = path / name
+            if not file.is_file() or file.stat().st_size != size:
+                raise ValueError(f"{file} is {'cut short' if file.is_file() else 'missing'}")
+            if _hash_file(file) != digest:
+                raise ValueError(f"{file} is damaged (SHA-256)")
+
+    def fill(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy what is on disk into tensors of the same names and shapes, sharded or not.
+
+        Raises:
+            ValueError: other names or shapes.
+        """
+        if self.sharded:
+            self._fill_sharded(tensors)
+            return
+        with torch.no_grad(), safe_open(self.path / WHOLE, framework="pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            _match(tensors, shapes)
+            for name, value in tensors.items():
+                there = file.get_tensor(name).to(value.device)
+                # In place: the tensor keeps its memory format, in which a fused optimiser walks it.
+                value.copy_(like(there, value))
+
+    def _fill_sharded(self, tensors: Mapping[str, Tensor]) -> None:
+        import torch.distributed.checkpoint as dcp
+        from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+
+        reader = HuggingFaceStorageReader(str(self.path))
+        _match(tensors, {name: tuple(entry.size) for name, entry in reader.read_metadata().state_dict_metadata.items()
+                         if hasattr(entry, "size")})
+        dcp.load(dict(tensors), storage_reader=reader, no_dist=not torch.distributed.is_initialized())
+
+
+class States:
+    """The last states of a run.
+
+    Args:
+        path: of the folder that holds one folder a state.
+        keep: how many stay, >= 1.
+    """
+
+    def __init__(self, path: Path, keep: int) -> None:
+        self.path, self.keep = path, keep
+
+    def names(self) -> list[str]:
+        """Names of the states that are there, the oldest first."""
+        return sorted(item.name for item in self.path.glob("*") if item.is_dir() and item.name.isdecimal())
+
+    def newest(self) -> tuple[State | None, list[str]]:
+        """The newest state that is whole, and what was wrong with those after it.
+
+        Raises:
+            ValueError: there are states, and none is whole.
+        """
+        faults: list[str] = []
+        for name in reversed(self.names()):
+            try:
+                return State(self.path / name), faults
+            except ValueError as error:
+                faults.append(str(error))
+        if faults:
+            raise ValueError(f"no state of the run can be used: {'; '.join(faults)}; start again (--overwrite)")
+        return None, faults
+
+    def write(self, images: int, tensors: Mapping[str, Tensor], note: Mapping[str, Any], engine: Engine) -> None:
+        """Write a state beside the others, and remove the oldest when it is safely there; every process calls this.
+
+        Args:
+            images: pictures seen, which names it.
+            tensors: plain, or split over the processes.
+            note: what JSON can hold.
+            engine: of the training.
+
+        Raises:
+            OSError: the disk refuses; the states that were there are untouched.
+        """
+        beside = self.path / f".{images:012d}.new"
+
+        def prepare() -> None:
+            shutil.rmtree(beside, ignore_errors=True)
+            beside.mkdir(parents=True)
+            self._refuse_small_disk(tensors)
+            if not engine.sharded:
+                put(beside / WHOLE, tensors)
+
+        try:
+            engine.once(prepare)
+            if engine.sharded:
+                _write_shards(beside, tensors)
+            engine.once(lambda: self._finish(beside, images, note))
+        finally:
+            if engine.first:
+                shutil.rmtree(beside, ignore_errors=True)
+
+    def _refuse_small_disk(self, tensors: Mapping[str, Tensor]) -> None:
+        need = int(ROOM * sum(value.numel() * value.element_size() for value in tensors.values()))
+        free = shutil.disk_usage(self.path).free
+        if free < need:
+            raise OSError(f"{self.path} needs {need / 1e6:.3g} MB for a checkpoint and {free / 1e6:.3g} MB are free")
+
+    def _finish(self, beside: Path, images: int, note: Mapping[str, Any]) -> None:
+        files = {}
+        for file in sorted(beside.iterdir()):
+            sync(file)
+            files[file.name] = (file.stat().st_size, _hash_file(file))
+        record = {"format": FORMAT, "note": dict(note), "files": files}
+        (beside / MANIFEST).write_text(json.dumps({**record, "sha256": _hash_text(record)}), "utf-8")
+        sync(beside / MANIFEST)
+        sync(beside)
+        place = self.path / f"{images:012d}"
+        if place.exists():  # a damaged one, or that of a run that was stopped and has finished since
+            old = self.path / f".{images:012d}.old"
+            shutil.rmtree(old, ignore_errors=True)
+            os.rename(place, old)
+            os.rename(beside, place)
+            shutil.rmtree(old)
+        else:
+            os.rename(beside, place)
+        sync(self.path)
+        for name in self.names()[:-self.keep]:
+            shutil.rmtree(self.path / name)
+
+    def clean(self) -> None:
+        """Remove what a run that was killed in the middle of a write left behind."""
+        for item in self.path.glob(".*"):
+            # Killed between two renames: what was moved aside is whole.
+            if item.suffix == ".old" and not (place := self.path / item.stem.removeprefix(".")).exists():
+                os.rename(item, place)
+            else:
+                shutil.rmtree(item)
+
+
+def _match(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    here = {name: tuple(value.shape) for name, value in tensors.items()}
+    for name in sorted(here.keys() | shapes.keys()):
+        if here.get(name) != shapes.get(name):
+            raise ValueError(f"the state to go on from is of another network: {name} is "
+                             f"{shapes.get(name, 'missing')} there and {here.get(name, 'missing')} by run.yaml")
+
+
+def _write_shards(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.api import CheckpointException
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+
+    try:
+        dcp.save(dict(tensors), storage_writer=HuggingFaceStorageWriter(str(path), save_distributed=True))
+    except CheckpointException as error:  # no Exception but a BaseException
+        raise OSError(f"{path} could not be written: {' '.join(str(error).split())}") from None
+
+
+def _hash_file(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _hash_text(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

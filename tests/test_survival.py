@@ -1,0 +1,250 @@
+"""A training survives kills, poison, full disks and small memories, or ends with what it had."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import ornstein as orn
+from ornstein.training.engine import Engine
+from ornstein.training.events import Finished, Progress, Saved, TrainingFailed, Warned
+from ornstein.training.learner import Learner
+from ornstein.training.plan import resolve
+
+TINY = ["--set", "options={widths: [8], depths: [1]}", "--set", "batch=64", "--precision", "fp32"]
+
+
+def start(out: Path, *words: str, **options) -> subprocess.Popen:
+    """`ornstein train digits` in a process of its own, on one thread."""
+    return subprocess.Popen([sys.executable, "-m", "ornstein", "train", *words, "--out", str(out)], text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                            env={**os.environ, "OMP_NUM_THREADS": "1", **options})
+
+
+def wait_for(found, seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+class Bare(torch.nn.Module):
+    """A network of one's own, for pictures of 8x8."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(64, 64)
+        self.register_buffer("seen", torch.zeros(()))
+        for value in self.layer.parameters():
+            torch.nn.init.zeros_(value)
+
+    def forward(self, y, log_snr, condition):
+        self.seen += 1
+        return self.layer(y.flatten(1)).view(y.shape)
+
+
+class Poisoned(Bare):
+    """One whose answers are not finite at some of its training calls."""
+
+    def __init__(self, calls: range) -> None:
+        super().__init__()
+        self.calls, self.count = calls, 0
+
+    def forward(self, y, log_snr, condition):
+        self.count += self.training
+        answer = super().forward(y, log_snr, condition)
+        return answer * float("nan") if self.training and self.count - 1 in self.calls else answer
+
+
+class Hungry(Bare):
+    """One that needs more memory than there is for more than so many samples."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def forward(self, y, log_snr, condition):
+        if self.training and len(y) > self.most:
+            torch.empty(2**60)
+        return super().forward(y, log_snr, condition)
+
+
+def learner(network: torch.nn.Module, **options) -> Learner:
+    data = orn.load_data("digits")
+    settings = resolve(orn.Settings(images=1, batch=64, precision="fp32", **options), data, "cpu")
+    return Learner(settings, data.split()[0], Engine(), network)
+
+
+def test_killed_at_any_moment_and_resumed_it_ends_bit_for_bit_where_it_would_have(tmp_path):
+    words = ["digits", "--images", "50000", *TINY]
+    whole = start(tmp_path / "whole", *words)
+    assert whole.wait(120) == 0
+    kills, out = 0, tmp_path / "killed"
+    for wait in (2, 5, 400):
+        process = start(out, *words, "--resume")
+        count = lambda: len((out / "metrics.jsonl").read_text().splitlines()) if (out / "metrics.jsonl").exists() else 0  # noqa: E731
+        before = count()
+        wait_for(lambda: process.poll() is not None or count() >= before + wait)  # noqa: B023
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait()
+    assert kills == 2
+    assert (out / "model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
+    ends = [json.loads((place / "metrics.jsonl").read_text().splitlines()[-1]) for place in (tmp_path / "whole", out)]
+    for name in ("images", "loss", "held_out", "gap", "learning_rate", "skipped"):
+        assert ends[0][name] == ends[1][name]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_asked_to_stop_it_saves_and_says_how_to_go_on(tmp_path, number, code):
+    process = start(tmp_path, "digits", "--images", "10000000", *TINY)
+    wait_for((tmp_path / "metrics.jsonl").exists)
+    second = start(tmp_path, "digits", "--resume")
+    said = second.communicate(timeout=60)[0]
+    assert second.returncode == 2
+    assert f"is being trained into by process {process.pid}; wait for it, stop it" in said
+    process.send_signal(number)
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == code
+    assert said.endswith(f"stopped and saved; go on with: ornstein train --out {tmp_path} --resume\n")
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 1
+
+
+def children(process: subprocess.Popen) -> list[int]:
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
+    return [int(line) for line in found.stdout.split()]
+
+
+def test_a_killed_process_of_several_brings_all_back(tmp_path):
+    words = ["digits", "--images", "50000", *TINY]
+    assert start(tmp_path / "one", *words).wait(120) == 0
+    process = start(tmp_path / "two", *words, "--processes", "2")
+    wait_for((tmp_path / "two/metrics.jsonl").exists)
+    os.kill(children(process)[-1], signal.SIGKILL)
+    said = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, said
+    assert said.count("a process has died; all have started again (1 of 3)") == 1
+    assert "Traceback" not in said
+    one, two = (orn.load(tmp_path / name).metrics for name in ("one", "two"))
+    assert two["images"] == one["images"]
+    for name in ("loss", "held_out"):
+        assert two[name] == pytest.approx(one[name], abs=1e-5)
+
+
+def test_no_process_outlives_the_command_that_started_it(tmp_path):
+    process = start(tmp_path, "digits", "--images", "10000000", *TINY, "--processes", "2")
+    wait_for((tmp_path / "metrics.jsonl").exists)
+    orphans = children(process)
+    assert len(orphans) == 2
+    process.send_signal(signal.SIGKILL)
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in orphans), 10)
+
+
+def test_a_failure_that_a_new_start_would_not_help_ends_all_processes_at_once(tmp_path):
+    process = start(tmp_path, "digits", "--images", "100000", *TINY, "--processes", "2", "--set", "learning_rate=1e30")
+    said = process.communicate(timeout=120)[0]
+    assert process.returncode == 1
+    assert re.search(r"ornstein: the gradient was (nan|inf) in 10 steps in a row, .* the last checkpoint is kept", said)
+    assert "started again" not in said
+    assert said.count("ornstein: ") == 1
+
+
+def test_a_poisoned_step_changes_nothing_and_is_counted():
+    student = learner(Poisoned(range(5, 8)))
+    for _ in range(5):
+        student.step(1e-2)
+    before = {name: value.clone() for name, value in student.state()[0].items() if not name.endswith("seen")}
+    for skipped in range(1, 4):
+        student.step(1e-2)
+        after = student.state()[0]
+        assert all(torch.equal(after[name], value) for name, value in before.items())
+        assert (student.skipped, student.skips_in_a_row) == (skipped, skipped)
+    student.step(1e-2)
+    assert (student.skipped, student.skips_in_a_row) == (3, 0)
+    assert student.images == 9 * 64
+    assert not torch.equal(student.state()[0]["model.network.layer.weight"], before["model.network.layer.weight"])
+
+
+def test_poison_for_good_ends_the_training_with_its_last_checkpoint(tmp_path):
+    trainer = orn.Trainer("digits", Poisoned(range(20, 1000)), images=64 * 100, settings=orn.Settings(batch=64),
+                          out=tmp_path)
+    with pytest.raises(TrainingFailed, match=r"the gradient was nan in 10 steps in a row, up to 1,920 pictures; the"):
+        trainer.fit()
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_too_little_memory_halves_the_passes_and_not_the_batch(tmp_path):
+    whole, halved = learner(Bare()), learner(Hungry(20))
+    losses = [[float(student.step(1e-3)) for _ in range(20)] for student in (whole, halved)]
+    assert halved.micro_batch == 16
+    assert np.abs(np.subtract(*losses)).max() < 1e-6
+    trainer = orn.Trainer("digits", Hungry(20), images=640, settings=orn.Settings(batch=64), out=tmp_path)
+    said = [event.text for event in trainer.events() if isinstance(event, Warned)]
+    assert said == ["out of memory: from now on 16 samples pass at once, in as many passes as the batch of 64 needs"]
+    assert orn.Settings.from_yaml((tmp_path / "run.yaml").read_text()).micro_batch == 16
+    with pytest.raises(TrainingFailed, match=r"the memory is too small for 8 samples of shape \(1, 8, 8\) at once"):
+        learner(Hungry(2)).step(1e-3)
+
+
+def test_a_damaged_state_gives_way_to_the_one_before_it(tmp_path):
+    """... and the run still ends bit for bit where it would have."""
+    settings = orn.Settings(batch=64, options={"widths": [8], "depths": [1]})
+    whole = orn.Trainer("digits", settings=settings, images=3200).fit()
+    for _ in range(2):
+        trainer = orn.Trainer("digits", settings=settings, images=3200, out=tmp_path, resume=True)
+        for event in trainer.events():
+            if isinstance(event, Progress):  # the first one tells of the first step
+                trainer.stop()
+            assert not isinstance(event, Finished)
+    states = sorted((tmp_path / "checkpoints").iterdir())
+    assert len(states) == 2
+    (states[1] / "state.safetensors").write_bytes(b"")
+    trainer = orn.Trainer("digits", settings=settings, out=tmp_path, resume=True)
+    events = list(trainer.events())
+    warned = [event.text for event in events if isinstance(event, Warned)]
+    assert warned == [f"{states[1] / 'state.safetensors'} is cut short; the state before it is used"]
+    assert all(torch.equal(value, events[-1].model.state_dict()[name]) for name, value in whole.state_dict().items())
+
+
+def full_disk(out: str, most: int) -> None:
+    """A training in a process that may write files of so many bytes."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    trainer = orn.Trainer("digits", images=640, out=out, settings=orn.Settings(batch=64, keep=1, options={
+        "widths": [8], "depths": [1]}))
+    for event in trainer.events():
+        if isinstance(event, Progress):
+            trainer.stop()
+        if isinstance(event, Saved):
+            break
+    trainer = orn.Trainer("digits", out=out, resume=True)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
+    try:
+        trainer.fit()
+    except TrainingFailed as error:
+        print(error)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    trainer = orn.Trainer("digits", out=out, resume=True)
+    print(trainer.goes_on, trainer.fit().metrics["images"])
+
+
+def test_a_full_disk_keeps_the_checkpoint_that_is_there(tmp_path):
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_survival as t; " \
+           f"t.full_disk({str(tmp_path)!r}, 20000)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    first, second = said.stdout.splitlines()
+    assert re.search(r"no checkpoint at 640 pictures: .*model.safetensors.*; the one before it is kept: make room and "
+                     r"go on with --resume", first), said
+    assert second == "True 640"
+    assert not [item for item in tmp_path.rglob(".*") if item.name != ".lock"]
