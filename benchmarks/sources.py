@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import json
 import os
 import sys
 import tarfile
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 SHARDS, BATCH, SECONDS = 10, 128, 2.0
+TRAINED = 20.0  # seconds of training, start-up included, over which waiting is measured
 
 
 def contents(source: str, rows: int) -> list[tuple[bytes, int]]:
@@ -56,6 +58,18 @@ def rate(batches) -> float:
     return rows / spent
 
 
+def waiting(source: str, reader: str, out: Path) -> tuple[float, float]:
+    """Share of the time of a training's steps that it waits for data, and pictures a second."""
+    import ornstein as orn
+
+    orn.Trainer(source, minutes=TRAINED / 60, out=out, settings=orn.Settings(reader=reader)).fit()
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    steps = [(now["waited"] - before["waited"], now["seconds"] - before["seconds"], now["images"] - before["images"])
+             for before, now in itertools.pairwise(lines) if now["images_per_second"]]
+    waited, seconds, images = (sum(column) for column in zip(*steps, strict=True))
+    return waited / seconds, images / seconds
+
+
 def main() -> None:
     """Print one row of a table for each source."""
     from ornstein.data import load_data
@@ -66,8 +80,8 @@ def main() -> None:
     print(f"{len(samples):,} pictures, {len(os.sched_getaffinity(0))} cores; rows are read in random order, "
           f"{BATCH} at a time, and encoded")
     print("| source | first open, s | rows/s | second open, s | batches, rows/s | stream() of the cache, rows/s "
-          "| stream() decoding, rows/s |")
-    print("|---|---|---|---|---|---|---|")
+          "| stream() decoding, rows/s | training waits, cache | training waits, decoding |")
+    print("|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as place:
         os.environ["ORNSTEIN_CACHE"] = str(Path(place, "cache"))
         sources = {"parquet": sys.argv[1], "folder": write_folder(Path(place, "folder"), samples),
@@ -83,8 +97,10 @@ def main() -> None:
             random = (data.batch(rng.integers(0, len(data), BATCH)) for _ in itertools.count())
             lazy = load_data(source, reader="stream")
             rates = [rate(random), rate(stream(data, 0, BATCH)), rate(stream(lazy, 0, BATCH))]
+            shares = [waiting(source, reader, Path(place, f"{name}-{reader}")) for reader in ("cache", "stream")]
             print(f"| {name} | {first:.1f} | {len(data) / first:,.0f} | {second:.2f} | "
-                  f"{' | '.join(f'{one:,.0f}' for one in rates)} |", flush=True)
+                  f"{' | '.join(f'{one:,.0f}' for one in rates)} | "
+                  f"{' | '.join(f'{share:.1%} at {speed:,.0f}/s' for share, speed in shares)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,13 @@ def test_a_saved_model_draws_the_same_samples_bit_for_bit(tmp_path, network, pre
     assert torch.equal(*drawn)
 
 
+@pytest.mark.parametrize(("shape", "kind"), [((1, 8, 8), "principal"), ((2, 12), "waves"), ((2, 4, 6, 4), "waves")])
+def test_samples_of_any_rank_and_guess_are_the_same_bit_for_bit(tmp_path, shape, kind):
+    model = made(shape=shape, linear=LinearGuess.fit(torch.randn(40, *shape), kind), data=None)
+    orn.save(model, tmp_path / "m.safetensors")
+    assert torch.equal(orn.sample(model, 2, nfe=2), orn.sample(orn.load(tmp_path / "m.safetensors"), 2, nfe=2))
+
+
 @pytest.mark.parametrize("schedule", [orn.Chain([0.1, 0.2, 0.7]), orn.Linear(), orn.Exploding(0.01, 20.0)])
 def test_the_schedule_travels(tmp_path, schedule):
     model = made()
@@ -175,9 +182,9 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("kind", ["diagonal", "principal"])
+@pytest.mark.parametrize("kind", ["diagonal", "principal", "waves"])
 def test_latents_of_any_precision_give_samples_of_theirs(dtype, kind):
-    model = made(linear=LinearGuess.fit(torch.randn(80, 64), kind))
+    model = made(linear=LinearGuess.fit(torch.randn(80, 1, 8, 8), kind))
     z = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     exact, rough = orn.sample(model, z=z, nfe=4), orn.sample(model, z=z.to(dtype), nfe=4)
     assert rough.dtype == dtype

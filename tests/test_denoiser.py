@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy.fft import dctn
 from torch import nn
 from torch.testing import assert_close
 
@@ -287,3 +289,21 @@ def test_a_denoiser_without_an_answer_says_so():
 
     with pytest.raises(NotImplementedError, match=r"Mute .* forward"):
         Mute(orn.Cosine(), (3,))(normal(1, 3), 0.5)
+
+
+@pytest.mark.parametrize("shape", [(2, 6), (1, 3, 4), (2, 2, 3, 2)])
+def test_waves_are_the_exact_denoiser_of_gaussian_data_whose_waves_are_independent(schedule, shape):
+    """... with the waves of scipy's orthonormal cosine transform."""
+    count, axes = math.prod(shape), tuple(range(1, len(shape)))
+    waves = dctn(np.eye(count).reshape(count, *shape), axes=[axis + 1 for axis in axes], norm="ortho")
+    turn = torch.from_numpy(waves.reshape(count, count)).T
+    rows = normal(200, count, seed=4) * torch.linspace(0.1, 1.4, count, dtype=F64) @ turn
+    rows -= rows.mean(0)
+    guess = LinearGuess.fit(rows.reshape(-1, *shape), "waves")
+    power = (rows @ turn.T).square().mean(0)
+    assert_close(guess.variance.double(), power, rtol=1e-5, atol=0)
+    exact = orn.ExactGaussian(torch.zeros(count, dtype=F64), turn.T @ (power[:, None] * turn), schedule)
+    denoiser = orn.NetworkDenoiser(Zero(), schedule, shape, linear=guess).double().eval()
+    z = normal(5, count)
+    for t in (0.05, 0.4, 0.9):
+        assert_close(denoiser(z.reshape(5, *shape), t).v.flatten(1), exact(z, t).v, rtol=1e-4, atol=1e-4)

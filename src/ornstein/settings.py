@@ -36,7 +36,7 @@ class Settings:
     options: dict[str, Any] = field(default_factory=dict)  # of the network's class, apart from shape and classes
     schedule: str = "cosine"
     predicts: str = "v"
-    linear: str = "auto"  # guess that the network adds to: none, diagonal or principal
+    linear: str = "auto"  # guess that the network adds to: none, diagonal, principal or waves
     weighting: str = "unit"
     times: str = "stratified"
     density: str = "angle"  # of the training's times: even in "angle", "time", or logistic in "log_snr"
@@ -129,7 +129,7 @@ class Settings:
         return {name: (here[name], value) for name, value in other.items() if here[name] != value}
 
 
-CHOICES = {"precision": ("auto", "fp32", "bf16"), "linear": ("auto", "none", "diagonal", "principal"),
+CHOICES = {"precision": ("auto", "fp32", "bf16"), "linear": ("auto", "none", "diagonal", "principal", "waves"),
            "parallel": ("auto", "ddp", "fsdp"), "reader": ("auto", "cache", "stream")}
 _TYPES = typing.get_type_hints(Settings)
 

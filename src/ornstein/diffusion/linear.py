@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -10,7 +13,7 @@ from ornstein.names import require
 
 __all__ = ["KINDS", "LinearGuess"]
 
-KINDS = ("diagonal", "principal")
+KINDS = ("diagonal", "principal", "waves")
 
 
 class LinearGuess(nn.Module):
@@ -27,6 +30,8 @@ class LinearGuess(nn.Module):
         variance: (D,) variances >= 0 of the values, or (K,) along the rows of `basis`.
         basis: (K, D) orthonormal rows, or None for the values themselves.
         rest: variance >= 0 in every direction that the basis leaves out.
+        shape: (C, *sides) with which the variances are those of cosine waves along each side of each channel, or None.
+            Data alike at every place are all but independent in waves, which few samples tell and no basis must hold.
 
     Raises:
         ValueError: shapes that do not fit, rows that are not orthonormal, or a negative variance.
@@ -35,9 +40,14 @@ class LinearGuess(nn.Module):
     variance: Tensor
     basis: Tensor | None
     rest: Tensor
+    shape: Tensor | None
 
-    def __init__(self, variance: Tensor, basis: Tensor | None = None, rest: Tensor | float = 1.0) -> None:
+    def __init__(self, variance: Tensor, basis: Tensor | None = None, rest: Tensor | float = 1.0,
+                 shape: Sequence[int] | Tensor | None = None) -> None:
         super().__init__()
+        sides = None if shape is None else [int(side) for side in shape]
+        if sides is not None and (basis is not None or math.prod(sides) != variance.numel()):
+            raise ValueError(f"shape is {tuple(sides)}; it must hold the {variance.numel()} variances, without a basis")
         rest = torch.as_tensor(rest, dtype=torch.float32)
         if variance.ndim != 1 or rest.ndim or (basis is not None and basis.shape[:1] != variance.shape):
             raise ValueError(f"variance has shape {tuple(variance.shape)}, rest {tuple(rest.shape)} and basis "
@@ -49,6 +59,10 @@ class LinearGuess(nn.Module):
         self.register_buffer("variance", variance.float())
         self.register_buffer("basis", None if basis is None else basis.float())
         self.register_buffer("rest", rest)
+        self.register_buffer("shape", None if sides is None else torch.tensor(sides))
+        self.sides = [] if sides is None else sides[1:]
+        for axis, side in enumerate(self.sides):
+            self.register_buffer(f"waves{axis}", _cosines(side).float(), persistent=False)
 
     @classmethod
     def fit(cls, x: Tensor, kind: str = "diagonal", most: int = 256) -> LinearGuess:
@@ -56,13 +70,17 @@ class LinearGuess(nn.Module):
 
         Args:
             x: (N, ...) data of mean 0, flattened to rows.
-            kind: "diagonal", the variance of each value, or "principal", those along the principal directions.
+            kind: "diagonal", the variance of each value, "principal", those along the principal directions, or "waves",
+                those of cosine waves, for x (N, C, *sides).
             most: directions kept, at most; fewer where N or D is smaller.
 
         Raises:
             ValueError: an unknown kind.
         """
         require("linear", kind, KINDS)
+        if kind == "waves":
+            turned = _turn(x.double(), [_cosines(side).to(x.device) for side in x.shape[2:]])
+            return cls(turned.square().mean(0).flatten(), shape=x.shape[1:])
         rows = x.flatten(1).double()
         if kind == "diagonal":
             return cls(rows.square().mean(0))
@@ -83,8 +101,12 @@ class LinearGuess(nn.Module):
     def forward(self, y: Tensor, level: Level) -> Tensor:
         """E[v | y] for y = c x + s eps of unit radius; y (B, ...), level entries () or (B, 1, ...); like y."""
         signal, noise = ((entry / level.radius).reshape(-1, 1) for entry in level)
-        rows = y.flatten(1)
         gain = _gain(signal, noise, self.variance.to(y))
+        if self.shape is not None:
+            waves = [getattr(self, f"waves{axis}").to(y) for axis in range(len(self.sides))]
+            turned = _turn(y, waves)
+            return _turn(gain.reshape(-1, *y.shape[1:]) * turned, [wave.T for wave in waves])
+        rows = y.flatten(1)
         if self.basis is None:
             return (gain * rows).reshape(y.shape)
         rest, basis = _gain(signal, noise, self.rest.to(y)), self.basis.to(y)
@@ -94,3 +116,18 @@ class LinearGuess(nn.Module):
 def _gain(signal: Tensor, noise: Tensor, variance: Tensor) -> Tensor:
     total = signal**2 * variance + noise**2
     return torch.where(total > 0, signal * noise * (1 - variance) / total.clamp(min=torch.finfo(total.dtype).tiny), 0)
+
+
+def _cosines(side: int) -> Tensor:
+    """The orthonormal cosine transform of `side` values as a matrix, float64: wave by place."""
+    wave, place = torch.meshgrid(*[torch.arange(side, dtype=torch.float64)] * 2, indexing="ij")
+    matrix = torch.cos(math.pi * (place + 0.5) * wave / side) * math.sqrt(2 / side)
+    matrix[0] /= math.sqrt(2)
+    return matrix
+
+
+def _turn(x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+    """x (B, C, *sides) with each side multiplied by its matrix."""
+    for axis, matrix in enumerate(matrices, 2):
+        x = (x.movedim(axis, -1) @ matrix.T).movedim(-1, axis)
+    return x

@@ -21,7 +21,7 @@ from ornstein.training.engine import Engine
 
 __all__ = ["Batch", "Loader"]
 
-SLOT = 128  # rows of a batch that share a stream of noise: a process draws little more than its own rows
+SLOT = 16  # rows of a batch that share a stream of noise: a process draws little more than its own rows
 
 
 class Batch(NamedTuple):

@@ -44,7 +44,9 @@ def resolve(settings: Settings, data: Dataset, device: str) -> Settings:
     if linear == "auto":
         # A covariance from fewer samples than it has rows is mostly noise; the variances alone are not.
         rows = int((~data.held).sum())
-        linear = "principal" if rows >= RICH * math.prod(shape) else "diagonal"
+        # Traces and volumes are much alike at every place, which makes their waves all but independent.
+        poor = "waves" if data.spec.kind == "array" and len(shape) > 1 else "diagonal"
+        linear = "principal" if rows >= RICH * math.prod(shape) else poor
     parallel = "ddp" if settings.parallel == "auto" else settings.parallel
     budget = settings.minutes if settings.images is None else None
     return settings.replace(
