@@ -23,7 +23,8 @@ def made(seed: int = 0, network: torch.nn.Module | None = None, shape=(1, 8, 8),
         torch.nn.init.normal_(value, std=0.1)
     x = torch.randn(40, *shape)
     options = {"data_std": 0.5, "data_mean": torch.randn(shape), "linear": LinearGuess.fit(x), "x_range": (-1, 1),
-               "data": orn.DataSpec("own", "picture", shape, 0.0, 16.0, 17, ("a", "b", "c"))} | options
+               "data": orn.DataSpec("own", "picture" if len(shape) == 3 else "array", shape, 0.0, 16.0, 17,
+                                    ("a", "b", "c"))} | options
     return orn.NetworkDenoiser(network, orn.Cosine(), shape, **options).eval()
 
 
@@ -43,7 +44,7 @@ def test_a_saved_model_draws_the_same_samples_bit_for_bit(tmp_path, network, pre
 
 @pytest.mark.parametrize(("shape", "kind"), [((1, 8, 8), "principal"), ((2, 12), "waves"), ((2, 4, 6, 4), "waves")])
 def test_samples_of_any_rank_and_guess_are_the_same_bit_for_bit(tmp_path, shape, kind):
-    model = made(shape=shape, linear=LinearGuess.fit(torch.randn(40, *shape), kind), data=None)
+    model = made(shape=shape, linear=LinearGuess.fit(torch.randn(40, *shape), kind))
     orn.save(model, tmp_path / "m.safetensors")
     assert torch.equal(orn.sample(model, 2, nfe=2), orn.sample(orn.load(tmp_path / "m.safetensors"), 2, nfe=2))
 

@@ -246,3 +246,30 @@ def test_an_explicit_setting_that_equals_the_default_still_contradicts(tmp_path,
     train(digits, tmp_path, images=200, seed=3)
     with pytest.raises(ValueError, match=r"seed is 0, but the run in .* has 3"):
         train(digits, tmp_path, seed=0, resume=True)
+
+
+def test_by_the_clock_the_learning_rate_of_every_step_is_kept(tmp_path, digits):
+    train(digits, tmp_path, minutes=0.05)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    rates = [rate for line in lines for rate in line["learning_rates"]]
+    assert len(rates) == lines[-1]["images"] / SMALL.batch == newest(tmp_path).note["step"]
+    assert max(rates) < SMALL.learning_rate
+    peak = int(np.argmax(rates))
+    assert rates[:peak] == sorted(rates[:peak])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+
+
+def test_samples_follow_the_numbers_that_they_are_told():
+    rng = np.random.default_rng(0)
+    told = rng.normal([3.0, -10.0], [2.0, 5.0], (2000, 2)).astype(np.float32)
+    x = told @ np.array([[1.0, 0.0, -1.0], [0.0, 0.4, 0.2]]) + rng.normal(0, 0.2, (2000, 3))
+    told[::20] = np.nan  # nothing is known of these
+    data = load_data((x.astype(np.float32), told))
+    model = orn.Trainer(data, images=60_000, settings=orn.Settings(options={"width": 64, "depth": 2})).fit()
+    asked = torch.tensor([[1.0, -10.0], [5.0, -10.0], [3.0, -16.0]])
+    drawn = orn.sample(model, 300, condition=asked.repeat_interleave(100, 0), nfe=20)
+    means = data.spec.decode(drawn).reshape(3, 100, 3).mean(1)
+    # Standard error of a mean: 0.02, were the model exact.
+    assert np.abs(means - asked.numpy() @ np.array([[1.0, 0.0, -1.0], [0.0, 0.4, 0.2]])).max() < 0.25
+    everything = data.spec.decode(orn.sample(model, 300, nfe=20))
+    assert everything.std(0) == pytest.approx(x.std(0), rel=0.25)

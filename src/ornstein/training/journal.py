@@ -33,11 +33,13 @@ class Journal:
         self.held_out: float | None = note["held_out"]
         self.gap: float | None = note["gap"]
         self.learning_rate = 0.0
+        self._rates: list[float] = []
         self._refused = False
 
     def step(self, loss: Tensor, learning_rate: float, usable: bool) -> None:
         """Take note of a step's loss, which is not read: the device may not have it yet."""
         self.learning_rate = learning_rate
+        self._rates.append(learning_rate)
         if usable:
             # Smoothed over steps, never over seconds: the loss is part of what a run repeats.
             if self._smooth is None:
@@ -69,12 +71,15 @@ class Journal:
 
     def log(self, learner: Learner, seconds: float, rate: float) -> str | None:
         """Append a line to the metrics; what went wrong, if the disk refuses for the first time."""
+        # By the clock the learning rates cannot be told from the settings: those of all steps are kept.
+        rates = {"learning_rates": self._rates} if learner.settings.images is None else {}
+        self._rates = []
         if not self.run:
             return None
         try:
             self.run.log(images=learner.images, loss=self._loss, held_out=self.held_out, gap=self.gap,
                          learning_rate=self.learning_rate, seconds=round(seconds, 3), images_per_second=round(rate, 1),
-                         waited=round(learner.loader.waited, 3), skipped=learner.skipped)
+                         waited=round(learner.loader.waited, 3), skipped=learner.skipped, **rates)
         except OSError as error:
             said, self._refused = self._refused, True
             return None if said else f"no line of metrics: {error}; the training goes on without"
