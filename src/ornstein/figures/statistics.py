@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from ornstein.data import DataSpec
+from ornstein.data import Dataset, DataSpec
+from ornstein.diffusion.denoiser import NetworkDenoiser
+from ornstein.diffusion.samplers import sample
 from ornstein.figures.arrays import COLOURS, DRAWN
+from ornstein.figures.pictures import cycle
 
-__all__ = ["marginals", "power", "spectrum", "statistics"]
+__all__ = ["compare", "marginals", "power", "spectrum", "statistics"]
 
 POWER = 0.99  # share of the data's power in the bands that a spectrum is first judged by
 NAMED = ("data", "samples")
+COMPARED = 128  # samples that a training draws to be compared with its data
 GREY, COLOUR = COLOURS[7], COLOURS[1]
 TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
@@ -139,6 +143,22 @@ def statistics(spec: DataSpec, data_values: np.ndarray, sample_values: np.ndarra
              "spectrum": spectrum(data_values, sample_values) if with_sides else None}
     _draw(spec, data_values, sample_values, found, Path(path))
     return found
+
+
+def compare(model: NetworkDenoiser, data: Dataset, path: Path | None) -> None:
+    """Draw samples of a model in training and compare them with data, if they are traces, fields or volumes.
+
+    Args:
+        model: whose samples are compared, the same noise each time.
+        data: that it was trained on.
+        path: of the PNG; None only draws the samples, for a process that shares the model but writes nothing.
+    """
+    if data.spec.kind == "picture" or len(data.spec.shape) < 2 or len(data) < 2:
+        return
+    x = sample(model, COMPARED, condition=cycle(model, COMPARED), nfe=20)
+    if path is not None:
+        rows = np.linspace(0, len(data) - 1, min(len(data), 4 * COMPARED)).astype(np.int64)
+        statistics(data.spec, np.asarray(data.values[rows]), data.spec.decode(x), path)
 
 
 def _draw(spec: DataSpec, data: np.ndarray, samples: np.ndarray, found: dict[str, Any], path: Path) -> None:

@@ -17,6 +17,7 @@ from ornstein import checkpoint
 from ornstein.data import Dataset, load_data
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.figures.pictures import preview
+from ornstein.figures.statistics import compare
 from ornstein.settings import Settings
 from ornstein.training.engine import Engine
 from ornstein.training.events import Event, Finished, Interrupted, Progress, Saved, Started, TrainingFailed, Warned
@@ -240,7 +241,7 @@ class Trainer:
                 begin = time.monotonic()
                 self._look(learner, train_set, held_set, journal)
                 if picture:
-                    yield from self._preview(learner)
+                    yield from self._preview(learner, train_set)
                 # As much again is needed at the end, and a checkpoint: it must fit into the budget.
                 tail = max(tail, 1.2 * (time.monotonic() - begin))
             rate = learning_rate(self.settings, share)
@@ -259,7 +260,7 @@ class Trainer:
             raise TrainingFailed(f"the budget of {self.seconds:g} seconds was over before the first step; "
                                "give more minutes")
         self._look(learner, train_set, held_set, journal)
-        yield from self._preview(learner)
+        yield from self._preview(learner, train_set)
         yield from self._progress(learner, journal, 1.0, 0.0)
         learner.average.metrics = journal.metrics(learner.images)
         yield from self._keep(learner, journal, finished=True)
@@ -291,12 +292,14 @@ class Trainer:
         yield Progress(learner.images, share, loss or 0.0, journal.held_out, journal.gap, rate,
                        journal.learning_rate, seconds, max(left, 0.0), learner.skipped)
 
-    def _preview(self, learner: Learner) -> Iterator[Event]:
+    def _preview(self, learner: Learner, train_set: Dataset) -> Iterator[Event]:
         """Draw some samples; with split weights every process must take part."""
         if self.run and (self.engine.first or self.engine.sharded):
-            name = f"{learner.images:09d}.png"
+            name = f"{learner.images:09d}"
+            place = self.run.previews if self.engine.first else None
             try:
-                preview(learner.average, self.run.previews / name if self.engine.first else None)
+                preview(learner.average, place and place / f"{name}.png")
+                compare(learner.average, train_set, place and place / f"{name}-statistics.png")
             except OSError as error:
                 yield Warned(f"no preview {name}: {error}")
 
