@@ -117,6 +117,18 @@ def test_an_array_of_ones_own_trains_and_samples(command, tmp_path):
     assert not (tmp_path / "folder").exists()
 
 
+@pytest.mark.parametrize(("shape", "layout"), [((48, 3), "LC"), ((3, 6, 6, 5), "CDHW")])
+def test_traces_and_volumes_train_are_compared_and_come_back_in_their_layout(command, tmp_path, shape, layout):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "mine.npy", rng.normal(3, 2, (60, *shape)))
+    assert command("train", "mine.npy", "--layout", layout, "--images", 256, "--out", "run")[0] == 0
+    assert len(list((tmp_path / "run/previews").glob("*-statistics.png"))) >= 1
+    assert command("sample", "run", "--out", "s.npz", "--count", 4)[0] == 0
+    assert np.load(tmp_path / "s.npz")["x"].shape == (4, *shape)
+    assert command("sample", "run", "--out", "s.png", "--count", 4)[0] == 0
+    assert command("trace", "run", "--out", "t.png")[0] == 0
+
+
 def test_points_of_the_plane_are_drawn(command, tmp_path):
     assert command("train", "moons", "--images", 256, "--out", "run")[0] == 0
     assert command("sample", "run", "--out", "s.png", "--count", 50)[0] == 0

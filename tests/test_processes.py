@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch.distributed as dist
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 import ornstein as orn
 from ornstein.training.engine import Engine
@@ -101,6 +103,31 @@ def test_a_run_goes_on_with_another_number_of_processes_and_another_way(tmp_path
     models = [orn.load(tmp_path / name) for name in ("whole", "parts")]
     for name, value in models[0].state_dict().items():
         assert float((value - models[1].state_dict()[name]).abs().max()) < 1e-4, name
+
+
+def one_of_many(world: int, shard: int) -> list[int]:
+    """Weights in all and in this process, and rows of a batch of 8,192, as rank 3 of a job that is not there."""
+    dist.init_process_group("fake", rank=3, world_size=world, store=FakeStore())
+    data = orn.load_data("digits")
+    engine = Engine()
+    engine.choose("fsdp", shard)
+    settings = orn.Settings(images=1, batch=8192, options={"widths": [32, 64], "depths": [1, 1]})
+    learner = Learner(resolve(settings, data, "cpu"), data.split()[0], engine)
+    before = [value.to_local().clone() for value in learner.weights]
+    learner.step(1e-3)
+    learner.loader.close()
+    changed = sum(int((value.to_local() != old).sum()) for value, old in zip(learner.weights, before, strict=True))
+    dist.destroy_process_group()
+    rows = engine.rows(8192)
+    weights = (sum(value.numel() for value in part) for part in (learner.weights, before))
+    return [*weights, changed, rows.start, rows.stop]
+
+
+def test_a_job_of_1024_processes_in_groups_of_8_holds_an_eighth_each():
+    whole, here, changed, start, stop = together(1, one_of_many, 1024, 8)[0]
+    assert here == pytest.approx(whole / 8, rel=0.02)
+    assert 0 < changed <= here
+    assert (start, stop) == (24, 32)
 
 
 def test_a_batch_that_the_processes_do_not_divide_is_refused(tmp_path):

@@ -32,6 +32,7 @@ __all__ = ["Trainer"]
 LOG_SECONDS = 1.0  # between lines of metrics
 SAVE_SECONDS, SAVE_SHARE = 10.0, 0.02  # between checkpoints, unless writing them took more than this share of the time
 PREVIEWS = (0.1, 0.25, 0.5, 0.75)  # shares of the budget at which to draw samples; the last grid is drawn at the end
+SHOWN = 0.05  # share of the time after which a preview is left out
 LOOKS = (0.02, *PREVIEWS)  # and at which to take the losses of the average
 
 
@@ -210,7 +211,7 @@ class Trainer:
         yield from self._train(learner, train_set, held_set, journal)
 
     def _train(self, learner: Learner, train_set: Dataset, held_set: Dataset, journal: Journal) -> Iterator[Event]:
-        tail = 0.0
+        tail = shown = 0.0
         looks = [share for share in LOOKS if share > self._share(learner, 0.0)]
         logged = saved = time.monotonic()
         patience = SAVE_SECONDS
@@ -236,12 +237,13 @@ class Trainer:
             if share >= 1:
                 break
             if looks and share >= looks[0]:
-                picture = any(done in PREVIEWS for done in looks if done <= share)
+                due = any(done in PREVIEWS for done in looks if done <= share)
                 looks = [later for later in looks if later > share]
                 begin = time.monotonic()
                 self._look(learner, train_set, held_set, journal)
-                if picture:
+                if due and self.engine.most([ours * (shown <= SHOWN * (begin - self.origin))])[0]:
                     yield from self._preview(learner, train_set)
+                    shown += time.monotonic() - begin
                 # As much again is needed at the end, and a checkpoint: it must fit into the budget.
                 tail = max(tail, 1.2 * (time.monotonic() - begin))
             rate = learning_rate(self.settings, share)
