@@ -136,6 +136,9 @@ def test_a_batch_that_the_processes_do_not_divide_is_refused(tmp_path):
     trainer = orn.Trainer("digits", images=100, settings=orn.Settings(processes=2))
     with pytest.raises(ValueError, match="processes is 2, and this is one: start them with ornstein train"):
         trainer.fit()
+    with pytest.raises(ValueError, match="shard is 3; it must divide the 4 processes"):
+        orn.Trainer("digits", images=100, settings=orn.Settings(processes=4, shard=3))
+    assert orn.Trainer("digits", images=100, settings=orn.Settings(processes=4, shard=2)).processes == 4
     with pytest.raises(ValueError, match="parallel 'dpp' is unknown; did you mean 'ddp'"):
         orn.Settings(parallel="dpp")
     with pytest.raises(ValueError, match="shard is 3; it must divide the 1 processes"):

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from ornstein.settings import Settings
 from ornstein.training.engine import Engine
+from ornstein.training.run import Run
 from ornstein.training.states import State, States
 
 
@@ -149,3 +151,32 @@ def test_a_manifest_that_points_outside_its_folder_is_refused(tmp_path):
     (place / "manifest.json").write_text(json.dumps(record))
     with pytest.raises(ValueError, match="damaged"):
         State(place)
+
+
+def test_what_others_left_among_the_states_is_left_alone(tmp_path):
+    states = written(tmp_path, 1)
+    (tmp_path / ".DS_Store").write_bytes(b"")
+    states.clean()
+    assert (tmp_path / ".DS_Store").exists()
+    assert states.newest()[0].note == {"images": 1}
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_a_damaged_state_takes_no_whole_ones_place(tmp_path, keep):
+    written(tmp_path, 1, 9)
+    (tmp_path / "000000000009/state.safetensors").write_bytes(b"")
+    for images in (2, 3, 4):
+        written(tmp_path, images, keep=keep)
+        assert States(tmp_path, keep).newest()[0].note == {"images": images}
+    assert [int(name) for name in States(tmp_path, keep).names()] == [*range(5 - keep, 5), 9]
+
+
+def test_a_state_of_a_run_that_was_replaced_never_comes_back(tmp_path):
+    run = Run(tmp_path)
+    run.begin(Settings(images=1))
+    written(tmp_path / "checkpoints", 9)
+    os.rename(tmp_path / "checkpoints/000000000009", tmp_path / "checkpoints/.000000000009.old")
+    run.begin(Settings(images=1))
+    states = written(tmp_path / "checkpoints", 1)
+    states.clean()
+    assert states.newest()[0].note == {"images": 1}

@@ -185,6 +185,17 @@ def test_poison_for_good_ends_the_training_with_its_last_checkpoint(tmp_path):
     assert not (tmp_path / "model.safetensors").exists()
 
 
+def test_the_average_comes_back_whole_where_the_machine_would_fit_its_guess_otherwise():
+    there, here = learner(Bare()), learner(Bare())
+    for model in (here.model, here.average):
+        model.data_mean.add_(1e-6)
+    for value, saved in zip(here.state()[0].values(), there.state()[0].values(), strict=True):
+        value.detach().copy_(saved)
+    here.restore(there.state()[1])
+    saved = there.averaged()
+    assert all(torch.equal(value, saved[name]) for name, value in here.averaged().items())
+
+
 def test_too_little_memory_halves_the_passes_and_not_the_batch(tmp_path):
     whole, halved = learner(Bare()), learner(Hungry(20))
     losses = [[float(student.step(1e-3)) for _ in range(20)] for student in (whole, halved)]

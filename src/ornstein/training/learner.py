@@ -192,8 +192,9 @@ class Learner:
         """Go on from a state whose tensors have been copied into those of `state`."""
         self.step_number, self.images = note["step"], note["images"]
         self.skipped, self.skips_in_a_row = note["skipped"], note["skips_in_a_row"]
-        for name, buffer in self.average.network.named_buffers():
-            buffer.copy_(self.model.network.get_buffer(name))
+        # Mean and linear guess too: another number of threads rounds its own otherwise.
+        for name, buffer in self.average.named_buffers():
+            buffer.copy_(self.model.get_buffer(name))
 
     def averaged(self) -> dict[str, Tensor]:
         """The average's tensors, whole; every process must ask."""

@@ -98,8 +98,10 @@ class Run:
         """Make the folder and write the settings; what an earlier run left there is removed."""
         for file in [*(self.path / name for name in (SETTINGS, METRICS, MODEL)), *self.previews.glob("*.png")]:
             file.unlink(missing_ok=True)
-        for name in self.states(1).names():
-            shutil.rmtree(self.path / STATES / name)
+        states = self.states(1)
+        states.clean()  # what a killed write moved aside would come back as a state of the new run
+        for name in states.names():
+            shutil.rmtree(states.path / name)
         # Last: without settings there is no run.
         self.settle(settings)
 

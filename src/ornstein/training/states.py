@@ -169,12 +169,13 @@ class States:
         else:
             os.rename(beside, place)
         sync(self.path)
-        for name in self.names()[:-self.keep]:
+        # Those after it are damaged: they do not count among the kept.
+        for name in [name for name in self.names() if name <= place.name][:-self.keep]:
             shutil.rmtree(self.path / name)
 
     def clean(self) -> None:
         """Remove what a run that was killed in the middle of a write left behind."""
-        for item in self.path.glob(".*"):
+        for item in [*self.path.glob(".*.new"), *self.path.glob(".*.old")]:
             # Killed between two renames: what was moved aside is whole.
             if item.suffix == ".old" and not (place := self.path / item.stem.removeprefix(".")).exists():
                 os.rename(item, place)

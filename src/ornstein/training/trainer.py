@@ -88,7 +88,10 @@ class Trainer:
             self.settings = self.settings.replace(data=self.data.spec.name)
         if self.own is not None:
             self.settings = self.settings.replace(network=type(self.own).__name__, options={})
-        self.engine.choose(self.settings.parallel, self.settings.shard)
+        if self.processes == self.engine.world:
+            self.engine.choose(self.settings.parallel, self.settings.shard)
+        elif self.processes % (self.settings.shard or 1):  # the processes that are to be started will choose
+            raise ValueError(f"shard is {self.settings.shard}; it must divide the {self.processes} processes")
         if self.settings.batch % self.processes:
             raise ValueError(f"batch is {self.settings.batch}; {self.processes} processes need a multiple of "
                              f"{self.processes}")
@@ -212,7 +215,9 @@ class Trainer:
 
     def _train(self, learner: Learner, train_set: Dataset, held_set: Dataset, journal: Journal) -> Iterator[Event]:
         tail = shown = 0.0
-        looks = [share for share in LOOKS if share > self._share(learner, 0.0)]
+        # The first process's clock here too: with split weights all must look at the same time.
+        begun = self.engine.most([self._share(learner, 0.0) if self.engine.first else 0.0])[0]
+        looks = [share for share in LOOKS if share > begun]
         logged = saved = time.monotonic()
         patience = SAVE_SECONDS
         first, seen, micro_batch = learner.images, learner.images, learner.micro_batch
