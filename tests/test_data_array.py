@@ -209,3 +209,9 @@ def test_every_cut_of_a_file_is_refused(tmp_path):
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.npy")
     refuse(tmp_path / "a.npy", "is not a regular file")
+
+
+def test_labels_and_conditions_in_one_file_are_refused_as_excluding_each_other(tmp_path):
+    np.savez(tmp_path / "both.npz", x=np.zeros((9, 8)), labels=np.zeros(9, int), conditions=np.zeros((9, 2)))
+    with pytest.raises(ValueError, match="or conditions and names, but not both"):
+        load_data(tmp_path / "both.npz")

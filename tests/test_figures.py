@@ -20,7 +20,7 @@ from ornstein import cli
 from ornstein.checkpoint import assemble, describe
 from ornstein.data import DataSpec
 from ornstein.diffusion.denoiser import NetworkDenoiser
-from ornstein.figures import pictures, trace
+from ornstein.figures import arrays, pictures, trace
 from ornstein.figures.statistics import marginals, power, spectrum, statistics
 from ornstein.networks import build, suit
 
@@ -181,6 +181,15 @@ def test_channels_of_their_own_range_are_shaded_by_it():
     spec, x = SPECS["colour"], torch.tensor([-1.0, 0.0, 1.0])
     shade = pictures.picture(spec, x.reshape(3, 1, 1, 1).expand(3, 3, 8, 8))
     assert_array_equal(shade[:, 0, 0], [[0] * 3, [128] * 3, [255] * 3])
+
+
+@pytest.mark.parametrize(("low", "high", "words"), [(0, 1, 3), (-1e6, -859180.56, 2), (-0.000306, 0.000555, 2)])
+def test_the_numbers_under_a_scale_stand_apart(low, high, words):
+    values = np.linspace(low, high, 72).reshape(1, 1, 2, 6, 6)
+    values[0, 0, 1, 0, 0], values[0, 0, 1, 5, 5] = low, high  # the slice that is drawn has both ends
+    under = np.asarray(arrays.fields(values).convert("L"))[-46:]
+    inked = np.flatnonzero((under < 140).any(axis=0))
+    assert 1 + (np.diff(inked) > 6).sum() == words
 
 
 @pytest.mark.parametrize("name", SPECS)

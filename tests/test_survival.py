@@ -165,7 +165,7 @@ def test_a_poisoned_step_changes_nothing_and_is_counted():
     student = learner(Poisoned(range(5, 8)))
     for _ in range(5):
         student.step(1e-2)
-    before = {name: value.clone() for name, value in student.state()[0].items() if not name.endswith("seen")}
+    before = {name: value.clone() for name, value in student.state()[0].items()}
     for skipped in range(1, 4):
         student.step(1e-2)
         after = student.state()[0]
@@ -259,3 +259,35 @@ def test_a_full_disk_keeps_the_checkpoint_that_is_there(tmp_path):
                      r"go on with --resume", first), said
     assert second == "True 640"
     assert not [item for item in tmp_path.rglob(".*") if item.name != ".lock"]
+
+
+def test_a_network_with_one_tensor_under_two_names_is_refused_before_it_trains():
+    class Tied(Bare):
+        def __init__(self):
+            super().__init__()
+            self.again = self.layer
+
+    with pytest.raises(ValueError, match=r"one tensor under two names, network\.layer\.\w+ and network\.again\."):
+        orn.Trainer("digits", Tied(), images=64).fit()
+
+
+def test_under_torchrun_a_new_start_touches_no_run_but_its_own(tmp_path):
+    """... and without any flag it goes on with the run that the same job has begun."""
+    assert start(tmp_path / "run", "digits", "--images", "640", *TINY).wait(60) == 0
+    before = (tmp_path / "run/model.safetensors").read_bytes()
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1", "-m",
+             "ornstein", "train", "digits", "--images", "30000", *TINY, "--out"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    refused = subprocess.run([sys.executable, *words, str(tmp_path / "run")], capture_output=True, text=True, env=env,
+                             timeout=120)
+    assert refused.returncode != 0
+    assert "already holds a run" in refused.stderr
+    assert (tmp_path / "run/model.safetensors").read_bytes() == before
+    process = subprocess.Popen([sys.executable, *words, str(tmp_path / "new")], text=True, env=env,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    wait_for((tmp_path / "new/metrics.jsonl").exists)
+    os.kill(children(process)[0], signal.SIGKILL)
+    said = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, said
+    assert "a process has died; all have started again (1 of 1)" in said
+    assert orn.load(tmp_path / "new").metrics["images"] == 30016

@@ -90,23 +90,30 @@ def train(
     settings = settings.with_text(set or [])
 
     from ornstein.training import engine
+    from ornstein.training.run import Run
     from ornstein.training.trainer import Trainer
 
+    # A new start goes on with what this job has begun, and with nothing else.
+    again = launch.again() > 0 and (launch.announced(True) or Run(out).job() == launch.job())
+    if again:
+        settings = settings.replace(micro_batch=None)  # run.yaml has what the memory allows
     engine.begin()
     trainer = Trainer(settings.data, minutes=minutes, images=images, seed=seed, settings=settings, out=out,
-                      resume=resume or launch.again() > 0, overwrite=overwrite and not launch.again(), started=started)
+                      resume=resume or again, overwrite=overwrite and not again, started=started, job=launch.job())
     if trainer.processes > 1 and not one_of_many:
         trainer.prepare()
-        words = [word for word in sys.argv[1:] if word not in ("--overwrite", "--resume")]
-        launch.launch([*words, "--resume"], trainer.processes, started)
+        words = [word for word in sys.argv[1:] if word.partition("=")[0] not in ("--overwrite", "--resume")]
+        launch.launch([*words, "--resume"], trainer.processes, started - trainer.used)
         return
     if launch.again():
-        display.say(f"a process has died; all have started again ({launch.again()} of {launch.RESTARTS})")
+        display.say(f"a process has died; all have started again ({launch.again()} of {launch.most()})")
     elif resume and not one_of_many and not trainer.goes_on:
         display.say(f"there is no checkpoint in {out} to go on from; the run starts")
     try:
         trainer.fit(display.event)
     except KeyboardInterrupt as stop:
+        if not stop.args:  # a second one, which waits for nothing
+            raise
         display.say(f"stopped and saved; go on with: ornstein train --out {out} --resume")
         raise SystemExit(128 + stop.args[0]) from None
     if launch.speaks():
@@ -276,7 +283,7 @@ def main() -> None:
     try:
         app([word for word in words if word != "--debug"], exit_on_error=False, print_error=False)
     except KeyboardInterrupt:
-        _fail("stopped before anything was written", 130)
+        _fail("stopped at once; what was not saved before is lost", 130)
     except Exception as error:  # whatever a file of the user's own, or a fault of ours, may raise
         if debug:
             raise
@@ -292,11 +299,13 @@ def _leave(error: Exception, usage: bool) -> None:
     from ornstein.training import launch
     from ornstein.training.events import TrainingFailed
 
+    line = _line(error)
     if not (usage or isinstance(error, TrainingFailed)):
         # Most often another process has died. All start again, and the first one says so.
+        launch.fault(line)
         raise SystemExit(1)
-    if launch.outcome(2 if usage else 1, f"ornstein: {_line(error)}"):
-        raise SystemExit(0)
+    if launch.outcome(2 if usage else 1, f"ornstein: {line}"):
+        raise SystemExit(1)
 
 
 def _fail(error: Exception | str, code: int) -> None:

@@ -47,7 +47,7 @@ def load_array_file(path: Path, layout: str = "auto") -> Dataset:
     if len(samples) != 1 or len(labels) + len(conditions) > 1:
         raise ValueError(f"{where}: holds {printable(', '.join(held)) or 'nothing'}; it must hold one array of "
                          "samples (x, images, data or arr_0), and may hold labels (or y) and classes, or conditions "
-                         "and names")
+                         "and names, but not both")
     for beside, wanted, there in (("names", "conditions", conditions), ("classes", "labels", labels)):
         if beside in held and not there:
             raise ValueError(f"{where}: has {beside} and no {wanted}; save {wanted} beside them, one per sample")

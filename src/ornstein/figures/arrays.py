@@ -114,9 +114,13 @@ def fields(values: np.ndarray, names: Sequence[str] | None = None) -> Image.Imag
                 axes.set_ylabel(_short(names[number], 14), fontsize=8)
         scale = cell(channel * across, rows, side, 0.1)
         scale.imshow(np.linspace(0, 1, 64)[None], cmap="viridis", aspect="auto", extent=(low, high, 0, 1))
-        scale.set(yticks=[], xticks=[low, (low + high) / 2, high])
-        scale.set_xticklabels([f"{tick:.3g}" for tick in (low, (low + high) / 2, high)], fontsize=6.5)
-        for label, side_of in zip(scale.get_xticklabels(), ("left", "center", "right"), strict=True):
+        ticks = {f"{tick:.3g}": (tick, side_of) for tick, side_of in
+                 ((low, "left"), ((low + high) / 2, "center"), (high, "right"))}
+        if sum(map(len, ticks)) > 18:  # more letters than a cell is wide: the ends alone
+            ticks = {word: tick for word, tick in ticks.items() if tick[1] != "center"}
+        scale.set(yticks=[], xticks=[tick for tick, _ in ticks.values()])
+        scale.set_xticklabels(list(ticks), fontsize=6.5)
+        for label, (_, side_of) in zip(scale.get_xticklabels(), ticks.values(), strict=True):
             label.set_horizontalalignment(side_of)
         scale.tick_params(length=2, color="#999999")
     return _finished(figure, heading, tight=False)

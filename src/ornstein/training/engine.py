@@ -19,7 +19,7 @@ from ornstein.names import require
 __all__ = ["PARALLEL", "Engine", "begin", "end", "full", "like", "local"]
 
 PARALLEL = ("ddp", "fsdp")
-PATIENCE = timedelta(minutes=5)  # with a process that does not answer
+PATIENCE = timedelta(hours=1)  # with a process that lives and does not answer; dead ones are noticed at once
 
 
 class Engine:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ornstein.training.engine import Engine
@@ -46,7 +47,7 @@ class Journal:
                 before = self._loss
                 self._smooth = loss if before is None else loss.new_tensor(before).lerp(loss, SMOOTHING)
             else:
-                self._smooth = self._smooth.lerp(loss, SMOOTHING)
+                self._smooth = self._smooth.lerp(torch.where(loss.isfinite(), loss, self._smooth), SMOOTHING)
 
     def loss(self, engine: Engine) -> float | None:
         """The smoothed loss over all processes, each of which must ask; None before the first step."""
@@ -60,9 +61,10 @@ class Journal:
         Raises:
             TrainingFailed: a loss that is not finite; no model is written then.
         """
-        if not math.isfinite(trained):
-            raise TrainingFailed(f"the averaged model has lost its way: its loss is {trained}; the last checkpoint is "
-                               "kept, start again with a lower learning_rate")
+        worst = max(trained, trained if held_out is None else held_out, key=lambda loss: (math.isnan(loss), loss))
+        if not math.isfinite(worst):
+            raise TrainingFailed(f"the averaged model has lost its way: its loss is {worst}; the last checkpoint is "
+                                 "kept, start again with a lower learning_rate")
         self.held_out, self.gap = held_out, None if held_out is None else held_out - trained
 
     def metrics(self, images: int) -> dict[str, float | None]:

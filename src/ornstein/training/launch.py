@@ -12,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-__all__ = ["RESTARTS", "again", "announced", "follow", "launch", "launched", "outcome", "speaks", "started"]
+__all__ = ["RESTARTS", "again", "announced", "fault", "follow", "job", "launch", "launched", "most", "outcome", "speaks", "started"]
 
 RESTARTS = 3  # of all processes, after one has died
 STARTED, OUTCOME, PARENT = "ORNSTEIN_STARTED", "ORNSTEIN_OUTCOME", "ORNSTEIN_PARENT"
@@ -23,9 +23,9 @@ def launched() -> bool:
     return "WORLD_SIZE" in os.environ
 
 
-def announced() -> bool:
-    """Whether the first line of output has been printed, by `launch` or before a new start."""
-    return PARENT in os.environ or again() > 0
+def announced(by_us: bool = False) -> bool:
+    """Whether the first line of output has been printed, by `launch` or (unless `by_us`) before a new start."""
+    return PARENT in os.environ or (again() > 0 and not by_us)
 
 
 def speaks() -> bool:
@@ -36,6 +36,11 @@ def speaks() -> bool:
 def again() -> int:
     """How often the processes have been started again."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
+def most() -> int:
+    """How often they may be."""
+    return int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", RESTARTS))
 
 
 def started() -> float:
@@ -70,19 +75,34 @@ def launch(words: list[str], processes: int, begun: float) -> None:
         config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=processes, rdzv_backend="c10d",
                               rdzv_endpoint="localhost:0", max_restarts=RESTARTS, monitor_interval=0.2,
                               run_id=f"ornstein-{os.getpid()}")
+        failed = None
         try:
             elastic_launch(config, sys.executable)("-m", "ornstein", *words)
         except SignalException as error:
             raise SystemExit(128 + int(error.sigval)) from None
         except ChildFailedError as error:
-            first = error.get_first_failure()[1]
-            raise RuntimeError(f"process {first.local_rank} of {processes} ended with code {first.exitcode}, and "
-                               f"{RESTARTS} restarts did not help; go on with --resume") from None
+            failed = error.get_first_failure()[1]
+        if failed and not note.is_file():
+            said = Path(f"{note}.{failed.local_rank}")
+            why = f" ({said.read_text('utf-8')})" if said.is_file() else ""
+            raise RuntimeError(f"process {failed.local_rank} of {processes} ended with code {failed.exitcode}{why}, and "
+                               f"{RESTARTS} restarts did not help; go on with --resume")
         if note.is_file():
             code, _, text = note.read_text("utf-8").partition(" ")
             if int(code):
                 print(text, file=sys.stderr)
                 raise SystemExit(int(code))
+
+
+def job() -> str:
+    """A name of the job that this process belongs to, the same after a new start; "" for a process on its own."""
+    return f"{os.environ.get('TORCHELASTIC_RUN_ID', '')} {os.getppid()}" if launched() else ""
+
+
+def fault(text: str) -> None:
+    """Tell the command that started this process why it ends, for the case that starting again does not help."""
+    if place := os.environ.get(OUTCOME):
+        Path(f"{place}.{os.environ.get('LOCAL_RANK', '0')}").write_text(text, "utf-8")
 
 
 def outcome(code: int, text: str = "") -> bool:

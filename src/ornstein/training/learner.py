@@ -54,6 +54,7 @@ class Learner:
         self.density = Density(schedule, settings.density)
         self.loader = Loader(settings, data, self.density, engine)
         self.model = self._model(network, schedule).to(self.device).train()
+        _refuse_tied(self.model)
         engine.same(self.model.state_dict().values())
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         for model in (self.model, self.average):
@@ -100,6 +101,7 @@ class Learner:
             TrainingFailed: too many such steps in a row, or too little memory for even an eighth of the micro-batch.
         """
         batch = self.loader(self.step_number)
+        buffers = [buffer.clone() for buffer in self.model.network.buffers()]
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         loss = self._gradient(batch)
@@ -110,6 +112,9 @@ class Learner:
                    self.step_number, self.gamma)
             for mean, buffer in zip(self.average.network.buffers(), self.model.network.buffers(), strict=True):
                 mean.copy_(buffer)
+        else:
+            for buffer, before in zip(self.model.network.buffers(), buffers, strict=True):
+                buffer.copy_(before)
         self.optimizer.zero_grad(set_to_none=True)
         return loss
 
@@ -199,6 +204,14 @@ class Learner:
     def averaged(self) -> dict[str, Tensor]:
         """The average's tensors, whole; every process must ask."""
         return {name: processes.full(value) for name, value in self.average.state_dict().items()}
+
+
+def _refuse_tied(model: nn.Module) -> None:
+    places: dict[tuple[int, int], str] = {}
+    for name, value in model.state_dict().items():
+        if value.numel() and (other := places.setdefault((value.data_ptr(), value.numel()), name)) != name:
+            raise ValueError(f"network has one tensor under two names, {other} and {name}; a file cannot hold it: give "
+                             "it one name")
 
 
 def _moments(condition: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ from ornstein.training.states import States
 __all__ = ["Run"]
 
 SETTINGS, METRICS, STATES, PREVIEWS = "run.yaml", "metrics.jsonl", "checkpoints", "previews"
-LOCK, HOLDER = ".lock", ".pid"
+LOCK, HOLDER, JOB = ".lock", ".pid", ".job"
 
 
 class Run:
@@ -39,8 +39,11 @@ class Run:
         return States(self.path / STATES, keep)
 
     @contextmanager
-    def held(self) -> Generator[None, None, None]:
+    def held(self, job: str = "") -> Generator[None, None, None]:
         """Hold the folder, so that no other training writes into it; it is free again when the process ends.
+
+        Args:
+            job: name of the job that holds it, for `job`.
 
         Raises:
             FileExistsError: another training holds it.
@@ -56,10 +59,19 @@ class Run:
                                   "another folder") from None
         try:
             (self.path / HOLDER).write_text(str(os.getpid()), "utf-8")
+            if job:
+                (self.path / JOB).write_text(job, "utf-8")
+            for left in self.path.glob(f".{MODEL}.*"):  # of a training that was killed as it wrote
+                left.unlink()
             yield
         finally:
             (self.path / HOLDER).unlink(missing_ok=True)
             lock.release()
+
+    def job(self) -> str:
+        """The job that held the folder last."""
+        file = self.path / JOB
+        return file.read_text("utf-8") if file.is_file() else ""
 
     def refuse(self, resume: bool, overwrite: bool) -> None:
         """Refuse a folder that already holds a run, unless it is to be gone on with or replaced.
@@ -129,13 +141,20 @@ class Run:
             return
         lines = file.read_text("utf-8").splitlines()
         # The last line of a run that was killed may be half written.
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["images"] <= images]
-        _replace(file, "".join(line + "\n" for line in kept))
+        _replace(file, "".join(line + "\n" for line in lines if _images(line) <= images))
+
+
+def _images(line: str) -> float:
+    """Pictures seen at a line of metrics; infinite for one that is damaged."""
+    try:
+        return json.loads(line)["images"]
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
 
 
 def _replace(file: Path, text: str) -> None:
     """Write a text file that appears whole or not at all."""
-    beside = file.with_name(f".{file.name}.new")
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
     beside.write_text(text, "utf-8")
     sync(beside)
     os.replace(beside, file)

@@ -29,12 +29,13 @@ class State:
 
     Args:
         path: of its folder.
+        check: whether to read every file; another process may have done that.
 
     Raises:
-        ValueError: a file that is missing, cut short or damaged in any bit.
+        ValueError: a file that is missing, cut short or damaged in any bit, or one that does not belong there.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, check: bool = True) -> None:
         self.path = path
         try:
             record = json.loads((path / MANIFEST).read_text("utf-8"))
@@ -49,6 +50,10 @@ class State:
         if own != _hash_text(record):
             raise ValueError(f"{path / MANIFEST} is damaged (SHA-256)")
         self.sharded = WHOLE not in files
+        if not check:
+            return
+        if self.sharded and (more := {item.name for item in path.iterdir()} - {*files, MANIFEST}):
+            raise ValueError(f"{path / min(more)} does not belong there")
         for name, (size, digest) in files.items():
             file = path / name
             if not file.is_file() or file.stat().st_size != size:

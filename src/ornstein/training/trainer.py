@@ -52,6 +52,7 @@ class Trainer:
         resume: go on with the run in `out`, or start it if there is none.
         overwrite: replace the run in `out`.
         started: `time.monotonic()` when the budget of minutes began to count; now unless given.
+        job: name of the job of several processes that this one belongs to.
 
     Raises:
         FileExistsError: `out` holds a run, and neither resume nor overwrite is asked for.
@@ -61,8 +62,8 @@ class Trainer:
     def __init__(self, data: Dataset | Any, network: str | nn.Module = "auto", *, minutes: float | None = None,
                  images: int | None = None, seed: int | None = None, out: str | Path | None = None,
                  settings: Settings | None = None, resume: bool = False, overwrite: bool = False,
-                 started: float | None = None) -> None:
-        self.started = time.monotonic() if started is None else started
+                 started: float | None = None, job: str = "") -> None:
+        self.started, self.job = time.monotonic() if started is None else started, job
         self._stop, self._begun, self._signal = threading.Event(), False, signal.SIGINT
         self._faults: list[str] = []
         self.own = network if isinstance(network, nn.Module) else None
@@ -83,7 +84,8 @@ class Trainer:
         self.settings = before or resolve(wanted, self.data, torch.device(self.engine.device).type)
         # Several processes are started by the command line or by torchrun, and then this is one of them.
         self.processes = self.engine.world if self.engine.world > 1 else self.settings.processes or 1
-        self.settings = self.settings.replace(processes=self.processes)
+        threads = None if self.processes > 1 else self.settings.threads or torch.get_num_threads()
+        self.settings = self.settings.replace(processes=self.processes, threads=threads)
         if before is None and not isinstance(data, str | Path):
             self.settings = self.settings.replace(data=self.data.spec.name)
         if self.own is not None:
@@ -106,7 +108,7 @@ class Trainer:
         if not self.run:
             return None
         self.run.refuse(resume, overwrite)
-        if self.run.path.exists():
+        if self.run.settings():
             with self.run.held():
                 pass
         return agreed(self.run, wanted, given) if resume else None
@@ -121,12 +123,17 @@ class Trainer:
             found, self._faults = states.newest()
             name = found.path.name if found else ""
         name = self.engine.text(name)
-        return State(states.path / name) if name else None
+        return State(states.path / name, check=self.engine.first) if name else None
 
     @property
     def goes_on(self) -> bool:
         """Whether there is a checkpoint to go on from."""
         return self._state is not None
+
+    @property
+    def used(self) -> float:
+        """Seconds of the budget that the run has used before."""
+        return self._state.note["seconds"] if self._state else 0.0
 
     def stop(self) -> None:
         """Ask a running training to save and end after the step that it is in."""
@@ -172,27 +179,31 @@ class Trainer:
         if self.processes != self.engine.world:
             raise ValueError(f"processes is {self.processes}, and this is one: start them with ornstein train "
                              "--processes, or with torchrun")
-        if self.run and self._begun:
-            self._state = self._newest()
+        if self._begun:
+            self.started, self._state = time.monotonic(), self._newest()
         self._begun = True
+        if self.settings.threads and self.settings.threads != torch.get_num_threads():
+            torch.set_num_threads(self.settings.threads)
         train_set, held_set = self.data.split()
         learner = Learner(self.settings, train_set, self.engine, self.own)
         try:
             # After all that may be refused: nothing is left behind then.
-            with self.run.held() if self.run and self.engine.first else nullcontext():
+            with self.run.held(self.job) if self.run and self.engine.first else nullcontext():
                 yield from self._events(learner, train_set, held_set)
         finally:
             learner.loader.close()
 
     def _events(self, learner: Learner, train_set: Dataset, held_set: Dataset) -> Iterator[Event]:
         state = self._state
-        note: dict[str, Any] = {"seconds": 0.0, "loss": None, "held_out": None, "gap": None, "finished": False}
+        note: dict[str, Any] = {"seconds": 0.0, "loss": None, "held_out": None, "gap": None, "finished": False,
+                                "tail": 0.0}
         if state:
             note = state.note
             state.fill(learner.state()[0])
             learner.restore(note)
-        # A resumed budget goes on where its checkpoint was written.
-        self.origin = self.started if state is None else time.monotonic() - note["seconds"]
+        # A resumed budget goes on where its checkpoint was written; what a new start of the same job lost counts too.
+        self.origin = min(self.started, time.monotonic() - note["seconds"])
+        self.tail = note["tail"]  # seconds that the end of the budget will need
         journal = Journal(self.run if self.engine.first else None, note)
         if self.run and self.engine.first:
             if state:
@@ -214,9 +225,9 @@ class Trainer:
         yield from self._train(learner, train_set, held_set, journal)
 
     def _train(self, learner: Learner, train_set: Dataset, held_set: Dataset, journal: Journal) -> Iterator[Event]:
-        tail = shown = 0.0
+        shown = 0.0
         # The first process's clock here too: with split weights all must look at the same time.
-        begun = self.engine.most([self._share(learner, 0.0) if self.engine.first else 0.0])[0]
+        begun = self.engine.most([self._share(learner) if self.engine.first else 0.0])[0]
         looks = [share for share in LOOKS if share > begun]
         logged = saved = time.monotonic()
         patience = SAVE_SECONDS
@@ -226,12 +237,22 @@ class Trainer:
             # Clocks differ: the first process's counts. A wish to stop is every process's.
             ours = float(self.engine.first)
             share, log, save, stop = self.engine.most([
-                self._share(learner, tail) if ours else 0.0, ours * (now - logged >= LOG_SECONDS),
+                self._share(learner) if ours else 0.0, ours * (now - logged >= LOG_SECONDS),
                 ours * (now - saved >= patience), float(self._stop.is_set())])
             if log or learner.images == first + self.settings.batch:
                 rate = (learner.images - seen) / (now - logged)
                 seen, logged = learner.images, now
                 yield from self._progress(learner, journal, min(share, 1.0), rate)
+            if looks and share >= looks[0]:
+                due = any(done in PREVIEWS for done in looks if done <= share)
+                looks = [later for later in looks if later > share]
+                begin = time.monotonic()
+                self._look(learner, train_set, held_set, journal)
+                if due and not stop and self.engine.most([ours * (shown <= SHOWN * (begin - self.origin))])[0]:
+                    yield from self._preview(learner, train_set)
+                    shown += time.monotonic() - begin
+                # As much again is needed at the end, and a checkpoint: it must fit into the budget.
+                self.tail = max(self.tail, 1.2 * (time.monotonic() - begin))
             if learner.images > first and (stop or save):
                 yield from self._keep(learner, journal, finished=False)
                 saved = time.monotonic()
@@ -241,16 +262,6 @@ class Trainer:
                 return
             if share >= 1:
                 break
-            if looks and share >= looks[0]:
-                due = any(done in PREVIEWS for done in looks if done <= share)
-                looks = [later for later in looks if later > share]
-                begin = time.monotonic()
-                self._look(learner, train_set, held_set, journal)
-                if due and self.engine.most([ours * (shown <= SHOWN * (begin - self.origin))])[0]:
-                    yield from self._preview(learner, train_set)
-                    shown += time.monotonic() - begin
-                # As much again is needed at the end, and a checkpoint: it must fit into the budget.
-                tail = max(tail, 1.2 * (time.monotonic() - begin))
             rate = learning_rate(self.settings, share)
             try:
                 value = learner.step(rate)
@@ -273,11 +284,11 @@ class Trainer:
         yield from self._keep(learner, journal, finished=True)
         yield Finished(learner.average, learner.images, time.monotonic() - self.origin, already=False)
 
-    def _share(self, learner: Learner, tail: float) -> float:
+    def _share(self, learner: Learner) -> float:
         """Share of the budget that is used; of minutes, less what the end will need."""
         if self.settings.images is not None:
             return learner.images / self.settings.images
-        return (time.monotonic() - self.origin) / max(self.seconds - tail, 1e-9)
+        return (time.monotonic() - self.origin) / max(self.seconds - self.tail, 1e-9)
 
     def _settle(self, learner: Learner) -> None:
         """Write the micro-batch that the memory allows where a resumed run reads it."""
@@ -318,7 +329,8 @@ class Trainer:
         run, average = self.run, learner.averaged()
         tensors, note = learner.state()
         note |= {"seconds": time.monotonic() - self.origin, "loss": loss, "held_out": journal.held_out,
-                 "gap": journal.gap, "finished": finished, "digest": self.digest, "processes": self.engine.world}
+                 "gap": journal.gap, "tail": self.tail, "finished": finished, "digest": self.digest,
+                 "processes": self.engine.world}
         try:
             self.engine.once(lambda: checkpoint.save(learner.average, run.path / checkpoint.MODEL, average))
             run.states(self.settings.keep).write(learner.images, tensors, note, self.engine)
