@@ -156,6 +156,7 @@ BAD = [
     (["train", "digits", "--out", "r", "--size", "16"], "size 16 cannot be had"),
     (["train", "digits", "--out", "r", "--precision", "fp8"], "precision 'fp8' is unknown"),
     (["train", "digits", "--out", "r", "--seed", "-1"], "seed is -1"),
+    (["train", "digits", "--out", "r", "--set", "reader=stream"], "reader 'stream' cannot be had"),
     (["train", "digits", "--out", "r", "--processes", "3"], "batch is 128; 3 processes need a multiple of 3"),
     (["train", "--out", "r"], "DATA is missing"),
     (["train", "digits"], "--out"),
@@ -210,6 +211,9 @@ def test_bad_pictures_among_good_ones_are_skipped_and_named(command, tmp_path):
     for number in range(30):
         Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(folder / f"{number}.png")
     (folder / "broken.png").write_bytes((folder / "0.png").read_bytes()[:90])
+    code, _, err = command("train", "photos", "--images", 32, "--out", "photos/run", *FAST)
+    assert (code, "out is photos/run, in the folder of the data" in err) == (2, True)
+    assert not (folder / "run").exists()
     code, out, _ = command("train", "photos", "--images", 32, "--out", "run", *FAST)
     assert code == 0
     assert "broken.png" in out

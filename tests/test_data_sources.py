@@ -236,9 +236,9 @@ def test_a_missing_package_is_named_with_the_remedy(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("source", "kind", "message"), [
-    ("no/*.tar", FileNotFoundError, "no/*.tar: there is no file no/*.tar"),
+    ("no/*.tar", FileNotFoundError, "no/*.tar: no file is named like no/*.tar"),
     ("no/{3..1}.tar", ValueError, "counts from 3 down to 1"),
-    ("no/{1..2}.parquet", FileNotFoundError, "there is no file no/1.parquet"),
+    ("no/{1..2}.parquet", FileNotFoundError, "no file is named like no/1.parquet"),
     ("no/a.parquet", FileNotFoundError, "no/a.parquet: there is no such file"),
     ("hf:", ValueError, "names no set"),
 ])

@@ -20,7 +20,8 @@ app = App(
     name="ornstein", version=__version__, version_flags=["--version"],
     help="Train a diffusion model on your own pictures, draw new ones in few network calls, and see every step.",
 )
-Data = Annotated[str | None, Parameter(help="digits, moons, mixture, a folder of pictures, or a .npy or .npz file.")]
+Data = Annotated[str | None, Parameter(
+    help="digits, moons, mixture; a folder of pictures; .npy, .npz, .parquet or .tar files; or hf:NAME.")]
 Run = Annotated[Path, Parameter(help="Folder of a run, or a model.safetensors file.")]
 Seed = Annotated[int, Parameter(help="Of all randomness, from 0 to 2^64 - 1.")]
 Sampler = Annotated[str, Parameter(help="A name of `ornstein list samplers`, or path.py:Class for a rule of your own.")]
@@ -263,7 +264,8 @@ def list_(
     elif what == "data":
         from ornstein.data import sources
 
-        lines = {**sources(), "PATH": "a folder of pictures, or a .npy or .npz file"}
+        lines = {**sources(), "PATH": "a folder of pictures; .npy, .npz, .parquet or .tar files",
+                 "hf:NAME": "a set of the Hugging Face Hub"}
     else:
         table: Any
         if what == "schedules":

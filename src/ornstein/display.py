@@ -58,23 +58,24 @@ class Display:
             for note in event.notes:
                 self.say(note)
             settings = event.settings
-            budget = f"{settings.images:,} pictures" if settings.images else f"{settings.minutes:g} minutes"
+            budget = f"{settings.images:,} samples" if settings.images else f"{settings.minutes:g} minutes"
             self.say(f"{settings.network} of {event.parameters:,} weights on {event.samples:,} samples "
                      f"({event.held_out:,} more held out), {settings.precision} on {event.device}"
                      + (f" in {settings.processes} processes" if settings.processes != 1 else "") + f", for {budget}")
             if event.resumed_at is not None:
-                self.say(f"goes on from {event.resumed_at:,} pictures")
+                self.say(f"goes on from {event.resumed_at:,} samples")
         elif isinstance(event, Finished) and event.already:
-            self.say(f"this run has already finished, with {event.images:,} pictures seen")
+            self.say(f"this run has already finished, with {event.images:,} samples seen")
         elif isinstance(event, Finished):
             held, gap = event.model.metrics["held_out"], event.model.metrics["gap"]
-            self.say(f"done in {_clock(event.seconds)}: {event.images:,} pictures seen" + (
+            self.say(f"done in {_clock(event.seconds)}: {event.images:,} samples seen" + (
                 "" if held is None else f", held-out loss {held:.4f}, {gap:+.4f} from that on training data"))
 
     def _progress(self, event: Progress) -> None:
         held = "" if event.held_out is None else f"  held out {event.held_out:.4f} (gap {event.gap:+.4f})"
         held += f"  {event.skipped} steps skipped" if event.skipped else ""
-        line = (f"{100 * event.share:3.0f} %  {event.images:,} pictures  {event.rate:,.0f}/s  "
+        rate = f"{event.rate:,.0f}/s  " if event.rate else ""
+        line = (f"{100 * event.share:3.0f} %  {event.images:,} samples  {rate}"
                 f"loss {event.loss:.4f}{held}  {_clock(event.left)} left")
         if self.moving:
             print(f"\r\x1b[K{line}", end="", flush=True)

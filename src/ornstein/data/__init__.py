@@ -77,6 +77,8 @@ def load_data(source: Any, *, size: int | None = None, classes: bool | None = No
     if layout not in ("auto", data.spec.layout):
         raise ValueError(f"layout {layout!r} cannot be had: data {data.spec.name!r} are {data.spec.layout}; "
                          "only arrays have a layout to choose")
+    if reader == "stream" and not data.streamed:
+        raise ValueError(f"reader 'stream' cannot be had: data {data.spec.name!r} are no picture files; leave it out")
     if classes and not data.spec.classes:
         raise ValueError(f"classes are asked for, but data {data.spec.name!r} has no labels; leave classes out")
     if classes is False and (data.spec.classes or data.spec.conditions):

@@ -60,7 +60,7 @@ def files_of(source: str | Path) -> tuple[str, list[Path]]:
             found = sorted(map(Path, glob.glob(name))) if any(mark in name for mark in "*?[") else [Path(name)]
             paths += [one for one in found if one.is_file()]
             if not found or not found[0].is_file():
-                raise FileNotFoundError(f"{where}: there is no file {printable(name)}")
+                raise FileNotFoundError(f"{where}: no file is named like {printable(name)}")
         kinds = sorted({one.suffix.lower() for one in paths})
         if len(kinds) != 1 or kinds[0] not in TABLES:
             raise ValueError(f"{where}: names files {' '.join(kinds)}; it must be .parquet or .tar files, of one kind")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -101,6 +102,8 @@ def load_hub(source: str, *, size: int | None = None, layout: str = "auto", read
         import datasets
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f'{source}: sets of the Hub need datasets: pip install "ornstein[hub]"') from error
+    # Its retries say in a dozen lines what we say in one.
+    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
     try:
         table = datasets.load_dataset(name, split=split or "train")
     except Exception as error:  # connection, name, split and licence fail in a dozen types
@@ -116,8 +119,8 @@ def _take(source: Any, row: int, name: str) -> tuple[Any, Any, Any]:
 
     item = source[row]
     x, label, conditions = item, None, None
-    if isinstance(item, tuple) and len(item) == 2:
-        x, label = item
+    if isinstance(item, tuple) and len(item) in (1, 2):
+        x, label = (*item, None)[:2]
     elif isinstance(item, Mapping):
         x, label, conditions = (next((item[key] for key in keys if key in item), None)
                                 for keys in ((*PICTURES, *ARRAYS), LABELS, CONDITIONS))

@@ -12,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-__all__ = ["RESTARTS", "again", "announced", "fault", "follow", "job", "launch", "launched", "most", "outcome", "speaks", "started"]
+__all__ = ["again", "announced", "fault", "follow", "job", "launch", "launched", "most", "outcome", "speaks", "started"]
 
 RESTARTS = 3  # of all processes, after one has died
 STARTED, OUTCOME, PARENT = "ORNSTEIN_STARTED", "ORNSTEIN_OUTCOME", "ORNSTEIN_PARENT"
@@ -85,8 +85,8 @@ def launch(words: list[str], processes: int, begun: float) -> None:
         if failed and not note.is_file():
             said = Path(f"{note}.{failed.local_rank}")
             why = f" ({said.read_text('utf-8')})" if said.is_file() else ""
-            raise RuntimeError(f"process {failed.local_rank} of {processes} ended with code {failed.exitcode}{why}, and "
-                               f"{RESTARTS} restarts did not help; go on with --resume")
+            raise RuntimeError(f"process {failed.local_rank} of {processes} ended with code {failed.exitcode}{why}, "
+                               f"and {RESTARTS} restarts did not help; go on with --resume")
         if note.is_file():
             code, _, text = note.read_text("utf-8").partition(" ")
             if int(code):

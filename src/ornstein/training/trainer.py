@@ -107,6 +107,10 @@ class Trainer:
         """Settings of the run to go on with, after refusing what cannot be."""
         if not self.run:
             return None
+        place = Path(wanted.data).expanduser()
+        if place.is_dir() and self.run.path.absolute().is_relative_to(place.absolute()):
+            raise ValueError(f"out is {self.run.path}, in the folder of the data, which its pictures would become part "
+                             "of; name another folder")
         self.run.refuse(resume, overwrite)
         if self.run.settings():
             with self.run.held():
