@@ -278,8 +278,8 @@ def _dataset(corpus: Corpus, values: np.ndarray, record: dict[str, Any]) -> Data
 def _streamed(corpus: Corpus, shape: tuple[int, int, int], failed: dict[int, str], looked: int) -> Dataset:
     values = LazyPictures(corpus, shape)
     digest = None if corpus.identity is None else cache.key_of("stream", corpus.identity, shape)
-    notes = [f"the pictures are decoded each time they are asked for: {shape[1]}x{shape[2]}, settled by "
-             f"{looked} of {len(values)}", *corpus.notes]
+    notes = [f"the pictures are decoded each time they are asked for; {looked} of {len(values)} settled that they are "
+             f"{shape[1]}x{shape[2]}, and a damaged one is stood in for by the next of its class", *corpus.notes]
     data = _finished(corpus, values, corpus.labels, failed, notes, [], digest)
     data.streamed = True
     return data

@@ -77,7 +77,7 @@ def launch(words: list[str], processes: int, begun: float) -> None:
                               run_id=f"ornstein-{os.getpid()}")
         failed = None
         try:
-            elastic_launch(config, sys.executable)("-m", "ornstein", *words)
+            elastic_launch(config, sys.executable)("-P", "-m", "ornstein", *words)  # no module of the folder it runs in
         except SignalException as error:
             raise SystemExit(128 + int(error.sigval)) from None
         except ChildFailedError as error:
