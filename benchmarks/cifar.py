@@ -73,9 +73,10 @@ def main() -> None:
     data, model = orn.load_data(folder), orn.load(words.out / "run")
     drawn = model.data.decode(orn.sample(model, 2 * EACH, condition=torch.arange(2 * EACH) % 2)).astype(np.float64)
     training, held = data.split()
+    trained = np.asarray(training.values)
     real = pooled(data.values.astype(np.float64))
-    ratio = np.median(nearest(drawn, training.values)) / np.median(nearest(held.values, training.values))
-    exact = np.mean(nearest(drawn, training.values) == 0)
+    ratio = np.median(nearest(drawn, trained)) / np.median(nearest(np.asarray(held.values), trained))
+    exact = np.mean(nearest(drawn, trained) == 0)
     auc = [real_or_generated(real, pooled(fake)) for fake in (drawn, gaussian(data.values, 2 * EACH))]
     print(f"process {taken:.1f} s for --minutes {words.minutes:g}; pictures seen {model.metrics['images']:,.0f}")
     print(f"AUC of a forest, pooled to 8x8: ours {auc[0]:.3f}, Gaussian {auc[1]:.3f} (lower by {auc[1] - auc[0]:.3f})")

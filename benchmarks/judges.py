@@ -69,7 +69,7 @@ class Judge:
     def __init__(self, data: Dataset) -> None:
         train, held = data.split()
         self.spec = data.spec
-        self.train, self.held = (part.values.reshape(len(part), -1).astype(np.float64) for part in (train, held))
+        self.train, self.held = (np.asarray(part.values, np.float64).reshape(len(part), -1) for part in (train, held))
         self.classifier = SVC(gamma=0.001, C=10).fit(self.train, train.labels)
         self.accuracy = float(self.classifier.score(self.held, held.labels))
         self.floor = frechet(self.held, self.train)
