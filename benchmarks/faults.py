@@ -96,7 +96,7 @@ def kills(count: int) -> str:
     """One run, killed again and again at random moments, against the same run left alone."""
     rng = random.Random(0)
     with tempfile.TemporaryDirectory() as place:
-        words = ["digits", "--images", "600000", *TINY]
+        words = ["digits", "--images", "600000", *TINY, "--set", "save_seconds=0.3"]
         alone, killed = Path(place) / "alone", Path(place) / "killed"
         train(alone, *words).wait()
         done = 0
@@ -115,8 +115,10 @@ def kills(count: int) -> str:
                   for run in (alone, killed)]
         same_state = states[0].read_bytes() == states[1].read_bytes()
         ends = [json.loads((run / "metrics.jsonl").read_text().splitlines()[-1]) for run in (alone, killed)]
+        resumed = [json.loads(line)["resumed_at"] for line in (killed / "metrics.jsonl").read_text().splitlines()
+                   if "resumed_at" in line]
         facts = [[end[name] for name in ("images", "loss", "held_out", "gap")] for end in ends]
-    return f"{done} SIGKILLs and resumes of one run: model file {'identical' if same else 'DIFFERENT'}, state " \
+    return f"{done} SIGKILLs of one run, {len(set(resumed))} different states gone on from: model file {'identical' if same else 'DIFFERENT'}, state " \
            f"(weights, averages, optimiser) {'identical' if same_state else 'DIFFERENT'}, last metrics " \
            f"{'identical' if facts[0] == facts[1] else 'DIFFERENT'}"
 

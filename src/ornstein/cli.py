@@ -57,6 +57,8 @@ def train(
 ) -> None:
     """Train a model on DATA within a budget, and keep everything in one folder."""
     started = time.monotonic()
+    # Before torch is imported: its sockets warn of names that a machine without a network cannot look up.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from ornstein.training import launch
 
     if one_of_many := launch.launched():

@@ -53,6 +53,7 @@ class Settings:
     parallel: str = "auto"  # with several processes: ddp (weights in each) or fsdp (weights split over them)
     shard: int | None = None  # processes that one copy of the weights is split over; None: all
     threads: int | None = None  # of the one process, on a CPU: their number decides the order of sums
+    save_seconds: float = 10.0  # between states, unless writing one takes more than a fiftieth of that
     keep: int = 2  # states to go on from that are kept
 
     def __post_init__(self) -> None:
@@ -62,7 +63,7 @@ class Settings:
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{name} is {value}; it must be a finite number")
         for name in ("minutes", "images", "batch", "micro_batch", "learning_rate", "average", "size", "processes",
-                     "shard", "keep", "threads"):
+                     "shard", "keep", "threads", "save_seconds"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} is {value}; it must be greater than 0")

@@ -70,7 +70,7 @@ def launch(words: list[str], processes: int, begun: float) -> None:
         note = Path(place) / "outcome"
         # With a shared store a killed worker leaves the next start waiting: 4 of 8 came back, without it 15 of 15.
         os.environ |= {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", STARTED: str(begun), OUTCOME: str(note),
-                       PARENT: str(os.getpid()), "TORCH_CPP_LOG_LEVEL": "ERROR"}
+                       PARENT: str(os.getpid())}
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
         config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=processes, rdzv_backend="c10d",
                               rdzv_endpoint="localhost:0", max_restarts=RESTARTS, monitor_interval=0.2,

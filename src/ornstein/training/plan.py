@@ -15,7 +15,7 @@ __all__ = ["MINUTES", "agreed", "resolve"]
 
 RICH = 4  # samples for each value of one, from which their covariance is known well
 # How and where a run is computed may change when it goes on; what is computed may not.
-PORTABLE = ("data", "processes", "parallel", "shard", "micro_batch", "keep", "threads")
+PORTABLE = ("data", "processes", "parallel", "shard", "micro_batch", "keep", "threads", "save_seconds")
 MINUTES = 10.0  # of training when the user names no budget
 
 

@@ -30,7 +30,7 @@ from ornstein.training.states import State
 __all__ = ["Trainer"]
 
 LOG_SECONDS = 1.0  # between lines of metrics
-SAVE_SECONDS, SAVE_SHARE = 10.0, 0.02  # between checkpoints, unless writing them took more than this share of the time
+SAVE_SHARE = 0.02  # of the time that may be spent on writing states
 PREVIEWS = (0.1, 0.25, 0.5, 0.75)  # shares of the budget at which to draw samples; the last grid is drawn at the end
 SHOWN = 0.05  # share of the time after which a preview is left out
 LOOKS = (0.02, *PREVIEWS)  # and at which to take the losses of the average
@@ -234,7 +234,7 @@ class Trainer:
         begun = self.engine.most([self._share(learner) if self.engine.first else 0.0])[0]
         looks = [share for share in LOOKS if share > begun]
         logged = saved = time.monotonic()
-        patience = SAVE_SECONDS
+        patience = self.settings.save_seconds
         first, seen, micro_batch = learner.images, learner.images, learner.micro_batch
         while True:
             now = time.monotonic()
@@ -260,7 +260,7 @@ class Trainer:
             if learner.images > first and (stop or save):
                 yield from self._keep(learner, journal, finished=False)
                 saved = time.monotonic()
-                patience = max(SAVE_SECONDS, (saved - now) / SAVE_SHARE)
+                patience = max(self.settings.save_seconds, (saved - now) / SAVE_SHARE)
             if stop:
                 yield Interrupted(learner.images)
                 return
