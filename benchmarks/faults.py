@@ -118,7 +118,8 @@ def kills(count: int) -> str:
         resumed = [json.loads(line)["resumed_at"] for line in (killed / "metrics.jsonl").read_text().splitlines()
                    if "resumed_at" in line]
         facts = [[end[name] for name in ("images", "loss", "held_out", "gap")] for end in ends]
-    return f"{done} SIGKILLs of one run, {len(set(resumed))} different states gone on from: model file {'identical' if same else 'DIFFERENT'}, state " \
+    return f"{done} SIGKILLs of one run, {len(set(resumed))} different states gone on from: model file " \
+           f"{'identical' if same else 'DIFFERENT'}, state " \
            f"(weights, averages, optimiser) {'identical' if same_state else 'DIFFERENT'}, last metrics " \
            f"{'identical' if facts[0] == facts[1] else 'DIFFERENT'}"
 
