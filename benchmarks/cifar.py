@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("--parquet", type=Path, default=PARQUET)
     parser.add_argument("--out", type=Path, default=Path("runs/cifar-500"))
     parser.add_argument("--minutes", type=float, default=3.0)
+    parser.add_argument("--set", nargs="*", default=[], help="settings of the training, key=value")
     parser.add_argument("--seed", type=int, default=0)
     words = parser.parse_args()
     if not words.parquet.is_file():
@@ -66,7 +67,8 @@ def main() -> None:
     make_folder(words.parquet, folder)
     begin = time.monotonic()
     subprocess.run([sys.executable, "-m", "ornstein", "train", folder, "--minutes", str(words.minutes), "--seed",
-                    str(words.seed), "--out", words.out / "run", "--overwrite"], check=True)
+                    str(words.seed), "--out", words.out / "run", "--overwrite",
+                    *(word for pair in words.set for word in ("--set", pair))], check=True)
     taken = time.monotonic() - begin
     subprocess.run([sys.executable, "-m", "ornstein", "sample", words.out / "run", "--count", "64", "--out",
                     words.out / "grid.png"], check=True)
