@@ -17,6 +17,9 @@ __all__ = ["Dataset", "RowView", "Values", "ValuesDigest", "check_conditions", "
            "hold_out", "parts"]
 
 
+COPIED = 2**28  # bytes of an array in memory, at most, whose parts are copies
+
+
 class Values(Protocol):
     """What a set's values are: an array, a memory map, or a decoder that makes rows when they are asked for."""
 
@@ -142,14 +145,17 @@ class Dataset:
         return self.spec.encode(self.values[rows]), torch.from_numpy(given[rows])
 
     def split(self) -> tuple[Dataset, Dataset]:
-        """Return the rows for training and the rows held out, as views; the second may be empty."""
+        """Return the rows for training and the rows held out, views where they are many; the second may be empty."""
         return self._part(~self.held), self._part(self.held)
 
     def _part(self, mask: np.ndarray) -> Dataset:
         # A shallow copy: rows that were checked once need no second check, and an empty part is allowed here.
         part = copy.copy(self)
         if not mask.all():
-            part.values, part.values_digest = RowView(self.values, np.flatnonzero(mask)), None
+            # A small array stays one, which is what most callers want to calculate with; others are not copied.
+            small = type(self.values) is np.ndarray and self.values.nbytes <= COPIED
+            part.values = self.values[mask] if small else RowView(self.values, np.flatnonzero(mask))
+            part.values_digest = None
             part.labels, part.held = self.labels[mask], self.held[mask]
             part.conditions = None if self.conditions is None else self.conditions[mask]
         part.notes, part.skipped = list(self.notes), list(self.skipped)
