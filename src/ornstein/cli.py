@@ -97,7 +97,7 @@ def train(
     from ornstein.training.trainer import Trainer
 
     # A new start goes on with what this job has begun, and with nothing else.
-    again = launch.again() > 0 and (launch.announced(True) or Run(out).job() == launch.job())
+    again = launch.again() > 0 and (launch.ours() or Run(out).job() == launch.job())
     if again:
         settings = settings.replace(micro_batch=None)  # run.yaml has what the memory allows
     engine.begin()

@@ -12,7 +12,8 @@ import threading
 import time
 from pathlib import Path
 
-__all__ = ["again", "announced", "fault", "follow", "job", "launch", "launched", "most", "outcome", "speaks", "started"]
+__all__ = ["again", "announced", "fault", "follow", "job", "launch", "launched", "most", "ours", "outcome", "speaks",
+           "started"]
 
 RESTARTS = 3  # of all processes, after one has died
 STARTED, OUTCOME, PARENT = "ORNSTEIN_STARTED", "ORNSTEIN_OUTCOME", "ORNSTEIN_PARENT"
@@ -23,9 +24,14 @@ def launched() -> bool:
     return "WORLD_SIZE" in os.environ
 
 
-def announced(by_us: bool = False) -> bool:
-    """Whether the first line of output has been printed, by `launch` or (unless `by_us`) before a new start."""
-    return PARENT in os.environ or (again() > 0 and not by_us)
+def ours() -> bool:
+    """Whether `launch` has started this process, and not the user's own torchrun."""
+    return PARENT in os.environ
+
+
+def announced() -> bool:
+    """Whether the first line of output has been printed, by `launch` or before a new start."""
+    return ours() or again() > 0
 
 
 def speaks() -> bool:

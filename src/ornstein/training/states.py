@@ -14,6 +14,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from ornstein.checkpoint import digest as hash_of
 from ornstein.checkpoint import put, sync
 from ornstein.training.engine import Engine, like
 
@@ -58,7 +59,7 @@ class State:
             file = path / name
             if not file.is_file() or file.stat().st_size != size:
                 raise ValueError(f"{file} is {'cut short' if file.is_file() else 'missing'}")
-            if _hash_file(file) != digest:
+            if hash_of(file) != digest:
                 raise ValueError(f"{file} is damaged (SHA-256)")
 
     def fill(self, tensors: Mapping[str, Tensor]) -> None:
@@ -159,7 +160,7 @@ class States:
         files = {}
         for file in sorted(beside.iterdir()):
             sync(file)
-            files[file.name] = (file.stat().st_size, _hash_file(file))
+            files[file.name] = (file.stat().st_size, hash_of(file))
         record = {"format": FORMAT, "note": dict(note), "files": files}
         (beside / MANIFEST).write_text(json.dumps({**record, "sha256": _hash_text(record)}), "utf-8")
         sync(beside / MANIFEST)
@@ -205,11 +206,6 @@ def _write_shards(path: Path, tensors: Mapping[str, Tensor]) -> None:
         dcp.save(dict(tensors), storage_writer=HuggingFaceStorageWriter(str(path), save_distributed=True))
     except CheckpointException as error:  # no Exception but a BaseException
         raise OSError(f"{path} could not be written: {' '.join(str(error).split())}") from None
-
-
-def _hash_file(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _hash_text(record: Mapping[str, Any]) -> str:
