@@ -15,7 +15,7 @@ from ornstein.diffusion.schedule import Level, Schedule, as_time
 from ornstein.machine import has_bf16
 from ornstein.names import require
 
-__all__ = ["Denoiser", "NetworkDenoiser", "for_rows", "nothing"]
+__all__ = ["Batched", "Denoiser", "NetworkDenoiser", "for_rows", "kind_of", "nothing"]
 
 Condition = Tensor | int | None
 
@@ -89,6 +89,36 @@ class Denoiser(nn.Module):
         if z.shape[1:] != self.shape:
             raise ValueError(f"z has shape {tuple(z.shape)}; it must be (B, {', '.join(map(str, self.shape))})")
         return self.schedule.level(as_time(t)).fit(z)
+
+
+class Batched:
+    """Calls a denoiser on blocks of a fixed number of rows, the last one filled up with its own last row.
+
+    Args:
+        denoiser: to call.
+        conditions: one entry for each row of the latents to come, or None.
+        rows: of a block.
+    """
+
+    def __init__(self, denoiser: Denoiser, conditions: Tensor | None, rows: int) -> None:
+        self.denoiser, self.conditions, self.rows = denoiser, conditions, rows
+
+    @torch.no_grad()
+    def __call__(self, z: Tensor, t: Tensor) -> Estimate:
+        """The estimate for all rows of z, (B, *shape), at the times t, () or (B,)."""
+        answers = []
+        for start in range(0, len(z), self.rows):
+            take = torch.arange(start, start + self.rows).clamp(max=len(z) - 1)
+            told = None if self.conditions is None else self.conditions[take].to(z.device)
+            times = t[take] if t.ndim and len(t) > 1 else t
+            answers.append(self.denoiser(z[take.to(z.device)], times, told).v)
+        return Estimate.from_v(torch.cat(answers)[:len(z)], z, self.denoiser.schedule.level(t))
+
+
+def kind_of(denoiser: Denoiser) -> Tensor:
+    """A tensor of the dtype and on the device that a denoiser calculates with."""
+    state = [*denoiser.parameters(), *denoiser.buffers()]
+    return next((value for value in state if value.is_floating_point()), torch.empty(0))
 
 
 class NetworkDenoiser(Denoiser):

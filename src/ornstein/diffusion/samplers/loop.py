@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ornstein import noise
-from ornstein.diffusion.denoiser import Condition, Denoiser, for_rows
+from ornstein.diffusion.denoiser import Batched, Condition, Denoiser, for_rows, kind_of
 from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.guidance import Guided
 from ornstein.diffusion.samplers.adams import Adams
@@ -114,7 +114,7 @@ def generate(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto
     if batch is not None and batch < 1:
         raise ValueError(f"batch is {batch}; it must be at least 1")
     rows = batch or (ROWS if start.device.type == "cpu" else 4 * ROWS)
-    return _walk(_Batched(denoiser, conditions, rows), rule, walk, start, seed)
+    return _walk(Batched(denoiser, conditions, rows), rule, walk, start, seed)
 
 
 def choose(sampler: str | Rule) -> Rule:
@@ -152,31 +152,13 @@ def _start(denoiser: Denoiser, count: int, z: Tensor | None, seed: int) -> Tenso
         return z
     if count < 1:
         raise ValueError(f"count is {count}; it must be at least 1")
-    state = [*denoiser.parameters(), *denoiser.buffers()]
-    like = next((value for value in state if value.is_floating_point()), torch.empty(0))
+    like = kind_of(denoiser)
     radius = denoiser.schedule.level(as_time(1.0)).radius
     return noise.per_sample(seed, "start", range(count), 0, like.new_empty(count, *denoiser.shape)) * radius.to(like)
 
 
-class _Batched:
-    """Calls a denoiser on blocks of a fixed number of rows, the last one filled up with its own last row."""
-
-    def __init__(self, denoiser: Denoiser, conditions: Tensor | None, rows: int) -> None:
-        self.denoiser, self.conditions, self.rows = denoiser, conditions, rows
-
-    @torch.no_grad()
-    def __call__(self, z: Tensor, t: Tensor) -> Estimate:
-        answers = []
-        for start in range(0, len(z), self.rows):
-            take = torch.arange(start, start + self.rows).clamp(max=len(z) - 1)
-            told = None if self.conditions is None else self.conditions[take].to(z.device)
-            times = t[take] if t.ndim and len(t) > 1 else t
-            answers.append(self.denoiser(z[take.to(z.device)], times, told).v)
-        return Estimate.from_v(torch.cat(answers)[:len(z)], z, self.denoiser.schedule.level(t))
-
-
 @torch.no_grad()
-def _walk(denoise: _Batched, rule: Rule, times: Tensor, z: Tensor, seed: int) -> Iterator[Frame]:
+def _walk(denoise: Batched, rule: Rule, times: Tensor, z: Tensor, seed: int) -> Iterator[Frame]:
     schedule, past, estimate = denoise.denoiser.schedule, (), denoise(z, times[0])
     for number, (t, s) in enumerate(pairwise(times)):
         yield Frame(float(t), z, estimate)

@@ -1,0 +1,188 @@
+"""The evidence lower bound of the chain, term by term (section 20.2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+from torch.distributions import kl_divergence
+
+from ornstein import noise
+from ornstein.diffusion.decoder import VARIANCES, reverse_law
+from ornstein.diffusion.denoiser import Batched, Condition, Denoiser, for_rows, kind_of
+from ornstein.diffusion.encoder import Encoder, draw, gaussian
+from ornstein.diffusion.estimate import Estimate
+from ornstein.diffusion.likelihood.levels import bin_log_prob, check_levels, on_levels
+from ornstein.diffusion.likelihood.times import bound_times, describe, rising
+from ornstein.diffusion.schedule import as_time
+from ornstein.names import require
+
+__all__ = ["ROWS", "Bound", "Reader", "elbo", "mean_error", "prior_gap", "reconstruction"]
+
+ROWS = 256  # of one network call
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A lower bound on log p(x) and what it is made of, in nats, one entry a sample.
+
+    Args:
+        prior: (B,) divergence of q(z_last | x) from the prior.
+        diffusion: (B,) sum of `steps`.
+        reconstruction: (B,) E log p(x | z_first).
+        steps: (B, n) divergences, least noise first; of a continuous bound, what each draw adds.
+        log_snr: (n,) of the noisier end of each step; (B, n) of a continuous bound, of each draw.
+        grid: the times in words; a number is worth nothing without them.
+        size: values in a sample.
+        levels: of the data, None for a density.
+    """
+
+    prior: Tensor
+    diffusion: Tensor
+    reconstruction: Tensor
+    steps: Tensor
+    log_snr: Tensor
+    grid: str
+    size: int
+    levels: int | None = None
+
+    @property
+    def log_prob(self) -> Tensor:
+        """reconstruction - prior - diffusion, (B,) nats: an unbiased draw of a bound on log p(x)."""
+        return self.reconstruction - self.prior - self.diffusion
+
+    @property
+    def bits_per_dim(self) -> Tensor:
+        """-log_prob in bits a value, (B,).
+
+        Raises:
+            ValueError: data without levels, whose density has no bits.
+        """
+        if self.levels is None:
+            raise ValueError("levels is None; bits per dimension count probabilities of data with levels, and this "
+                             "bound is on a density (give levels)")
+        return -self.log_prob / (self.size * math.log(2))
+
+    def summary(self) -> dict[str, tuple[float, float]]:
+        """Mean over the samples and its standard error, in nats, of the terms and of log_prob."""
+        return {name: mean_error(getattr(self, name)) for name in ("reconstruction", "prior", "diffusion", "log_prob")}
+
+
+def mean_error(values: Tensor) -> tuple[float, float]:
+    """Mean of (B,) values and its standard error, which is NaN for a single one."""
+    return float(values.mean()), float(values.std() / math.sqrt(len(values)))
+
+
+class Reader:
+    """What every bound and score loss asks a denoiser: estimates in float64, whatever it calculates in.
+
+    Args:
+        denoiser: any `Denoiser`.
+        x: (B, *shape) clean data.
+        condition: a class, (B,) classes, a vector or (B, K) of them, or None.
+
+    Raises:
+        ValueError: samples of another shape, none at all, or values that are not finite.
+    """
+
+    def __init__(self, denoiser: Denoiser, x: Tensor, condition: Condition = None) -> None:
+        if x.shape[1:] != denoiser.shape or not len(x):
+            raise ValueError(f"x has shape {tuple(x.shape)}; it must be (B, {', '.join(map(str, denoiser.shape))}) "
+                             "with B >= 1")
+        if lost := int((~x.isfinite()).sum()):
+            raise ValueError(f"x holds {lost} values that are not finite; every value must be a finite number")
+        self.like = kind_of(denoiser)
+        self.x = x.detach().to(self.like.device).double()
+        told = None if condition is None else for_rows(condition, len(x), "cpu")
+        self.batched, self.encoder = Batched(denoiser, told, min(ROWS, len(x))), Encoder(denoiser.schedule)
+        self.schedule = denoiser.schedule
+
+    def eps(self, seed: int, stream: str, draw: int, step: int) -> Tensor:
+        """Standard normal noise like x; row i has the same in any batch that begins with the same rows."""
+        return noise.normal(seed, stream, draw, step, tuple(self.x.shape)).to(self.x)
+
+    def __call__(self, z: Tensor, t: Tensor) -> Estimate:
+        """The estimate at float64 latents z, in float64."""
+        v = self.batched(z.to(self.like.dtype), t).v.double()
+        return Estimate.from_v(v, z, self.schedule.level(as_time(t)))
+
+
+def elbo(denoiser: Denoiser, x: Tensor, times: Sequence[float] | Tensor | None = None, levels: int | None = None,
+         draws: int = 1, seed: int = 0, *, condition: Condition = None,
+         variance: str | Tensor = "posterior") -> Bound:
+    """The evidence lower bound of the chain that `Decoder` walks on a grid of times (Ho et al. 2020, equation 5).
+
+    log p(x) >= E log p(x | z_1) - KL(q(z_n | x) || N(0, (signal^2 + noise^2) I)) - sum_k KL(q(z_s | z_t, x) || p(z_s | z_t))
+
+    with one latent z_t ~ q(z_t | x) a term and draw. With the variance of the posterior a term is
+    (SNR_s - SNR_t) |x - x-hat|^2 / 2. p(x | z_1) is N(x-hat, (noise / signal)^2), or the mass of it in x's bin.
+
+    Args:
+        denoiser: any `Denoiser`.
+        x: (B, *shape) clean data.
+        times: strictly increasing, first 0, last <= 1; 128 steps even in log SNR (`bound_times`) unless given.
+        levels: evenly spaced values from -1 to 1 that the data have; None for a density.
+        draws: latents a term, >= 1.
+        seed: of the noise.
+        condition: a class, (B,) classes, a vector or (B, K) of them, or None.
+        variance: of the reverse steps: "posterior", "beta", or a tensor of `optimal_variance` on the same times,
+            whose first entry is the variance of p(x | z_1).
+
+    Returns:
+        `Bound`, float64.
+
+    Raises:
+        ValueError: times that do not rise from 0, data off the levels, shapes that do not fit, draws < 1.
+    """
+    read = Reader(denoiser, x, condition)
+    levels = None if levels is None else check_levels(levels)
+    grid = bound_times(denoiser.schedule, levels=levels) if times is None else rising(times)
+    if levels is not None and not on_levels(x, levels):
+        raise ValueError(f"x has values between the {levels} levels from -1 to 1; round them, or leave levels out")
+    if draws < 1 or draws != int(draws):
+        raise ValueError(f"draws is {draws}; it must be a whole number, at least 1")
+    if isinstance(variance, Tensor):
+        if len(variance) != len(grid) - 1 or variance.shape[1:] not in ((), denoiser.shape) or not (variance > 0).all():
+            raise ValueError(f"variance has shape {tuple(variance.shape)}; it must be ({len(grid) - 1},) or "
+                             f"({len(grid) - 1}, *shape), one for each of the intervals of times, and positive")
+    else:
+        require("variance", variance, VARIANCES)
+    terms = torch.zeros(len(x), len(grid) - 2, dtype=torch.float64, device=read.x.device)
+    last = torch.zeros(len(x), dtype=torch.float64, device=read.x.device)
+    for number in range(int(draws)):
+        for k, (s, t) in enumerate(pairwise(grid)):
+            z = draw(read.encoder.kernel(read.x, t), read.eps(seed, "bound", number, k))
+            estimate = read(z, t)
+            own = variance[k].to(read.x) if isinstance(variance, Tensor) else None
+            if k == 0:
+                last += reconstruction(read.x, estimate, levels, own) / draws
+            else:
+                p = reverse_law(estimate, read.schedule, s, t, variance if own is None else own.expand(z.shape))
+                terms[:, k - 1] += kl_divergence(read.encoder.posterior(read.x, z, s, t), p) / draws
+    return Bound(prior_gap(read, grid[-1]), terms.sum(1), last, terms, denoiser.schedule.log_snr(grid[2:]),
+                 describe(denoiser.schedule, grid), math.prod(denoiser.shape), levels)
+
+
+def reconstruction(x: Tensor, estimate: Estimate, levels: int | None, variance: Tensor | None = None) -> Tensor:
+    """log p(x | z_1) of float64 data x, (B,): a density, or with levels the mass of x's bin.
+
+    Args:
+        x: (B, ...).
+        estimate: at z_1.
+        levels: of the data, or None.
+        variance: of p(x | z_1), broadcasting against x; (noise / signal)^2 without.
+    """
+    std = estimate.level.noise / estimate.level.signal if variance is None else variance.sqrt()
+    if levels is None:
+        return gaussian(estimate.x, std.expand(x.shape)).log_prob(x)
+    return bin_log_prob(x, estimate.x, std, levels).flatten(1).sum(1)
+
+
+def prior_gap(read: Reader, t: Tensor) -> Tensor:
+    """KL(q(z_t | x) || N(0, (signal^2 + noise^2) I)), (B,) nats: what the last latent still knows of the data."""
+    q, level = read.encoder.kernel(read.x, t), read.schedule.level(t)
+    return kl_divergence(q, gaussian(torch.zeros_like(read.x), level.radius.to(read.x).expand(read.x.shape)))

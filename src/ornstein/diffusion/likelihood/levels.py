@@ -1,0 +1,77 @@
+"""Data that know only certain values: bins around them, and the noise that fills the bins."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ornstein import noise
+
+__all__ = ["bin_log_prob", "check_levels", "dequantise", "on_levels"]
+
+
+def check_levels(levels: int) -> int:
+    """The number of levels, which must be a whole number from 2 on."""
+    if isinstance(levels, bool) or levels != int(levels) or levels < 2:
+        raise ValueError(f"levels is {levels}; it must be a whole number, at least 2")
+    return int(levels)
+
+
+def on_levels(x: Tensor, levels: int) -> bool:
+    """Whether every value of x is one of `levels` evenly spaced values from -1 to 1, to the precision of its dtype."""
+    place = (x.double() + 1) / 2 * (check_levels(levels) - 1)
+    slack = max(1e-6, 4 * torch.finfo(x.dtype).eps if x.is_floating_point() else 0) * levels
+    return bool((((place - place.round()).abs() <= slack) & (x.double().abs() <= 1 + slack)).all())
+
+
+def bin_log_prob(x: Tensor, mean: Tensor, std: Tensor, levels: int) -> Tensor:
+    """Log probability of the bins of x under N(mean, std^2), value by value.
+
+    The bin of a level reaches 1 / (levels - 1) to either side; those of -1 and 1 are open outwards, because values
+    beyond the range are decoded as its ends (Ho et al. 2020, equation 13). Over all levels it sums to 1.
+
+    Args:
+        x: (B, ...) float64 data on the levels.
+        mean: like x.
+        std: > 0, broadcasts against x.
+        levels: number of them, >= 2.
+
+    Returns:
+        Like x, in nats, finite.
+    """
+    half = 1 / (levels - 1)
+    # On the side where both ends have the same sign of z, of which the lower tails are exact.
+    sign = torch.where(x > mean, -1.0, 1.0)
+    low, high = sign * (x - half - mean) / std, sign * (x + half - mean) / std
+    low, high = torch.minimum(low, high), torch.maximum(low, high)
+    first, last = x < -1 + half, x > 1 - half
+    low = torch.where(torch.where(sign > 0, first, last), -math.inf, low)
+    high = torch.where(torch.where(sign > 0, last, first), math.inf, high)
+    upper = torch.special.log_ndtr(high)
+    # log(exp(a) - exp(b)) = a + log(1 - exp(b - a)); far out in the tail b - a is a large negative number.
+    gap = torch.special.log_ndtr(low) - upper
+    return upper + torch.log(-torch.expm1(gap.clamp(max=-1e-300)))
+
+
+def dequantise(x: Tensor, levels: int, seed: int = 0) -> Tensor:
+    """Spread data on levels over their bins: x + u with u even in +-1 / (levels - 1) (Theis et al. 2016).
+
+    E log p(x + u) + D log(2 / (levels - 1)) <= log P(x), where P(x) is the mass of p in the bin of x.
+
+    Args:
+        x: (B, ...) data on `levels` evenly spaced values from -1 to 1.
+        levels: number of them, >= 2.
+        seed: of the noise; row i has the same noise in any batch.
+
+    Returns:
+        (B, ...) in the dtype of x, at least float32.
+
+    Raises:
+        ValueError: values that are on none of the levels.
+    """
+    if not on_levels(x, levels):
+        raise ValueError(f"x has values between the {levels} levels from -1 to 1; there is nothing to dequantise")
+    u = torch.from_numpy(noise.generator(seed, "dequantise").uniform(-1, 1, tuple(x.shape)) / (levels - 1))
+    return (x.double() + u.to(x.device)).to(torch.promote_types(x.dtype, torch.float32))

@@ -1,0 +1,168 @@
+"""The likelihood of the probability-flow ODE, by the change of variables along its paths (section 20.3)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ornstein import noise
+from ornstein.diffusion.adaptive import integrate
+from ornstein.diffusion.denoiser import Condition, Denoiser
+from ornstein.diffusion.likelihood.bound import ROWS, Reader
+from ornstein.diffusion.likelihood.levels import on_levels
+from ornstein.diffusion.schedule import as_time, spread
+from ornstein.names import require
+
+__all__ = ["DIVERGENCES", "EXACT", "Flow", "divergence_of", "ode_likelihood", "ode_log_prob"]
+
+DIVERGENCES = ("auto", "exact", "hutchinson")
+EXACT = 64  # dimensions up to which "auto" takes the exact divergence: one backward pass each
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What following the flow from data to noise tells, one entry a sample, float64.
+
+    Args:
+        log_prob: (B,) nats, base + change.
+        error: (B,) standard error of log_prob from the random probes; 0 with the exact divergence, NaN with one probe.
+        base: (B,) log density, at t = 1, of where the path ends, in units of the data.
+        change: (B,) integral of the divergence along the path.
+        latent: (B, *shape) z at t = 1.
+        calls: (B,) how often the denoiser was asked.
+    """
+
+    log_prob: Tensor
+    error: Tensor
+    base: Tensor
+    change: Tensor
+    latent: Tensor
+    calls: Tensor
+
+
+def ode_log_prob(denoiser: Denoiser, x: Tensor, divergence: str = "auto", *, t: float = 0.0,
+                 tolerance: float = 1e-5, probes: int = 2, seed: int = 0, condition: Condition = None,
+                 base: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """log p(x) of the flow's samples, (B,) nats; arguments and errors are those of `ode_likelihood`."""
+    return ode_likelihood(denoiser, x, divergence, t=t, tolerance=tolerance, probes=probes, seed=seed,
+                          condition=condition, base=base).log_prob
+
+
+def ode_likelihood(denoiser: Denoiser, x: Tensor, divergence: str = "auto", *, t: float = 0.0,
+                   tolerance: float = 1e-5, probes: int = 2, seed: int = 0, condition: Condition = None,
+                   base: Callable[[Tensor], Tensor] | None = None) -> Flow:
+    """The log density of what the probability-flow ODE makes of noise (Song et al. 2021, section 4.3).
+
+    With y = z / r, r = hypot(signal, noise), the flow is the rotation dy / d(angle) = v, along which
+    d log p(y) / d(angle) = -div_y v; so  log p(x) = log p_1(y_1) + integral of div_y v d(angle) - D log r.
+
+    Args:
+        denoiser: any `Denoiser` whose answer can be differentiated in z.
+        x: (B, *shape) data; with t > 0 latents z_t, whose density at t is then meant.
+        divergence: "exact", one backward pass a value; "hutchinson", the mean of e.J e over random signs e
+            (Hutchinson 1990); "auto" is exact up to 64 values.
+        t: time at which the path begins, in [0, 1).
+        tolerance: error that a step may make: of y, absolute and relative, and of log p in nats.
+        probes: random signs a sample, >= 1, kept along the path; two or more give a standard error.
+        seed: of the probes.
+        condition: as for the denoiser.
+        base: log density of z at t = 1, (B, *shape) to (B,); N(0, (signal^2 + noise^2) I) unless given. Where the
+            schedule keeps some signal at t = 1, the difference from the true one is the prior gap.
+
+    Returns:
+        `Flow`.
+
+    Raises:
+        ValueError: data on levels (they have no density: `dequantise` them first), an unknown divergence, a time
+            outside [0, 1), a tolerance <= 0, fewer than 1 probe, shapes that do not fit.
+        RuntimeError: a field that the tolerance cannot be reached on.
+    """
+    read = Reader(denoiser, x, condition)
+    require("divergence", divergence, DIVERGENCES)
+    begin = as_time(t)
+    if begin.ndim or begin == 1:
+        raise ValueError(f"t is {t}; it must be one number in [0, 1)")
+    if not 0 < tolerance < math.inf:
+        raise ValueError(f"tolerance is {tolerance}; it must be greater than 0")
+    if probes < 1 or probes != int(probes):
+        raise ValueError(f"probes is {probes}; it must be a whole number, at least 1")
+    levels = getattr(getattr(denoiser, "data", None), "levels", None)
+    if levels is not None and begin == 0 and on_levels(x, levels):
+        raise ValueError(f"x lies on the {levels} levels of the model's data, and a density says nothing of single "
+                         "points; spread them over their bins first (ornstein.dequantise), or take a bound with levels")
+    size = math.prod(denoiser.shape)
+    exact = divergence == "exact" or (divergence == "auto" and size <= EXACT)
+    signs = [] if exact else [
+        torch.from_numpy(noise.generator(seed, "probe", number).choice((-1.0, 1.0), (len(x), size)))
+        for number in range(int(probes))]
+    ends = [denoiser.schedule.level(as_time(value)) for value in (begin, 1.0)]
+    width = size + (1 if exact else len(signs))
+
+    def slope(state: Tensor, angle: Tensor, rows: Tensor) -> Tensor:
+        parts = []
+        for block in torch.arange(len(rows)).split(ROWS):
+            e = [sign[rows[block].cpu()].to(state) for sign in signs]
+            v, parted = _field(denoiser, read, state[block, :size], angle[block], rows[block], e)
+            parts.append(torch.cat([v, parted], 1))
+        return torch.cat(parts)
+
+    def scale(before: Tensor, after: Tensor) -> Tensor:
+        allowed = torch.full_like(before, tolerance)
+        allowed[:, :size] *= 1 + torch.maximum(before.abs(), after.abs())[:, :size]
+        # One number beside many: it must not drown in their mean.
+        allowed[:, size:] /= math.sqrt(width)
+        return allowed
+
+    start = torch.cat([read.x.flatten(1) / ends[0].radius.to(read.x), read.x.new_zeros(len(x), width - size)], 1)
+    state, calls = integrate(slope, start, ends[0].angle.to(read.x), ends[1].angle.to(read.x), scale)
+    radius, changes = float(ends[1].radius), state[:, size:]
+    latent = (radius * state[:, :size]).reshape(read.x.shape)
+    if base is None:
+        reached = -0.5 * (state[:, :size] ** 2 + math.log(2 * math.pi)).sum(1)
+    else:
+        reached = base(latent).double() + size * math.log(radius)
+    reached = reached - size * math.log(float(ends[0].radius))
+    change = changes.mean(1)
+    error = torch.zeros_like(change) if exact else changes.std(1) / math.sqrt(len(signs))
+    return Flow(reached + change, error, reached, change, latent, calls)
+
+
+def _field(denoiser: Denoiser, read: Reader, y: Tensor, angle: Tensor, rows: Tensor,
+           signs: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """v at (y, angle), (b, D) float64, and its divergence in y: exact, (b, 1), or by each of the signs, (b, probes)."""
+    cpu = angle.cpu()
+    # The angle's own ends: tan of pi / 2 is no infinity in floating point.
+    log_snr = -2 * torch.log(torch.tan(cpu))
+    time = read.schedule.time(torch.where(cpu == 0, math.inf, log_snr))
+    told = read.batched.conditions
+    told = None if told is None else told[rows.cpu()].to(y.device)
+    with torch.enable_grad():
+        leaf = y.detach().to(read.like.dtype).requires_grad_()
+        z = leaf.reshape(-1, *denoiser.shape) * spread(read.schedule.level(time).radius, leaf.reshape(-1, *denoiser.shape))
+        v = denoiser(z, time, told).v.flatten(1)
+    return v.detach().double(), divergence_of(v, leaf, signs)
+
+
+def divergence_of(v: Tensor, y: Tensor, signs: list[Tensor]) -> Tensor:
+    """The divergence of v in y, float64: exact without signs, (B, 1), else e.J e for each of them, (B, len(signs)).
+
+    Args:
+        v: (B, D), a function of y.
+        y: (B, D) leaf that v was calculated from.
+        signs: (B, D) probes.
+    """
+    if not v.requires_grad:
+        return v.new_zeros(len(v), max(len(signs), 1), dtype=torch.float64)
+    if not signs:
+        columns = range(v.shape[1])
+        parts = [torch.autograd.grad(v[:, d].sum(), y, retain_graph=d + 1 < v.shape[1])[0][:, d] for d in columns]
+        return torch.stack(parts, 1).double().sum(1, keepdim=True)
+    parts = []
+    for number, e in enumerate(signs):
+        back, = torch.autograd.grad((v * e.to(v)).sum(), y, retain_graph=number + 1 < len(signs))
+        parts.append((back.double() * e).sum(1))
+    return torch.stack(parts, 1)

@@ -1,0 +1,146 @@
+"""Score matching: three losses of one score field, and how they lie apart (section 20.3)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ornstein import noise
+from ornstein.diffusion.denoiser import Condition, Denoiser
+from ornstein.diffusion.encoder import draw
+from ornstein.diffusion.likelihood.bound import Reader
+from ornstein.diffusion.likelihood.ode import EXACT, divergence_of
+from ornstein.diffusion.schedule import as_time
+
+__all__ = ["denoising_score_loss", "explicit_score_loss", "implicit_score_loss", "level_losses"]
+
+
+def explicit_score_loss(denoiser: Denoiser, exact: Denoiser, z: Tensor, t: Tensor | float,
+                        condition: Condition = None) -> Tensor:
+    """noise^2 / 2 |score(z) - grad log q(z_t)|^2, (B,): the error of a score field, where the true one is known.
+
+    Weighted by the noise variance, so that every level counts alike (Song & Ermon 2019); without the weight small
+    noise would outweigh all else. Means over q(z_t) of the three losses differ by constants of the data alone.
+
+    Args:
+        denoiser: whose score is judged.
+        exact: a denoiser in closed form on the same schedule: `ExactDataset` for the field's error on a training set.
+        z: (B, *shape) latents.
+        t: () or (B,) times > 0.
+        condition: as for both denoisers.
+
+    Returns:
+        (B,) float64, >= 0.
+
+    Raises:
+        ValueError: a time without noise, schedules that differ at t, shapes that do not fit.
+    """
+    mine, true = Reader(denoiser, z, condition), Reader(exact, z, condition)
+    time = _noisy(mine, t)
+    level, other = mine.schedule.level(time), true.schedule.level(time)
+    if not (torch.allclose(level.signal, other.signal) and torch.allclose(level.noise, other.noise)):
+        raise ValueError("exact is on another schedule than the denoiser; build it on denoiser.schedule")
+    # noise * score = -eps.
+    return 0.5 * ((mine(mine.x, time).eps - true(true.x, time).eps) ** 2).flatten(1).sum(1)
+
+
+def denoising_score_loss(denoiser: Denoiser, x: Tensor, t: Tensor | float, eps: Tensor,
+                         condition: Condition = None) -> Tensor:
+    """noise^2 / 2 |score(z) - grad log q(z_t | x)|^2 = |eps - eps-hat|^2 / 2 at z = signal x + noise eps, (B,).
+
+    Its mean is that of `explicit_score_loss` and a constant, noise^2 / 2 E |grad log q(z_t | x) - grad log q(z_t)|^2
+    (Vincent 2011), so that it trains the same field and needs no true score.
+
+    Args:
+        denoiser: whose score is judged.
+        x: (B, *shape) clean data.
+        t: () or (B,) times > 0.
+        eps: (B, *shape) standard normal noise.
+        condition: as for the denoiser.
+
+    Returns:
+        (B,) float64, >= 0.
+
+    Raises:
+        ValueError: a time without noise, shapes that do not fit.
+    """
+    read = Reader(denoiser, x, condition)
+    time, eps = _noisy(read, t), eps.to(read.x)
+    estimate = read(draw(read.encoder.kernel(read.x, time), eps), time)
+    return 0.5 * ((eps - estimate.eps) ** 2).flatten(1).sum(1)
+
+
+def implicit_score_loss(denoiser: Denoiser, z: Tensor, t: Tensor | float, condition: Condition = None, *,
+                        probes: int = 0, seed: int = 0) -> Tensor:
+    """noise^2 (div score(z) + |score(z)|^2 / 2), (B,): Hyvärinen's loss (2005), which needs neither x nor a true score.
+
+    Its mean is that of `explicit_score_loss` less noise^2 / 2 E |grad log q(z_t)|^2, by integration by parts.
+
+    Args:
+        denoiser: whose score is judged; its answer must be differentiable in z.
+        z: (B, *shape) latents.
+        t: () or (B,) times > 0.
+        condition: as for the denoiser.
+        probes: random signs a sample for the divergence (Hutchinson 1990); 0 takes it exactly, a backward pass a value.
+        seed: of the probes.
+
+    Returns:
+        (B,) float64.
+
+    Raises:
+        ValueError: a time without noise, more than 64 values a sample without probes, shapes that do not fit.
+    """
+    read = Reader(denoiser, z, condition)
+    time, size = _noisy(read, t), math.prod(denoiser.shape)
+    if not probes and size > EXACT:
+        raise ValueError(f"probes is 0, the exact divergence, and samples have {size} values; beyond {EXACT} give probes")
+    signs = [torch.from_numpy(noise.generator(seed, "probe", number).choice((-1.0, 1.0), (len(z), size))).to(read.x)
+             for number in range(probes)]
+    with torch.enable_grad():
+        leaf = read.x.flatten(1).to(read.like.dtype).requires_grad_()
+        told = read.batched.conditions
+        estimate = denoiser(leaf.reshape(z.shape), time, None if told is None else told.to(leaf.device))
+        scaled = -(read.schedule.level(time).fit(leaf).noise * estimate.eps.flatten(1))
+    # noise^2 score = -noise eps-hat, and noise^2 |score|^2 = |eps-hat|^2.
+    spreading = divergence_of(scaled, leaf, signs).mean(1)
+    return spreading + 0.5 * (estimate.eps.detach().double() ** 2).flatten(1).sum(1)
+
+
+def level_losses(denoiser: Denoiser, x: Tensor, log_snr: Sequence[float] | Tensor, draws: int = 1, seed: int = 0,
+                 condition: Condition = None) -> Tensor:
+    """E |eps - eps-hat|^2 / (2 D) by noise level: what each unit of log SNR adds to the bound, in nats a value.
+
+    The area under it is the diffusion term of `continuous_elbo` over D. On a training set nothing lies below the
+    curve of its `ExactDataset`.
+
+    Args:
+        denoiser: any `Denoiser`.
+        x: (B, *shape) clean data.
+        log_snr: (n,) levels, finite.
+        draws: latents a sample and level, >= 1.
+        seed: of the noise.
+        condition: as for the denoiser.
+
+    Returns:
+        (n, B) float64.
+    """
+    read, size = Reader(denoiser, x, condition), math.prod(denoiser.shape)
+    rows = []
+    for k, t in enumerate(denoiser.schedule.time(torch.as_tensor(log_snr, dtype=torch.float64))):
+        row = torch.zeros(len(x), dtype=torch.float64, device=read.x.device)
+        for number in range(draws):
+            eps = read.eps(seed, "levels", number, k)
+            estimate = read(draw(read.encoder.kernel(read.x, t), eps), t)
+            row += ((eps - estimate.eps) ** 2).flatten(1).mean(1) / (2 * draws)
+        rows.append(row)
+    return torch.stack(rows)
+
+
+def _noisy(read: Reader, t: Tensor | float) -> Tensor:
+    time = as_time(t)
+    if (read.schedule.level(time).noise == 0).any():
+        raise ValueError(f"t is {time.flatten()[:4].tolist()}; a score needs noise, so every time must be above 0")
+    return time
