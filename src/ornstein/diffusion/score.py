@@ -8,11 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ornstein import noise
 from ornstein.diffusion.denoiser import Condition, Denoiser
 from ornstein.diffusion.encoder import draw
 from ornstein.diffusion.likelihood.bound import Reader
-from ornstein.diffusion.likelihood.ode import EXACT, divergence_of
+from ornstein.diffusion.likelihood.ode import EXACT, divergence_of, random_signs
 from ornstein.diffusion.schedule import as_time
 
 __all__ = ["denoising_score_loss", "explicit_score_loss", "implicit_score_loss", "level_losses"]
@@ -96,9 +95,9 @@ def implicit_score_loss(denoiser: Denoiser, z: Tensor, t: Tensor | float, condit
     read = Reader(denoiser, z, condition)
     time, size = _noisy(read, t), math.prod(denoiser.shape)
     if not probes and size > EXACT:
-        raise ValueError(f"probes is 0, the exact divergence, and samples have {size} values; beyond {EXACT} give probes")
-    signs = [torch.from_numpy(noise.generator(seed, "probe", number).choice((-1.0, 1.0), (len(z), size))).to(read.x)
-             for number in range(probes)]
+        raise ValueError(f"probes is 0, the exact divergence, and samples have {size} values; beyond {EXACT} give "
+                         "probes")
+    signs = [sign.to(read.x) for sign in random_signs(seed, probes, len(z), size)]
     with torch.enable_grad():
         leaf = read.x.flatten(1).to(read.like.dtype).requires_grad_()
         told = read.batched.conditions
@@ -127,8 +126,7 @@ def level_losses(denoiser: Denoiser, x: Tensor, log_snr: Sequence[float] | Tenso
     Returns:
         (n, B) float64.
     """
-    read, size = Reader(denoiser, x, condition), math.prod(denoiser.shape)
-    rows = []
+    read, rows = Reader(denoiser, x, condition), []
     for k, t in enumerate(denoiser.schedule.time(torch.as_tensor(log_snr, dtype=torch.float64))):
         row = torch.zeros(len(x), dtype=torch.float64, device=read.x.device)
         for number in range(draws):

@@ -116,7 +116,8 @@ def elbo(denoiser: Denoiser, x: Tensor, times: Sequence[float] | Tensor | None =
          variance: str | Tensor = "posterior") -> Bound:
     """The evidence lower bound of the chain that `Decoder` walks on a grid of times (Ho et al. 2020, equation 5).
 
-    log p(x) >= E log p(x | z_1) - KL(q(z_n | x) || N(0, (signal^2 + noise^2) I)) - sum_k KL(q(z_s | z_t, x) || p(z_s | z_t))
+    log p(x) >= E log p(x | z_1) - KL(q(z_n | x) || N(0, (signal^2 + noise^2) I))
+                - sum over steps of KL(q(z_s | z_t, x) || p(z_s | z_t))
 
     with one latent z_t ~ q(z_t | x) a term and draw. With the variance of the posterior a term is
     (SNR_s - SNR_t) |x - x-hat|^2 / 2. p(x | z_1) is N(x-hat, (noise / signal)^2), or the mass of it in x's bin.

@@ -47,7 +47,8 @@ def continuous_elbo(denoiser: Denoiser, x: Tensor, levels: int | None = None, dr
         `Bound`, whose `steps` and `log_snr` are (B, draws): what each draw adds, and where.
 
     Raises:
-        ValueError: draws < 1, a range that is reversed or beyond the schedule, an unknown proposal, data off the levels.
+        ValueError: draws < 1, a range that is reversed or beyond the schedule, an unknown proposal, data off the
+            levels.
     """
     read = Reader(denoiser, x, condition)
     levels = None if levels is None else check_levels(levels)

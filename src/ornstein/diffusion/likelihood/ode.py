@@ -17,7 +17,8 @@ from ornstein.diffusion.likelihood.levels import on_levels
 from ornstein.diffusion.schedule import as_time, spread
 from ornstein.names import require
 
-__all__ = ["DIVERGENCES", "EXACT", "Flow", "divergence_of", "ode_likelihood", "ode_log_prob"]
+__all__ = ["DIVERGENCES", "EXACT", "Flow", "divergence_of", "ode_likelihood", "ode_log_prob",
+           "random_signs"]
 
 DIVERGENCES = ("auto", "exact", "hutchinson")
 EXACT = 64  # dimensions up to which "auto" takes the exact divergence: one backward pass each
@@ -96,9 +97,7 @@ def ode_likelihood(denoiser: Denoiser, x: Tensor, divergence: str = "auto", *, t
                          "points; spread them over their bins first (ornstein.dequantise), or take a bound with levels")
     size = math.prod(denoiser.shape)
     exact = divergence == "exact" or (divergence == "auto" and size <= EXACT)
-    signs = [] if exact else [
-        torch.from_numpy(noise.generator(seed, "probe", number).choice((-1.0, 1.0), (len(x), size)))
-        for number in range(int(probes))]
+    signs = [] if exact else random_signs(seed, int(probes), len(x), size)
     ends = [denoiser.schedule.level(as_time(value)) for value in (begin, 1.0)]
     width = size + (1 if exact else len(signs))
 
@@ -127,8 +126,17 @@ def ode_likelihood(denoiser: Denoiser, x: Tensor, divergence: str = "auto", *, t
         reached = base(latent).double() + size * math.log(radius)
     reached = reached - size * math.log(float(ends[0].radius))
     change = changes.mean(1)
-    error = torch.zeros_like(change) if exact else changes.std(1) / math.sqrt(len(signs))
+    if exact:
+        error = torch.zeros_like(change)
+    else:
+        error = changes.std(1) / math.sqrt(len(signs)) if len(signs) > 1 else torch.full_like(change, math.nan)
     return Flow(reached + change, error, reached, change, latent, calls)
+
+
+def random_signs(seed: int, count: int, rows: int, size: int) -> list[Tensor]:
+    """`count` probes of a divergence, each (rows, size) of -1 and 1, float64."""
+    return [torch.from_numpy(noise.generator(seed, "probe", number).choice((-1.0, 1.0), (rows, size)))
+            for number in range(count)]
 
 
 def _field(denoiser: Denoiser, read: Reader, y: Tensor, angle: Tensor, rows: Tensor,
@@ -142,8 +150,8 @@ def _field(denoiser: Denoiser, read: Reader, y: Tensor, angle: Tensor, rows: Ten
     told = None if told is None else told[rows.cpu()].to(y.device)
     with torch.enable_grad():
         leaf = y.detach().to(read.like.dtype).requires_grad_()
-        z = leaf.reshape(-1, *denoiser.shape) * spread(read.schedule.level(time).radius, leaf.reshape(-1, *denoiser.shape))
-        v = denoiser(z, time, told).v.flatten(1)
+        rows = leaf.reshape(-1, *denoiser.shape)
+        v = denoiser(spread(read.schedule.level(time).radius, rows) * rows, time, told).v.flatten(1)
     return v.detach().double(), divergence_of(v, leaf, signs)
 
 

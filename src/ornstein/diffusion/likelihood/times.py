@@ -20,7 +20,7 @@ BINS = 1.5  # noise / signal of the first time of data with levels is half a bin
 
 
 def cleanest(levels: int | None = None) -> float:
-    """The log SNR at which a bound hands over to its reconstruction term: the noise is well inside a bin of the data."""
+    """The log SNR at which a bound hands over to its reconstruction term, with the noise well inside a bin."""
     return CLEANEST if levels is None else 2 * math.log(BINS * (check_levels(levels) - 1))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -21,8 +22,8 @@ def optimal_variance(denoiser: Denoiser, x: Tensor, times: Sequence[float] | Ten
 
     variance = posterior variance + of_x^2 E (x - x-hat)^2, where of_x is the factor of x in the posterior's mean: the
     moment-matching N(m(x-hat), variance) of q(z_s | z_t). For the optimal denoiser the error is E var(x | z_t), which
-    Bao et al. write through the score; in this form it holds for any denoiser. Estimate it on training data: on the data
-    that the bound is taken of it would be a choice made by looking at them.
+    Bao et al. write through the score; in this form it holds for any denoiser. Estimate it on training data: on
+    the data that the bound is taken of it would be a choice made by looking at them.
 
     Args:
         denoiser: any `Denoiser`.
@@ -41,7 +42,7 @@ def optimal_variance(denoiser: Denoiser, x: Tensor, times: Sequence[float] | Ten
     """
     read, grid = Reader(denoiser, x, condition), rising(times)
     found = []
-    for k, (s, t) in enumerate(zip(grid[:-1], grid[1:], strict=True)):
+    for k, (s, t) in enumerate(pairwise(grid)):
         error = torch.zeros((), dtype=torch.float64, device=read.x.device)
         for number in range(draws):
             # A place in the stream far from those of `elbo`, so that the same seed gives other latents there.

@@ -1,0 +1,84 @@
+"""Three score losses differ by constants of the data, and no field beats the optimal one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import ornstein as orn
+from oracles import Shifted, error_of, mixture
+from ornstein.diffusion.schedule import as_time
+
+ROWS, SIGMAS = 4000, 4.5  # one false alarm in 150,000 at each place
+
+
+@pytest.mark.parametrize("t", [0.15, 0.5, 0.9])
+@pytest.mark.parametrize("dim", [1, 6])
+def test_denoising_and_explicit_score_matching_differ_by_a_constant(t, dim):
+    """Vincent (2011): their difference is noise^2 / 2 E |grad log q(z | x) - grad log q(z)|^2 for any field."""
+    model = mixture(orn.Cosine(), dim)
+    x, eps = model.draw(ROWS), torch.randn(ROWS, dim, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    z = orn.draw(orn.Encoder(model.schedule).kernel(x, t), eps)
+    constant = 0.5 * (eps - model(z, t).eps).square().sum(1)
+    for field in (model, Shifted(model, 0.4)):
+        differ = orn.denoising_score_loss(field, x, t, eps) - orn.explicit_score_loss(field, model, z, t) - constant
+        assert abs(float(differ.mean())) < SIGMAS * error_of(differ) + 1e-12
+    assert orn.explicit_score_loss(Shifted(model, 0.4), model, z, t).mean() > 1e-3
+
+
+@pytest.mark.parametrize("t", [0.15, 0.5, 0.9])
+@pytest.mark.parametrize("dim", [1, 6])
+def test_the_implicit_loss_needs_no_true_score(t, dim):
+    """Hyvärinen (2005): integration by parts; the constant is noise^2 / 2 E |grad log q(z)|^2."""
+    model = mixture(orn.Cosine(), dim)
+    x, eps = model.draw(ROWS), torch.randn(ROWS, dim, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    z = orn.draw(orn.Encoder(model.schedule).kernel(x, t), eps)
+    for field in (model, Shifted(model, 0.4)):
+        differ = (orn.implicit_score_loss(field, z, t) - orn.explicit_score_loss(field, model, z, t)
+                  + 0.5 * model(z, t).eps.square().sum(1))
+        assert abs(float(differ.mean())) < SIGMAS * error_of(differ)
+    exact, random = orn.implicit_score_loss(model, z, t), orn.implicit_score_loss(model, z, t, probes=2)
+    assert abs(float((exact - random).mean())) < SIGMAS * error_of(exact - random) + 1e-12
+
+
+def test_a_shift_of_the_field_costs_its_square():
+    """Shifted moves v by a constant, so eps-hat by signal / radius of it."""
+    model = mixture(orn.Linear(), 5)
+    z = model.draw(10)
+    level = orn.Linear().level(as_time(0.3))
+    found = orn.explicit_score_loss(Shifted(model, 0.4), model, z, 0.3)
+    assert torch.allclose(found, torch.full_like(found, 0.5 * 5 * float(0.4 * level.signal / level.radius) ** 2))
+
+
+def test_the_area_under_the_levels_is_the_diffusion_term():
+    model = mixture(orn.Cosine(), 4)
+    x, log_snr = model.draw(600), torch.linspace(-12, 12, 97, dtype=torch.float64)
+    levels = orn.level_losses(model, x, log_snr)
+    area = 4 * torch.trapezoid(levels, log_snr, dim=0)
+    bound = orn.continuous_elbo(model, x, draws=32).diffusion
+    assert abs(float((area - bound).mean())) < SIGMAS * error_of(area - bound) + 0.02
+
+
+def test_on_its_own_points_nothing_is_below_the_optimal_denoiser():
+    points = mixture(orn.Cosine(), 3).draw(40)
+    best = orn.level_losses(orn.ExactDataset(points, orn.Cosine()), points, [-6.0, -2.0, 0.0, 2.0, 6.0], draws=40)
+    for other in (mixture(orn.Cosine(), 3), orn.ExactGaussian(points.mean(0), points.T.cov(), orn.Cosine()),
+                  Shifted(orn.ExactDataset(points, orn.Cosine()), 0.3)):
+        more = orn.level_losses(other, points, [-6.0, -2.0, 0.0, 2.0, 6.0], draws=40) - best
+        for row in more:
+            assert row.mean() > -SIGMAS * error_of(row)
+        assert more.sum() > 0.1
+
+
+@pytest.mark.parametrize(("call", "message"), [
+    (lambda model, z: orn.explicit_score_loss(model, model, z, 0.0), "every time must be above 0"),
+    (lambda model, z: orn.denoising_score_loss(model, z, 0.0, z), "every time must be above 0"),
+    (lambda model, z: orn.implicit_score_loss(model, z, 0.0), "every time must be above 0"),
+    (lambda model, z: orn.explicit_score_loss(model, mixture(orn.Linear(), 2), z, 0.5), "on another schedule"),
+    (lambda model, z: orn.denoising_score_loss(model, z, 0.5, z[:, :1]), "eps has shape"),
+    (lambda *_: orn.implicit_score_loss(mixture(orn.Cosine(), 65), torch.zeros(1, 65), 0.5), "65 values"),
+])
+def test_what_has_no_score_is_refused(call, message):
+    model = mixture(orn.Cosine(), 2)
+    with pytest.raises(ValueError, match=message):
+        call(model, model.draw(3))
