@@ -30,17 +30,15 @@ class Viewed(orn.Denoiser):
 
 
 class Shifted(orn.Denoiser):
-    """x-hat of another denoiser moved by `shift` standard deviations of the noise over the signal in every value."""
+    """x-hat of another denoiser moved by shift * noise / radius in every value."""
 
     def __init__(self, inner: orn.Denoiser, shift: float) -> None:
         super().__init__(inner.schedule, inner.shape)
         self.inner, self.shift = inner, shift
 
     def forward(self, z, t, condition=None):
-        level = self.level(z, t)
-        s = level.noise / level.radius
         # x = c z / r - s v, so x-hat moves by noise / radius * shift when v moves by -shift.
-        return orn.Estimate(z, level, self.inner(z, t, condition).v - self.shift * torch.ones_like(s) * torch.ones_like(z))
+        return orn.Estimate(z, self.level(z, t), self.inner(z, t, condition).v - self.shift)
 
 
 def snr(schedule: orn.Schedule, t: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ class Measure:
         limit: the estimate for infinitely many samples (bias removed); None where the value has no such bias.
         floor: the same figure of real training data in place of the generated, as many as there are; None without.
         floor_low, floor_high: its 95 % interval, as for the value.
+        floor_limit: its estimate for infinitely many samples, where it has one.
     """
 
     key: str
@@ -45,6 +45,7 @@ class Measure:
     floor: float | None = None
     floor_low: float | None = None
     floor_high: float | None = None
+    floor_limit: float | None = None
 
 
 @dataclass(frozen=True)
@@ -196,8 +197,3 @@ class Report:
             if one.key == key and features in (None, one.features):
                 return one
         raise KeyError(f"{key!r} was not measured; there are {', '.join(one.key for one in self.measures)}")
-
-
-def disjoint(one: Measure, other: Measure) -> bool:
-    """Whether two intervals have nothing in common, so that the figures may be ranked."""
-    return math.isfinite(one.low + other.low) and (one.high < other.low or other.high < one.low)

@@ -1,0 +1,382 @@
+"""The page of an evaluation: one HTML file that says in words, charts and tables how good a model is, and how sure."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from PIL.Image import Image
+
+from ornstein.evaluation.ranking import disjoint, estimate, of_likelihoods, of_measures, same_data
+from ornstein.evaluation.report import Curve, Likelihood, Measure, Report
+from ornstein.figures.chart import Line, Mark, intervals, lines, number, waterfall
+
+__all__ = ["render"]
+
+SMALL = 256  # pixels; what is narrower is enlarged without smoothing
+COSTS = ("prior", "diffusion")  # terms that the bound subtracts
+DASHES = {"training": "5 4", "lowest possible": "1.5 4"}
+AXIS = "log SNR (noise on the left, data on the right)"
+WHAT = {
+    "frechet": "How far apart the two sets are in their means and spreads. Zero is no distance at all.",
+    "kernel": "How far apart the two sets are in all their moments up to the third. Zero is no distance at all.",
+    "precision": "The share of the samples that lie where real data are: how many look right.",
+    "recall": "The share of the real data that lie where samples are: how much of the variety is there.",
+    "density": "How crowded with real data the places of the samples are; about 1 among real data.",
+    "coverage": "The share of the real data with a sample in their neighbourhood: how much is not left out.",
+    "auc": "How well a classifier learns to tell samples from real data: 0.5 is a guess, 1 is never wrong.",
+    "accuracy": "The share of the samples that are recognised as the class that was asked for.",
+}
+
+
+@dataclass(frozen=True)
+class Side:
+    """A report and how the page calls it: no letter where it is alone, else A or B."""
+
+    letter: str
+    tone: str
+    report: Report
+
+    @property
+    def things(self) -> str:
+        """What the data are called."""
+        return "pictures" if self.report.data.get("kind") == "picture" else "samples"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A measure on the page: of each side, None where a side lacks it."""
+
+    name: str
+    features: str
+    what: str
+    verdict: tuple[str, str]
+    chart: str
+    sides: tuple[tuple[Side, Measure], ...]
+
+
+def render(reports: Sequence[Report]) -> str:
+    """The page of one report, or of two side by side.
+
+    A line of two is called better only where the intervals have nothing in common.
+
+    Args:
+        reports: one or two; everything in them is shown as text.
+
+    Returns:
+        HTML that needs no other file, no network and no script.
+
+    Raises:
+        ValueError: no report, or more than two.
+    """
+    if len(reports) not in (1, 2):
+        raise ValueError(f"{len(reports)} reports; a page shows one, or two side by side")
+    letters = ("",) if len(reports) == 1 else ("A", "B")
+    sides = [Side(letter, tone, report) for letter, tone, report in zip(letters, "ab", reports, strict=False)]
+    rows = _rows(sides)
+    source = files("ornstein.evaluation").joinpath("page.html").read_text("utf-8")
+    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    words = {"number": number, "half": _half, "percent": _percent, "fact": _fact, "duration": _duration, "uri": _uri,
+             "floor_of": _floor, "estimate": estimate, "lead": _lead, "pairs": _pairs, "terms": _terms, "own": _own,
+             "small": lambda image: image.width < SMALL}
+    return page.from_string(source).render(
+        words,
+        sides=sides, two=len(sides) == 2, rows=rows, ranking=_ranking(rows), same_data=_same_data(sides),
+        shown=_shown(sides), likelihood=_likelihood(sides), better_likelihood=_better_likelihood(sides),
+        levels=_levels(sides), steps=_steps(sides),
+        facts={name: _facts(sides, name) for name in ("drawn", "data", "model")})
+
+
+def _rows(sides: Sequence[Side]) -> list[Row]:
+    kinds = dict.fromkeys((one.key, one.features) for side in sides for one in side.report.measures)
+    rows = []
+    for key, features in kinds:
+        found = tuple((side, one) for side in sides for one in side.report.measures
+                      if (one.key, one.features) == (key, features))
+        verdict = _against_floor(*found[0]) if len(sides) == 1 else _against_each_other(sides, found)
+        rows.append(Row(found[0][1].name, features, WHAT.get(key, ""), verdict, _interval_chart(found), found))
+    return rows
+
+
+def _floor(measure: Measure) -> Measure | None:
+    """The floor as a measure of its own."""
+    if measure.floor is None or measure.floor_low is None or measure.floor_high is None:
+        return None
+    return replace(measure, value=measure.floor, limit=measure.floor_limit, low=measure.floor_low,
+                   high=measure.floor_high)
+
+
+def _against_floor(side: Side, measure: Measure) -> tuple[str, str]:
+    floor = _floor(measure)
+    if floor is None:
+        return "", ""
+    if not disjoint(measure, floor):
+        return "same", f"no difference from real {side.things} shown"
+    middle = (floor.low + floor.high) / 2
+    if abs(estimate(measure) - measure.best) < abs(middle - measure.best):
+        return "near", f"nearer to unseen {side.things} than training {side.things} are"
+    return "far", f"a real difference from real {side.things}"
+
+
+def _against_each_other(sides: Sequence[Side], found: Sequence[tuple[Side, Measure]]) -> tuple[str, str]:
+    if len(found) < 2:
+        return "", f"only {found[0][0].letter} has it"
+    (_, one), (_, other) = found
+    who, words = of_measures(one, other, _same_data(sides))
+    return who.lower() if who else "" if words.startswith("not ranked") else "same", words
+
+
+def _interval_chart(found: Sequence[tuple[Side, Measure]]) -> str:
+    marks = [Mark(side.letter or "samples", estimate(one), one.low, one.high, number(estimate(one), _half(one)),
+                  side.tone) for side, one in found]
+    floors: dict[tuple[float, float, float], list[str]] = {}
+    for side, one in found:
+        if floor := _floor(one):
+            floors.setdefault((estimate(floor), floor.low, floor.high), []).append(side.letter)
+    for (value, low, high), letters in floors.items():
+        half = (high - low) / 2
+        inside = low <= value <= high  # not so where the interval is of the limit, and the value is not
+        text = number(value, half) if inside else f"{number(low, half)} to {number(high, half)}"
+        name = "real" if len(floors) == 1 else f"real for {letters[0]}"
+        marks.append(Mark(name, value if inside else None, low, high, text, "quiet"))
+    one = found[0][1]
+    return intervals(marks, f"{one.name}: estimates with 95 % intervals", one.best)
+
+
+def _half(measure: Measure) -> float:
+    return (measure.high - measure.low) / 2
+
+
+def _same_data(sides: Sequence[Side]) -> bool:
+    return len(sides) < 2 or same_data(sides[0].report, sides[1].report)
+
+
+def _lead(side: Side) -> Markup:
+    """What was found, as one sentence of the figures."""
+    parts = []
+    report, measures = side.report, {one.key: one for one in reversed(side.report.measures)}
+    if auc := measures.get("auc"):
+        parts.append(Markup("samples are told from real {} with AUC <b>{}</b>{}").format(
+            side.things, _span(auc), _where(auc)))
+    elif measures:
+        one = report.measures[0]
+        parts.append(Markup("{} <b>{}</b>{}").format(one.name, _span(one), _where(one)))
+    if found := report.memorisation:
+        parts.append(Markup("<b>evidence of copying</b>, to be looked at below") if found.copies
+                     else Markup("no evidence of copying"))
+    if own := next((one for one in report.likelihood if _own(one)), None):
+        value, error, unit = ((own.bits, own.bits_error, "bits a value") if own.bits is not None
+                              else (own.nats, own.error, "nats a sample"))
+        side_of = "" if own.key == "ode" else " at least" if own.bits is None else " at most"
+        parts.append(Markup("<b>{}</b> {}{}").format(_plus_minus(value, error), unit, side_of))
+    if not parts:
+        return Markup("Nothing was measured.")
+    text = Markup("; ").join(parts)
+    return Markup("{}{}.").format(text[:1].upper(), text[1:]) if not text.startswith("<") else text + "."
+
+
+def _span(measure: Measure) -> str:
+    half = _half(measure)
+    return f"{number(estimate(measure), half)} [{number(measure.low, half)}, {number(measure.high, half)}]"
+
+
+def _where(measure: Measure) -> str:
+    floor = _floor(measure)
+    if floor is None:
+        return ""
+    same = (measure.limit is None) == (floor.limit is None)
+    text = number(estimate(floor), _half(floor)) if same else f"in [{_ends(floor)}]"
+    if not disjoint(measure, floor):
+        return f" where real ones score {text}: no difference shown"
+    return f" where real ones score {text}"
+
+
+def _ends(measure: Measure) -> str:
+    return f"{number(measure.low, _half(measure))}, {number(measure.high, _half(measure))}"
+
+
+def _plus_minus(value: float, error: float | None) -> str:
+    return number(value, error) + (f" ± {number(error, error)}" if error else "")
+
+
+def _ranking(rows: Sequence[Row]) -> str:
+    """Who is better at how much, of two."""
+    count = {word: sum(row.verdict[0] == word for row in rows) for word in ("a", "b", "same")}
+    compared = sum(count.values())
+    if not compared:
+        return "Nothing can be ranked."
+    if not count["a"] + count["b"]:
+        return f"No difference is shown on any of {compared} measures."
+    return (f"Of {compared} measures A is better on {count['a']} and B on {count['b']}; "
+            f"on {count['same']} no difference is shown.")
+
+
+def _shown(sides: Sequence[Side]) -> list[tuple[str, str, Image]]:
+    """(caption, alternative text, picture): samples and, once where they agree, real data."""
+    found = []
+    for side in sides:
+        if image := side.report.pictures.get("samples"):
+            of = f"Samples of {side.letter}" if side.letter else "Samples"
+            found.append((of, f"{of.lower() if not side.letter else of}, drawn by the model", image))
+    real = [side for side in sides if "real" in side.report.pictures]
+    if len(real) == 2 and real[0].report.pictures["real"].tobytes() == real[1].report.pictures["real"].tobytes():
+        real = real[:1]
+    for side in real:
+        of = f"Real {side.things}" + (f" for {side.letter}" if len(real) > 1 else "")
+        found.append((of, f"{of}, for comparison", side.report.pictures["real"]))
+    return found
+
+
+def _likelihood(sides: Sequence[Side]) -> list[tuple[str, list[tuple[str, Likelihood]]]]:
+    """(name, [(letter, figures)]) of each kind; a figure that both have is shown once."""
+    groups: dict[str, list[tuple[str, Likelihood]]] = {}
+    for side in sides:
+        for one in side.report.likelihood:
+            group = groups.setdefault(one.key, [])
+            if not _own(one) and group and group[-1][1] == one:
+                group[-1] = ("A, B", one)
+            else:
+                group.append((side.letter, one))
+    return [(group[0][1].name, group) for group in groups.values()]
+
+
+def _own(one: Likelihood) -> bool:
+    """Whether a likelihood is the model's, and not that of a Gaussian beside it."""
+    return not one.key.startswith("gaussian")
+
+
+def _better_likelihood(sides: Sequence[Side]) -> list[str]:
+    """Of two, what may be said about each likelihood that they both have."""
+    said = []
+    keys = dict.fromkeys(found.key for side in sides for found in side.report.likelihood if _own(found))
+    for key in keys if len(sides) == 2 else ():
+        one, other = (next((found for found in side.report.likelihood if found.key == key), None) for side in sides)
+        if one is None or other is None:
+            continue
+        said.append(f"{one.name}: {of_likelihoods(one, other, _same_data(sides))[1]}.")
+    return said
+
+
+def _terms(one: Likelihood, tone: str) -> str:
+    """The waterfall of a likelihood; terms that are costs go down."""
+    if not one.terms:
+        return ""
+    terms = [(name, -value if name in COSTS else value, error) for name, value, error in one.terms]
+    rest = one.nats - sum(value for _, value, _ in terms)
+    if abs(rest) > 1e-4 * abs(one.nats):  # from a density to the probability of a level
+        terms.append(("size of a bin", rest, 0.0))
+    return waterfall(terms, f"{one.name}: what it is made of, in nats a sample", "log p at least", tone or "a")
+
+
+def _levels(sides: Sequence[Side]) -> list[str]:
+    """The losses, and the training loss against the held-out one."""
+    curves: list[Line] = []
+    for side in sides:
+        for curve in side.report.levels:
+            drawn = _line(curve, f"{side.letter} {curve.name}".strip(), side.tone, DASHES.get(curve.name, ""))
+            if curve.name == "lowest possible":  # it belongs to the data, and two models may share it
+                drawn = replace(drawn, name=curve.name, tone="quiet")
+                if any(other.tone == "quiet" and list(other.y) == list(drawn.y) for other in curves):
+                    continue
+                if any(other.name == drawn.name for other in curves):
+                    drawn = replace(drawn, name=f"{side.letter} {curve.name}")
+            curves.append(drawn)
+    gaps = [gap for side in sides for gap in _gaps(side)]
+    return [lines(curves, "Denoising loss by log SNR", AXIS, "loss: nats a value and unit of log SNR"),
+            lines(gaps and [*gaps, Line("held out", gaps[0].x, [0.0] * len(gaps[0].x), tone="quiet")],
+                  "Training loss against the held-out loss by log SNR", AXIS, "above or below the held-out loss, %")]
+
+
+def _gaps(side: Side) -> list[Line]:
+    """The training loss against the held-out one, in per cent of it: on a logarithmic axis they would look alike."""
+    held = next((curve for curve in side.report.levels if curve.name == "held out"), None)
+    gaps = []
+    for curve in side.report.levels if held else ():
+        if held is None or curve.name != "training" or curve.log_snr != held.log_snr or min(held.value) <= 0:
+            continue
+        ratio = [one / other for one, other in zip(curve.value, held.value, strict=True)]
+        error = [100 * math.hypot(one, share * other) / unit for one, share, other, unit in zip(
+            curve.error or [0.0] * len(ratio), ratio, held.error or [0.0] * len(ratio), held.value, strict=True)]
+        gaps.append(replace(_line(Curve(curve.name, curve.log_snr, tuple(100 * (one - 1) for one in ratio),
+                                        tuple(error)), f"{side.letter} {curve.name}".strip(), side.tone),
+                            dash=DASHES.get(curve.name, "")))
+    return gaps
+
+
+def _steps(sides: Sequence[Side]) -> str:
+    curves = [_line(side.report.steps, side.letter or side.report.steps.name, side.tone)
+              for side in sides if side.report.steps]
+    return lines(curves, "Terms of the bound by log SNR", AXIS, "nats a step")
+
+
+def _line(curve: Curve, name: str, tone: str, dash: str = "") -> Line:
+    order = sorted(range(len(curve.log_snr)), key=lambda place: curve.log_snr[place])
+    x, y, error = ([values[place] for place in order] for values in (
+        curve.log_snr, curve.value, curve.error or (0.0,) * len(order)))
+    return Line(name, x, y, error, tone, dash)
+
+
+def _pairs(report: Report, most: int = 12) -> list[tuple[Any, Image | None, Image | None]]:
+    """The nearest pairs with their pictures."""
+    found = report.memorisation.pairs if report.memorisation else ()
+    return [(pair, report.pictures.get(f"pair-{place}-sample"), report.pictures.get(f"pair-{place}-training"))
+            for place, pair in enumerate(found[:most])]
+
+
+def _facts(sides: Sequence[Side], name: str) -> list[tuple[str, list[Any]]]:
+    """(fact, [its value for each side])."""
+    tables = [getattr(side.report, name) for side in sides]
+    return [(str(key), [table.get(key) for table in tables]) for key in dict.fromkeys(
+        key for table in tables for key, value in table.items() if value is not None)]
+
+
+def _fact(key: str, value: Any) -> str:
+    """A fact of any kind in words."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if key == "seconds" and isinstance(value, int | float):
+        return _duration(value)
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10_000 and key != "seed" else str(value)
+    if isinstance(value, float):
+        return number(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_fact(name, one)}" for name, one in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        if key == "shape":
+            return " × ".join(str(one) for one in value)
+        return _listed([_fact("", one) for one in value])
+    return str(value)
+
+
+def _listed(words: Sequence[str], most: int = 12) -> str:
+    more = f" … {words[-1]} ({len(words)} in all)" if len(words) > most else ""
+    return ", ".join(words[:most - 2] if more else words) + more or "none"
+
+
+def _duration(seconds: float) -> str:
+    if not math.isfinite(seconds) or seconds < 60:
+        return f"{number(seconds, figures=2 if seconds < 10 else 3)} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def _percent(share: float) -> str:
+    return f"{number(100 * share)} %"
+
+
+def _uri(image: Image) -> str:
+    """A picture as the PNG that the page carries."""
+    out = io.BytesIO()
+    (image if image.mode in ("1", "L", "RGB", "RGBA", "P") else image.convert("RGB")).save(out, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode('ascii')}"

@@ -1,0 +1,362 @@
+"""The page of an evaluation in a browser: readable on every screen, true to its figures, safe from its contents."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ornstein.evaluation.page import render
+from ornstein.evaluation.report import Curve, Likelihood, Measure, Memorisation, Pair, Report
+from ornstein.figures.chart import Line, Mark, intervals, lines, number, ticks, waterfall
+
+CHROMIUM = "/usr/bin/chromium"
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]
+SECTIONS = ["pictures", "distances", "likelihood", "levels", "steps", "memorisation", "drawing", "card"]
+HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror="alert(1)">', "{{ 7 * 7 }} {% for %}", "x" * 300,
+           "Zähler 数字 ‮right to left 🙂", "']]>&amp;<svg onload=alert(1)>"]
+# Of every text in a chart its box; two that share more than a hair lie on top of each other.
+OVERLAPS = """() => [...document.querySelectorAll('svg.chart')].flatMap(chart => {
+  const boxes = [...chart.querySelectorAll('text')].map(text => [text.textContent, text.getBoundingClientRect()]);
+  const found = [];
+  const outer = chart.getBoundingClientRect();
+  boxes.forEach(([one, a], place) => {
+    if (a.left < outer.left - 1 || a.right > outer.right + 1) found.push('outside: ' + one);
+    boxes.slice(place + 1).forEach(([other, b]) => {
+      const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+      const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+      if (wide > 0.5 && high > a.height * 0.25) found.push(`${chart.ariaLabel}: ${one} | ${other}`);
+    });
+  });
+  return found;
+})"""
+# Contrast of every text with the colour behind it, as WCAG 2 defines it; the lowest, and of which text.
+CONTRAST = """() => {
+  const light = colour => { const [r, g, b] = colour.match(/[\\d.]+/g).map(Number).map(v => v / 255)
+    .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+  const behind = node => { for (let one = node; one; one = one.parentElement) {
+    const colour = getComputedStyle(one).backgroundColor;
+    if (colour !== 'rgba(0, 0, 0, 0)') return colour; } return 'rgb(255, 255, 255)'; };
+  let worst = [99, ''];
+  for (const node of document.querySelectorAll('body *')) {
+    if (![...node.childNodes].some(child => child.nodeType === 3 && child.textContent.trim())) continue;
+    if (node.closest('title, desc') || !node.getBoundingClientRect().width) continue;
+    const style = getComputedStyle(node), a = light(node.closest('svg') ? style.fill : style.color);
+    const b = light(behind(node)), ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < worst[0]) worst = [ratio, node.textContent.slice(0, 60)];
+  }
+  return worst;
+}"""
+
+
+def report(name: str = "digits", worse: float = 1.0, seed: int = 0) -> Report:
+    """A report as an evaluation makes one; `worse` moves its distances and losses away from the best."""
+    rng = np.random.default_rng(seed)
+
+    def image(*size: int) -> Image.Image:
+        return Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8))
+
+    def curve(name: str, value: np.ndarray, share: float) -> Curve:
+        return Curve(name, tuple(where.tolist()), tuple(value.tolist()), tuple((share * value).tolist()))
+
+    where = np.linspace(-11, 11, 23)
+    loss = worse / (1 + np.exp(where / 2.2)) + 0.003
+    auc = 0.5 + 0.1 * worse
+    measures = [
+        Measure("frechet", "Fréchet distance", "random convolutions, 512 values", 1.312 * worse, 0.81 * worse,
+                1.14 * worse, 0.0, 297, 1000, 0.974 * worse, 1.244, 0.71, 1.02),
+        Measure("frechet", "Fréchet distance", "pixels", 0.000942, 0.00031, 0.00044, 0.0, 297, 1000, 0.000374, 0.0009,
+                0.00021, 0.00029),
+        Measure("kernel", "Kernel distance", "pixels", 6.1e-6, 2.1e-6, 1.01e-5, 0.0, 297, 1000, None, 4e-7, -2.1e-6,
+                3.1e-6),
+        Measure("recall", "Recall", "pixels, 5 neighbours", 0.902, 0.865, 0.93, 1.0, 297, 1000, None, 0.925, 0.893,
+                0.951),
+        Measure("auc", "Told apart by a forest (AUC)", "", auc, auc - 0.028, auc + 0.031, 0.5, 297, 1000, None, 0.4931,
+                0.462, 0.527),
+        Measure("accuracy", "Class asked for", "logistic regression", 0.9931, 0.988, 0.9962, 1.0, 297, 1000),
+    ]
+    nats = -151.4 - 20 * (worse - 1)
+    likelihood = [
+        Likelihood("bound", "Variational bound", "256 steps, uniform in log SNR", nats, 1.31, 297, -nats / 44.36,
+                   0.0295, (("reconstruction", -21.84, 0.2), ("prior", 0.0021, 0.0001),
+                            ("diffusion", -nats - 21.8421, 1.25))),
+        Likelihood("gaussian", "One Gaussian", "", -196.9, 0.8, 297, 4.44, 0.018)]
+    pairs = tuple(Pair(10 * place + 3, 77 * place + 12, 0.41 + 0.03 * place, "flipped") for place in range(3))
+    pictures = {"samples": image(120, 300), "real": image(120, 300)}
+    for place in range(2):  # the third pair has none
+        pictures |= {f"pair-{place}-sample": image(8, 8), f"pair-{place}-training": image(8, 8)}
+    return Report(
+        name, "2026-11-25T02:40:11+00:00", "0.1.0",
+        data={"name": "digits", "shape": [1, 8, 8], "kind": "picture", "classes": list("0123456789"),
+              "training": 1500, "held_out": 297},
+        model={"weights": 251_329, "sha256": "10950724278b42f8" * 4, "network": "unet", "minutes": 1.0,
+               "settings": {"batch": 128, "learning_rate": 0.002}},
+        drawn={"count": 1000, "sampler": "exponential", "nfe": 20, "seed": 12345, "seconds": 1.62,
+               "times": np.linspace(1, 0, 21).tolist()},
+        measures=measures, likelihood=likelihood, steps=curve("bound", 18 * np.exp(-where**2 / 14) + 0.02, 0.05),
+        levels=[curve("training", 0.97 * loss, 0.01), curve("held out", loss, 0.02),
+                curve("lowest possible", 0.9 / (1 + np.exp(where / 2.2)) + 0.0027, 0.0)],
+        memorisation=Memorisation(0.013, 0.0101, 0.62, 0.31, 0.01, False, 0.0, 0.97, 0.93, pairs),
+        seconds={"drawing": 1.62, "distances": 75.8}, notes=["297 held-out pictures are few."], pictures=pictures)
+
+
+def bare(name: str = "nothing") -> Report:
+    return Report(name, "2026-11-25", "0.1.0", {}, {}, {})
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not Path(CHROMIUM).exists():
+        if os.environ.get("CI"):
+            pytest.fail(f"there is no {CHROMIUM}; .ci/run installs it")
+        pytest.skip(f"there is no {CHROMIUM} to look at the page with")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        running = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def opened(browser, tmp_path):
+    """Opens a page of reports; whatever it complains of, asks for or pops up is an error at the end."""
+    trouble, contexts = [], []
+
+    def open_page(reports, width=1280):
+        path = tmp_path / f"{len(contexts)}.html"
+        path.write_text(render(reports), "utf-8")
+        context = browser.new_context(viewport={"width": width, "height": 900})
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: trouble.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: trouble.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: (trouble.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on("request", lambda request: request.url == path.as_uri() or request.url.startswith("data:image/png")
+                or trouble.append(f"request: {request.url[:200]}"))
+        page.goto(path.as_uri())
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not trouble
+
+
+@pytest.mark.parametrize("two", [False, True], ids=["one", "two"])
+@pytest.mark.parametrize("width", [1280, 390, 360])
+def test_the_page_is_readable_on_screens(opened, two, width):
+    page = opened([report(), report("longer", worse=2.0, seed=1)] if two else [report()], width)
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        check_readable(page, two, least=10)
+    assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(17, 22, 28)"
+
+
+@pytest.mark.parametrize("two", [False, True], ids=["one", "two"])
+def test_the_page_is_readable_on_paper(opened, two):
+    """In the colours of paper even where the screen is dark, and with nothing to scroll."""
+    page = opened([report(), report("longer", worse=2.0, seed=1)] if two else [report()], 672)  # A4
+    page.emulate_media(media="print", color_scheme="dark")
+    check_readable(page, two, least=8)
+    assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.evaluate("[...document.querySelectorAll('table')].every(one => one.getBoundingClientRect().right <= "
+                         "innerWidth)")
+
+
+def check_readable(page, two, least):
+    assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+    assert [one.get_attribute("id") for one in page.query_selector_all("main section")] == SECTIONS
+    sizes = page.evaluate("[...document.querySelectorAll('svg.chart')].map(one => one.getBoundingClientRect())"
+                          ".map(box => [box.width, box.height])")
+    assert len(sizes) == 6 + (2 if two else 1) + 2 + 1
+    assert all(wide > 200 and high > 40 for wide, high in sizes)
+    assert page.evaluate(OVERLAPS) == []
+    letters = page.evaluate("[...document.querySelectorAll('svg.chart text')].map(one => "
+                            "one.getScreenCTM().a * parseFloat(getComputedStyle(one).fontSize))")
+    assert min(letters) >= least
+    ratio, text = page.evaluate(CONTRAST)
+    assert ratio >= 4.5, text
+
+
+def test_the_page_says_what_it_is_to_a_screen_reader(opened):
+    page = opened([report(), report("other", seed=1)])
+    levels = [int(one.evaluate("node => node.tagName[1]")) for one in page.query_selector_all("h1, h2, h3")]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    assert page.get_attribute("html", "lang") == "en"
+    assert all(one.get_attribute("alt") for one in page.query_selector_all("img"))
+    assert all(one.get_attribute("scope") for one in page.query_selector_all("th"))
+    assert all(one.get_attribute("aria-label") for one in page.query_selector_all("svg.chart, .scroll"))
+    assert len(set(page.evaluate("[...document.querySelectorAll('[id]')].map(one => one.id)"))) == 2 * len(SECTIONS)
+    assert page.evaluate("document.images.length") == 4 + 8
+    assert page.evaluate("[...document.images].every(one => one.naturalWidth > 0)")
+
+
+def hostile_report(hostile: str) -> Report:
+    """A report with a text in every place that has one."""
+    one = report(hostile)
+    one.measures[0] = replace(one.measures[0], name=hostile, features=hostile)
+    one.likelihood[0] = replace(one.likelihood[0], name=hostile, grid=hostile, terms=((hostile, -151.4, 1.0),))
+    one.levels[0] = replace(one.levels[0], name=hostile)
+    one.notes.append(hostile)
+    one.model[hostile] = {hostile: [hostile]}
+    one.data |= {"classes": [hostile] * 3, "name": hostile, "kind": hostile}
+    one.drawn["sampler"] = hostile
+    one.seconds[hostile] = 1.0
+    one.created = one.version = hostile
+    one.memorisation = replace(one.memorisation, pairs=(Pair(1, 2, 0.1, hostile),))
+    return one
+
+
+@pytest.mark.parametrize("first", [0, 2, 4])
+def test_whatever_a_report_holds_is_shown_as_text(opened, first):
+    two = HOSTILE[first:first + 2]
+    page = opened([hostile_report(hostile) for hostile in two], 390)
+    assert all(hostile in page.inner_text(where) for hostile in two for where in ("h1", "#card", "#distances"))
+    assert page.evaluate("document.querySelectorAll('script, [onerror], [onload], iframe').length") == 0
+    assert page.evaluate("[...document.images].every(one => one.src.startsWith('data:image/png;base64,'))")
+    assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+    assert page.evaluate(OVERLAPS) == []
+
+
+def test_a_page_without_anything_still_has_every_section(opened):
+    for reports in ([bare()], [bare(), bare()], [report(), bare()]):
+        page = opened(reports, 390)
+        assert [one.get_attribute("id") for one in page.query_selector_all("main section")] == SECTIONS
+        assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+    assert "Nothing was measured." in page.inner_text("header")
+
+
+def test_parts_that_are_missing_are_left_out(opened):
+    one = report()
+    one.data["kind"] = "array"
+    one.measures = [replace(measure, limit=None, floor=None, floor_low=None, floor_high=None)
+                    for measure in one.measures]
+    one.likelihood = [replace(like, bits=None, bits_error=None, terms=()) for like in one.likelihood]
+    one.steps, one.levels = None, [Curve("held out", (-1.0, 0.0, 2.0), (0.5, float("nan"), 0.1), (0.1, 0.1, 0.1))]
+    one.pictures = {"samples": Image.new("RGBA", (640, 400))}  # a drawing of traces
+    page = opened([one])
+    text = page.inner_text("body")
+    assert "nats a sample at least" in page.inner_text(".lead")
+    assert "real pictures" not in text
+    assert "as measured" not in page.inner_text("#distances thead")
+    assert page.evaluate("document.querySelectorAll('.small-picture').length") == 0
+    assert len(page.query_selector_all("svg.chart")) == 6 + 1
+
+
+def test_the_first_sentence_is_made_of_the_figures(opened):
+    lead = opened([report()]).inner_text(".lead")
+    assert lead == ("Samples are told from real pictures with AUC 0.60 [0.57, 0.63] where real ones score 0.49; "
+                    "no evidence of copying; 3.413 ± 0.029 bits a value at most.")
+    found = report()
+    found.memorisation = replace(found.memorisation, copies=True, share=0.2, p_value=2e-9, exact=0.1)
+    page = opened([found])
+    assert "evidence of copying, to be looked at" in page.inner_text(".lead")
+    assert "Evidence is not a verdict" in page.inner_text("#memorisation")
+
+
+def test_the_figures_on_the_page_are_those_of_the_report(opened, tmp_path):
+    """Every figure of report.json is there unrounded, and what is shown is that figure to the last digit shown."""
+    one = report()
+    one.write(tmp_path / "report.json")
+    facts = json.loads((tmp_path / "report.json").read_text("utf-8"))
+    page = opened([one])
+    shown = {section: page.evaluate(f"[...document.querySelectorAll('#{section} data')]"
+                                    ".map(one => [Number(one.value), one.textContent])")
+             for section in ("distances", "likelihood", "memorisation")}
+    held = {section: {value for value, _ in found} for section, found in shown.items()}
+    for measure in facts["measures"]:
+        assert {measure[name] for name in ("value", "low", "high", "limit", "floor", "floor_low", "floor_high")
+                } - {None} <= held["distances"]
+    for like in facts["likelihood"]:
+        assert {like[name] for name in ("nats", "error", "bits", "bits_error")} <= held["likelihood"]
+        assert {value for _, *values in like["terms"] for value in values} <= held["likelihood"]
+    copies = facts["memorisation"]
+    assert {copies[name] for name in ("share", "expected", "threshold", "p_value", "distance", "typical")
+            } <= held["memorisation"]
+    for value, text in shown["distances"] + shown["likelihood"]:
+        mantissa, _, power = text.replace("−", "-").replace(",", "").partition("×10")
+        unit = 10.0 ** int(power.translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789"))) if power else 1.0
+        last = unit * 10.0 ** -len(mantissa.partition(".")[2])
+        assert abs(float(mantissa) * unit - value) <= 0.51 * last
+
+
+def test_two_models_are_ranked_only_where_their_intervals_are_apart(opened):
+    page = opened([report("A1"), report("B1", worse=2.0, seed=1)])
+    verdicts = dict(zip(page.locator(".measure h3").all_inner_texts(), page.locator(".verdict").all_inner_texts(),
+                        strict=True))
+    assert verdicts["Told apart by a forest (AUC)"] == "A is better"
+    assert verdicts["Recall"] == "No difference shown"
+    assert "Of 6 measures A is better on 2 and B on 0; on 4 no difference is shown." in page.inner_text(".ranking")
+    assert "Variational bound: A is better." in page.inner_text("#likelihood")
+    assert "B on 2" in opened([report(worse=2.0), report()]).inner_text(".ranking")
+    alike = opened([report(), report(worse=1.05)])
+    assert "better" not in alike.inner_text(".ranking")
+    assert set(alike.locator(".verdict").all_inner_texts()) == {"No difference shown"}
+
+
+def test_models_judged_by_other_data_or_counts_are_not_ranked(opened):
+    other = report(worse=3.0)
+    other.data["name"] = "photographs"
+    page = opened([report(), other])
+    assert set(page.locator(".verdict").all_inner_texts()) == {"Not ranked: other data"}
+    assert "Nothing can be ranked." in page.inner_text(".ranking")
+    fewer = report(worse=3.0)
+    fewer.measures = [replace(measure, generated=100) for measure in fewer.measures]
+    found = opened([report(), fewer]).locator(".verdict").all_inner_texts()
+    assert found[0] == "A is better"  # the limit does not depend on the count
+    assert found[4] == "Not ranked: other counts"
+
+
+def test_a_difference_from_real_data_is_named_only_where_it_is_shown(opened):
+    verdicts = opened([report()]).locator(".verdict").all_inner_texts()
+    assert verdicts == ["No difference from real pictures shown", "A real difference from real pictures",
+                        "No difference from real pictures shown", "No difference from real pictures shown",
+                        "A real difference from real pictures"]
+
+
+def test_a_page_shows_one_report_or_two():
+    for count in (0, 3):
+        with pytest.raises(ValueError, match=f"{count} reports"):
+            render([bare()] * count)
+
+
+@pytest.mark.parametrize(("value", "error", "text"), [
+    (3.41234, 0.0213, "3.412"), (0.603, 0.031, "0.60"), (-110.23, 0.45, "−110.2"), (-0.0001, 0.02, "0.000"),
+    (1234.5, 30, "1230"), (123_456, 3_210, "123,000"), (3.14e-5, 2.2e-6, "3.14×10⁻⁵"), (0, None, "0"),
+    (0.5, None, "0.5"), (2e7, None, "2×10⁷"), (1e-6, None, "10⁻⁶"), (float("nan"), 1, "not finite")])
+def test_a_number_has_the_digits_that_its_error_allows(value, error, text):
+    assert number(value, error) == text
+
+
+def test_ticks_are_round_and_within():
+    rng = np.random.default_rng(0)
+    for low, size in zip(rng.normal(0, 10, 200), 10.0 ** rng.uniform(-4, 4, 200), strict=True):
+        found = np.array(ticks(low, low + size))
+        assert 1 <= len(found) <= 5
+        assert found.min() >= low - 1e-9 * size
+        assert found.max() <= low + size * (1 + 1e-9)
+        if len(found) > 1:
+            step = np.diff(found).min()
+            assert f"{step:.2e}"[0] in "125"
+            assert np.allclose(found / step, np.round(found / step), atol=1e-6)
+
+
+def test_an_axis_is_logarithmic_beyond_two_decades():
+    assert ">0.001<" in lines([Line("loss", [0, 1, 2, 3], [1e-5, 1e-3, 0.1, 1])], "loss", "x", "y")
+    assert ">0.4<" in lines([Line("loss", [0, 1], [0.0, 0.6])], "loss", "x", "y")
+
+
+def test_a_chart_of_nothing_is_nothing():
+    nan = float("nan")
+    assert lines([Line("a", [0.0], [nan])], "t", "x", "y") == lines([], "t", "x", "y") == ""
+    assert intervals([Mark("a", 0.1, nan, 0.2, "0.1")], "t", 0.0) == waterfall([], "t", "sum") == ""
