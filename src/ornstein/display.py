@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ornstein.training.events import Event, Progress
 
-__all__ = ["Display"]
+__all__ = ["Display", "Parts"]
 
 PLAIN_SECONDS = 5.0  # between lines of progress where nothing can move
 
@@ -97,3 +97,26 @@ def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class Parts:
+    """Shows how far a job of several parts is: one moving line on a terminal, else a line when a part begins."""
+
+    def __init__(self) -> None:
+        self.moving, self.started, self.part = sys.stderr.isatty(), time.monotonic(), ""
+
+    def __call__(self, part: str, share: float) -> None:
+        """Show the part that is under way, and the share of the whole job that is done."""
+        used = time.monotonic() - self.started
+        left = f", {_clock(used * (1 - share) / share)} left" if share > 0.05 else ""
+        line = f"{100 * share:3.0f} %  {part}{left}"
+        if self.moving:
+            print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+        elif part != self.part:
+            print(line, file=sys.stderr, flush=True)
+        self.part = part
+
+    def end(self) -> None:
+        """Clear the moving line."""
+        if self.moving:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,57 @@
+"""The command line: the user's words, each a thin call of the library. Nothing heavy is imported before it is used."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from cyclopts import CycloptsError
+
+from ornstein.cli import evaluate, look, sample, train
+from ornstein.cli.app import app
+
+__all__ = ["app", "evaluate", "look", "main", "sample", "train"]
+
+
+def main() -> None:
+    """Run the command line; every error is one line on standard error, a traceback only with --debug."""
+    words = sys.argv[1:]
+    debug = "--debug" in words
+    try:
+        app([word for word in words if word != "--debug"], exit_on_error=False, print_error=False)
+    except KeyboardInterrupt:
+        _fail("stopped at once; what was not saved before is lost", 130)
+    except Exception as error:  # whatever a file of the user's own, or a fault of ours, may raise
+        if debug:
+            raise
+        usage = isinstance(error, CycloptsError | ValueError | TypeError | FileExistsError | FileNotFoundError)
+        if "WORLD_SIZE" in os.environ:
+            _leave(error, usage)
+        known = usage or isinstance(error, OSError | RuntimeError)
+        _fail(error if known else f"{type(error).__name__}: {error} (--debug shows where)", 2 if usage else 1)
+
+
+def _leave(error: Exception, usage: bool) -> None:
+    """End one of several processes."""
+    from ornstein.training import launch
+    from ornstein.training.events import TrainingFailed
+
+    line = _line(error)
+    if not (usage or isinstance(error, TrainingFailed)):
+        # Most often another process has died. All start again, and the first one says so.
+        launch.fault(line)
+        raise SystemExit(1)
+    if launch.outcome(2 if usage else 1, f"ornstein: {line}"):
+        raise SystemExit(1)
+
+
+def _fail(error: Exception | str, code: int) -> None:
+    print(f"ornstein: {_line(error)}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def _line(error: Exception | str) -> str:
+    line = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        line = f"{error.filename}: {error.strerror.lower()}; name another path"
+    return line + (" (ornstein --help shows the commands)" if isinstance(error, CycloptsError) else "")

@@ -1,0 +1,79 @@
+"""`ornstein trace`, `ornstein check` and `ornstein list`: what shows how things work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from ornstein.cli.app import Run, Seed, app
+
+__all__ = ["check", "list_", "trace"]
+
+
+@app.command(sort_key=5)
+def trace(
+    run: Run,
+    image: Annotated[Path | None, Parameter(
+        help="A picture of your own; by default, and for arrays, what the model draws.")] = None,
+    *,
+    out: Annotated[Path, Parameter(help="FILE.png to draw into.")],
+    label: Annotated[str | None, Parameter(help="The class to come back as, by name or index.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Draw the forward chain, the way back, and the schedule's curves."""
+    if out.suffix != ".png":
+        raise ValueError(f"out is {out}; it must end in .png")
+    from ornstein.checkpoint import load
+    from ornstein.figures.trace import draw
+
+    draw(load(run), out, image=image, label=label, seed=seed)
+    print(f"the chain and the way back are in {out}")
+
+
+@app.command(sort_key=6)
+def check(
+    own: Annotated[str | None, Parameter(help="path.py:Class of a schedule or sampler rule of your own.")] = None,
+) -> None:
+    """Verify this installation, or a schedule or sampler of your own, against closed forms."""
+    from ornstein.check import certify
+
+    failed = 0
+    for result in certify(own):
+        print(("ok    " if result.holds else "FAILS ") + result.line)
+        failed += not result.holds
+    if failed:
+        raise RuntimeError(f"{failed} of these do not hold")
+
+
+@app.command(name="list", sort_key=7)
+def list_(
+    what: Annotated[str, Parameter(help="samplers, schedules, networks or data.")],
+) -> None:
+    """List the names that the other commands take."""
+    from ornstein.names import require
+
+    require("list", what, ("samplers", "schedules", "networks", "data"))
+    if what == "samplers":
+        from ornstein.diffusion.samplers import samplers
+
+        lines = {name: f"order {facts['order']}, {'random' if facts['stochastic'] else 'deterministic'}, "
+                       f"{facts['calls']} call{'s' if facts['calls'] != 1 else ''} a step, "
+                       f"times even in {facts['grid']}"
+                 for name, facts in samplers().items()}
+    elif what == "data":
+        from ornstein.data import sources
+
+        lines = {**sources(), "PATH": "a folder of pictures; .npy, .npz, .parquet or .tar files",
+                 "hf:NAME": "a set of the Hugging Face Hub"}
+    else:
+        table: Any
+        if what == "schedules":
+            from ornstein.diffusion.schedule import SCHEDULES as table
+        else:
+            from ornstein.networks import NETWORKS as table
+        lines = {name: (kind.__doc__ or "").strip().splitlines()[0] for name, kind in table.items()}
+    wide = max(map(len, lines))
+    for name, line in lines.items():
+        print(f"{name:{wide}}  {line}")

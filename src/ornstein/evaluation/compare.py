@@ -1,0 +1,63 @@
+"""Reports on disk, and what may be said of two models side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ornstein.evaluation.page import render
+from ornstein.evaluation.ranking import verdicts
+from ornstein.evaluation.report import Report
+
+__all__ = ["as_dict", "lines", "write"]
+
+
+def write(reports: Sequence[Report], page: Path, figures: Path) -> Iterator[str]:
+    """Write the page and the figures of one report, or of two that are compared; yields lines that sum them up.
+
+    Raises:
+        ValueError: a figure that is not finite.
+        OSError: the disk refuses.
+    """
+    text = json.dumps(as_dict(reports), indent=1, allow_nan=False) + "\n"
+    html = render(reports)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    figures.write_text(text, "utf-8")
+    page.write_text(html, "utf-8")
+    yield from lines(reports)
+
+
+def as_dict(reports: Sequence[Report]) -> dict[str, Any]:
+    """One report's figures, or those of both and which is better where their intervals are apart."""
+    if len(reports) == 1:
+        return reports[0].as_dict()
+    better = {name: who for name, who, _ in verdicts(*reports)}
+    return {"reports": [report.as_dict() for report in reports], "better": better}
+
+
+def lines(reports: Sequence[Report]) -> Iterator[str]:
+    """The figures as lines of text, a model after the other."""
+    for report in reports:
+        yield f"{report.name}: {report.drawn['count']:,} samples against {report.data['held_out']:,} unseen ones"
+        for one in report.measures:
+            at_most = "" if one.limit is None else f", {one.limit:.4g} without bias"
+            floor = "" if one.floor is None else f"; real data {one.floor:.4g}"
+            where = f" ({one.features})" if one.features else ""
+            yield f"  {one.name}{where}: {one.value:.4g}{at_most} [{one.low:.4g}, {one.high:.4g}]{floor}"
+        for one in report.likelihood:
+            bits = "" if one.bits is None else f"{one.bits:.4f} ± {one.bits_error:.4f} bits a value, "
+            grid = f" ({one.grid})" if one.grid else ""
+            yield f"  {one.name}: {bits}{one.nats:.2f} ± {one.error:.2f} nats a sample{grid}"
+        copies = report.memorisation
+        if copies is not None:
+            yield (f"  {'E' if copies.copies else 'No e'}vidence of copies: {100 * copies.share:.2f} % of the samples "
+                   f"are near a training picture, {100 * copies.expected:.2f} % expected (p = {copies.p_value:.2g})")
+        for note in report.notes:
+            yield f"  {note}"
+    if len(reports) == 2:
+        a, b = reports
+        yield f"A is {a.name}, B is {b.name}"
+        for name, _, words in verdicts(a, b):
+            yield f"  {name}: {words}"

@@ -1,0 +1,53 @@
+"""The denoising loss by noise level: of training rows, of unseen ones, and the lowest that there can be."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from ornstein.data import Dataset
+from ornstein.diffusion.denoiser import Denoiser
+from ornstein.diffusion.exact import ExactDataset
+from ornstein.diffusion.likelihood.bound import mean_error
+from ornstein.diffusion.score import level_losses
+from ornstein.evaluation.report import Curve
+from ornstein.evaluation.rows import Rows
+
+__all__ = ["by_noise_level"]
+
+LOG_SNR = tuple(float(value) for value in range(-9, 10, 2))
+EXACT_VALUES = 2**27  # values of a training set, above which its optimal denoiser is left out
+EXACT_WORK = 2e10  # distances between values that may be taken for it
+LEAST = 8
+
+
+def by_noise_level(model: Denoiser, training: Dataset, seen: Rows, held: Rows, seed: int = 0) -> list[Curve]:
+    """|eps - eps-hat|^2 / 2 a value by log SNR, most noise first: what each unit of log SNR adds to the bound.
+
+    Args:
+        model: to ask.
+        training: all rows that the model was trained on; the lowest possible loss is that of their `ExactDataset`.
+        seen: some of them.
+        held: unseen rows.
+        seed: of the noise, which is the same for all curves.
+    """
+    log_snr = [value for value in LOG_SNR if value > float(model.schedule.log_snr(1.0))]
+    curves = [_curve("training", log_snr, level_losses(model, seen.x, log_snr, 2, seed, seen.told)),
+              _curve("held out", log_snr, level_losses(model, held.x, log_snr, 2, seed, held.told))]
+    values = len(training) * math.prod(model.shape)
+    if values > EXACT_VALUES:
+        return curves
+    rows = min(len(seen), int(EXACT_WORK / (values * len(log_snr))))
+    if rows < LEAST:
+        return curves
+    x, labels = training.batch(range(len(training)))
+    told = seen.told if seen.told is not None and seen.told.ndim == 1 and training.spec.classes else None
+    exact = ExactDataset(x, model.schedule, labels if told is not None else None)
+    few = None if told is None else told[:rows]
+    return [*curves, _curve("lowest possible", log_snr, level_losses(exact, seen.x[:rows], log_snr, 1, seed, few))]
+
+
+def _curve(name: str, log_snr: list[float], losses: torch.Tensor) -> Curve:
+    each = [mean_error(row) for row in losses]
+    return Curve(name, tuple(log_snr), tuple(mean for mean, _ in each), tuple(error for _, error in each))
