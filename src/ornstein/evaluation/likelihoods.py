@@ -107,7 +107,7 @@ def flow(model: Denoiser, held: Rows, spec: DataSpec, seed: int = 0, probes: int
 def gaussians(held: Rows, training: Rows, spec: DataSpec, seed: int = 0) -> Iterator[Likelihood]:
     """One Gaussian with a full covariance, and one a class, on the same unseen rows, dequantised as for the flow.
 
-    Covariances are shrunk as Ledoit & Wolf (2004) advise, so that few rows for many values are no handicap.
+    Correlations are shrunk as Ledoit & Wolf (2004) advise, so that few rows for many values are no handicap.
     """
     from sklearn.covariance import ledoit_wolf
 
@@ -121,8 +121,10 @@ def gaussians(held: Rows, training: Rows, spec: DataSpec, seed: int = 0) -> Iter
     spread = 0.0 if levels is None else (1 / (levels - 1)) ** 2 / 3
 
     def fitted(rows: Tensor) -> ExactGaussian:
-        covariance = torch.from_numpy(ledoit_wolf(rows.numpy())[0]) + spread * torch.eye(size, dtype=torch.float64)
-        return ExactGaussian(rows.mean(0), covariance, Cosine())
+        # Shrunk as they are, values that hardly vary would be given the mean variance of all.
+        scale = (rows.var(0) + spread).sqrt()
+        covariance = torch.from_numpy(ledoit_wolf((rows / scale).numpy())[0]) * scale[:, None] * scale
+        return ExactGaussian(rows.mean(0), covariance + spread * torch.eye(size, dtype=torch.float64), Cosine())
 
     if spread == 0 and not fit.std(0).min() > 0:  # a value that never varies has no density
         return
