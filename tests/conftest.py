@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from decimal import Decimal, localcontext
+from pathlib import Path
 
 import hypothesis
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 import torch
 
 import ornstein as orn
+from ornstein import cli
 
 # The same examples in every run: a test that fails once fails again.
 hypothesis.settings.register_profile("ornstein", derandomize=True, deadline=None, max_examples=60)
@@ -84,3 +88,32 @@ def mixture_of():
 def _cache_of_its_own(tmp_path_factory, monkeypatch):
     """No test reads or writes the user's cache."""
     monkeypatch.setenv("ORNSTEIN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+FAST = ["--set", "options={widths: [16], depths: [1]}", "--set", "batch=64"]
+
+
+@pytest.fixture
+def command(capsys, monkeypatch, tmp_path):
+    """Run the command line in this process, in an empty folder: (exit code, output, errors)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ornstein", *map(str, words)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        streams = capsys.readouterr()
+        return code, streams.out, streams.err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "digits"
+    subprocess.run([sys.executable, "-m", "ornstein", "train", "digits", "--images", "640", "--out", out, *FAST],
+                   check=True, capture_output=True)
+    return out

@@ -5,42 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
-from ornstein import cli
-
-FAST = ["--set", "options={widths: [16], depths: [1]}", "--set", "batch=64"]
-
-
-@pytest.fixture
-def command(capsys, monkeypatch, tmp_path):
-    """Run the command line in this process, in an empty folder: (exit code, output, errors)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["ornstein", *map(str, words)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        streams = capsys.readouterr()
-        return code, streams.out, streams.err
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("run") / "digits"
-    subprocess.run([sys.executable, "-m", "ornstein", "train", "digits", "--images", "640", "--out", out, *FAST],
-                   check=True, capture_output=True)
-    return out
+from conftest import FAST
 
 
 def test_a_run_holds_what_it_promises(trained):

@@ -155,7 +155,7 @@ class Broken(orn.Denoiser):
 
 @pytest.mark.parametrize(("call", "message"), [
     (lambda data: orn.evaluate(LAW, data, count=10), "count is 10; an evaluation needs at least 30"),
-    (lambda data: orn.evaluate(LAW, np.zeros((100, 3)) + np.arange(100)[:, None]), r"samples of shape \(3,\), the model"),
+    (lambda data: orn.evaluate(LAW, np.zeros((100, 3)) + np.arange(100)[:, None]), r"shape \(3,\), the model"),
     (lambda data: orn.evaluate(LAW, LAW.draw(100).clamp(-1, 1)), "has 10 held-out rows .* at least 30"),
     (lambda data: orn.evaluate(LAW, np.zeros((400, 2))), "alike|at least 30"),
     (lambda data: orn.evaluate(Broken(orn.Cosine(), (2,)), data, **FEW), "600 of 600 samples hold values that are not"),
@@ -170,5 +170,5 @@ def test_what_cannot_be_evaluated_is_refused(data, call, message):
 def test_a_missing_file_of_features_is_named(tmp_path):
     pictures = np.random.default_rng(0).integers(0, 255, (400, 1, 8, 8), dtype=np.uint8)
     model = orn.NetworkDenoiser(orn.MLP((1, 8, 8), width=8, depth=1), orn.Cosine(), (1, 8, 8))
-    with pytest.raises(FileNotFoundError, match="nothing.pt"):
+    with pytest.raises(FileNotFoundError, match=r"nothing\.pt"):
         orn.evaluate(model, pictures, spaces=[f"inception={tmp_path / 'nothing.pt'}"])

@@ -66,8 +66,9 @@ def test_planted_copies_are_found(how, share):
         assert found.p_value > 0
         return
     assert found.copies
-    assert found.p_value < 0.001
-    assert found.exact == (share if how == "exact" else 0)
+    assert found.p_value < (0.002 if share < 0.2 else 1e-4)
+    # Noise of 2 % is a third of a level: one digit in 300 is the old one after rounding.
+    assert found.exact == pytest.approx(share if how == "exact" else 0, abs=0.01 if how == "noise of 2 %" else 0)
     # Row i was planted from training row i, and the nearest pairs say so, and how.
     assert all(pair.sample == pair.training < count for pair in found.pairs)
     if how != "flipped":  # a digit may be its own mirror image
@@ -78,15 +79,16 @@ def test_planted_copies_are_found(how, share):
         assert count <= found.share * 300 <= count + (300 - count) * 0.02 + 4 * np.sqrt(2 * 6)
 
 
-def test_without_copies_there_is_no_alarm_but_at_the_stated_rate():
-    """Unseen digits in place of a model's, in 120 random splits."""
-    found = [memorisation(*split(seed)[:3]) for seed in range(120)]
+@pytest.mark.parametrize(("splits", "most"), [(40, 3), pytest.param(500, 12, marks=pytest.mark.slow)])
+def test_without_copies_there_is_no_alarm_but_at_the_stated_rate(splits, most):
+    """Unseen digits in place of a model's, in random splits."""
+    found = [memorisation(*split(seed)[:3]) for seed in range(splits)]
     rate = found[0].false_alarms
     assert 0.005 < rate <= 0.01
-    # Binomial(120, 0.008): five or more alarms in 2 of 1,000 such tests.
-    assert sum(one.copies for one in found) < 5
-    assert np.mean([one.share for one in found]) == pytest.approx(found[0].expected, abs=4 * 0.0115 / np.sqrt(120))
-    assert np.mean([one.p_value < 0.5 for one in found]) == pytest.approx(0.45, abs=0.2)
+    # Binomial(40 or 500, 0.008): more than 3 or 12 alarms in 3 or 1 of 10,000 such tests.
+    assert sum(one.copies for one in found) <= most
+    # A share has deviation 0.0115 about the expected one, by its law.
+    assert np.mean([one.share for one in found]) == pytest.approx(found[0].expected, abs=4 * 0.0115 / np.sqrt(splits))
 
 
 @given(samples=st.integers(1, 40), held=st.integers(1, 40), data=st.data())
@@ -153,7 +155,7 @@ def test_arrays_of_every_rank_show_their_copies():
 
 
 def test_averages_of_unlike_digits_are_no_copies():
-    """A model worse than the data is not accused: means of two digits of one class, and class Gaussians' kind of blur."""
+    """A model worse than the data is not accused: means of two digits at random."""
     _, training, held, source = split(2)
     found = memorisation((source[:150] + source[150:]) / 2, training, held)
     assert not found.copies
@@ -171,7 +173,7 @@ def test_duplicates_are_the_rows_that_are_there_to_the_last_bit():
 @pytest.mark.parametrize(("change", "message"), [
     (lambda x, t, h: (x[:19], t, h), "samples has 19 rows; at least 20 are needed"),
     (lambda x, t, h: (x, t, rows_of(h, np.arange(5))), "held has 5 rows; at least 20 are needed"),
-    (lambda x, t, h: (x, t, rows_of(t, np.arange(30))), "held has 0 rows that are no copies of training rows; at least"),
+    (lambda x, t, _: (x, t, rows_of(t, np.arange(30))), "held has 0 rows that are no copies of training rows"),
     (lambda x, t, h: (x, rows_of(t, np.arange(100) % 11), h), "training has 11 different rows; at least 12 are needed"),
     (lambda x, t, h: (x[..., :7], t, h), "samples have shape .* they must agree"),
     (lambda x, t, h: (x.masked_fill(x > 0.9, torch.nan), t, h), r"samples hold \d+ values that are not finite"),

@@ -8,7 +8,8 @@ import torch
 from sklearn.svm import SVC
 
 import ornstein as orn
-from ornstein.evaluation.distances import frechet, nearest, real_or_generated
+from ornstein.evaluation.classifier import real_or_generated
+from ornstein.evaluation.distances import frechet, nearest
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from ornstein import noise
 from ornstein.data import Dataset, DataSpec, load_data
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.samplers import generate
-from ornstein.diffusion.samplers.loop import NFE
+from ornstein.diffusion.samplers.loop import NFE, choose, plan
 from ornstein.diffusion.samplers.rule import Rule
 from ornstein.evaluation.classifier import accuracy_interval
 from ornstein.evaluation.features import Features, features
@@ -71,6 +71,7 @@ def evaluate(model: Denoiser, data: Dataset | Any, *, held: Dataset | Any | None
     if count < LEAST:
         raise ValueError(f"count is {count}; an evaluation needs at least {LEAST} samples, and some thousand for "
                          "intervals that say much")
+    plan(model, choose(sampler), nfe, steps, None)  # refuses what no sampler can do, before minutes are spent
     training, unseen, notes = sides(model, data, held)
     clock = _Clock(tell or (lambda *_: None))
     with clock("features", 0.15):

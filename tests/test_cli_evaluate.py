@@ -1,0 +1,103 @@
+"""`ornstein evaluate` and `ornstein likelihood`: a page, its figures, and one line for every mistake."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+QUICK = ("--features", "pixels", "--count", "60", "--no-likelihood", "--nfe", "4")
+
+
+def test_a_report_is_a_page_and_its_figures(trained, command, tmp_path):
+    code, out, err = command("evaluate", trained, "--out", "report", *QUICK)
+    assert code == 0
+    assert [line.split("%")[1].split(",")[0].strip() for line in err.splitlines()] == [
+        "features", "samples", "distances", "copies", "noise levels"]
+    figures = json.loads((tmp_path / "report/report.json").read_text())
+    page = (tmp_path / "report/index.html").read_text()
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["index.html", "report.json"]
+    assert figures["data"]["training"] == 1500
+    assert figures["data"]["held_out"] == 297
+    assert figures["drawn"]["nfe"] == 4
+    assert figures["model"]["settings"]["images"] == 640
+    auc = next(one for one in figures["measures"] if one["key"] == "auc")
+    assert auc["value"] > 0.9  # after 640 pictures nobody takes its samples for digits
+    assert "Told apart by a forest" in out
+    assert f"{auc['value']:.4g}" in out
+    assert page.count("data:image/png") >= 2
+    # Another report is only written over one, and only when asked.
+    code, _, err = command("evaluate", trained, "--out", "report", *QUICK)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "already holds a report; replace it (--overwrite)" in err
+    assert command("evaluate", trained, "--out", "report", "--seed", "1", "--overwrite", *QUICK)[0] == 0
+    assert json.loads((tmp_path / "report/report.json").read_text())["drawn"]["seed"] == 1
+
+
+def test_two_runs_are_compared(trained, command, tmp_path):
+    shutil.copytree(trained, tmp_path / "twin")
+    code, out, _ = command("evaluate", trained, "twin", "--out", "both", *QUICK)
+    assert code == 0
+    figures = json.loads((tmp_path / "both/report.json").read_text())
+    assert len(figures["reports"]) == 2
+    assert set(figures["better"].values()) == {None}  # the same model, the same seed
+    assert "no difference shown" in out
+    assert "is better" not in out
+
+
+def test_unseen_data_of_ones_own(trained, command, tmp_path):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "mine.npy", rng.integers(0, 17, (50, 1, 8, 8)).astype(np.uint8))
+    assert command("evaluate", trained, "--data", "mine.npy", "--out", "report", *QUICK)[0] == 0
+    figures = json.loads((tmp_path / "report/report.json").read_text())
+    assert figures["data"]["held_out"] == 50
+    assert figures["data"]["held_out_name"] == "mine"
+    assert any("mapped by the model's own range" in note for note in figures["notes"])
+
+
+@pytest.mark.parametrize(("method", "says"), [
+    ("elbo", ["Bound, continuous time", "Bound, chain with optimal variances", "diffusion: ", "even in log SNR"]),
+    ("ode", ["Flow (ODE), dequantised data", "hutchinson divergence"])])
+def test_likelihoods_have_errors_and_grids(trained, command, method, says):
+    code, out, _ = command("likelihood", trained, "--method", method, "--count", "16", "--steps", "8")
+    assert code == 0
+    assert "bits a value" in out
+    assert "±" in out
+    for words in says:
+        assert words in out
+
+
+BAD = [
+    (["evaluate", "RUN"], "--out"),
+    (["evaluate", "nothing", "--out", "r"], "does not exist"),
+    (["evaluate", "RUN", "--out", "afile"], "afile, which is a file"),
+    (["evaluate", "RUN", "--out", "full"], "full holds notes.txt, which is of no report"),
+    (["evaluate", "RUN", "--out", "r", "--count", "3"], "count is 3; an evaluation needs at least 30"),
+    (["evaluate", "RUN", "--out", "r", "--features", "pixel"], "did you mean 'pixels'"),
+    (["evaluate", "RUN", "--out", "r", "--features", "inception=gone.pt"], "gone.pt"),
+    (["evaluate", "RUN", "--out", "r", "--sampler", "hoin"], "did you mean 'heun'"),
+    (["evaluate", "RUN", "--out", "r", "--data", "wide.npy"], "the model's are of shape (1, 8, 8)"),
+    (["evaluate", "RUN", "--out", "r", "--data", "few.npy"], "has 8 held-out rows that are of use"),
+    (["evaluate", "RUN", "--out", "r", "--data", "nowhere"], "nowhere"),
+    (["evaluate", "MODEL", "--out", "r"], "does not say what it was trained on; name it with --data"),
+    (["likelihood", "RUN", "--method", "od"], "did you mean 'ode'"),
+    (["likelihood", "RUN", "--count", "1"], "--count is 1"),
+]
+
+
+@pytest.mark.parametrize(("words", "says"), BAD, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+def test_a_mistake_gives_one_line_and_leaves_nothing(command, tmp_path, trained, words, says):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/notes.txt").write_text("mine")
+    (tmp_path / "afile").write_text("mine")
+    np.save(tmp_path / "wide.npy", np.zeros((60, 1, 9, 9), np.uint8))
+    np.save(tmp_path / "few.npy", np.random.default_rng(0).integers(0, 17, (8, 1, 8, 8)).astype(np.uint8))
+    before = sorted(tmp_path.rglob("*"))
+    places = {"RUN": trained, "MODEL": trained / "model.safetensors"}
+    code, _, err = command(*[str(places.get(word, word)) for word in words])
+    assert code == 2
+    assert next(line for line in err.splitlines() if "%" not in line[:5]).startswith("ornstein: ")
+    assert says in err
+    assert sorted(tmp_path.rglob("*")) == before
