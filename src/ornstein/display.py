@@ -34,7 +34,7 @@ class Display:
         if self.silent:
             return
         if self.as_json:
-            self._json("note", text=line)
+            _json("note", text=line)
         else:
             self._end()
             print(line, flush=True)
@@ -49,7 +49,7 @@ class Display:
             facts = {item.name: getattr(event, item.name) for item in dataclasses.fields(event) if item.name != "model"}
             if isinstance(event, Started):
                 facts["settings"] = event.settings.as_dict()
-            self._json(type(event).__name__.lower(), **facts)
+            _json(type(event).__name__.lower(), **facts)
         elif isinstance(event, Progress):
             self._progress(event)
         elif isinstance(event, Warned):
@@ -89,8 +89,8 @@ class Display:
             print()
             self.open = False
 
-    def _json(self, kind: str, **facts: Any) -> None:
-        print(json.dumps({"event": kind, **facts}, default=str), flush=True)
+def _json(kind: str, **facts: Any) -> None:
+    print(json.dumps({"event": kind, **facts}, default=str), flush=True)
 
 
 def _clock(seconds: float) -> str:
@@ -100,23 +100,34 @@ def _clock(seconds: float) -> str:
 
 
 class Parts:
-    """Shows how far a job of several parts is: one moving line on a terminal, else a line when a part begins."""
+    """Shows how far a job of several parts is: one moving line on a terminal, else a line when a part begins, or JSON.
 
-    def __init__(self) -> None:
-        self.moving, self.started, self.part = sys.stderr.isatty(), time.monotonic(), ""
+    Args:
+        as_json: one JSON object a line, and nothing else.
+    """
+
+    def __init__(self, as_json: bool = False) -> None:
+        self.as_json, self.moving = as_json, sys.stdout.isatty() and not as_json
+        self.started, self.part = time.monotonic(), ""
 
     def __call__(self, part: str, share: float) -> None:
         """Show the part that is under way, and the share of the whole job that is done."""
         used = time.monotonic() - self.started
-        left = f", {_clock(used * (1 - share) / share)} left" if share > 0.05 else ""
-        line = f"{100 * share:3.0f} %  {part}{left}"
-        if self.moving:
-            print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+        left = used * (1 - share) / share if share > 0.05 else None
+        line = f"{100 * share:3.0f} %  {part}" + ("" if left is None else f", {_clock(left)} left")
+        if self.as_json:
+            self.event("part", part=part, share=round(share, 4), left=left)
+        elif self.moving:
+            print(f"\r\x1b[K{line}", end="", flush=True)
         elif part != self.part:
-            print(line, file=sys.stderr, flush=True)
+            print(line, flush=True)
         self.part = part
+
+    def event(self, kind: str, **facts: Any) -> None:
+        """One line of JSON."""
+        _json(kind, **facts)
 
     def end(self) -> None:
         """Clear the moving line."""
         if self.moving:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            print("\r\x1b[K", end="", flush=True)

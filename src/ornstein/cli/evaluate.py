@@ -36,21 +36,21 @@ def evaluate(
     likelihood: Annotated[bool, Parameter(help="Whether to ask for likelihoods.")] = True,
     seed: Seed = 0,
     overwrite: Annotated[bool, Parameter(help="Replace the report in --out.", negative=())] = False,
+    json: Annotated[bool, Parameter(help="Print each event as one line of JSON.", negative=())] = False,
 ) -> None:
     """Tell how good a model is: distances with error bars, likelihoods, evidence of copies, on one page."""
     _refuse(out, overwrite)
     from ornstein.display import Parts
-    from ornstein.evaluation.compare import write
+    from ornstein.evaluation.compare import lines, write
     from ornstein.evaluation.evaluate import evaluate as judge
     from ornstein.own import rule
 
     spaces, rule_ = [space.strip() for space in features.split(",") if space.strip()], rule(sampler)
-    reports, unseen = [], None
+    reports, unseen, parts = [], None, Parts(json)
     for place in [run] if other is None else [run, other]:
         model, trained_on, held, facts = _opened(place, data)
         # Both are held against the rows that are unseen by the first.
         held = unseen or held
-        parts = Parts()
         report = judge(model, trained_on, held=held, count=count, sampler=rule_, nfe=nfe, steps=steps,
                        guidance=guidance, spaces=spaces, likelihood=likelihood, seed=seed, name=_name(place),
                        facts=facts, tell=parts)
@@ -59,7 +59,11 @@ def evaluate(
         reports.append(report)
         if other is not None and unseen is None:
             unseen = held or trained_on.split()[1]
-    for line in write(reports, out / PAGE, out / FIGURES):
+    write(reports, out / PAGE, out / FIGURES)
+    if json:
+        parts.event("report", page=str(out / PAGE), figures=str(out / FIGURES))
+        return
+    for line in lines(reports):
         print(line)
     print(f"the report is {out / PAGE}, its figures are in {out / FIGURES}")
 

@@ -14,8 +14,8 @@ from ornstein.evaluation.report import Report
 __all__ = ["as_dict", "lines", "write"]
 
 
-def write(reports: Sequence[Report], page: Path, figures: Path) -> Iterator[str]:
-    """Write the page and the figures of one report, or of two that are compared; yields lines that sum them up.
+def write(reports: Sequence[Report], page: Path, figures: Path) -> None:
+    """Write the page and the figures of one report, or of two that are compared.
 
     Raises:
         ValueError: a figure that is not finite.
@@ -26,7 +26,6 @@ def write(reports: Sequence[Report], page: Path, figures: Path) -> Iterator[str]
     page.parent.mkdir(parents=True, exist_ok=True)
     figures.write_text(text, "utf-8")
     page.write_text(html, "utf-8")
-    yield from lines(reports)
 
 
 def as_dict(reports: Sequence[Report]) -> dict[str, Any]:
