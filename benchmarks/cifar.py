@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 
 import ornstein as orn
-from ornstein.evaluation.distances import nearest, real_or_generated
+from ornstein.evaluation.classifier import real_or_generated
+from ornstein.evaluation.distances import nearest
 
 CLASSES = {1: "automobile", 8: "ship"}
 EACH = 250

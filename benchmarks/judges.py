@@ -9,7 +9,8 @@ import torch
 from sklearn.svm import SVC
 
 from ornstein import Dataset
-from ornstein.evaluation.distances import frechet, nearest, real_or_generated
+from ornstein.evaluation.classifier import real_or_generated
+from ornstein.evaluation.distances import frechet, nearest
 
 __all__ = ["CLASSES", "FOOTNOTES", "Drawn", "Judge", "heading", "labels_of", "line"]
 

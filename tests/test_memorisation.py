@@ -54,17 +54,14 @@ COPIES = {
 }
 
 
-@pytest.mark.parametrize("how", COPIES)
-@pytest.mark.parametrize("share", [0.05, 0.2, 1.0])
+@pytest.mark.parametrize(("how", "share"), [(how, share) for how in COPIES for share in (0.05, 0.2, 1.0)
+                                            if (how, share) != ("cropped", 0.05)])
 def test_planted_copies_are_found(how, share):
-    """At 5 % of 300 digits; crops, of which 8 x 8 pixels keep little, at 20 %."""
+    """At 5 % of 300 digits; crops, of which 8 x 8 pixels keep little, only from 20 % on."""
     samples, training, held, source = split(0)
     count = int(share * len(samples))
     samples[:count] = COPIES[how](source[:count])
     found = memorisation(samples, training, held)
-    if how == "cropped" and share < 0.2:
-        assert found.p_value > 0
-        return
     assert found.copies
     assert found.p_value < (0.002 if share < 0.2 else 1e-4)
     # Noise of 2 % is a third of a level: one digit in 300 is the old one after rounding.

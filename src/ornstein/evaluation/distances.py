@@ -1,13 +1,43 @@
-"""Distances between a set of real samples and a set of generated ones."""
+"""Distances between a set of real samples and a set of generated ones, as plain figures without error bars."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import numpy as np
 
-__all__ = ["frechet", "nearest", "real_or_generated"]
+__all__ = ["Neighbours", "frechet", "kernel", "nearest", "neighbours"]
+
+ENTRIES = 2_000_000  # of one block of a matrix between all samples: 16 MB, and a few such are alive at once
 
 
-def _rows(name: str, values: np.ndarray, least: int) -> np.ndarray:
+class Neighbours(NamedTuple):
+    """Shares of two sets that lie in one another, from balls that reach to the k-th nearest sample of the own set.
+
+    Args:
+        precision: share of the generated samples inside a ball around a real one (Kynkäänniemi et al. 2019).
+        recall: share of the real samples inside a ball around a generated one (the same).
+        density: balls around real samples that a generated one is in, over k; may exceed 1 (Naeem et al. 2020).
+        coverage: share of the real samples with a generated one in their ball (the same).
+    """
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+class Gaussian(NamedTuple):
+    """A fitted Gaussian: its mean (F,), a factor (F, r) with covariance = factor @ factor.T, and the trace of that."""
+
+    mean: np.ndarray
+    factor: np.ndarray
+    trace: float
+
+
+def as_rows(name: str, values: np.ndarray, least: int) -> np.ndarray:
+    """Samples (N, ...) as finite float64 rows (N, F), or ValueError where there are fewer than `least`."""
     if len(values) < least:
         raise ValueError(f"{name} holds {len(values)} samples; at least {least} are needed")
     rows = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
@@ -16,12 +46,21 @@ def _rows(name: str, values: np.ndarray, least: int) -> np.ndarray:
     return rows
 
 
+def both_as_rows(real: np.ndarray, generated: np.ndarray, least: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two sets as rows of one width, or ValueError."""
+    a, b = as_rows("real", real, least), as_rows("generated", generated, least)
+    if a.shape[1] != b.shape[1]:
+        raise ValueError(f"generated has {b.shape[1]} values a sample; real has {a.shape[1]}, they must agree")
+    return a, b
+
+
 def frechet(real: np.ndarray, generated: np.ndarray) -> float:
     """Fréchet distance between the Gaussians fitted to two sets, on the values as they are.
 
     |mean_a - mean_b|^2 + tr(cov_a + cov_b - 2 (cov_a cov_b)^(1/2))   (Dowson & Landau 1982)
 
-    It is not FID: FID is this distance on features of an Inception network.
+    It is not FID: FID is this distance on features of an Inception network. It is biased: between two draws of one
+    law it is some multiple of 1/N + 1/M, not 0 (see `intervals.frechet_interval`).
 
     Args:
         real: (N, ...) samples, N >= 2, flattened to rows.
@@ -33,50 +72,133 @@ def frechet(real: np.ndarray, generated: np.ndarray) -> float:
     Raises:
         ValueError: fewer than two samples, values that are not finite, or sizes that differ.
     """
-    a, b = _rows("real", real, 2), _rows("generated", generated, 2)
-    if a.shape[1] != b.shape[1]:
-        raise ValueError(f"generated has {b.shape[1]} values a sample; real has {a.shape[1]}, they must agree")
-    cov_a, cov_b = np.atleast_2d(np.cov(a, rowvar=False)), np.atleast_2d(np.cov(b, rowvar=False))
-    # tr (cov_a cov_b)^(1/2) is the sum of the singular values of cov_a^(1/2) cov_b^(1/2): no complex square root.
-    overlap = np.linalg.svd(_root(cov_a) @ _root(cov_b), compute_uv=False).sum()
-    shift = a.mean(0) - b.mean(0)
-    return float(shift @ shift + np.trace(cov_a) + np.trace(cov_b) - 2 * overlap)
+    a, b = both_as_rows(real, generated, 2)
+    return apart(fitted(a), fitted(b))
 
 
-def _root(covariance: np.ndarray) -> np.ndarray:
+def fitted(rows: np.ndarray) -> Gaussian:
+    """The Gaussian with the mean and the unbiased covariance of (N, F) rows."""
+    count, width = rows.shape
+    mean = rows.mean(0)
+    centred = (rows - mean) / np.sqrt(count - 1)
+    # Fewer samples than values: the samples themselves are the smaller factor, and the exact one.
+    factor = centred.T if count <= width else root(centred.T @ centred)
+    return Gaussian(mean, factor, float((centred**2).sum()))
+
+
+def root(covariance: np.ndarray) -> np.ndarray:
+    """(F, r) factor of a covariance (F, F) of rank r."""
     value, vector = np.linalg.eigh(covariance)
-    return (vector * np.sqrt(value.clip(0))) @ vector.T
+    solid = value > value[-1] * len(value) * np.finfo(float).eps
+    return vector[:, solid] * np.sqrt(value[solid])
 
 
-def real_or_generated(real: np.ndarray, generated: np.ndarray, *, trees: int = 200, folds: int = 5,
-                      seed: int = 0) -> float:
-    """Area under the curve of a random forest that tells real from generated (classifier two-sample test).
+def apart(a: Gaussian, b: Gaussian) -> float:
+    """Squared Fréchet distance of two Gaussians."""
+    # tr (cov_a cov_b)^(1/2) is the sum of the singular values of factor_a^T factor_b: no complex square root.
+    overlap = np.linalg.svd(a.factor.T @ b.factor, compute_uv=False).sum()
+    shift = a.mean - b.mean
+    return float(shift @ shift + a.trace + b.trace - 2 * overlap)
 
-    Out-of-fold votes (Lopez-Paz & Oquab 2017, with a forest): 0.5 is indistinguishable, 1 is told apart always.
+
+def kernel(real: np.ndarray, generated: np.ndarray) -> float:
+    """Unbiased squared maximum mean discrepancy with the cubic kernel k(x, y) = (x . y / F + 1)^3.
+
+    mean k(x, x') + mean k(y, y') - 2 mean k(x, y) over pairs of different samples   (Gretton et al. 2012, lemma 6;
+    Binkowski et al. 2018 for the kernel)
+
+    It is not KID: KID is this distance on features of an Inception network, as a mean over small subsets; unbiased,
+    it has the same expected value on whole sets with less noise.
 
     Args:
-        real: (N, ...) samples, flattened to rows.
-        generated: (M, ...) samples with as many values each.
-        trees: trees in the forest, >= 1.
-        folds: folds of the cross-validation, at least 2 and at most the smaller set's size.
-        seed: of the folds and the trees.
+        real: (N, ...) samples, N >= 2, flattened to rows of F values.
+        generated: (M, ...) samples with as many values each, M >= 2.
 
     Returns:
-        The area under the receiver operating characteristic, in [0, 1].
+        The squared distance, in units of the kernel; its mean is >= 0, itself it may be below.
 
     Raises:
-        ValueError: fewer samples than folds, or values that are not finite.
+        ValueError: fewer than two samples, values that are not finite, or sizes that differ.
     """
-    from sklearn.ensemble import RandomForestClassifier
-    from sklearn.metrics import roc_auc_score
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    a, b = both_as_rows(real, generated, 2)
+    inside = [(sum(block.sum() for _, block in kernels(rows, rows)) - on_itself(rows).sum())
+              / (len(rows) * (len(rows) - 1)) for rows in (a, b)]
+    across = sum(block.sum() for _, block in kernels(a, b)) / (len(a) * len(b))
+    return float(inside[0] + inside[1] - 2 * across)
 
-    rows = np.concatenate([_rows("real", real, folds), _rows("generated", generated, folds)])
-    label = np.repeat([0, 1], [len(real), len(generated)])
-    forest = RandomForestClassifier(trees, random_state=seed, n_jobs=-1)
-    splits = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    vote = cross_val_predict(forest, rows, label, cv=splits, method="predict_proba")[:, 1]
-    return float(roc_auc_score(label, vote))
+
+def kernels(rows: np.ndarray, others: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """The cubic kernel of some rows (n, F) with all others (m, F), block by block."""
+    for part in _parts(len(rows), len(others)):
+        product = rows[part] @ others.T
+        product /= rows.shape[1]
+        product += 1
+        yield part, product * product * product
+
+
+def on_itself(rows: np.ndarray) -> np.ndarray:
+    """(n,) cubic kernel of each row with itself."""
+    return ((rows * rows).sum(1) / rows.shape[1] + 1) ** 3
+
+
+def neighbours(real: np.ndarray, generated: np.ndarray, k: int = 5) -> Neighbours:
+    """Precision, recall, density and coverage of generated samples among real ones.
+
+    A ball around each sample reaches to the k-th nearest other one of its own set (Kynkäänniemi et al. 2019, eq. 2;
+    Naeem et al. 2020, eq. 3 and 5). All four depend on the numbers of samples: compare only at the same numbers.
+
+    Args:
+        real: (N, ...) samples, N > k, flattened to rows.
+        generated: (M, ...) samples with as many values each, M > k.
+        k: which neighbour the balls reach to, >= 1.
+
+    Returns:
+        The four shares; density alone may exceed 1.
+
+    Raises:
+        ValueError: k below 1, no more than k samples, values that are not finite, or sizes that differ.
+    """
+    if k < 1:
+        raise ValueError(f"k is {k}; it must be at least 1")
+    a, b = both_as_rows(real, generated, k + 1)
+    of_real, of_generated = (nearest_others(rows, k)[0][:, -1] for rows in (a, b))
+    balls, recalled, covered = np.zeros(len(b)), np.zeros(len(a), bool), np.zeros(len(a), bool)
+    for part, gap in gaps(a, b):
+        inside = gap < of_real[part, None]
+        balls += inside.sum(0)
+        covered[part] = inside.any(1)
+        recalled[part] = (gap < of_generated).any(1)
+    return Neighbours(float((balls > 0).mean()), float(recalled.mean()), float(balls.mean() / k), float(covered.mean()))
+
+
+def gaps(rows: np.ndarray, others: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Squared Euclidean distances of some rows (n, F) from all others (m, F), block by block."""
+    # Not centred first: on whole numbers, as 8-bit pictures are, this is exact, and so are ties.
+    length = (others * others).sum(1)
+    for part in _parts(len(rows), len(others)):
+        gap = rows[part] @ others.T
+        gap *= -2
+        gap += (rows[part] * rows[part]).sum(1)[:, None]
+        gap += length
+        yield part, np.maximum(gap, 0, out=gap)
+
+
+def nearest_others(rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """(n, count) squared distances of each row to the nearest others of its own set, nearest first, and their rows."""
+    distance, which = np.empty((len(rows), count)), np.empty((len(rows), count), np.intp)
+    for part, gap in gaps(rows, rows):
+        here = np.arange(len(gap))
+        gap[here, here + part.start] = np.inf
+        some = np.argpartition(gap, count - 1, axis=1)[:, :count]
+        near = np.take_along_axis(gap, some, 1)
+        order = np.argsort(near, axis=1, kind="stable")
+        distance[part], which[part] = np.take_along_axis(near, order, 1), np.take_along_axis(some, order, 1)
+    return distance, which
+
+
+def _parts(count: int, wide: int) -> Iterator[slice]:
+    step = max(1, ENTRIES // wide)
+    return (slice(start, min(start + step, count)) for start in range(0, count, step))
 
 
 def nearest(samples: np.ndarray, references: np.ndarray) -> np.ndarray:
@@ -94,5 +216,5 @@ def nearest(samples: np.ndarray, references: np.ndarray) -> np.ndarray:
     """
     from sklearn.neighbors import NearestNeighbors
 
-    index = NearestNeighbors(n_neighbors=1).fit(_rows("references", references, 1))
-    return index.kneighbors(_rows("samples", samples, 1))[0][:, 0]
+    index = NearestNeighbors(n_neighbors=1).fit(as_rows("references", references, 1))
+    return index.kneighbors(as_rows("samples", samples, 1))[0][:, 0]

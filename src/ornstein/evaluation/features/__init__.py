@@ -1,0 +1,37 @@
+"""Feature spaces by name: what samples are turned into before sets of them are compared."""
+
+from __future__ import annotations
+
+from ornstein.data.dataset import Dataset
+from ornstein.evaluation.features.given import GIVEN, Given
+from ornstein.evaluation.features.network import Network
+from ornstein.evaluation.features.pixels import Pixels
+from ornstein.evaluation.features.space import Features
+from ornstein.names import require
+
+__all__ = ["Features", "features"]
+
+
+def features(which: str, training: Dataset, *, seed: int = 0) -> Features:
+    """Return a feature space by its name, fitted or trained on the training rows where it has to be.
+
+    Args:
+        which: "pixels", the values or their principal components; "network", of a small network trained here;
+            "inception" or "dinov2", of a TorchScript file in the cache folder, or "inception=FILE", "dinov2=FILE". Such
+            a file is a program: name only one that you trust.
+        training: the rows that a model was trained on, without those held out (`Dataset.split`).
+        seed: of what is drawn at random; the same seed gives the same features bit for bit on one machine with as
+            many threads.
+
+    Raises:
+        ValueError: an unknown name, too few training rows, training rows that are all alike, or data that the file
+            cannot take.
+        FileNotFoundError: the file is not there.
+    """
+    name, _, path = which.partition("=")
+    require("features", name, ["pixels", "network", *GIVEN])
+    if name in GIVEN:
+        return Given(name, path or None, training.spec)
+    if "=" in which:
+        raise ValueError(f"features {which!r} name a file; only {' and '.join(GIVEN)} are read from one")
+    return Pixels(training, seed) if name == "pixels" else Network(training, seed)

@@ -1,0 +1,75 @@
+"""Features of a network that the user gives as a TorchScript file: Inception, DINOv2."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ornstein import machine
+from ornstein.data import cache
+from ornstein.data.spec import DataSpec
+from ornstein.evaluation.features.space import Features
+
+__all__ = ["GIVEN", "Given"]
+
+GIVEN = ("inception", "dinov2")
+SIDE = 224  # pixels that DINOv2 was trained on, 16 patches of 14
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's red, green and blue in [0, 1]
+
+
+class Given(Features):
+    """Features that a TorchScript file calculates from pictures.
+
+    "inception" hands over (N, 3, H, W) float32 whole numbers 0..255 and asks for `return_features=True`, as the file
+    inception-2015-12-05.pt of StyleGAN (Karras et al. 2021) wants them, which resizes and scales inside: the distances
+    are FID then (Heusel et al. 2017). "dinov2" hands over 224 x 224 pixels, bicubic, normalised as ImageNet is (Oquab
+    et al. 2023; for distances Stein et al. 2023). Grey pictures are given three times.
+
+    Args:
+        key: "inception" or "dinov2".
+        path: of the file; None for features/inception.pt or features/dinov2.pt in the cache folder. A TorchScript file
+            is a program: give only one that you trust.
+        spec: of the data, which must be pictures of 1 or 3 channels.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: data that are no such pictures, or a file that is no TorchScript.
+    """
+
+    batch = 64
+
+    def __init__(self, key: str, path: str | Path | None, spec: DataSpec) -> None:
+        if spec.kind != "picture" or spec.shape[0] not in (1, 3):
+            raise ValueError(f"features {key!r} are of grey or coloured pictures; data {spec.name!r} are {spec.kind}s "
+                             f"of shape {spec.shape}, so take pixels or network")
+        file = cache.folder() / "features" / f"{key}.pt" if path is None else Path(path).expanduser()
+        if not file.is_file():
+            raise FileNotFoundError(f"{file}: there is no such file, and features {key!r} are read from it; put a "
+                                    f"TorchScript file there, or name one as {key}=FILE")
+        self.device = machine.device()
+        try:
+            self.module = torch.jit.load(str(file), map_location=self.device).eval()
+        except RuntimeError as error:
+            raise ValueError(f"{file}: this is no TorchScript file that can be read: {str(error).splitlines()[0]}") \
+                from error
+        schema = self.module.forward.schema.arguments
+        self.asks = {"return_features": True} if any(one.name == "return_features" for one in schema) else {}
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
+        super().__init__(key, f"{key}: {file.name}, sha256 {digest}", spec)
+
+    def _features(self, x: Tensor) -> Tensor:
+        x = x.expand(-1, 3, -1, -1).to(self.device)
+        unit = ((x + 1) / 2).clamp(0, 1)
+        if self.key == "inception":
+            given = (unit * 255).round()
+        else:
+            mean, std = (torch.tensor(part, device=unit.device).view(3, 1, 1) for part in (MEAN, STD))
+            given = (F.interpolate(unit, size=(SIDE, SIDE), mode="bicubic", antialias=True).clamp(0, 1) - mean) / std
+        found = self.module(given, **self.asks)
+        if not isinstance(found, Tensor) or len(found) != len(x):
+            raise ValueError(f"{self.name} gave {type(found).__name__}; it must give one tensor with a row a picture")
+        return found.flatten(1)

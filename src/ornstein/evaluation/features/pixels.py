@@ -1,0 +1,48 @@
+"""The values themselves, or the principal components that hold most of their variance."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ornstein.data.dataset import Dataset
+from ornstein.evaluation.features.space import Features, draw_rows, varied
+
+__all__ = ["Pixels"]
+
+MOST = 64  # values that are taken as they are, and components in place of more
+ROWS = 20_000  # training rows that components are fitted on
+
+
+class Pixels(Features):
+    """The values of a sample, or 64 principal components where there are more (Hotelling 1933).
+
+    Args:
+        training: the rows that components are fitted on, at least 2.
+        seed: of the drawn rows, where there are more than 20,000, and of the approximate components.
+
+    Raises:
+        ValueError: fewer than 2 rows, or rows that are all alike.
+    """
+
+    batch = 4096
+
+    def __init__(self, training: Dataset, seed: int = 0) -> None:
+        values = int(np.prod(training.spec.shape))
+        x = varied(training, draw_rows(np.arange(len(training)), ROWS, seed), 2, "pixels").flatten(1)
+        self.mean = self.axes = None
+        name = f"pixels: {values} values"
+        if values > MOST:
+            from sklearn.decomposition import PCA
+
+            count = min(MOST, len(x) - 1)
+            # Whole rows are 64 of thousands of components: the approximate ones have the same span to some 1e-3.
+            fitted = PCA(count, svd_solver="randomized", iterated_power=4, random_state=seed % 2**32).fit(x.numpy())
+            self.mean, self.axes = (torch.from_numpy(part).float() for part in (fitted.mean_, fitted.components_))
+            name = f"pixels: {count} principal components of {values:,} values"
+        super().__init__("pixels", name, training.spec)
+
+    def _features(self, x: Tensor) -> Tensor:
+        x = x.flatten(1).double()
+        return x if self.mean is None or self.axes is None else (x - self.mean.double()) @ self.axes.double().T

@@ -1,0 +1,112 @@
+"""What every feature space offers: a name, a key, and the map from samples to rows."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
+
+import numpy as np
+from torch import Tensor, inference_mode
+from torch.nn import functional as F
+
+from ornstein.data.dataset import Dataset
+from ornstein.data.spec import DataSpec
+
+__all__ = ["POOLS", "Features", "draw_rows", "varied"]
+
+# Means over the cells of a grid of so many sides, by rank.
+POOLS: dict[int, Callable[..., Tensor]] = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
+
+
+class Features(ABC):
+    """A feature space.
+
+    Args:
+        key: its short name: "pixels", "network", "inception" or "dinov2".
+        name: to print beside every number that is measured in it.
+        spec: of the data that it takes.
+        classes: names of the classes that `predict` tells apart; () where it tells none.
+    """
+
+    batch: ClassVar[int] = 256  # samples at a time
+
+    def __init__(self, key: str, name: str, spec: DataSpec, classes: tuple[str, ...] = ()) -> None:
+        self.key, self.name, self.spec, self.classes = key, name, spec, classes
+
+    def __call__(self, x: Tensor) -> np.ndarray:
+        """Return the features of samples.
+
+        Args:
+            x: (N, *spec.shape) in [-1, 1], N >= 1.
+
+        Returns:
+            (N, F) float64.
+
+        Raises:
+            ValueError: another shape, or values that are not finite.
+        """
+        return self._in_batches(x, self._features)
+
+    def predict(self, x: Tensor) -> np.ndarray:
+        """Return the class that the network takes each sample for.
+
+        Args:
+            x: (N, *spec.shape) in [-1, 1], N >= 1.
+
+        Returns:
+            (N,) int64 indices into `classes`.
+
+        Raises:
+            ValueError: the features were not trained on classes; or as for the features themselves.
+        """
+        if not self.classes:
+            raise ValueError(f"features {self.name!r} were not trained on classes, so they cannot predict any")
+        return self._in_batches(x, self._scores).argmax(1)
+
+    def _in_batches(self, x: Tensor, of: Callable[[Tensor], Tensor]) -> np.ndarray:
+        if not len(x) or tuple(x.shape[1:]) != self.spec.shape:
+            raise ValueError(f"x has shape {tuple(x.shape)}; features are taken of (N, "
+                             f"{', '.join(map(str, self.spec.shape))}) with N >= 1")
+        if lost := int((~x.isfinite()).sum()):
+            raise ValueError(f"x holds {lost} values that are not finite; every value must be a finite number")
+        with inference_mode():
+            return np.concatenate([of(part.detach().cpu().float()).double().cpu().numpy()
+                                   for part in x.split(self.batch)])
+
+    @abstractmethod
+    def _features(self, x: Tensor) -> Tensor:
+        """(B, *shape) float32 on the CPU to (B, F)."""
+
+    def _scores(self, x: Tensor) -> Tensor:
+        """(B, *shape) float32 on the CPU to (B, classes), the largest for the likeliest."""
+        raise NotImplementedError
+
+
+def draw_rows(rows: np.ndarray, most: int, seed: int | np.random.Generator) -> np.ndarray:
+    """At most `most` of the rows, drawn without replacement, in order."""
+    if len(rows) <= most:
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
+
+
+def varied(training: Dataset, rows: np.ndarray, least: int, what: str) -> Tensor:
+    """Return training rows, encoded, where there are enough of them and they are not all alike.
+
+    Args:
+        training: the set.
+        rows: (N,) row numbers.
+        least: rows that are needed.
+        what: for which features, for the message.
+
+    Raises:
+        ValueError: too few rows, or rows that are all alike.
+    """
+    if len(rows) < least:
+        raise ValueError(f"data {training.spec.name!r} have {len(rows)} training samples; features {what!r} need at "
+                         f"least {least}")
+    x = training.batch(rows)[0]
+    if bool((x == x[:1]).all()):
+        raise ValueError(f"the training samples of data {training.spec.name!r} are all alike; features {what!r} need "
+                         "samples that differ")
+    return x

@@ -1,0 +1,99 @@
+"""The distances of an evaluation: held-out data against generated and, as a floor, against training data."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ornstein.evaluation.classifier import told_apart
+from ornstein.evaluation.distances import as_rows
+from ornstein.evaluation.intervals import Interval, frechet_interval, kernel_interval, neighbour_intervals
+from ornstein.evaluation.report import Measure
+
+__all__ = ["distances_between", "forest_between"]
+
+NAMES = {"frechet": "Fréchet distance", "kernel": "Kernel distance", "precision": "Precision", "recall": "Recall",
+         "density": "Density", "coverage": "Coverage"}
+INCEPTION = {"frechet": "FID", "kernel": "KID"}  # nothing else may be called so
+SHOWN = 1500  # rows of a side that a forest sees: more cost minutes
+
+
+def distances_between(held: np.ndarray, generated: np.ndarray, training: np.ndarray, features: str) -> list[Measure]:
+    """Fréchet and kernel distance, precision, recall, density and coverage of generated rows, each with its floor.
+
+    All `value`s and floors are of the first n rows, n = min(M, T), since most of them depend on the number of rows;
+    limits and their intervals are of all rows. The rows must be in random order.
+
+    Args:
+        held: (N, F) features of held-out data, N >= 18.
+        generated: (M, F) features of samples, M >= 18.
+        training: (T, F) features of training data, T >= 18.
+        features: name of the feature space; "inception" alone makes "FID" and "KID" of the first two.
+
+    Returns:
+        Six measures, keys as in `Measure`.
+
+    Raises:
+        ValueError: too few rows, values that are not finite, or widths that differ.
+    """
+    held, generated, training = _three(held, generated, training, 18)
+    count = min(len(generated), len(training))
+    against, floor = _intervals(held, generated, count), _intervals(held, training, count)
+    names = NAMES | INCEPTION if features == "inception" else NAMES
+    return [_measure(key, name, features, against[key], floor[key], 0.0 if key in ("frechet", "kernel") else 1.0,
+                     (len(held), count)) for key, name in names.items()]
+
+
+def forest_between(held: np.ndarray, generated: np.ndarray, training: np.ndarray, seed: int = 0) -> Measure:
+    """How well a forest tells generated rows from training rows; the floor is how well it tells held-out ones.
+
+    Of each side at most 1,500 rows are seen, and as many generated as training ones. Well below 0.5 means copies: a
+    forest has seen the twin of a row under the other label.
+
+    Args:
+        held: (N, F) rows of held-out data, N >= 5.
+        generated: (M, F) rows of samples, M >= 5.
+        training: (T, F) rows of training data, T >= 5.
+        seed: of which rows are seen, of the folds and the trees.
+
+    Returns:
+        The measure with the key "auc".
+
+    Raises:
+        ValueError: too few rows, values that are not finite, or widths that differ.
+    """
+    held, generated, training = _three(held, generated, training, 5)
+    draw = np.random.default_rng(seed)
+    real = draw.permutation(training)[:SHOWN]
+    fake = draw.permutation(generated)[:len(real)]
+    real = real[:len(fake)]
+    found, floor = (told_apart(real, rows, seed=seed) for rows in (fake, draw.permutation(held)[:SHOWN]))
+    return _measure("auc", "Told apart by a forest (AUC)", "", found, floor, 0.5, (len(real), len(fake)))
+
+
+def _three(held: np.ndarray, generated: np.ndarray, training: np.ndarray, least: int) -> list[np.ndarray]:
+    sets = {"held": held, "generated": generated, "training": training}
+    rows = [as_rows(name, values, least) for name, values in sets.items()]
+    for name, some in zip(sets, rows, strict=True):
+        if some.shape[1] != rows[0].shape[1]:
+            raise ValueError(f"{name} has {some.shape[1]} values a row; held has {rows[0].shape[1]}, they must agree")
+    return rows
+
+
+def _intervals(held: np.ndarray, others: np.ndarray, count: int) -> dict[str, Interval]:
+    """By key, with values at the first `count` rows, and limits and their intervals at all."""
+    first = others[:count]
+    found = {**neighbour_intervals(held, first)._asdict()}
+    for key, of in (("frechet", frechet_interval), ("kernel", kernel_interval)):
+        whole = of(held, others)
+        if len(first) < len(others):
+            some = of(held, first)
+            # Without a limit the interval is that of the value, so it belongs to the same rows.
+            whole = some if whole.limit is None else Interval(some.value, whole.limit, whole.low, whole.high)
+        found[key] = whole
+    return found
+
+
+def _measure(key: str, name: str, features: str, found: Interval, floor: Interval, best: float,
+             counts: tuple[int, int]) -> Measure:
+    return Measure(key, name, features, found.value, found.low, found.high, best, *counts, found.limit,
+                   floor.value, floor.low, floor.high, floor.limit)
