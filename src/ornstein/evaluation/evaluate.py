@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import importlib.metadata
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-import ornstein
 from ornstein import noise
 from ornstein.data import Dataset, DataSpec, load_data
 from ornstein.diffusion.denoiser import Denoiser
@@ -87,7 +87,7 @@ def evaluate(model: Denoiser, data: Dataset | Any, *, held: Dataset | Any | None
         x = _as_data(frame.latent.float().cpu(), training.spec)
     report = Report(
         name or training.spec.name, datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        ornstein.__version__, _of_data(training, unseen), _of_model(model, facts), report_of_draw, notes=notes)
+        importlib.metadata.version("ornstein"), _of_data(training, unseen), _of_model(model, facts), report_of_draw, notes=notes)
     with clock("distances", 0.15) as share:
         report.measures += _measures(found, x, told, training, unseen, seed, share)
     with clock("copies", 0.1):
@@ -157,16 +157,18 @@ def _measures(found: list[Features], x: Tensor, told: Tensor | None, training: D
     for number, space in enumerate(found):
         share(number / (len(found) + 1))
         yield from distances_between(space(fresh.x), space(x), space(real.x), space.name)
-        if space.classes and told is not None and told.ndim == 1:
-            yield _accuracy(space, x, told, fresh)
+        if space.classes and told is not None and told.ndim == 1 and fresh.told is not None:
+            yield _accuracy(space, (x, told), (fresh.x, fresh.told))
     share(len(found) / (len(found) + 1))
     yield forest_between(*(rows.flatten(1).double().numpy() for rows in (fresh.x, x, real.x)), seed=seed)
 
 
-def _accuracy(space: Features, x: Tensor, told: Tensor, fresh: Rows) -> Measure:
+def _accuracy(space: Features, drawn: tuple[Tensor, Tensor], real: tuple[Tensor, Tensor]) -> Measure:
     """How often a classifier sees in a sample the class that was asked for; its floor are unseen real rows."""
-    hits = [space.predict(rows)[asked] == wanted.numpy()[asked]
-            for rows, wanted in ((x, told), (fresh.x, fresh.told)) for asked in [wanted.numpy() >= 0]]
+    hits = []
+    for x, wanted in (drawn, real):
+        asked = wanted >= 0
+        hits.append(space.predict(x[asked]) == wanted[asked].numpy())
     (value, low, high), floor = (_share(hit) for hit in hits)
     return Measure("accuracy", "Recognised as the class asked for", space.name, value, low, high, 1.0, len(hits[1]),
                    len(hits[0]), None, *floor)

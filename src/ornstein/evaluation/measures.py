@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ornstein.evaluation.classifier import told_apart
-from ornstein.evaluation.distances import as_rows
+from ornstein.evaluation.distances import as_rows, frechet, kernel
 from ornstein.evaluation.intervals import Interval, frechet_interval, kernel_interval, neighbour_intervals
 from ornstein.evaluation.report import Measure
 
@@ -82,13 +84,13 @@ def _three(held: np.ndarray, generated: np.ndarray, training: np.ndarray, least:
 def _intervals(held: np.ndarray, others: np.ndarray, count: int) -> dict[str, Interval]:
     """By key, with values at the first `count` rows, and limits and their intervals at all."""
     first = others[:count]
-    found = {**neighbour_intervals(held, first)._asdict()}
-    for key, of in (("frechet", frechet_interval), ("kernel", kernel_interval)):
+    found = neighbour_intervals(held, others[:count])._asdict()
+    for key, of, value in (("frechet", frechet_interval, frechet), ("kernel", kernel_interval, kernel)):
         whole = of(held, others)
-        if len(first) < len(others):
-            some = of(held, first)
+        if count < len(others):
             # Without a limit the interval is that of the value, so it belongs to the same rows.
-            whole = some if whole.limit is None else Interval(some.value, whole.limit, whole.low, whole.high)
+            whole = of(held, others[:count]) if whole.limit is None else replace(
+                whole, value=value(held, others[:count]))
         found[key] = whole
     return found
 

@@ -83,7 +83,7 @@ def careful(model: Denoiser) -> Denoiser:
     if getattr(model, "precision", "fp32") == "fp32":
         return model
     exact = copy.copy(model)
-    exact.precision = "fp32"
+    setattr(exact, "precision", "fp32")  # noqa: B010  (a Denoiser of the user's own may have it too)
     return exact
 
 

@@ -63,7 +63,7 @@ def continuous_elbo(denoiser: Denoiser, x: Tensor, levels: int | None = None, dr
         raise ValueError(f"log_snr is ({least:g}, {most:g}); its ends must rise, and the schedule ends at {end:.3g}")
     edges, density = np.linspace(least, most, BINS + 1), np.full(BINS, 1 / (most - least))
     if proposal == "importance":
-        density = _proposal(denoiser, read, edges, seed, condition)
+        density = _proposal(denoiser, read, edges, seed)
     # Cumulative probability at the edges, by which a place in [0, 1) becomes a log SNR.
     reach = np.concatenate([[0.0], np.cumsum(density * np.diff(edges))])
     reach /= reach[-1]
@@ -88,13 +88,10 @@ def _integrand(read: Reader, log_snr: Tensor, seed: int, number: int) -> Tensor:
     return 0.5 * ((eps - read(z, as_time(t)).eps) ** 2).flatten(1).sum(1)
 
 
-def _proposal(denoiser: Denoiser, read: Reader, edges: np.ndarray, seed: int, condition: Condition) -> np.ndarray:
+def _proposal(denoiser: Denoiser, read: Reader, edges: np.ndarray, seed: int) -> np.ndarray:
     """A density of log SNR over the bins, in proportion to the root mean square of the integrand in each."""
-    rows = min(PILOT, len(read.x))
-    told = condition
-    if isinstance(condition, Tensor) and len(read.batched.conditions) == len(read.x):
-        told = read.batched.conditions[:rows]
-    pilot = Reader(denoiser, read.x[:rows], told)
+    rows, told = min(PILOT, len(read.x)), read.batched.conditions
+    pilot = Reader(denoiser, read.x[:rows], None if told is None else told[:rows])
     middle = torch.from_numpy((edges[1:] + edges[:-1]) / 2)
     size = np.array([float(_integrand(pilot, value.expand(rows), seed, (1 << 20) + k).square().mean().sqrt())
                      for k, value in enumerate(middle)])
