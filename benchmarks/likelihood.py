@@ -56,7 +56,7 @@ def bounds(rows: int) -> None:
 
 def flows() -> None:
     """Largest error of the flow's log p, its prior gap, and Hutchinson's mean error over its own standard error."""
-    print("\n| schedule | D | largest error, nats | with a normal base | calls | s | random probes: error / its error |")
+    print("\n| schedule | D | largest error, nats | with a normal base | calls | s | probes: error / its error |")
     print("| --- " * 7 + "|")
     for name, schedule in SCHEDULES.items():
         for dim in (1, 2, 8, 64):
@@ -71,8 +71,8 @@ def flows() -> None:
             off = random.log_prob - model.log_prob(many)
             share = float(off.mean()) / float(random.error.square().mean().sqrt() / 8) if dim > 1 else 0.0
             print(f"| {name} | {dim} | {float((own.log_prob - true).abs().max()):.1e} | "
-                  f"{float((normal - true).abs().max()):.1e} | {float(own.calls.double().mean()):.0f} | {seconds:.1f} | "
-                  f"{share:.2f} |", flush=True)
+                  f"{float((normal - true).abs().max()):.1e} | {float(own.calls.double().mean()):.0f} | "
+                  f"{seconds:.1f} | {share:.2f} |", flush=True)
 
 
 def wrong(rows: int) -> None:

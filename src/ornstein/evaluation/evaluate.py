@@ -87,7 +87,8 @@ def evaluate(model: Denoiser, data: Dataset | Any, *, held: Dataset | Any | None
         x = _as_data(frame.latent.float().cpu(), training.spec)
     report = Report(
         name or training.spec.name, datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        importlib.metadata.version("ornstein"), _of_data(training, unseen), _of_model(model, facts), report_of_draw, notes=notes)
+        importlib.metadata.version("ornstein"), _of_data(training, unseen), _of_model(model, facts), report_of_draw,
+        notes=notes)
     with clock("distances", 0.15) as share:
         report.measures += _measures(found, x, told, training, unseen, seed, share)
     with clock("copies", 0.1):
