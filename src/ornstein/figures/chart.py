@@ -7,12 +7,13 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
 __all__ = ["NORMAL", "Line", "Mark", "intervals", "lines", "number", "ticks", "waterfall"]
 
 WIDTH = 480
 LINE = 15  # units of a letter's height that there is room for: on a phone, where a chart shrinks, a page enlarges them
-DEPTH = 1e-4  # of the highest value: what is below, on a logarithmic axis, lies on the axis
+DEPTH = 1e-4  # of the highest value: below it a logarithmic axis ends, and curves are cut
 NORMAL = 1.96  # standard errors to either side of a 95 % interval
 MINUS, RAISED = "\N{MINUS SIGN}", str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -158,6 +159,7 @@ def lines(curves: Sequence[Line], title: str, x: str, y: str) -> str:
               _text((left + right) / 2, top + height + 43, x, "axis", "middle")]
     tails = []
     for curve, points in known:
+        points = _above(points, low) if logarithmic else points
         path = [(to_x(a), to_y(b)) for a, b, _ in points]
         if any(error > 0 for *_, error in points):
             over = [(to_x(a), to_y(b + NORMAL * error)) for a, b, error in points]
@@ -279,6 +281,18 @@ def _finite(curve: Line) -> list[tuple[float, float, float]]:
     errors = curve.error or [0.0] * len(curve.x)
     return [(x, y, error if math.isfinite(error) else 0.0) for x, y, error in zip(curve.x, curve.y, errors, strict=True)
             if math.isfinite(x + y)]
+
+
+def _above(points: list[tuple[float, float, float]], low: float) -> list[tuple[float, float, float]]:
+    """The part of a curve that a logarithmic axis from `low` shows: cut where it goes below, not laid on the axis."""
+    kept = points[:1] if points[0][1] >= low else []
+    for before, after in pairwise(points):
+        if (before[1] < low) != (after[1] < low):
+            ends = [math.log(max(one[1] / low, 1e-6)) for one in (before, after)]
+            kept.append((before[0] + ends[0] / (ends[0] - ends[1]) * (after[0] - before[0]), low, 0.0))
+        if after[1] >= low:
+            kept.append(after)
+    return kept or points
 
 
 def _decades(low: float, high: float) -> list[float]:
