@@ -150,6 +150,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kinds", nargs="*", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--widths", nargs="*", type=int, help="values a sample, of the laws to take; all without")
     parser.add_argument("--repetitions", type=int, default=200)
     parser.add_argument("--trees", type=int, default=100, help="of each forest")
     parser.add_argument("--bootstrap", action=argparse.BooleanOptionalAction, default=True,
@@ -158,7 +159,7 @@ def main() -> None:
     print(f"{'':9} {'':4} {'spread':>6} {'real':>5} {'gener.':>6} {'move':>5} {'scale':>5} {'truth':>10} {'value':>10} "
           f"{'limit':>10} {'width':>9} {'covered':>8} {'above':>6} {'below':>6} {'bootstrap':>9} {'seconds':>8}")
     for kind in words.kinds:
-        for laws in CASES[kind]:
+        for laws in (laws for laws in CASES[kind] if not words.widths or laws.width in words.widths):
             if kind == "auc":
                 print(forest_row(laws, words.repetitions, words.trees), flush=True)
             else:

@@ -250,6 +250,7 @@ MODEL, X = mixture(orn.Cosine(), 2), torch.tensor([[0.1, 0.2], [0.3, 0.4]], dtyp
     (lambda: orn.elbo(MODEL, X, [0.1, 1]), "times is .*must rise strictly from 0"),
     (lambda: orn.elbo(MODEL, X, [0, 0.5, 0.5, 1]), "must rise strictly"),
     (lambda: orn.elbo(MODEL, X, [0, 1.5]), "at most 1"),
+    (lambda: orn.elbo(MODEL, X, [0, 1]), r"times\[1\] is 1.0, where the signal is 0"),
     (lambda: orn.elbo(MODEL, X[:, :1]), r"x has shape \(2, 1\); it must be \(B, 2\)"),
     (lambda: orn.elbo(MODEL, X[:0]), "B >= 1"),
     (lambda: orn.elbo(MODEL, X * math.nan), "4 values that are not finite"),

@@ -1,4 +1,8 @@
-"""Score matching: three losses of one score field, and how they lie apart (section 20.3)."""
+"""Score matching: three losses of one score field, and how they lie apart (section 20.3).
+
+All three are differentiable in the denoiser's weights. For training, `denoising_loss` with weighting "eps" is the
+second of them without its reading in float64.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from torch import Tensor
 
 from ornstein.diffusion.denoiser import Condition, Denoiser
 from ornstein.diffusion.encoder import draw
+from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.likelihood.bound import Reader
 from ornstein.diffusion.likelihood.ode import EXACT, divergence_of, random_signs
 from ornstein.diffusion.schedule import as_time
@@ -43,7 +48,7 @@ def explicit_score_loss(denoiser: Denoiser, exact: Denoiser, z: Tensor, t: Tenso
     if not (torch.allclose(level.signal, other.signal) and torch.allclose(level.noise, other.noise)):
         raise ValueError("exact is on another schedule than the denoiser; build it on denoiser.schedule")
     # noise * score = -eps.
-    return 0.5 * ((mine(mine.x, time).eps - true(true.x, time).eps) ** 2).flatten(1).sum(1)
+    return 0.5 * ((_eps(denoiser, mine, mine.x, time) - true(true.x, time).eps) ** 2).flatten(1).sum(1)
 
 
 def denoising_score_loss(denoiser: Denoiser, x: Tensor, t: Tensor | float, eps: Tensor,
@@ -68,8 +73,8 @@ def denoising_score_loss(denoiser: Denoiser, x: Tensor, t: Tensor | float, eps: 
     """
     read = Reader(denoiser, x, condition)
     time, eps = _noisy(read, t), eps.to(read.x)
-    estimate = read(draw(read.encoder.kernel(read.x, time), eps), time)
-    return 0.5 * ((eps - estimate.eps) ** 2).flatten(1).sum(1)
+    found = _eps(denoiser, read, draw(read.encoder.kernel(read.x, time), eps), time)
+    return 0.5 * ((eps - found) ** 2).flatten(1).sum(1)
 
 
 def implicit_score_loss(denoiser: Denoiser, z: Tensor, t: Tensor | float, condition: Condition = None, *,
@@ -98,14 +103,14 @@ def implicit_score_loss(denoiser: Denoiser, z: Tensor, t: Tensor | float, condit
         raise ValueError(f"probes is 0, the exact divergence, and samples have {size} values; beyond {EXACT} give "
                          "probes")
     signs = [sign.to(read.x) for sign in random_signs(seed, probes, len(z), size)]
+    onwards = torch.is_grad_enabled()
     with torch.enable_grad():
-        leaf = read.x.flatten(1).to(read.like.dtype).requires_grad_()
-        told = read.batched.conditions
-        estimate = denoiser(leaf.reshape(z.shape), time, None if told is None else told.to(leaf.device))
-        scaled = -(read.schedule.level(time).fit(leaf).noise * estimate.eps.flatten(1))
-    # noise^2 score = -noise eps-hat, and noise^2 |score|^2 = |eps-hat|^2.
-    spreading = divergence_of(scaled, leaf, signs).mean(1)
-    return spreading + 0.5 * (estimate.eps.detach().double() ** 2).flatten(1).sum(1)
+        leaf = read.x.flatten(1).requires_grad_()
+        eps = _eps(denoiser, read, leaf.reshape(z.shape), time).flatten(1)
+        # noise^2 score = -noise eps-hat, and noise^2 |score|^2 = |eps-hat|^2.
+        scaled = -read.schedule.level(time).fit(leaf).noise * eps
+        found = divergence_of(scaled, leaf, signs, create_graph=onwards).mean(1) + 0.5 * (eps**2).sum(1)
+    return found if onwards else found.detach()
 
 
 def level_losses(denoiser: Denoiser, x: Tensor, log_snr: Sequence[float] | Tensor, draws: int = 1, seed: int = 0,
@@ -135,6 +140,13 @@ def level_losses(denoiser: Denoiser, x: Tensor, log_snr: Sequence[float] | Tenso
             row += ((eps - estimate.eps) ** 2).flatten(1).mean(1) / (2 * draws)
         rows.append(row)
     return torch.stack(rows)
+
+
+def _eps(denoiser: Denoiser, read: Reader, z: Tensor, time: Tensor) -> Tensor:
+    """eps-hat at float64 latents, in float64, differentiable in them and in the denoiser's weights."""
+    told = read.batched.conditions
+    v = denoiser(z.to(read.like.dtype), time, None if told is None else told.to(z.device)).v.double()
+    return Estimate.from_v(v, z, read.schedule.level(time)).eps
 
 
 def _noisy(read: Reader, t: Tensor | float) -> Tensor:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from ornstein.evaluation.page import render
-from ornstein.evaluation.ranking import verdicts
-from ornstein.evaluation.report import Report
+from ornstein.evaluation.ranking import estimate, verdicts
+from ornstein.evaluation.report import Measure, Report
+from ornstein.figures.chart import number
 
 __all__ = ["as_dict", "lines", "write"]
 
@@ -40,15 +43,16 @@ def lines(reports: Sequence[Report]) -> Iterator[str]:
     """The figures as lines of text, a model after the other."""
     for report in reports:
         yield f"{report.name}: {report.drawn['count']:,} samples against {report.data['held_out']:,} unseen ones"
-        for one in report.measures:
-            at_most = "" if one.limit is None else f", {one.limit:.4g} without bias"
-            floor = "" if one.floor is None else f"; real data {one.floor:.4g}"
-            where = f" ({one.features})" if one.features else ""
-            yield f"  {one.name}{where}: {one.value:.4g}{at_most} [{one.low:.4g}, {one.high:.4g}]{floor}"
+        for features, group in groupby(report.measures, key=lambda one: one.features):
+            yield f"  {features or 'values'}"
+            for one in group:
+                yield f"    {one.name:32}  {_told(one)}{_floor(one)}"
+        if report.likelihood:
+            yield "  likelihood of unseen data"
         for one in report.likelihood:
             bits = "" if one.bits is None else f"{one.bits:.4f} ± {one.bits_error:.4f} bits a value, "
             grid = f" ({one.grid})" if one.grid else ""
-            yield f"  {one.name}: {bits}{one.nats:.2f} ± {one.error:.2f} nats a sample{grid}"
+            yield f"    {one.name:36}  {bits}{one.nats:.2f} ± {one.error:.2f} nats a sample{grid}"
         copies = report.memorisation
         if copies is not None:
             yield (f"  {'E' if copies.copies else 'No e'}vidence of copies: {100 * copies.share:.2f} % of the samples "
@@ -60,3 +64,16 @@ def lines(reports: Sequence[Report]) -> Iterator[str]:
         yield f"A is {a.name}, B is {b.name}"
         for name, _, words in verdicts(a, b):
             yield f"  {name}: {words}"
+
+
+def _told(one: Measure) -> str:
+    half = (one.high - one.low) / 2
+    return f"{number(estimate(one), half)} [{number(one.low, half)}, {number(one.high, half)}]"
+
+
+def _floor(one: Measure) -> str:
+    """The floor, in the same terms as the figure itself."""
+    if one.floor is None or one.floor_low is None or one.floor_high is None:
+        return ""
+    return "  real data " + _told(replace(one, value=one.floor, limit=one.floor_limit, low=one.floor_low,
+                                         high=one.floor_high))

@@ -83,7 +83,6 @@ def _three(held: np.ndarray, generated: np.ndarray, training: np.ndarray, least:
 
 def _intervals(held: np.ndarray, others: np.ndarray, count: int) -> dict[str, Interval]:
     """By key, with values at the first `count` rows, and limits and their intervals at all."""
-    first = others[:count]
     found = neighbour_intervals(held, others[:count])._asdict()
     for key, of, value in (("frechet", frechet_interval, frechet), ("kernel", kernel_interval, kernel)):
         whole = of(held, others)

@@ -144,6 +144,8 @@ def elbo(denoiser: Denoiser, x: Tensor, times: Sequence[float] | Tensor | None =
     grid = bound_times(denoiser.schedule, levels=levels) if times is None else rising(times)
     if levels is not None and not on_levels(x, levels):
         raise ValueError(f"x has values between the {levels} levels from -1 to 1; round them, or leave levels out")
+    if denoiser.schedule.level(grid[1]).signal == 0:
+        raise ValueError(f"times[1] is {float(grid[1])}, where the signal is 0: nothing is reconstructed from there")
     if draws < 1 or draws != int(draws):
         raise ValueError(f"draws is {draws}; it must be a whole number, at least 1")
     if isinstance(variance, Tensor):

@@ -155,22 +155,25 @@ def _field(denoiser: Denoiser, read: Reader, y: Tensor, angle: Tensor, rows: Ten
     return v.detach().double(), divergence_of(v, leaf, signs)
 
 
-def divergence_of(v: Tensor, y: Tensor, signs: list[Tensor]) -> Tensor:
+def divergence_of(v: Tensor, y: Tensor, signs: list[Tensor], create_graph: bool = False) -> Tensor:
     """The divergence of v in y, float64: exact without signs, (B, 1), else e.J e for each of them, (B, len(signs)).
 
     Args:
         v: (B, D), a function of y.
         y: (B, D) leaf that v was calculated from.
         signs: (B, D) probes.
+        create_graph: whether the divergence shall be differentiated in turn.
     """
     if not v.requires_grad:
         return v.new_zeros(len(v), max(len(signs), 1), dtype=torch.float64)
     if not signs:
         columns = range(v.shape[1])
-        parts = [torch.autograd.grad(v[:, d].sum(), y, retain_graph=d + 1 < v.shape[1])[0][:, d] for d in columns]
+        parts = [torch.autograd.grad(v[:, d].sum(), y, retain_graph=create_graph or d + 1 < v.shape[1],
+                                     create_graph=create_graph)[0][:, d] for d in columns]
         return torch.stack(parts, 1).double().sum(1, keepdim=True)
     parts = []
     for number, e in enumerate(signs):
-        back, = torch.autograd.grad((v * e.to(v)).sum(), y, retain_graph=number + 1 < len(signs))
+        back, = torch.autograd.grad((v * e.to(v)).sum(), y, retain_graph=create_graph or number + 1 < len(signs),
+                                    create_graph=create_graph)
         parts.append((back.double() * e).sum(1))
     return torch.stack(parts, 1)
