@@ -74,9 +74,9 @@ def evaluate(model: Denoiser, data: Dataset | Any, *, held: Dataset | Any | None
     plan(model, choose(sampler), nfe, steps, None)  # refuses what no sampler can do, before minutes are spent
     training, unseen, notes = sides(model, data, held)
     clock = _Clock(tell or (lambda *_: None))
-    with clock("features", 0.15):
+    with clock("features", 0.08):
         found = [features(space, training, seed=seed) for space in spaces]
-    with clock("samples", 0.25) as share:
+    with clock("samples", 0.27) as share:
         told = _told(training, count, seed)
         report_of_draw = {"count": count, "sampler": sampler if isinstance(sampler, str) else type(sampler).__name__,
                           "nfe": NFE if nfe is None and steps is None else nfe, "steps": steps, "guidance": guidance,
@@ -89,19 +89,19 @@ def evaluate(model: Denoiser, data: Dataset | Any, *, held: Dataset | Any | None
         name or training.spec.name, datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         importlib.metadata.version("ornstein"), _of_data(training, unseen), _of_model(model, facts), report_of_draw,
         notes=notes)
-    with clock("distances", 0.15) as share:
+    with clock("distances", 0.14) as share:
         report.measures += _measures(found, x, told, training, unseen, seed, share)
-    with clock("copies", 0.1):
+    with clock("copies", 0.01):
         report.memorisation = memorisation(x, training, unseen, seed=seed)
     _pictures(report, x, told, training, unseen, seed)
     exact = careful(model)
     seen, rows = (Rows.of(part, _affordable(size), seed) for part in (training, unseen))
-    with clock("noise levels", 0.05):
+    with clock("noise levels", 0.03):
         report.levels = by_noise_level(exact, training, seen, rows, seed)
     if likelihood:
         with clock("bounds", 0.15):
             report.likelihood, report.steps = bounds(exact, rows, seen, training.spec, seed)
-        with clock("flow", 0.15) as share:
+        with clock("flow", 0.32) as share:
             report.likelihood.append(flow(exact, rows, training.spec, seed, tell=share))
             everything = Rows.of(training, len(training), seed) if size <= 1024 else seen
             report.likelihood += gaussians(rows, everything, training.spec, seed)

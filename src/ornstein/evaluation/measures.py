@@ -29,7 +29,7 @@ def distances_between(held: np.ndarray, generated: np.ndarray, training: np.ndar
         held: (N, F) features of held-out data, N >= 18.
         generated: (M, F) features of samples, M >= 18.
         training: (T, F) features of training data, T >= 18.
-        features: name of the feature space; "inception" alone makes "FID" and "KID" of the first two.
+        features: name of the feature space; "inception: ..." alone makes "FID" and "KID" of the first two.
 
     Returns:
         Six measures, keys as in `Measure`.
@@ -40,7 +40,7 @@ def distances_between(held: np.ndarray, generated: np.ndarray, training: np.ndar
     held, generated, training = _three(held, generated, training, 18)
     count = min(len(generated), len(training))
     against, floor = _intervals(held, generated, count), _intervals(held, training, count)
-    names = NAMES | INCEPTION if features == "inception" else NAMES
+    names = NAMES | INCEPTION if features.partition(":")[0] == "inception" else NAMES
     return [_measure(key, name, features, against[key], floor[key], 0.0 if key in ("frechet", "kernel") else 1.0,
                      (len(held), count)) for key, name in names.items()]
 

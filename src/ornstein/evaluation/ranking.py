@@ -39,10 +39,16 @@ def of_measures(one: Measure, other: Measure, same: bool = True) -> tuple[str | 
     counts = (one.real, one.generated) != (other.real, other.generated)
     if counts and (one.limit is None or other.limit is None):
         return None, "not ranked: other counts"
-    gaps = [abs(estimate(measure) - measure.best) for measure in (one, other)]
-    if not disjoint(one, other) or gaps[0] == gaps[1]:
+    mine, theirs = _gap(one), _gap(other)
+    if mine[0] <= theirs[1] and theirs[0] <= mine[1]:
         return None, OVERLAP
-    return ("A", "A is better") if gaps[0] < gaps[1] else ("B", "B is better")
+    return ("A", "A is better") if mine < theirs else ("B", "B is better")
+
+
+def _gap(measure: Measure) -> tuple[float, float]:
+    """The interval of the distance from the best score: of two AUC on either side of 0.5 the nearer one is better."""
+    ends = sorted(abs(end - measure.best) for end in (measure.low, measure.high))
+    return (0.0 if measure.low <= measure.best <= measure.high else ends[0]), ends[1]
 
 
 def of_likelihoods(one: Likelihood, other: Likelihood, same: bool = True) -> tuple[str | None, str]:

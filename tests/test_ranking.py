@@ -1,0 +1,56 @@
+"""Two models are ranked only where their error bars have nothing in common."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ornstein.evaluation.ranking import of_likelihoods, of_measures
+from ornstein.evaluation.report import Likelihood, Measure
+
+
+def measure(low: float, high: float, best: float = 0.0, limit: bool = True) -> Measure:
+    middle = (low + high) / 2
+    return Measure("any", "Any", "", middle, low, high, best, 100, 100, middle if limit else None)
+
+
+@pytest.mark.parametrize(("one", "other", "best", "who"), [
+    ((0.1, 0.2), (0.3, 0.4), 0.0, "A"),
+    ((0.1, 0.3), (0.3, 0.4), 0.0, None),  # they touch
+    ((0.8, 0.9), (0.6, 0.7), 1.0, "A"),
+    ((0.66, 0.72), (0.30, 0.35), 0.5, None),  # on either side of a guess, and as far from it
+    ((0.60, 0.62), (0.20, 0.35), 0.5, "A"),
+    ((0.49, 0.52), (0.60, 0.70), 0.5, "A"),
+    ((0.90, 1.15), (1.02, 1.05), 1.0, None),
+])
+def test_better_is_nearer_to_the_best_score_where_the_intervals_are_apart(one, other, best, who):
+    a, b = measure(*one, best), measure(*other, best)
+    assert of_measures(a, b)[0] == who
+    assert of_measures(b, a)[0] == {None: None, "A": "B", "B": "A"}[who]
+
+
+@given(st.lists(st.floats(0, 1), min_size=4, max_size=4), st.sampled_from([0.0, 0.5, 1.0]))
+def test_ranking_is_fair_to_both(ends, best):
+    a, b = measure(*sorted(ends[:2]), best), measure(*sorted(ends[2:]), best)
+    forth, back = of_measures(a, b)[0], of_measures(b, a)[0]
+    assert {forth, back} in ({None}, {"A", "B"})
+    assert of_measures(a, a)[0] is None
+
+
+def test_other_data_and_other_counts_are_not_compared():
+    a, b = measure(0.1, 0.2), measure(0.3, 0.4)
+    assert of_measures(a, b, same=False) == (None, "not ranked: other data")
+    assert of_measures(a, replace(b, generated=50))[0] == "A"  # a limit does not depend on the number
+    a, b = measure(0.1, 0.2, limit=False), measure(0.3, 0.4, limit=False)
+    assert of_measures(a, replace(b, generated=50)) == (None, "not ranked: other counts")
+
+
+def test_likelihoods_need_the_same_grid_and_a_gap():
+    one = Likelihood("bound", "Bound", "64 steps", -10.0, 0.5, 100)
+    assert of_likelihoods(one, replace(one, nats=-11.0))[0] is None
+    assert of_likelihoods(one, replace(one, nats=-13.0))[0] == "A"
+    assert of_likelihoods(one, replace(one, nats=-7.0))[0] == "B"
+    assert "another grid" in of_likelihoods(one, replace(one, nats=-13.0, grid="8 steps"))[1]
