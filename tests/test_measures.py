@@ -62,7 +62,8 @@ def test_wrong_samples_are_apart_from_the_floor_and_right_ones_are_not(measured)
 @pytest.mark.parametrize("features", ["pixels", "network", "Inception-like", "inception: a.pt, sha256 ab12", ""])
 def test_only_inception_features_make_an_fid(features):
     names = [one.name for one in distances_between(HELD[:30], LIKE[:40], TRAINING[:30], features)]
-    assert names[:2] == (["FID", "KID"] if features.startswith("inception") else ["Fréchet distance", "Kernel distance"])
+    known = features.startswith("inception")
+    assert names[:2] == (["FID", "KID"] if known else ["Fréchet distance", "Kernel distance"])
     assert names[2:] == ["Precision", "Recall", "Density", "Coverage"]
 
 
