@@ -25,7 +25,7 @@ class Viewed(orn.Denoiser):
         self.inner = inner
 
     def forward(self, z, t, condition=None):
-        v = self.inner(z.flatten(1), t, condition).v
+        v = self.inner(z.reshape(len(z), -1), t, condition).v
         return orn.Estimate(z, self.level(z, t), v.reshape(z.shape))
 
 

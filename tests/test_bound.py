@@ -158,6 +158,18 @@ def test_optimal_variances_by_value():
     assert (model.log_prob(x) - one).mean() > gap.mean()
 
 
+def test_a_sample_may_be_a_single_number():
+    flat = mixture(orn.Cosine(), 1)
+    model, x = Viewed(flat, ()), flat.draw(50)
+    for bound in (orn.elbo, orn.continuous_elbo):
+        assert torch.allclose(bound(model, x[:, 0]).log_prob, bound(flat, x).log_prob, rtol=1e-10)
+    assert torch.allclose(orn.ode_log_prob(model, x[:, 0]), flat.log_prob(x), atol=1e-4)
+    assert torch.allclose(orn.level_losses(model, x[:, 0], [0.0]), orn.level_losses(flat, x, [0.0]))
+    assert torch.allclose(orn.implicit_score_loss(model, x[:, 0], 0.5), orn.implicit_score_loss(flat, x, 0.5))
+    values = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64)
+    assert orn.elbo(model, values, levels=3).bits_per_dim.isfinite().all()
+
+
 def test_a_sample_of_any_shape_has_the_bound_of_its_values():
     flat = mixture(orn.Cosine(), 8)
     x = flat.draw(64)

@@ -15,7 +15,7 @@ from torch import Tensor
 from ornstein.diffusion.denoiser import Condition, Denoiser
 from ornstein.diffusion.encoder import draw
 from ornstein.diffusion.estimate import Estimate
-from ornstein.diffusion.likelihood.bound import Reader
+from ornstein.diffusion.likelihood.bound import Reader, flat
 from ornstein.diffusion.likelihood.ode import EXACT, divergence_of, random_signs
 from ornstein.diffusion.schedule import as_time
 
@@ -48,7 +48,7 @@ def explicit_score_loss(denoiser: Denoiser, exact: Denoiser, z: Tensor, t: Tenso
     if not (torch.allclose(level.signal, other.signal) and torch.allclose(level.noise, other.noise)):
         raise ValueError("exact is on another schedule than the denoiser; build it on denoiser.schedule")
     # noise * score = -eps.
-    return 0.5 * ((_eps(denoiser, mine, mine.x, time) - true(true.x, time).eps) ** 2).flatten(1).sum(1)
+    return 0.5 * flat((_eps(denoiser, mine, mine.x, time) - true(true.x, time).eps) ** 2).sum(1)
 
 
 def denoising_score_loss(denoiser: Denoiser, x: Tensor, t: Tensor | float, eps: Tensor,
@@ -74,7 +74,7 @@ def denoising_score_loss(denoiser: Denoiser, x: Tensor, t: Tensor | float, eps: 
     read = Reader(denoiser, x, condition)
     time, eps = _noisy(read, t), eps.to(read.x)
     found = _eps(denoiser, read, draw(read.encoder.kernel(read.x, time), eps), time)
-    return 0.5 * ((eps - found) ** 2).flatten(1).sum(1)
+    return 0.5 * flat((eps - found) ** 2).sum(1)
 
 
 def implicit_score_loss(denoiser: Denoiser, z: Tensor, t: Tensor | float, condition: Condition = None, *,
@@ -105,8 +105,8 @@ def implicit_score_loss(denoiser: Denoiser, z: Tensor, t: Tensor | float, condit
     signs = [sign.to(read.x) for sign in random_signs(seed, probes, len(z), size)]
     onwards = torch.is_grad_enabled()
     with torch.enable_grad():
-        leaf = read.x.flatten(1).requires_grad_()
-        eps = _eps(denoiser, read, leaf.reshape(z.shape), time).flatten(1)
+        leaf = flat(read.x).requires_grad_()
+        eps = flat(_eps(denoiser, read, leaf.reshape(z.shape), time))
         # noise^2 score = -noise eps-hat, and noise^2 |score|^2 = |eps-hat|^2.
         scaled = -read.schedule.level(time).fit(leaf).noise * eps
         found = divergence_of(scaled, leaf, signs, create_graph=onwards).mean(1) + 0.5 * (eps**2).sum(1)
@@ -137,7 +137,7 @@ def level_losses(denoiser: Denoiser, x: Tensor, log_snr: Sequence[float] | Tenso
         for number in range(draws):
             eps = read.eps(seed, "levels", number, k)
             estimate = read(draw(read.encoder.kernel(read.x, t), eps), t)
-            row += ((eps - estimate.eps) ** 2).flatten(1).mean(1) / (2 * draws)
+            row += flat((eps - estimate.eps) ** 2).mean(1) / (2 * draws)
         rows.append(row)
     return torch.stack(rows)
 

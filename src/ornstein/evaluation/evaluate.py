@@ -34,6 +34,7 @@ from ornstein.figures.pictures import picture, show
 __all__ = ["FEATURES", "evaluate"]
 
 FEATURES = ("pixels", "network")
+FITTED = 20_000  # training rows, at most, that Gaussians are fitted to
 SHOWN = 40  # samples on the page, beside as many real ones
 Tell = Callable[[str, float], None]
 
@@ -103,8 +104,7 @@ def evaluate(model: Denoiser, data: Dataset | Any, *, held: Dataset | Any | None
             report.likelihood, report.steps = bounds(exact, rows, seen, training.spec, seed)
         with clock("flow", 0.32) as share:
             report.likelihood.append(flow(exact, rows, training.spec, seed, tell=share))
-            everything = Rows.of(training, len(training), seed) if size <= 1024 else seen
-            report.likelihood += gaussians(rows, everything, training.spec, seed)
+            report.likelihood += gaussians(rows, Rows.of(training, FITTED, seed), training.spec, seed)
     report.seconds = clock.seconds
     report.drawn["seconds"] = clock.seconds["samples"]
     return report

@@ -21,7 +21,7 @@ from ornstein.diffusion.likelihood.times import bound_times, describe, rising
 from ornstein.diffusion.schedule import as_time
 from ornstein.names import require
 
-__all__ = ["ROWS", "Bound", "Reader", "elbo", "mean_error", "prior_gap", "reconstruction"]
+__all__ = ["ROWS", "Bound", "Reader", "elbo", "flat", "mean_error", "prior_gap", "reconstruction"]
 
 ROWS = 256  # of one network call
 
@@ -70,6 +70,11 @@ class Bound:
     def summary(self) -> dict[str, tuple[float, float]]:
         """Mean over the samples and its standard error, in nats, of the terms and of log_prob."""
         return {name: mean_error(getattr(self, name)) for name in ("reconstruction", "prior", "diffusion", "log_prob")}
+
+
+def flat(x: Tensor) -> Tensor:
+    """Samples as rows of values, (B, D), also where a sample is a single number."""
+    return x.reshape(len(x), -1)
 
 
 def mean_error(values: Tensor) -> tuple[float, float]:
@@ -182,7 +187,7 @@ def reconstruction(x: Tensor, estimate: Estimate, levels: int | None, variance: 
     std = estimate.level.noise / estimate.level.signal if variance is None else variance.sqrt()
     if levels is None:
         return gaussian(estimate.x, std.expand(x.shape)).log_prob(x)
-    return bin_log_prob(x, estimate.x, std, levels).flatten(1).sum(1)
+    return flat(bin_log_prob(x, estimate.x, std, levels)).sum(1)
 
 
 def prior_gap(read: Reader, t: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ornstein import noise
 from ornstein.diffusion.denoiser import Condition, Denoiser
 from ornstein.diffusion.encoder import draw
-from ornstein.diffusion.likelihood.bound import Bound, Reader, prior_gap, reconstruction
+from ornstein.diffusion.likelihood.bound import Bound, Reader, flat, prior_gap, reconstruction
 from ornstein.diffusion.likelihood.levels import check_levels, on_levels
 from ornstein.diffusion.likelihood.times import NOISIEST, cleanest
 from ornstein.diffusion.schedule import as_time
@@ -85,7 +85,7 @@ def _integrand(read: Reader, log_snr: Tensor, seed: int, number: int) -> Tensor:
     """|eps - eps-hat|^2 / 2 at one log SNR for each row, (B,)."""
     t, eps = read.schedule.time(log_snr), read.eps(seed, "bound", number, 1 << 35)
     z = draw(read.encoder.kernel(read.x, t), eps)
-    return 0.5 * ((eps - read(z, as_time(t)).eps) ** 2).flatten(1).sum(1)
+    return 0.5 * flat((eps - read(z, as_time(t)).eps) ** 2).sum(1)
 
 
 def _proposal(denoiser: Denoiser, read: Reader, edges: np.ndarray, seed: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ornstein import noise
 from ornstein.diffusion.adaptive import integrate
 from ornstein.diffusion.denoiser import Condition, Denoiser
-from ornstein.diffusion.likelihood.bound import ROWS, Reader
+from ornstein.diffusion.likelihood.bound import ROWS, Reader, flat
 from ornstein.diffusion.likelihood.levels import on_levels
 from ornstein.diffusion.schedule import as_time, spread
 from ornstein.names import require
@@ -116,7 +116,7 @@ def ode_likelihood(denoiser: Denoiser, x: Tensor, divergence: str = "auto", *, t
         allowed[:, size:] /= math.sqrt(width)
         return allowed
 
-    start = torch.cat([read.x.flatten(1) / ends[0].radius.to(read.x), read.x.new_zeros(len(x), width - size)], 1)
+    start = torch.cat([flat(read.x) / ends[0].radius.to(read.x), read.x.new_zeros(len(x), width - size)], 1)
     state, calls = integrate(slope, start, ends[0].angle.to(read.x), ends[1].angle.to(read.x), scale)
     radius, changes = float(ends[1].radius), state[:, size:]
     latent = (radius * state[:, :size]).reshape(read.x.shape)
@@ -151,7 +151,7 @@ def _field(denoiser: Denoiser, read: Reader, y: Tensor, angle: Tensor, rows: Ten
     with torch.enable_grad():
         leaf = y.detach().to(read.like.dtype).requires_grad_()
         rows = leaf.reshape(-1, *denoiser.shape)
-        v = denoiser(spread(read.schedule.level(time).radius, rows) * rows, time, told).v.flatten(1)
+        v = flat(denoiser(spread(read.schedule.level(time).radius, rows) * rows, time, told).v)
     return v.detach().double(), divergence_of(v, leaf, signs)
 
 
