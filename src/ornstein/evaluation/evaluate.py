@@ -34,7 +34,6 @@ from ornstein.figures.pictures import picture, show
 __all__ = ["FEATURES", "evaluate"]
 
 FEATURES = ("pixels", "network")
-FITTED = 20_000  # training rows, at most, that Gaussians are fitted to
 SHOWN = 40  # samples on the page, beside as many real ones
 Tell = Callable[[str, float], None]
 
@@ -104,7 +103,7 @@ def evaluate(model: Denoiser, data: Dataset | Any, *, held: Dataset | Any | None
             report.likelihood, report.steps = bounds(exact, rows, seen, training.spec, seed)
         with clock("flow", 0.32) as share:
             report.likelihood.append(flow(exact, rows, training.spec, seed, tell=share))
-            report.likelihood += gaussians(rows, Rows.of(training, FITTED, seed), training.spec, seed)
+            report.likelihood += gaussians(rows, training, seed)
     report.seconds = clock.seconds
     report.drawn["seconds"] = clock.seconds["samples"]
     return report

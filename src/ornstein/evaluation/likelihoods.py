@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ornstein.data import DataSpec
+from ornstein.data import Dataset, DataSpec
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.exact import ExactGaussian
 from ornstein.diffusion.likelihood import (
@@ -33,6 +33,7 @@ METHODS = ("elbo", "ode")
 DRAWS = 32  # of the continuous bound, a sample
 CHAIN = 64  # steps of the chain whose terms are shown
 TOLERANCE = 1e-3  # of the flow's solver: the means agree with those of 1e-4 to the last digit that their errors leave
+FITTED = 20_000  # training rows, at most, that Gaussians are fitted to
 WIDEST = 1024  # values a sample, above which a full covariance is left out
 
 
@@ -104,17 +105,19 @@ def flow(model: Denoiser, held: Rows, spec: DataSpec, seed: int = 0, probes: int
                        torch.cat(log_prob) + _of_bins(size, levels), size, levels)
 
 
-def gaussians(held: Rows, training: Rows, spec: DataSpec, seed: int = 0) -> Iterator[Likelihood]:
+def gaussians(held: Rows, training: Dataset, seed: int = 0) -> Iterator[Likelihood]:
     """One Gaussian with a full covariance, and one a class, on the same unseen rows, dequantised as for the flow.
 
     Correlations are shrunk as Ledoit & Wolf (2004) advise, so that few rows for many values are no handicap.
     """
     from sklearn.covariance import ledoit_wolf
 
+    spec = training.spec
     size, levels = math.prod(spec.shape), spec.levels
     if size > WIDEST:
         return
-    x, fit = held.x.flatten(1).double(), training.x.flatten(1).double()
+    known = Rows.of(training, FITTED, seed)
+    x, fit = held.x.flatten(1).double(), known.x.flatten(1).double()
     if levels is not None:
         x = dequantise(held.x, levels, seed).flatten(1).double()
     # The variance of the dequantisation, which unseen data have and the training rows here have not.
@@ -130,7 +133,7 @@ def gaussians(held: Rows, training: Rows, spec: DataSpec, seed: int = 0) -> Iter
         return
     yield _likelihood("gaussian", "Gaussian, full covariance", "", fitted(fit).log_prob(x) + _of_bins(size, levels),
                       size, levels)
-    labels = training.told
+    labels = known.told
     if labels is None or labels.ndim != 1 or held.told is None or not spec.classes:
         return
     counts = np.bincount(labels[labels >= 0].numpy(), minlength=len(spec.classes))
