@@ -134,6 +134,27 @@ def test_unseen_rows_that_were_trained_on_are_found_and_left_out(data):
     assert any("40 of 190 held-out rows are also training rows" in note for note in notes)
 
 
+def test_rows_that_are_alike_by_chance_are_kept():
+    """A law of 14 coins: training rows repeat one another as often as unseen rows repeat them."""
+    chance = np.random.default_rng(99).beta(0.5, 0.5, 14)
+    data = orn.load_data((np.random.default_rng(0).random((2000, 14)) < chance).astype(np.uint8))
+    _, kept, notes = sides(orn.ExactDataset(torch.zeros(1, 14), orn.Cosine()), data, None)
+    assert len(kept) == 200
+    assert any("so they were kept" in note for note in notes)
+
+
+def test_twins_are_found_in_another_type():
+    whole = orn.load_data(np.random.default_rng(0).integers(0, 200, (500, 3)))
+    again = np.asarray(whole.split()[0].values)[:60].astype(np.float64)
+    fresh = np.random.default_rng(1).integers(0, 200, (60, 3)).astype(np.float64)
+    _, kept, notes = sides(orn.ExactDataset(torch.zeros(1, 3), orn.Cosine()), whole,
+                           orn.load_data(np.concatenate([again, fresh])))
+    assert len(kept) == 60
+    assert any("60 of 120 held-out rows" in note for note in notes)
+    # Mapped by the range of the training data, not by their own.
+    assert kept.spec.low == whole.spec.low
+
+
 def test_classes_are_counted_against_what_was_asked_for():
     """A model that draws every class as it should, judged by a classifier that was trained on the data."""
     law = orn.ExactMixture(torch.tensor([0.5, 0.5]), torch.tensor([[-0.5, 0.0], [0.5, 0.0]]),

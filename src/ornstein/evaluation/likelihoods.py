@@ -136,6 +136,8 @@ def gaussians(held: Rows, training: Dataset, seed: int = 0) -> Iterator[Likeliho
     labels = known.told
     if labels is None or labels.ndim != 1 or held.told is None or not spec.classes:
         return
+    if spread == 0 and not all(fit[labels == label].std(0).min() > 0 for label in held.told.unique()):
+        return
     counts = np.bincount(labels[labels >= 0].numpy(), minlength=len(spec.classes))
     if not ((held.told >= 0).all() and (counts[np.unique(held.told.numpy())] >= 2).all()):
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Iterator
 from itertools import product
 
@@ -16,7 +17,7 @@ from ornstein.data.spec import DataSpec
 from ornstein.evaluation.features.space import POOLS, draw_rows
 from ornstein.evaluation.report import Memorisation, Pair
 
-__all__ = ["LEAST", "chance", "duplicates", "memorisation"]
+__all__ = ["LEAST", "chance", "duplicates", "memorisation", "repeated"]
 
 LEAST = 20  # samples, and held-out rows that are no copies of training rows
 LEVEL = 0.01  # of false alarms, at most
@@ -106,17 +107,23 @@ def memorisation(samples: Tensor, training: Dataset, held: Dataset, *, seed: int
 
 
 def duplicates(training: Dataset, held: Dataset) -> np.ndarray:
-    """Return which held-out rows have the values of a training row to the last bit.
+    """Return which held-out rows have the values of a training row to the last bit, whatever type they are stored in.
 
     Args:
         training: rows to look among.
-        held: rows to look for, of the same type.
+        held: rows to look for, in the same units.
 
     Returns:
         (len(held),) bool.
     """
-    seen = {_hash(row) for part in parts(training.values) for row in part}
-    return np.array([_hash(row) in seen for part in parts(held.values) for row in part], dtype=bool)
+    seen = set(_values(training))
+    return np.array([digest in seen for digest in _values(held)], dtype=bool)
+
+
+def repeated(data: Dataset) -> float:
+    """Return the share of rows that another row of the set equals to the last bit."""
+    count = Counter(_values(data))
+    return sum(times for times in count.values() if times > 1) / len(data)
 
 
 def chance(near: int, samples: int, held: int, rank: int) -> float:
@@ -148,6 +155,11 @@ def _check(samples: Tensor, held: Dataset, spec: DataSpec) -> None:
     if lost := int((~samples.isfinite()).sum()):
         raise ValueError(f"samples hold {lost} values that are not finite; every value must be a finite number")
 
+
+
+def _values(data: Dataset) -> Iterator[bytes]:
+    """A hash of each row's values, the same for 5 and 5.0, 0.0 and -0.0."""
+    return (_hash(row) for part in parts(data.values) for row in part.astype(np.float64) + 0)
 
 
 def _hash(row: np.ndarray) -> bytes:
