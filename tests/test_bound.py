@@ -266,7 +266,14 @@ MODEL, X = mixture(orn.Cosine(), 2), torch.tensor([[0.1, 0.2], [0.3, 0.4]], dtyp
     (lambda: orn.elbo(MODEL, X[:, :1]), r"x has shape \(2, 1\); it must be \(B, 2\)"),
     (lambda: orn.elbo(MODEL, X[:0]), "B >= 1"),
     (lambda: orn.elbo(MODEL, X * math.nan), "4 values that are not finite"),
-    (lambda: orn.elbo(MODEL, X, draws=0), "draws is 0"),
+    (lambda: orn.elbo(MODEL, X, draws=0), "draws is 0; it must be a whole number, at least 1"),
+    (lambda: orn.elbo(MODEL, X, draws=math.nan), "draws is nan"),
+    (lambda: orn.elbo(MODEL, X, draws="2"), "draws is '2'"),
+    (lambda: orn.elbo(MODEL, X, [0, 1e-320, 1]), "float64 can tell no noise"),
+    (lambda: orn.elbo(MODEL, X, variance=torch.tensor(0.1)), r"variance has shape \(\)"),
+    (lambda: orn.optimal_variance(MODEL, X, [0, 0.5, 1], draws=0), "draws is 0"),
+    (lambda: orn.continuous_elbo(MODEL, X, log_snr=(-12, math.inf)), "must be finite"),
+    (lambda: orn.bound_times(orn.Chain.linear(), 4, log_snr=(-10.5, 5)), "the schedule ends at -10.1"),
     (lambda: orn.elbo(MODEL, X, levels=17), "between the 17 levels"),
     (lambda: orn.elbo(MODEL, X, levels=1), "levels is 1"),
     (lambda: orn.elbo(MODEL, X, variance="postrior"), "did you mean 'posterior'"),
@@ -281,6 +288,11 @@ MODEL, X = mixture(orn.Cosine(), 2), torch.tensor([[0.1, 0.2], [0.3, 0.4]], dtyp
 def test_what_no_bound_can_be_taken_of_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_an_array_is_no_tensor():
+    with pytest.raises(TypeError, match="x is a ndarray; it must be a tensor"):
+        orn.elbo(MODEL, X.numpy())
 
 
 def test_the_prior_is_that_of_the_schedule():

@@ -64,7 +64,7 @@ def test_accuracy_is_between_the_two_shares_that_would_be_rejected(hits, count):
 def test_an_area_is_covered(move):
     """The expected area is the mean over the repetitions.
 
-    If 95 % are covered, 150 repetitions give 89 to 99 % but for one case in 400; the seeds are fixed.
+    If 95 % are covered, 150 repetitions give 89 to 99 % but for one case in 500; the seeds are fixed.
     """
     found = []
     for seed in range(150):

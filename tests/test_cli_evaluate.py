@@ -8,6 +8,8 @@ import shutil
 import numpy as np
 import pytest
 
+import ornstein as orn
+
 QUICK = ("--features", "pixels", "--count", "60", "--no-likelihood", "--nfe", "4")
 
 
@@ -52,13 +54,38 @@ def test_two_runs_are_compared(trained, command, tmp_path):
 
 
 def test_unseen_data_of_ones_own(trained, command, tmp_path):
+    """Without labels, and in the space of a network that was trained on them."""
     rng = np.random.default_rng(0)
     np.save(tmp_path / "mine.npy", rng.integers(0, 17, (50, 1, 8, 8)).astype(np.uint8))
-    assert command("evaluate", trained, "--data", "mine.npy", "--out", "report", *QUICK)[0] == 0
+    assert command("evaluate", trained, "--data", "mine.npy", "--out", "report", "--features", "network", *QUICK[2:])[0] == 0
     figures = json.loads((tmp_path / "report/report.json").read_text())
     assert figures["data"]["held_out"] == 50
     assert figures["data"]["held_out_name"] == "mine"
     assert any("mapped by the model's own range" in note for note in figures["notes"])
+    assert "accuracy" not in {one["key"] for one in figures["measures"]}
+
+
+def test_a_model_file_alone_needs_to_be_told_its_data(trained, command, tmp_path):
+    shutil.copy(trained / "model.safetensors", tmp_path / "alone.safetensors")
+    assert command("evaluate", "alone.safetensors", "--data", "digits", "--out", "a", *QUICK)[0] == 0
+    assert "taken for what" in json.loads((tmp_path / "a/report.json").read_text())["notes"][0]
+    assert command("evaluate", "alone.safetensors", "--trained-on", "digits", "--out", "b", *QUICK)[0] == 0
+    assert not any("taken for" in note for note in json.loads((tmp_path / "b/report.json").read_text())["notes"])
+
+
+def test_data_that_moved_or_changed_are_noticed(command, tmp_path):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "mine.npy", rng.normal(size=(400, 3)))
+    assert command("train", "mine.npy", "--images", "256", "--out", "run")[0] == 0
+    (tmp_path / "mine.npy").rename(tmp_path / "moved.npy")
+    code, _, err = command("evaluate", "run", "--out", "r", *QUICK)
+    assert code == 2
+    assert "say where it is now with --trained-on" in err
+    assert command("evaluate", "run", "--trained-on", "moved.npy", "--out", "r", *QUICK)[0] == 0
+    np.save(tmp_path / "mine.npy", rng.normal(size=(400, 3)))
+    code, _, err = command("evaluate", "run", "--out", "s", *QUICK)
+    assert code == 2
+    assert "values or labels have changed" in err
 
 
 @pytest.mark.parametrize(("method", "says"), [
@@ -78,6 +105,13 @@ BAD = [
     (["evaluate", "nothing", "--out", "r"], "does not exist"),
     (["evaluate", "RUN", "--out", "afile"], "afile, which is a file"),
     (["evaluate", "RUN", "--out", "full"], "full holds notes.txt, which is of no report"),
+    (["evaluate", "RUN", "--out", "full", "--overwrite"], "full holds notes.txt, which is of no report"),
+    (["evaluate", "RUN", "--out", "afile/report"], "afile is a file"),
+    (["evaluate", "RUN", "gone", "--out", "r"], "gone"),
+    (["evaluate", "RUN", "--out", "r", "--count", "1000000000"], "GiB of memory"),
+    (["evaluate", "RUN", "--out", "r", "--data", "bytes.npy"], "none of the model's 17 levels"),
+    (["evaluate", "RUN", "--out", "r", "--data", "seen.npy"], "100 of 100 held-out rows are also training rows"),
+    (["evaluate", "RUN", "--out", "r", "--trained-on", "few.npy", "--features", "pixels"], "are not what they were|is not what"),
     (["evaluate", "RUN", "--out", "r", "--count", "3"], "count is 3; an evaluation needs at least 30"),
     (["evaluate", "RUN", "--out", "r", "--features", "pixel"], "did you mean 'pixels'"),
     (["evaluate", "RUN", "--out", "r", "--features", "inception=gone.pt"], "gone.pt"),
@@ -85,7 +119,7 @@ BAD = [
     (["evaluate", "RUN", "--out", "r", "--data", "wide.npy"], "the model's are of shape (1, 8, 8)"),
     (["evaluate", "RUN", "--out", "r", "--data", "few.npy"], "has 8 held-out rows that are of use"),
     (["evaluate", "RUN", "--out", "r", "--data", "nowhere"], "nowhere"),
-    (["evaluate", "MODEL", "--out", "r"], "does not say what it was trained on; name it with --data"),
+    (["evaluate", "MODEL", "--out", "r"], "does not say what it was trained on; name it with --data or --trained-on"),
     (["likelihood", "RUN", "--method", "od"], "did you mean 'ode'"),
     (["likelihood", "RUN", "--count", "1"], "--count is 1"),
 ]
@@ -96,6 +130,9 @@ def test_a_mistake_gives_one_line_and_leaves_nothing(command, tmp_path, trained,
     (tmp_path / "full").mkdir()
     (tmp_path / "full/notes.txt").write_text("mine")
     (tmp_path / "afile").write_text("mine")
+    digits = np.asarray(orn.load_data("digits").split()[0].values)
+    np.save(tmp_path / "seen.npy", digits[:100].astype(np.float64))
+    np.save(tmp_path / "bytes.npy", np.random.default_rng(0).integers(0, 256, (60, 1, 8, 8)).astype(np.uint8))
     np.save(tmp_path / "wide.npy", np.zeros((60, 1, 9, 9), np.uint8))
     np.save(tmp_path / "few.npy", np.random.default_rng(0).integers(0, 17, (8, 1, 8, 8)).astype(np.uint8))
     before = sorted(tmp_path.rglob("*"))
@@ -104,5 +141,5 @@ def test_a_mistake_gives_one_line_and_leaves_nothing(command, tmp_path, trained,
     assert code == 2
     assert err.startswith("ornstein: ")
     assert err.count("\n") == 1
-    assert says in err
+    assert any(words in err for words in says.split("|"))
     assert sorted(tmp_path.rglob("*")) == before

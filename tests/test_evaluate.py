@@ -107,7 +107,8 @@ def test_a_model_that_repeats_its_training_data_is_found_out():
 
 
 def test_the_figures_are_plain_json_and_the_same_for_the_same_seed(perfect, data, tmp_path):
-    perfect.write(tmp_path / "report.json")
+    orn.write_report(perfect, tmp_path)
+    assert "Fréchet distance" in str(perfect)
     read = json.loads((tmp_path / "report.json").read_text())
     assert read == perfect.as_dict()
     seen = []

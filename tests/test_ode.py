@@ -78,7 +78,7 @@ def test_random_probes_are_right_on_average_and_know_their_error(dim):
     # Mean of 30: four and a half of its own errors, one false alarm in 150,000.
     assert abs(float(off.mean())) < 4.5 * float(found.error.square().mean().sqrt()) / 30**0.5 + 1e-3
     ratio = float((off / found.error).square().mean().sqrt())
-    assert 0.6 < ratio < 1.7  # of 40 t values with 15 degrees of freedom: 1.07, deviation 0.14; skew allowed for
+    assert 0.6 < ratio < 1.7  # of 30 t values with 15 degrees of freedom: 1.07, deviation 0.16; skew allowed for
     assert orn.ode_likelihood(model, x[:2], "hutchinson", probes=1).error.isnan().all()
 
 
@@ -171,6 +171,14 @@ def test_data_on_levels_have_no_density():
     assert orn.ode_log_prob(model, orn.dequantise(x, 17), "hutchinson", tolerance=1e-2).isfinite().all()
 
 
+class Detached(Viewed):
+    """A denoiser that forgets how it came to its answer."""
+
+    def forward(self, z, t, condition=None):
+        with torch.no_grad():
+            return super().forward(z, t, condition)
+
+
 MODEL, X = mixture(orn.Cosine(), 2), torch.zeros(1, 2, dtype=torch.float64)
 
 
@@ -180,6 +188,8 @@ MODEL, X = mixture(orn.Cosine(), 2), torch.zeros(1, 2, dtype=torch.float64)
     (lambda: orn.ode_log_prob(MODEL, X, t=-0.1), "every time must lie in"),
     (lambda: orn.ode_log_prob(MODEL, X, tolerance=0), "tolerance is 0"),
     (lambda: orn.ode_log_prob(MODEL, X, probes=0), "probes is 0"),
+    (lambda: orn.ode_log_prob(MODEL, X, base=lambda z: z), r"base gives shape \(1, 2\)"),
+    (lambda: orn.ode_log_prob(Detached(MODEL, (2,)), X), "cannot be differentiated in z"),
     (lambda: orn.ode_log_prob(MODEL, X[:, :1]), r"it must be \(B, 2\)"),
     (lambda: orn.ode_log_prob(MODEL, X * math.inf), "not finite"),
 ])

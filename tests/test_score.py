@@ -101,6 +101,9 @@ def test_all_three_losses_train_the_same_field():
     (lambda model, z: orn.implicit_score_loss(model, z, 0.0), "every time must be above 0"),
     (lambda model, z: orn.explicit_score_loss(model, mixture(orn.Linear(), 2), z, 0.5), "on another schedule"),
     (lambda model, z: orn.denoising_score_loss(model, z, 0.5, z[:, :1]), "eps has shape"),
+    (lambda model, z: orn.implicit_score_loss(model, z, 0.5, probes=-1), "probes is -1"),
+    (lambda model, z: orn.level_losses(model, z, []), "at least one finite number"),
+    (lambda model, z: orn.level_losses(model, z, [0.0], draws=0), "draws is 0"),
     (lambda *_: orn.implicit_score_loss(mixture(orn.Cosine(), 65), torch.zeros(1, 65), 0.5), "65 values"),
 ])
 def test_what_has_no_score_is_refused(call, message):

@@ -24,6 +24,7 @@ _ROOMS = {
     "ornstein.diffusion.samplers.rule": ("Rule", "Step"),
     "ornstein.diffusion.score": ("denoising_score_loss", "explicit_score_loss", "implicit_score_loss", "level_losses"),
     "ornstein.diffusion.schedule": ("Chain", "Cosine", "Exploding", "Level", "Linear", "Schedule", "grid"),
+    "ornstein.evaluation.compare": ("write_report",),
     "ornstein.evaluation.evaluate": ("evaluate",),
     "ornstein.evaluation.report": ("Report",),
     "ornstein.networks": ("DiT", "MLP", "UNet"),

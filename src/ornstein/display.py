@@ -104,30 +104,35 @@ class Parts:
 
     Args:
         as_json: one JSON object a line, and nothing else.
+        name: of the job, where it is one of several.
     """
 
-    def __init__(self, as_json: bool = False) -> None:
+    def __init__(self, as_json: bool = False, name: str = "") -> None:
         self.as_json, self.moving = as_json, sys.stdout.isatty() and not as_json
-        self.started, self.part = time.monotonic(), ""
+        self.name, self.started, self.part, self.last = name, time.monotonic(), "", 0.0
+
+    def __enter__(self) -> Parts:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.moving:  # clear the moving line, for what comes next
+            print("\r\x1b[K", end="", flush=True)
 
     def __call__(self, part: str, share: float) -> None:
         """Show the part that is under way, and the share of the whole job that is done."""
         used = time.monotonic() - self.started
         left = used * (1 - share) / share if share > 0.05 else None
-        line = f"{100 * share:3.0f} %  {part}" + ("" if left is None else f", {_clock(left)} left")
+        named = f"{self.name}: {part}" if self.name else part
+        line = f"{100 * share:3.0f} %  {named}" + ("" if left is None else f", {_clock(left)} left")
         if self.as_json:
-            self.event("part", part=part, share=round(share, 4), left=left)
+            self.event("part", job=self.name, part=part, share=round(share, 4), left=left)
         elif self.moving:
             print(f"\r\x1b[K{line}", end="", flush=True)
-        elif part != self.part:
+        elif part != self.part or time.monotonic() - self.last >= PLAIN_SECONDS:
+            self.last = time.monotonic()
             print(line, flush=True)
         self.part = part
 
     def event(self, kind: str, **facts: Any) -> None:
         """One line of JSON."""
         _json(kind, **facts)
-
-    def end(self) -> None:
-        """Clear the moving line."""
-        if self.moving:
-            print("\r\x1b[K", end="", flush=True)

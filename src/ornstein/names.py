@@ -1,12 +1,12 @@
-"""Short names in explicit tables: how `--sampler heun` finds its class."""
+"""Names and numbers that a user gives, checked: short names in explicit tables, and whole numbers."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
-__all__ = ["find", "require"]
+__all__ = ["find", "require", "whole"]
 
 Value = TypeVar("Value")
 
@@ -33,3 +33,14 @@ def require(argument: str, name: str, allowed: Iterable[str]) -> str:
 def find(argument: str, name: str, table: Mapping[str, Value]) -> Value:
     """Return the entry of `table` under `name`; raises as `require` does."""
     return table[require(argument, name, table)]
+
+
+def whole(argument: str, value: Any, least: int = 1) -> int:
+    """Return `value` as a whole number.
+
+    Raises:
+        ValueError: it is none, or less than `least`.
+    """
+    if isinstance(value, bool | str) or not hasattr(value, "__int__") or value != value // 1 or not value >= least:
+        raise ValueError(f"{argument} is {value!r}; it must be a whole number, at least {least}")
+    return int(value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +11,7 @@ from cyclopts import App, Parameter
 
 from ornstein import __version__
 
-__all__ = ["Data", "Run", "Sampler", "Seed", "app"]
+__all__ = ["Data", "Run", "Sampler", "Seed", "app", "fits"]
 
 app = App(
     name="ornstein", version=__version__, version_flags=["--version"],
@@ -20,3 +22,13 @@ Data = Annotated[str | None, Parameter(
 Run = Annotated[Path, Parameter(help="Folder of a run, or a model.safetensors file.")]
 Seed = Annotated[int, Parameter(help="Of all randomness, from 0 to 2^64 - 1.")]
 Sampler = Annotated[str, Parameter(help="A name of `ornstein list samplers`, or path.py:Class for a rule of your own.")]
+
+
+def fits(count: int, shape: tuple[int, ...]) -> None:
+    """Refuse to draw more than this machine's memory holds, before any time is spent."""
+    # Ten float32 of every value: latent, answers that a rule remembers, and the way to the data's own units.
+    need, there = 40 * count * math.prod(shape), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if need > there:
+        raise ValueError(f"--count is {count}; so many samples of shape {shape} need {need / 2**30:,.0f} GiB of "
+                         f"memory, this machine has {there / 2**30:,.0f}; draw {max(1, count * there // (2 * need)):,} "
+                         "at a time, each with a --seed of its own")

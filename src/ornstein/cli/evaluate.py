@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from ornstein.cli.app import Data, Run, Sampler, Seed, app
-
-if TYPE_CHECKING:
-    from ornstein.data import Dataset
-    from ornstein.diffusion.denoiser import NetworkDenoiser
+from ornstein.cli.app import Run, Sampler, Seed, app, fits
 
 __all__ = ["evaluate", "likelihood"]
-
-PAGE, FIGURES = "index.html", "report.json"
 
 
 @app.command(sort_key=3)
@@ -24,7 +18,10 @@ def evaluate(
     other: Annotated[Path | None, Parameter(help="A second run, to compare the first one with.")] = None,
     *,
     out: Annotated[Path, Parameter(help="Folder for the page (index.html) and its figures (report.json).")],
-    data: Data = None,
+    data: Annotated[str | None, Parameter(
+        help="Unseen data, named as for train; the rows held out of the training by default.")] = None,
+    trained_on: Annotated[str | None, Parameter(
+        help="Where the data of the training are now, if they have moved.")] = None,
     count: Annotated[int | None, Parameter(
         help="Samples to draw; 10,000 up to 256 values a sample, else 2,000, by default.")] = None,
     nfe: Annotated[int | None, Parameter(help="Network calls a sample, never exceeded; 20 by default.")] = None,
@@ -41,27 +38,34 @@ def evaluate(
     """Tell how good a model is: distances with error bars, likelihoods, evidence of copies, on one page."""
     _refuse(out, overwrite)
     from ornstein.display import Parts
-    from ornstein.evaluation.compare import lines, write
+    from ornstein.evaluation.compare import FIGURES, PAGE, lines, write_report
     from ornstein.evaluation.evaluate import evaluate as judge
     from ornstein.own import rule
+    from ornstein.training.reopen import reopen
 
     spaces, rule_ = [space.strip() for space in features.split(",") if space.strip()], rule(sampler)
-    reports, unseen, parts = [], None, Parts(json)
-    for place in [run] if other is None else [run, other]:
-        model, trained_on, held, facts = _opened(place, data)
-        # Both are held against the rows that are unseen by the first.
-        held = unseen or held
-        report = judge(model, trained_on, held=held, count=count, sampler=rule_, nfe=nfe, steps=steps,
-                       guidance=guidance, spaces=spaces, likelihood=likelihood, seed=seed, name=_name(place),
-                       facts=facts, tell=parts)
-        parts.end()
+    # Both are opened before minutes are spent on the first.
+    opened = [(place, reopen(place, data, trained_on)) for place in ([run] if other is None else [run, other])]
+    (_, first), (_, (second, *_)) = opened[0], opened[-1]
+    model = first.model
+    if model.shape != second.shape:
+        raise ValueError(f"{other} draws samples of shape {second.shape}, {run} of {model.shape}; only models of one "
+                         "shape are compared")
+    if count is not None:
+        fits(count, model.shape)
+    # Both are held against the rows that are unseen by the first.
+    unseen = first.held or (None if other is None else first.trained_on.split()[1])
+    reports = []
+    for place, (model, known, held, facts, notes) in opened:
+        with Parts(json, "" if other is None else _name(place)) as parts:
+            report = judge(model, known, held=unseen or held, count=count, sampler=rule_, nfe=nfe, steps=steps,
+                           guidance=guidance, spaces=spaces, likelihood=likelihood, seed=seed, name=_name(place),
+                           facts=facts, notes=notes, tell=parts)
         report.drawn["sampler"] = sampler
         reports.append(report)
-        if other is not None and unseen is None:
-            unseen = held or trained_on.split()[1]
-    write(reports, out / PAGE, out / FIGURES)
+    write_report(reports, out)
     if json:
-        parts.event("report", page=str(out / PAGE), figures=str(out / FIGURES))
+        Parts(json).event("report", page=str(out / PAGE), figures=str(out / FIGURES))
         return
     for line in lines(reports):
         print(line)
@@ -72,7 +76,10 @@ def evaluate(
 def likelihood(
     run: Run,
     *,
-    data: Data = None,
+    data: Annotated[str | None, Parameter(
+        help="Unseen data, named as for train; the rows held out of the training by default.")] = None,
+    trained_on: Annotated[str | None, Parameter(
+        help="Where the data of the training are now, if they have moved.")] = None,
     method: Annotated[str, Parameter(help="elbo, bounds of the chain, or ode, of the flow.")] = "elbo",
     count: Annotated[int, Parameter(help="Unseen samples to ask about, at most.")] = 512,
     steps: Annotated[int, Parameter(help="Of the chain whose bound is taken beside that of continuous time.")] = 64,
@@ -86,24 +93,23 @@ def likelihood(
     if count < 2:
         raise ValueError(f"--count is {count}; a mean with an error needs at least 2 samples")
     from ornstein.display import Parts
+    from ornstein.evaluation.compare import in_words
     from ornstein.evaluation.rows import Rows, careful, sides
+    from ornstein.training.reopen import reopen
 
-    model, trained_on, held, _ = _opened(run, data)
-    training, unseen, notes = sides(model, trained_on, held)
-    for note in notes:
+    model, known, held, _, notes = reopen(run, data, trained_on)
+    training, unseen, more = sides(model, known, held)
+    for note in [*notes, *more]:
         print(note)
     seen, rows, spec = Rows.of(training, count, seed), Rows.of(unseen, count, seed), training.spec
-    parts = Parts()
-    if method == "elbo":
-        parts("bounds", 0.0)
-        found = bounds(careful(model), rows, seen, spec, seed, steps)[0]
-    else:
-        found = [flow(careful(model), rows, spec, seed, tell=lambda share: parts("flow", share))]
-    parts.end()
+    with Parts() as parts:
+        parts("bounds" if method == "elbo" else "flow", 0.0)
+        if method == "elbo":
+            found = bounds(careful(model), rows, seen, spec, seed, steps)[0]
+        else:
+            found = [flow(careful(model), rows, spec, seed, tell=lambda share: parts("flow", share))]
     for one in found:
-        bits = "" if one.bits is None else f"{one.bits:.4f} ± {one.bits_error:.4f} bits a value, "
-        print(f"{one.name}: {bits}{one.nats:.2f} ± {one.error:.2f} nats a sample "
-              f"({one.count} unseen samples; {one.grid})")
+        print(f"{one.name}: {in_words(one)} (mean and standard error of {one.count} unseen samples; {one.grid})")
         for name, mean, error in one.terms:
             print(f"    {name}: {mean:.3f} ± {error:.3f} nats")
 
@@ -112,12 +118,15 @@ def _refuse(out: Path, overwrite: bool) -> None:
     """Refuse a folder that holds anything, unless it is a report to be replaced."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"out is {out}, which is a file; name a folder")
+    if parent := next((part for part in out.parents if part.exists() and not part.is_dir()), None):
+        raise ValueError(f"out is {out}, but {parent} is a file; name another folder")
     there = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
     if not there:
         return
-    if not {PAGE, FIGURES} >= set(there):
-        raise FileExistsError(f"{out} holds {next(name for name in there if name not in (PAGE, FIGURES))}, which is of "
-                              "no report; name another folder")
+    ours = ["index.html", "report.json"]
+    if there != ours:
+        strange = next((name for name in there if name not in ours), there[0])
+        raise FileExistsError(f"{out} holds {strange}, which is of no report; name another folder")
     if not overwrite:
         raise FileExistsError(f"{out} already holds a report; replace it (--overwrite), or name another folder")
 
@@ -125,35 +134,3 @@ def _refuse(out: Path, overwrite: bool) -> None:
 def _name(run: Path) -> str:
     path = run.resolve()
     return path.parent.name if path.is_file() and path.stem == "model" else path.stem if path.is_file() else path.name
-
-
-def _opened(run: Path, data: str | None) -> tuple[NetworkDenoiser, Dataset, Dataset | None, dict[str, Any]]:
-    """A model, what it was trained on, what else to hold it against, and facts for its card."""
-    from ornstein.checkpoint import digest, load
-    from ornstein.data import load_data
-    from ornstein.machine import device
-    from ornstein.training.run import Run as Folder
-
-    model = load(run).to(device())
-    facts: dict[str, Any] = {"sha256": digest(run)}
-    settings = Folder(run).settings() if run.is_dir() else None
-    given = None
-    if data is not None:
-        shape = model.shape
-        side = shape[-1] if model.data is not None and model.data.kind == "picture" else None
-        given = load_data(data, size=side if Path(data).is_dir() else None)
-    if settings is None:
-        if given is None:
-            raise ValueError(f"{run} does not say what it was trained on; name it with --data")
-        return model, given, None, facts
-    facts["settings"] = settings.as_dict()
-    try:
-        trained_on = load_data(settings.data, size=settings.size, classes=settings.classes, layout=settings.layout,
-                               reader=settings.reader)
-    except (FileNotFoundError, ValueError) as error:
-        if given is None:
-            raise ValueError(f"the data of {run} cannot be read again ({error}); name them with --data") from None
-        return model, given, None, facts
-    if given is None or given.digest() == trained_on.digest():
-        return model, trained_on, None, facts
-    return model, trained_on, given, facts

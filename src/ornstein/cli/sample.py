@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from ornstein import __version__
-from ornstein.cli.app import Run, Sampler, Seed, app
+from ornstein.cli.app import Run, Sampler, Seed, app, fits
 
 __all__ = ["sample"]
 
@@ -57,7 +56,7 @@ def sample(
             raise ValueError(f"samples of shape {spec.shape} are no pictures; name a .png file to see them drawn, or a "
                              ".npz file for the numbers")
         pictures.numbered(out)
-    _fits(count, spec.shape)
+    fits(count, spec.shape)
     labels = pictures.cycle(model, count) if label is None else torch.full((count,), spec.label(label))
     told = None
     if condition is not None:
@@ -94,13 +93,3 @@ def _numbers(condition: str, spec: Any) -> list[float]:
         raise ValueError(f"--condition is {condition}; it must be {wanted} finite number{'s' * (wanted > 1)}"
                          f"{', with commas between,' if wanted > 1 else ''} for {', '.join(spec.conditions)}")
     return numbers
-
-
-def _fits(count: int, shape: tuple[int, ...]) -> None:
-    """Refuse to draw more than this machine's memory holds, before any time is spent."""
-    # Ten float32 of every value: latent, answers that a rule remembers, and the way to the data's own units.
-    need, there = 40 * count * math.prod(shape), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if need > there:
-        raise ValueError(f"--count is {count}; so many samples of shape {shape} need {need / 2**30:,.0f} GiB of "
-                         f"memory, this machine has {there / 2**30:,.0f}; draw {max(1, count * there // (2 * need)):,} "
-                         "at a time, each with a --seed of its own")

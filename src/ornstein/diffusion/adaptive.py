@@ -69,9 +69,9 @@ def integrate(slope: Slope, y: Tensor, start: Tensor, end: Tensor, scale: Callab
         calls[live] += len(NODES) - 1
         error = h * sum(factor * k for factor, k in zip(APART, slopes, strict=True) if factor)
         size = (error / scale(now, moved)).square().mean(1).sqrt()
-        if not (size.isfinite() & moved.isfinite().all(1)).all():
-            raise RuntimeError(f"the slope is not finite near {float(at[~size.isfinite()][:1].sum()):.4g}; the field "
-                               "is singular there")
+        lost = ~(size.isfinite() & moved.isfinite().all(1))
+        if lost.any():
+            raise RuntimeError(f"the slope is not finite near {float(at[lost][0]):.4g}; the field is singular there")
         holds = size <= 1
         done = live[holds]
         y[done], place[done], known[done] = moved[holds], (at + h[:, 0])[holds], slopes[-1][holds]

@@ -18,6 +18,7 @@ from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.likelihood.bound import Reader, flat
 from ornstein.diffusion.likelihood.ode import EXACT, divergence_of, random_signs
 from ornstein.diffusion.schedule import as_time
+from ornstein.names import whole
 
 __all__ = ["denoising_score_loss", "explicit_score_loss", "implicit_score_loss", "level_losses"]
 
@@ -98,7 +99,7 @@ def implicit_score_loss(denoiser: Denoiser, z: Tensor, t: Tensor | float, condit
         ValueError: a time without noise, more than 64 values a sample without probes, shapes that do not fit.
     """
     read = Reader(denoiser, z, condition)
-    time, size = _noisy(read, t), math.prod(denoiser.shape)
+    time, size, probes = _noisy(read, t), math.prod(denoiser.shape), whole("probes", probes, 0)
     if not probes and size > EXACT:
         raise ValueError(f"probes is 0, the exact divergence, and samples have {size} values; beyond {EXACT} give "
                          "probes")
@@ -130,9 +131,15 @@ def level_losses(denoiser: Denoiser, x: Tensor, log_snr: Sequence[float] | Tenso
 
     Returns:
         (n, B) float64.
+
+    Raises:
+        ValueError: no levels, levels that are not finite, draws < 1, shapes that do not fit.
     """
-    read, rows = Reader(denoiser, x, condition), []
-    for k, t in enumerate(denoiser.schedule.time(torch.as_tensor(log_snr, dtype=torch.float64))):
+    read, rows, draws = Reader(denoiser, x, condition), [], whole("draws", draws)
+    levels = torch.as_tensor(log_snr, dtype=torch.float64)
+    if levels.ndim != 1 or not len(levels) or not levels.isfinite().all():
+        raise ValueError(f"log_snr is {levels.tolist()}; it must be a list of at least one finite number")
+    for k, t in enumerate(denoiser.schedule.time(levels)):
         row = torch.zeros(len(x), dtype=torch.float64, device=read.x.device)
         for number in range(draws):
             eps = read.eps(seed, "levels", number, k)

@@ -94,8 +94,8 @@ def _votes(real: np.ndarray, generated: np.ndarray, trees: int, folds: int,
         raise ValueError(f"folds is {folds}; it must be at least 2")
     rows = np.concatenate(both_as_rows(real, generated, folds))
     label = np.repeat([0, 1], [len(real), len(generated)])
-    forest = RandomForestClassifier(trees, random_state=seed, n_jobs=-1)
-    splits = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    forest = RandomForestClassifier(trees, random_state=seed % 2**32, n_jobs=-1)
+    splits = StratifiedKFold(folds, shuffle=True, random_state=seed % 2**32)
     vote = cross_val_predict(forest, rows, label, cv=splits, method="predict_proba")[:, 1]
     return vote[:len(real)], vote[len(real):]
 

@@ -11,24 +11,30 @@ from typing import Any
 
 from ornstein.evaluation.page import render
 from ornstein.evaluation.ranking import estimate, verdicts
-from ornstein.evaluation.report import Measure, Report
+from ornstein.evaluation.report import Likelihood, Measure, Report
 from ornstein.figures.chart import number
 
-__all__ = ["as_dict", "lines", "write"]
+__all__ = ["FIGURES", "PAGE", "as_dict", "in_words", "lines", "write_report"]
+
+PAGE, FIGURES = "index.html", "report.json"
 
 
-def write(reports: Sequence[Report], page: Path, figures: Path) -> None:
-    """Write the page and the figures of one report, or of two that are compared.
+def write_report(reports: Report | Sequence[Report], folder: str | Path) -> None:
+    """Write the page (index.html) and the figures (report.json) of one report, or of two that are compared.
+
+    Args:
+        reports: one or two.
+        folder: made if missing; a report in it is replaced.
 
     Raises:
         ValueError: a figure that is not finite.
         OSError: the disk refuses.
     """
-    text = json.dumps(as_dict(reports), indent=1, allow_nan=False) + "\n"
-    html = render(reports)
-    page.parent.mkdir(parents=True, exist_ok=True)
-    figures.write_text(text, "utf-8")
-    page.write_text(html, "utf-8")
+    reports = [reports] if isinstance(reports, Report) else reports
+    text, html, place = json.dumps(as_dict(reports), indent=1, allow_nan=False) + "\n", render(reports), Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    (place / FIGURES).write_text(text, "utf-8")
+    (place / PAGE).write_text(html, "utf-8")
 
 
 def as_dict(reports: Sequence[Report]) -> dict[str, Any]:
@@ -48,11 +54,10 @@ def lines(reports: Sequence[Report]) -> Iterator[str]:
             for one in group:
                 yield f"    {one.name:32}  {_told(one)}{_floor(one)}"
         if report.likelihood:
-            yield "  likelihood of unseen data"
+            yield "  likelihood of unseen data, ± one standard error"
         for one in report.likelihood:
-            bits = "" if one.bits is None else f"{one.bits:.4f} ± {one.bits_error:.4f} bits a value, "
             grid = f" ({one.grid})" if one.grid else ""
-            yield f"    {one.name:36}  {bits}{one.nats:.2f} ± {one.error:.2f} nats a sample{grid}"
+            yield f"    {one.name:36}  {in_words(one)}{grid}"
         copies = report.memorisation
         if copies is not None:
             yield (f"  {'E' if copies.copies else 'No e'}vidence of copies: {100 * copies.share:.2f} % of the samples "
@@ -64,6 +69,12 @@ def lines(reports: Sequence[Report]) -> Iterator[str]:
         yield f"A is {a.name}, B is {b.name}"
         for name, _, words in verdicts(a, b):
             yield f"  {name}: {words}"
+
+
+def in_words(one: Likelihood) -> str:
+    """A likelihood with one standard error."""
+    bits = "" if one.bits is None else f"{one.bits:.4f} ± {one.bits_error:.4f} bits a value, "
+    return f"{bits}{one.nats:.2f} ± {one.error:.2f} nats a sample"
 
 
 def _told(one: Measure) -> str:

@@ -6,42 +6,54 @@ import datetime
 import importlib.metadata
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from ornstein import noise
 from ornstein.data import Dataset, DataSpec, load_data
+from ornstein.data.dataset import digest_values
 from ornstein.diffusion.denoiser import Denoiser
+from ornstein.diffusion.guidance import Guided
 from ornstein.diffusion.samplers import generate
 from ornstein.diffusion.samplers.loop import NFE, choose, plan
 from ornstein.diffusion.samplers.rule import Rule
 from ornstein.evaluation.classifier import accuracy_interval
-from ornstein.evaluation.features import Features, features
+from ornstein.evaluation.features import Features, features, known
 from ornstein.evaluation.likelihoods import bounds, flow, gaussians
 from ornstein.evaluation.measures import distances_between, forest_between
 from ornstein.evaluation.memorisation import memorisation
 from ornstein.evaluation.noise_levels import by_noise_level
 from ornstein.evaluation.report import Measure, Report
-from ornstein.evaluation.rows import LEAST, Rows, careful, sides
+from ornstein.evaluation.rows import LEAST, Rows, careful, sides, without
 from ornstein.figures.pictures import picture, show
+from ornstein.names import whole
 
 __all__ = ["FEATURES", "evaluate"]
 
 FEATURES = ("pixels", "network")
-SHOWN = 40  # samples on the page, beside as many real ones
+PARTS = ("features", "samples", "distances", "copies", "noise levels", "bounds", "flow")
+SMALL_SIZE, SMALL = 16, (0.02, 0.05, 0.65, 0.01, 0.02, 0.15, 0.10)  # values a sample, and shares of the time
+MIDDLE_SIZE, MIDDLE = 1024, (0.08, 0.27, 0.14, 0.01, 0.03, 0.15, 0.32)
+LARGE = (0.06, 0.15, 0.15, 0.02, 0.04, 0.08, 0.50)
+FEW = 150  # rows, below which little can be shown
+FLOOR = 2_000  # training rows, at most, that no feature is fitted to
+COMPARED = 10_000  # rows of a side, at most
+VALUES = 2**27  # and values in them
+SHOWN, POINTS = 40, 1_000  # samples on the page, beside as many real ones; of vectors
 Tell = Callable[[str, float], None]
 
 
 def evaluate(model: Denoiser, data: Dataset | Any, *, held: Dataset | Any | None = None, count: int | None = None,
              sampler: str | Rule = "auto", nfe: int | None = None, steps: int | None = None,
-             guidance: float | None = None, spaces: Sequence[str] = FEATURES, likelihood: bool = True, seed: int = 0,
-             name: str | None = None, facts: dict[str, Any] | None = None, tell: Tell | None = None) -> Report:
+             guidance: float | None = None, spaces: Sequence[str] = FEATURES, likelihood: bool = True,
+             conditional: bool = True, seed: int = 0, name: str | None = None, facts: dict[str, Any] | None = None,
+             notes: Sequence[str] = (), tell: Tell | None = None) -> Report:
     """Find out how good a model is: distances to unseen data with error bars, likelihoods, and evidence of copies.
 
     Args:
@@ -52,13 +64,16 @@ def evaluate(model: Denoiser, data: Dataset | Any, *, held: Dataset | Any | None
         sampler, nfe, steps, guidance: as for `sample`.
         spaces: feature spaces for distances, as `features` names them.
         likelihood: whether to ask for likelihoods, which needs a model that can be differentiated.
+        conditional: whether the model is told the labels or conditions of the data; False for a model that takes none
+            and does not say so.
         seed: of everything that is drawn.
         name: of the model, for people.
         facts: more of the model, for its card.
+        notes: sentences for the report.
         tell: called with the part that is under way and its share of the time.
 
     Returns:
-        `Report`; `report.write(path)` keeps its figures, `ornstein.evaluation.page.render` draws them.
+        `Report`; print it, or make a page of it with `write_report`.
 
     Raises:
         ValueError: too few rows or samples, shapes that differ, data that are all alike, samples that are not finite.
@@ -67,16 +82,31 @@ def evaluate(model: Denoiser, data: Dataset | Any, *, held: Dataset | Any | None
     data = data if isinstance(data, Dataset) else load_data(data)
     held = held if isinstance(held, Dataset | None) else load_data(held)
     size = math.prod(model.shape)
-    count = (10_000 if size <= 256 else 2_000) if count is None else count
+    count = whole("count", (10_000 if size <= 256 else 2_000) if count is None else count)
     if count < LEAST:
         raise ValueError(f"count is {count}; an evaluation needs at least {LEAST} samples, and some thousand for "
                          "intervals that say much")
+    if isinstance(spaces, str):
+        raise TypeError(f"spaces is {spaces!r}; it must be a list of names")
+    for space in spaces:
+        known(space)
     plan(model, choose(sampler), nfe, steps, None)  # refuses what no sampler can do, before minutes are spent
-    training, unseen, notes = sides(model, data, held)
+    training, unseen, more = sides(model, data, held, conditional)
+    if guidance is not None and guidance != 1:
+        Guided(model, guidance)
+        if not training.spec.classes and training.conditions is None:
+            raise ValueError(f"guidance is {guidance}, but there is nothing to guide towards; leave it out")
+    fit, apart = _for_features(training, seed)
+    fewest = min(len(unseen), len(apart))
+    if fewest < FEW:
+        more.append(f"only {len(unseen)} unseen rows, and {len(apart)} real ones to compare with: these figures can "
+                    "show coarse differences only")
     clock = _Clock(tell or (lambda *_: None))
-    with clock("features", 0.08):
-        found = [features(space, training, seed=seed) for space in spaces]
-    with clock("samples", 0.27) as share:
+    # Where the time goes, measured on points, digits and pictures of 32 x 32.
+    weigh = dict(zip(PARTS, SMALL if size <= SMALL_SIZE else MIDDLE if size <= MIDDLE_SIZE else LARGE, strict=True))
+    with clock("features", weigh["features"]):
+        found = [features(space, fit, seed=seed, most=max(4, min(64, fewest // 5))) for space in spaces]
+    with clock("samples", weigh["samples"]) as share:
         told = _told(training, count, seed)
         report_of_draw = {"count": count, "sampler": sampler if isinstance(sampler, str) else type(sampler).__name__,
                           "nfe": NFE if nfe is None and steps is None else nfe, "steps": steps, "guidance": guidance,
@@ -88,20 +118,20 @@ def evaluate(model: Denoiser, data: Dataset | Any, *, held: Dataset | Any | None
     report = Report(
         name or training.spec.name, datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         importlib.metadata.version("ornstein"), _of_data(training, unseen), _of_model(model, facts), report_of_draw,
-        notes=notes)
-    with clock("distances", 0.14) as share:
-        report.measures += _measures(found, x, told, training, unseen, seed, share)
-    with clock("copies", 0.01):
+        notes=[*notes, *more])
+    with clock("distances", weigh["distances"]) as share:
+        report.measures += _measures(found, x, told, training, apart, unseen, seed, share)
+    with clock("copies", weigh["copies"]):
         report.memorisation = memorisation(x, training, unseen, seed=seed)
     _pictures(report, x, told, training, unseen, seed)
     exact = careful(model)
     seen, rows = (Rows.of(part, _affordable(size), seed) for part in (training, unseen))
-    with clock("noise levels", 0.03):
+    with clock("noise levels", weigh["noise levels"]):
         report.levels = by_noise_level(exact, training, seen, rows, seed)
     if likelihood:
-        with clock("bounds", 0.15):
+        with clock("bounds", weigh["bounds"]):
             report.likelihood, report.steps = bounds(exact, rows, seen, training.spec, seed)
-        with clock("flow", 0.32) as share:
+        with clock("flow", weigh["flow"]) as share:
             report.likelihood.append(flow(exact, rows, training.spec, seed, tell=share))
             report.likelihood += gaussians(rows, training, seed)
     report.seconds = clock.seconds
@@ -150,23 +180,36 @@ def _as_data(x: Tensor, spec: DataSpec) -> Tensor:
     return x if spec.levels is None else spec.encode(spec.decode(x))
 
 
-def _measures(found: list[Features], x: Tensor, told: Tensor | None, training: Dataset, unseen: Dataset, seed: int,
-              share: Callable[[float], None]) -> Iterator[Measure]:
-    most = max(len(unseen), min(len(training), 10_000))
-    real, fresh = (Rows.of(part, most, seed) for part in (training, unseen))
+def _for_features(training: Dataset, seed: int) -> tuple[Dataset, Dataset]:
+    """Training rows for feature spaces to be fitted to, and as many others as the floor is measured on.
+
+    On the rows that a network was trained on its features are not what they are on others, and a floor of those rows
+    would be one that a perfect model does not reach.
+    """
+    some = np.zeros(len(training), bool)
+    some[noise.generator(seed, "evaluate", 2).permutation(len(training))[:min(len(training) // 4, FLOOR)]] = True
+    return without(training, some)
+
+
+def _measures(found: list[Features], x: Tensor, told: Tensor | None, training: Dataset, apart: Dataset,
+              unseen: Dataset, seed: int, share: Callable[[float], None]) -> Iterator[Measure]:
+    most = int(min(COMPARED, VALUES // math.prod(training.spec.shape)))
+    real, other, fresh = (Rows.of(part, most, seed) for part in (training, apart, unseen))
     for number, space in enumerate(found):
         share(number / (len(found) + 1))
-        yield from distances_between(space(fresh.x), space(x), space(real.x), space.name)
-        if space.classes and told is not None and told.ndim == 1 and fresh.told is not None:
+        yield from distances_between(space(fresh.x), space(x[:most]), space(other.x), space.name)
+        if space.classes and all(labels is not None and labels.ndim == 1 and (labels >= 0).any()
+                                 for labels in (told, fresh.told)):
             yield _accuracy(space, (x, told), (fresh.x, fresh.told))
     share(len(found) / (len(found) + 1))
-    yield forest_between(*(rows.flatten(1).double().numpy() for rows in (fresh.x, x, real.x)), seed=seed)
+    yield forest_between(*(rows.flatten(1).double().numpy() for rows in (fresh.x, x[:most], real.x)), seed=seed)
 
 
-def _accuracy(space: Features, drawn: tuple[Tensor, Tensor], real: tuple[Tensor, Tensor]) -> Measure:
+def _accuracy(space: Features, *rows: tuple[Tensor, Tensor | None]) -> Measure:
     """How often a classifier sees in a sample the class that was asked for; its floor are unseen real rows."""
     hits = []
-    for x, wanted in (drawn, real):
+    for x, labels in rows:
+        wanted = labels if labels is not None else torch.full((len(x),), -1)
         asked = wanted >= 0
         hits.append(space.predict(x[asked]) == wanted[asked].numpy())
     (value, low, high), floor = (_share(hit) for hit in hits)
@@ -188,29 +231,31 @@ def _of_data(training: Dataset, unseen: Dataset) -> dict[str, Any]:
     spec = training.spec
     return {"name": spec.name, "shape": list(spec.shape), "kind": spec.kind, "levels": spec.levels,
             "classes": list(spec.classes), "conditions": list(spec.conditions), "training": len(training),
-            "held_out": len(unseen), "held_out_name": unseen.spec.name, "held_out_sha256": unseen.digest()}
+            "held_out": len(unseen), "held_out_name": unseen.spec.name, "held_out_sha256": digest_values(unseen.values)}
 
 
 def _of_model(model: Denoiser, facts: dict[str, Any] | None) -> dict[str, Any]:
     network = getattr(model, "network", None)
     own: dict[str, Any] = {"denoiser": type(model).__name__, "schedule": type(model.schedule).__name__}
-    if network is not None:
+    if isinstance(network, nn.Module):
         own |= {"network": type(network).__name__, "weights": sum(value.numel() for value in network.parameters()),
                 "predicts": getattr(model, "predicts", None), "precision": getattr(model, "precision", None)}
-    return own | dict(getattr(model, "metrics", {})) | (facts or {})
+    metrics = getattr(model, "metrics", None)
+    return own | (dict(metrics) if isinstance(metrics, Mapping) else {}) | (facts or {})
 
 
 def _pictures(report: Report, x: Tensor, told: Tensor | None, training: Dataset, unseen: Dataset, seed: int) -> None:
-    """The images that the page shows: samples beside unseen rows of the same classes, and the nearest pairs."""
-    spec = training.spec
-    fresh = Rows.of(unseen, SHOWN, seed)
-    some = min(SHOWN, len(fresh))
-    labels = told if told is not None and told.ndim == 1 and spec.classes else None
-    for name, rows, classes in (("samples", x, labels), ("real", fresh.x, fresh.told if labels is not None else None)):
-        report.pictures[name] = show(spec, rows[:some], 8, None if classes is None else classes[:some])
-    if report.memorisation is None or spec.kind != "picture":
+    """The images that the page shows: samples beside unseen rows, by class where there are any, and nearest pairs."""
+    spec, some = training.spec, SHOWN if len(training.spec.shape) > 1 else POINTS
+    fresh = Rows.of(unseen, some, seed)
+    named = told is not None and told.ndim == 1 and bool(spec.classes) and fresh.told is not None
+    for name, rows, labels in (("samples", x, told), ("real", fresh.x, fresh.told)):
+        rows, labels = rows[:len(fresh)], labels[:len(fresh)] if labels is not None and named else None
+        order = torch.arange(len(rows)) if labels is None else labels.argsort(stable=True)
+        report.pictures[name] = show(spec, rows[order], 8, None if labels is None else labels[order])
+    if report.memorisation is None or len(spec.shape) == 1:  # two points in a plane are nothing to look at
         return
     for number, pair in enumerate(report.memorisation.pairs):
-        both = torch.cat([x[pair.sample][None], training.batch([pair.training])[0]])
-        for kind, pixels in zip(("sample", "training"), picture(spec, both), strict=True):
-            report.pictures[f"pair-{number}-{kind}"] = Image.fromarray(pixels)
+        for kind, one in (("sample", x[pair.sample][None]), ("training", training.batch([pair.training])[0])):
+            report.pictures[f"pair-{number}-{kind}"] = (
+                Image.fromarray(picture(spec, one)[0]) if spec.kind == "picture" else show(spec, one, 1))

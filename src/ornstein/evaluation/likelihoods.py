@@ -95,7 +95,7 @@ def flow(model: Denoiser, held: Rows, spec: DataSpec, seed: int = 0, probes: int
     for start in range(0, len(x), 64):
         part = slice(start, start + 64)
         found = ode_likelihood(model, signal * x[part], divergence, t=float(t), tolerance=TOLERANCE, probes=probes,
-                               seed=seed + start, condition=None if held.told is None else held.told[part])
+                               seed=(seed + start) % 2**64, condition=None if held.told is None else held.told[part])
         # The density of z / signal, which lies where the data lie.
         log_prob.append(found.log_prob + size * math.log(signal))
         if tell:

@@ -96,5 +96,7 @@ def _intervals(held: np.ndarray, others: np.ndarray, count: int) -> dict[str, In
 
 def _measure(key: str, name: str, features: str, found: Interval, floor: Interval, best: float,
              counts: tuple[int, int]) -> Measure:
-    return Measure(key, name, features, found.value, found.low, found.high, best, *counts, found.limit,
-                   floor.value, floor.low, floor.high, floor.limit)
+    # No distance is below 0, whatever its estimate without bias is.
+    limits = [None if one.limit is None else max(one.limit, one.low) for one in (found, floor)]
+    return Measure(key, name, features, found.value, found.low, found.high, best, *counts, limits[0],
+                   floor.value, floor.low, floor.high, limits[1])

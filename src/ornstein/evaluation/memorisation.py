@@ -99,7 +99,7 @@ def memorisation(samples: Tensor, training: Dataset, held: Dataset, *, seed: int
     order = np.argsort(own, kind="stable")[:PAIRS]
     return Memorisation(
         share=alike / len(x), expected=float(usual), threshold=threshold, p_value=p_value, false_alarms=false_alarms,
-        copies=p_value <= false_alarms, exact=float(exact.mean()),
+        copies=p_value <= LEVEL, exact=float(exact.mean()),
         distance=float(np.median(closest[:len(x)]) / max(np.median(closest[len(x):]), 1e-12)),
         typical=float(np.median(other)),
         pairs=tuple(Pair(int(picked[one]), int(nearest[one]), float(own[one]), how)

@@ -20,6 +20,7 @@ from ornstein.figures.chart import Line, Mark, intervals, lines, number, waterfa
 
 __all__ = ["render"]
 
+FEW = 150  # samples, with which small differences cannot be shown
 SMALL = 256  # pixels; what is narrower is enlarged without smoothing
 COSTS = ("prior", "diffusion")  # terms that the bound subtracts
 DASHES = {"training": "5 4", "lowest possible": "1.5 4"}
@@ -31,8 +32,18 @@ WHAT = {
     "recall": "The share of the real data that lie where samples are: how much of the variety is there.",
     "density": "How crowded with real data the places of the samples are; about 1 among real data.",
     "coverage": "The share of the real data with a sample in their neighbourhood: how much is not left out.",
-    "auc": "How well a classifier learns to tell samples from real data: 0.5 is a guess, 1 is never wrong.",
+    "auc": "How well a classifier learns to tell samples from training data, or, for the floor, unseen data from them: "
+           "0.5 is a guess, 1 is never wrong. Below 0.5 samples lie too near to single training rows.",
     "accuracy": "The share of the samples that are recognised as the class that was asked for.",
+}
+
+
+# Figures that are better than those of real data are no praise.
+BEYOND = {
+    "precision": ": samples that keep to the usual, often at the cost of variety",
+    "density": ": samples that keep to the usual, often at the cost of variety",
+    "recall": ": samples that are more spread than real data are",
+    "coverage": ": samples that are more spread than real data are",
 }
 
 
@@ -91,6 +102,7 @@ def render(reports: Sequence[Report]) -> str:
         sides=sides, two=len(sides) == 2, rows=rows, ranking=_ranking(rows), same_data=_same_data(sides),
         shown=_shown(sides), likelihood=_likelihood(sides), better_likelihood=_better_likelihood(sides),
         levels=_levels(sides), steps=_steps(sides),
+        gaussians=any(not _own(one) for side in sides for one in side.report.likelihood),
         facts={name: _facts(sides, name) for name in ("drawn", "data", "model")})
 
 
@@ -117,12 +129,12 @@ def _against_floor(side: Side, measure: Measure) -> tuple[str, str]:
     floor = _floor(measure)
     if floor is None:
         return "", ""
+    if (measure.limit is None) != (floor.limit is None):
+        return "same", "not compared: there are too few rows to take the bias out of both"
     if not disjoint(measure, floor):
         return "same", f"no difference from real {side.things} shown"
-    middle = (floor.low + floor.high) / 2
-    if abs(estimate(measure) - measure.best) < abs(middle - measure.best):
-        return "near", f"nearer to unseen {side.things} than training {side.things} are"
-    return "far", f"a real difference from real {side.things}"
+    return "far", f"a real difference from real {side.things}" + BEYOND.get(
+        measure.key, "") * (abs(estimate(measure) - measure.best) < abs(estimate(floor) - measure.best))
 
 
 def _against_each_other(sides: Sequence[Side], found: Sequence[tuple[Side, Measure]]) -> tuple[str, str]:
@@ -194,7 +206,8 @@ def _where(measure: Measure) -> str:
     same = (measure.limit is None) == (floor.limit is None)
     text = number(estimate(floor), _half(floor)) if same else f"in [{_ends(floor)}]"
     if not disjoint(measure, floor):
-        return f" where real ones score {text}: no difference shown"
+        few = min(measure.real, measure.generated) < FEW
+        return f" where real ones score {text}: no difference shown" + " by so few" * few
     return f" where real ones score {text}"
 
 

@@ -25,7 +25,7 @@ def estimate(measure: Measure) -> float:
 
 def same_data(one: Report, other: Report) -> bool:
     """Whether two models were judged by the same unseen rows."""
-    return all(one.data.get(name) == other.data.get(name) for name in ("name", "shape", "held_out", "held_out_sha256"))
+    return all(one.data.get(name) == other.data.get(name) for name in ("shape", "held_out", "held_out_sha256"))
 
 
 def of_measures(one: Measure, other: Measure, same: bool = True) -> tuple[str | None, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from PIL.Image import Image
@@ -22,12 +21,13 @@ class Measure:
         key: short name: "frechet", "kernel", "precision", "recall", "density", "coverage", "auc", "accuracy".
         name: for people, with the features named where it has some.
         features: name of the feature space, "" where there is none.
-        value: on the samples at hand, held-out real data against generated.
+        value: on the samples at hand, held-out real data against generated; "auc": training data against generated.
         low, high: ends of the 95 % interval, of `limit` where there is one, else of `value`.
         best: what indistinguishable data would score: 0 for distances, 0.5 for "auc", 1 for shares.
         real, generated: how many samples of each.
         limit: the estimate for infinitely many samples (bias removed); None where the value has no such bias.
-        floor: the same figure of real training data in place of the generated, as many as there are; None without.
+        floor: the same figure of real data in place of the generated: training rows that no feature was fitted to;
+            for "auc" held-out ones; None without.
         floor_low, floor_high: its 95 % interval, as for the value.
         floor_limit: its estimate for infinitely many samples, where it has one.
     """
@@ -53,7 +53,7 @@ class Likelihood:
     """How likely unseen data are, as a mean over samples in nats a sample, and in bits a value where data have levels.
 
     Args:
-        key: "bound", "ode", "gaussian" or "gaussian-class".
+        key: "bound", "chain", "bound-dequantised" or "ode", of the model; "gaussian" or "gaussian-class".
         name: for people.
         grid: the times that the number belongs to, in words.
         nats: mean of log p.
@@ -174,18 +174,15 @@ class Report:
     notes: list[str] = field(default_factory=list)
     pictures: dict[str, Image] = field(default_factory=dict, repr=False)
 
+    def __str__(self) -> str:
+        from ornstein.evaluation.compare import lines
+
+        return "\n".join(lines([self]))
+
     def as_dict(self) -> dict[str, Any]:
         """The figures as plain JSON values, without the pictures."""
         facts = {name: value for name, value in vars(self).items() if name != "pictures"}
         return {"format": FORMAT, **json.loads(json.dumps(facts, default=asdict))}
-
-    def write(self, path: str | Path) -> None:
-        """Write `as_dict` as JSON.
-
-        Raises:
-            ValueError: a figure that is not finite, which JSON cannot hold.
-        """
-        Path(path).write_text(json.dumps(self.as_dict(), indent=1, allow_nan=False) + "\n", "utf-8")
 
     def measure(self, key: str, features: str | None = None) -> Measure:
         """The measure of a key, and of a feature space where there are several.

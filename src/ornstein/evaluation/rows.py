@@ -10,12 +10,16 @@ from torch import Tensor
 
 from ornstein import noise
 from ornstein.data import Dataset, DataSpec
+from ornstein.data.dataset import parts
 from ornstein.diffusion.denoiser import Denoiser
+from ornstein.diffusion.likelihood.levels import on_levels
 from ornstein.evaluation.memorisation import duplicates, repeated
 
-__all__ = ["LEAST", "Rows", "careful", "fitted", "sides"]
+__all__ = ["LEAST", "Rows", "as_seen", "careful", "sides", "without"]
 
-LEAST = 30  # rows of a side, below which no interval means anything
+FAR = 3.0  # times the half width of the training data's range, beyond which unseen data are in other units
+LEAST = 30  # held-out rows, below which no interval means anything
+LEAST_TRAINING = 80  # a quarter of them is what the floor is measured on
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Rows:
         return cls(x, told if data.spec.classes or data.conditions is not None else None)
 
 
-def fitted(model: Denoiser, data: Dataset, what: str, spec: DataSpec | None) -> tuple[Dataset, list[str]]:
+def as_seen(model: Denoiser, data: Dataset, what: str, spec: DataSpec | None) -> tuple[Dataset, list[str]]:
     """Data as a model sees them: mapped by its own range, with labels only where the model knows them.
 
     Args:
@@ -68,6 +72,7 @@ def fitted(model: Denoiser, data: Dataset, what: str, spec: DataSpec | None) -> 
     known = (spec.classes, spec.conditions)
     data = copy.copy(data)
     if (data.spec.low, data.spec.high, data.spec.levels) != (spec.low, spec.high, spec.levels):
+        _refuse_outside(data, spec, what)
         notes.append(f"{what} {data.spec.name!r} is mapped by the model's own range, {spec.low} to {spec.high}")
     if known != (data.spec.classes, data.spec.conditions):
         if any(known):
@@ -79,6 +84,20 @@ def fitted(model: Denoiser, data: Dataset, what: str, spec: DataSpec | None) -> 
     return data, notes
 
 
+def _refuse_outside(data: Dataset, spec: DataSpec, what: str) -> None:
+    """Refuse values that the training data could not have had, which no mapping brings back."""
+    for part in parts(data.values):
+        x = spec.encode(part)
+        if spec.levels is not None and not on_levels(x, spec.levels):
+            row = next(k for k in range(len(x)) if not on_levels(x[k], spec.levels))
+            raise ValueError(f"{what} {data.spec.name!r} has values ({part[row].min()} to {part[row].max()} in a row) "
+                             f"that are none of the model's {spec.levels} levels from {spec.low} to {spec.high}; give "
+                             "data in the units of the training data")
+        if spec.levels is None and x.abs().max() > FAR:
+            raise ValueError(f"{what} {data.spec.name!r} has values from {part.min()} to {part.max()}, and the model's "
+                             f"range is {spec.low} to {spec.high}; give data in the units of the training data")
+
+
 def careful(model: Denoiser) -> Denoiser:
     """The model in float32 at least: a solver cannot follow a field that is rounded to bfloat16."""
     if getattr(model, "precision", "fp32") == "fp32":
@@ -88,13 +107,22 @@ def careful(model: Denoiser) -> Denoiser:
     return exact
 
 
-def sides(model: Denoiser, data: Dataset, held: Dataset | None) -> tuple[Dataset, Dataset, list[str]]:
+def without(data: Dataset, some: np.ndarray) -> tuple[Dataset, Dataset]:
+    """A set without some of its rows, given as (N,) bool, and those rows."""
+    data = copy.copy(data)
+    data.held = some
+    return data.split()
+
+
+def sides(model: Denoiser, data: Dataset, held: Dataset | None,
+          conditional: bool = True) -> tuple[Dataset, Dataset, list[str]]:
     """Training rows and unseen rows, without those of the unseen ones that are training rows.
 
     Args:
         model: to evaluate.
         data: that it was trained on, with the rows held out of it.
         held: unseen data to use in place of those rows, or None.
+        conditional: whether the model is told labels and conditions.
 
     Returns:
         Training rows, unseen rows, and sentences on what was changed.
@@ -103,10 +131,14 @@ def sides(model: Denoiser, data: Dataset, held: Dataset | None) -> tuple[Dataset
         ValueError: shapes that differ from the model's, or too few rows on a side.
     """
     own = getattr(model, "data", None)
-    data, notes = fitted(model, data, "data", own if isinstance(own, DataSpec) else None)
+    if not conditional:
+        data = copy.copy(data)
+        data.spec = replace(data.spec, classes=(), conditions=())
+        data.labels, data.conditions = np.full_like(data.labels, -1), None
+    data, notes = as_seen(model, data, "data", own if isinstance(own, DataSpec) else None)
     training, unseen = data.split()
     if held is not None:
-        unseen, more = fitted(model, held, "held", data.spec)
+        unseen, more = as_seen(model, held, "held", data.spec)
         notes += more
     if len(training) and len(unseen) and (twins := duplicates(training, unseen)).any():
         share, usual = twins.mean(), repeated(training)
@@ -116,12 +148,10 @@ def sides(model: Denoiser, data: Dataset, held: Dataset | None) -> tuple[Dataset
             notes.append(f"{said}; {100 * usual:.3g} % of the training rows repeat one another too, so they were kept")
         else:
             notes.append(f"{said}, and were left out")
-            mask = copy.copy(unseen)
-            mask.held = ~twins
-            unseen = mask.split()[1]
-    for name, rows in (("training", training), ("held-out", unseen)):
-        if len(rows) < LEAST:
+            unseen = without(unseen, twins)[0]
+    for name, rows, least in (("training", training, LEAST_TRAINING), ("held-out", unseen, LEAST)):
+        if len(rows) < least:
             remedy = "give more data" if name == "training" else "give unseen data (--data, or held in Python)"
             raise ValueError(f"data {data.spec.name!r} has {len(rows)} {name} rows that are of use; an evaluation "
-                             f"needs at least {LEAST}, and some hundred for intervals that say much: {remedy}")
+                             f"needs at least {least}, and some hundred for intervals that say much: {remedy}")
     return training, unseen, notes

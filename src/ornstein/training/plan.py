@@ -51,7 +51,9 @@ def resolve(settings: Settings, data: Dataset, device: str) -> Settings:
     budget = settings.minutes if settings.images is None else None
     return settings.replace(
         network=name, options={**options, **settings.options}, precision=precision, linear=linear, parallel=parallel,
-        size=shape[-1] if len(shape) == 3 and shape[1] == shape[2] else None, classes=bool(data.spec.classes),
+        size=shape[-1] if len(shape) == 3 and shape[1] == shape[2] else None,
+        # False would drop vector conditions when the data are read again.
+        classes=None if data.spec.conditions else bool(data.spec.classes),
         layout=data.spec.layout, reader="stream" if data.streamed else "cache",
         minutes=MINUTES if settings.images is None and budget is None else budget,
     )

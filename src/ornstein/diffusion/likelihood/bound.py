@@ -19,7 +19,7 @@ from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.likelihood.levels import bin_log_prob, check_levels, on_levels
 from ornstein.diffusion.likelihood.times import bound_times, describe, rising
 from ornstein.diffusion.schedule import as_time
-from ornstein.names import require
+from ornstein.names import require, whole
 
 __all__ = ["ROWS", "Bound", "Reader", "elbo", "flat", "mean_error", "prior_gap", "reconstruction"]
 
@@ -92,10 +92,13 @@ class Reader:
 
     Raises:
         ValueError: samples of another shape, none at all, or values that are not finite.
+        TypeError: samples that are no tensor.
     """
 
     def __init__(self, denoiser: Denoiser, x: Tensor, condition: Condition = None) -> None:
-        if x.shape[1:] != denoiser.shape or not len(x):
+        if not isinstance(x, Tensor):
+            raise TypeError(f"x is a {type(x).__name__}; it must be a tensor (torch.as_tensor makes one of an array)")
+        if x.ndim < 1 or x.shape[1:] != denoiser.shape or not len(x):
             raise ValueError(f"x has shape {tuple(x.shape)}; it must be (B, {', '.join(map(str, denoiser.shape))}) "
                              "with B >= 1")
         if lost := int((~x.isfinite()).sum()):
@@ -149,19 +152,22 @@ def elbo(denoiser: Denoiser, x: Tensor, times: Sequence[float] | Tensor | None =
     grid = bound_times(denoiser.schedule, levels=levels) if times is None else rising(times)
     if levels is not None and not on_levels(x, levels):
         raise ValueError(f"x has values between the {levels} levels from -1 to 1; round them, or leave levels out")
-    if denoiser.schedule.level(grid[1]).signal == 0:
+    first = denoiser.schedule.level(grid[1])
+    if first.noise**2 < 1e-300:
+        raise ValueError(f"times[1] is {float(grid[1])}, where float64 can tell no noise; take a later one")
+    if first.signal == 0:
         raise ValueError(f"times[1] is {float(grid[1])}, where the signal is 0: nothing is reconstructed from there")
-    if draws < 1 or draws != int(draws):
-        raise ValueError(f"draws is {draws}; it must be a whole number, at least 1")
+    draws = whole("draws", draws)
     if isinstance(variance, Tensor):
-        if len(variance) != len(grid) - 1 or variance.shape[1:] not in ((), denoiser.shape) or not (variance > 0).all():
+        fits = variance.shape[:1] == (len(grid) - 1,) and variance.shape[1:] in ((), denoiser.shape)
+        if not fits or not (variance > 0).all():
             raise ValueError(f"variance has shape {tuple(variance.shape)}; it must be ({len(grid) - 1},) or "
                              f"({len(grid) - 1}, *shape), one for each of the intervals of times, and positive")
     else:
         require("variance", variance, VARIANCES)
     terms = torch.zeros(len(x), len(grid) - 2, dtype=torch.float64, device=read.x.device)
     last = torch.zeros(len(x), dtype=torch.float64, device=read.x.device)
-    for number in range(int(draws)):
+    for number in range(draws):
         for k, (s, t) in enumerate(pairwise(grid)):
             z = draw(read.encoder.kernel(read.x, t), read.eps(seed, "bound", number, k))
             estimate = read(z, t)

@@ -13,9 +13,9 @@ from ornstein.diffusion.denoiser import Condition, Denoiser
 from ornstein.diffusion.encoder import draw
 from ornstein.diffusion.likelihood.bound import Bound, Reader, flat, prior_gap, reconstruction
 from ornstein.diffusion.likelihood.levels import check_levels, on_levels
-from ornstein.diffusion.likelihood.times import NOISIEST, cleanest
+from ornstein.diffusion.likelihood.times import span
 from ornstein.diffusion.schedule import as_time
-from ornstein.names import require
+from ornstein.names import require, whole
 
 __all__ = ["PROPOSALS", "continuous_elbo"]
 
@@ -54,13 +54,9 @@ def continuous_elbo(denoiser: Denoiser, x: Tensor, levels: int | None = None, dr
     levels = None if levels is None else check_levels(levels)
     if levels is not None and not on_levels(x, levels):
         raise ValueError(f"x has values between the {levels} levels from -1 to 1; round them, or leave levels out")
-    if draws < 1 or draws != int(draws):
-        raise ValueError(f"draws is {draws}; it must be a whole number, at least 1")
+    draws = whole("draws", draws)
     require("proposal", proposal, PROPOSALS)
-    end = float(read.schedule.log_snr(1.0))
-    least, most = log_snr or (max(NOISIEST, end), cleanest(levels))
-    if not end <= least < most:
-        raise ValueError(f"log_snr is ({least:g}, {most:g}); its ends must rise, and the schedule ends at {end:.3g}")
+    least, most = span(read.schedule, levels, log_snr)
     edges, density = np.linspace(least, most, BINS + 1), np.full(BINS, 1 / (most - least))
     if proposal == "importance":
         density = _proposal(denoiser, read, edges, seed)

@@ -8,15 +8,14 @@ import torch
 from torch import Tensor
 
 from ornstein import noise
+from ornstein.names import whole
 
 __all__ = ["bin_log_prob", "check_levels", "dequantise", "on_levels"]
 
 
 def check_levels(levels: int) -> int:
     """The number of levels, which must be a whole number from 2 on."""
-    if isinstance(levels, bool) or levels != int(levels) or levels < 2:
-        raise ValueError(f"levels is {levels}; it must be a whole number, at least 2")
-    return int(levels)
+    return whole("levels", levels, 2)
 
 
 def on_levels(x: Tensor, levels: int) -> bool:

@@ -15,7 +15,7 @@ from ornstein.diffusion.denoiser import Condition, Denoiser
 from ornstein.diffusion.likelihood.bound import ROWS, Reader, flat
 from ornstein.diffusion.likelihood.levels import on_levels
 from ornstein.diffusion.schedule import as_time, spread
-from ornstein.names import require
+from ornstein.names import require, whole
 
 __all__ = ["DIVERGENCES", "EXACT", "Flow", "divergence_of", "ode_likelihood", "ode_log_prob",
            "random_signs"]
@@ -78,8 +78,9 @@ def ode_likelihood(denoiser: Denoiser, x: Tensor, divergence: str = "auto", *, t
         `Flow`.
 
     Raises:
-        ValueError: data on levels (they have no density: `dequantise` them first), an unknown divergence, a time
-            outside [0, 1), a tolerance <= 0, fewer than 1 probe, shapes that do not fit.
+        ValueError: a denoiser that cannot be differentiated; data on levels (they have no density: `dequantise` them
+            first), an unknown divergence, a time
+            outside [0, 1), a tolerance <= 0, fewer than 1 probe, a base of another shape, shapes that do not fit.
         RuntimeError: a field that the tolerance cannot be reached on.
     """
     read = Reader(denoiser, x, condition)
@@ -89,15 +90,14 @@ def ode_likelihood(denoiser: Denoiser, x: Tensor, divergence: str = "auto", *, t
         raise ValueError(f"t is {t}; it must be one number in [0, 1)")
     if not 0 < tolerance < math.inf:
         raise ValueError(f"tolerance is {tolerance}; it must be greater than 0")
-    if probes < 1 or probes != int(probes):
-        raise ValueError(f"probes is {probes}; it must be a whole number, at least 1")
+    probes = whole("probes", probes)
     levels = getattr(getattr(denoiser, "data", None), "levels", None)
     if levels is not None and begin == 0 and on_levels(x, levels):
         raise ValueError(f"x lies on the {levels} levels of the model's data, and a density says nothing of single "
                          "points; spread them over their bins first (ornstein.dequantise), or take a bound with levels")
     size = math.prod(denoiser.shape)
     exact = divergence == "exact" or (divergence == "auto" and size <= EXACT)
-    signs = [] if exact else random_signs(seed, int(probes), len(x), size)
+    signs = [] if exact else random_signs(seed, probes, len(x), size)
     ends = [denoiser.schedule.level(as_time(value)) for value in (begin, 1.0)]
     width = size + (1 if exact else len(signs))
 
@@ -123,7 +123,10 @@ def ode_likelihood(denoiser: Denoiser, x: Tensor, divergence: str = "auto", *, t
     if base is None:
         reached = -0.5 * (state[:, :size] ** 2 + math.log(2 * math.pi)).sum(1)
     else:
-        reached = base(latent).double() + size * math.log(radius)
+        reached = base(latent).double()
+        if reached.shape != (len(x),):
+            raise ValueError(f"base gives shape {tuple(reached.shape)}; it must give ({len(x)},) log densities")
+        reached = reached + size * math.log(radius)
     reached = reached - size * math.log(float(ends[0].radius))
     change = changes.mean(1)
     if exact:
@@ -142,10 +145,7 @@ def random_signs(seed: int, count: int, rows: int, size: int) -> list[Tensor]:
 def _field(denoiser: Denoiser, read: Reader, y: Tensor, angle: Tensor, rows: Tensor,
            signs: list[Tensor]) -> tuple[Tensor, Tensor]:
     """v at (y, angle), (b, D) float64, and its divergence in y: exact, (b, 1), or by each of the signs, (b, probes)."""
-    cpu = angle.cpu()
-    # The angle's own ends: tan of pi / 2 is no infinity in floating point.
-    log_snr = -2 * torch.log(torch.tan(cpu))
-    time = read.schedule.time(torch.where(cpu == 0, math.inf, log_snr))
+    time = read.schedule.time(-2 * torch.log(torch.tan(angle.cpu())))
     told = read.batched.conditions
     told = None if told is None else told[rows.cpu()].to(y.device)
     with torch.enable_grad():
@@ -159,13 +159,17 @@ def divergence_of(v: Tensor, y: Tensor, signs: list[Tensor], create_graph: bool 
     """The divergence of v in y, float64: exact without signs, (B, 1), else e.J e for each of them, (B, len(signs)).
 
     Args:
-        v: (B, D), a function of y.
+        v: (B, D), a differentiable function of y.
         y: (B, D) leaf that v was calculated from.
         signs: (B, D) probes.
         create_graph: whether the divergence shall be differentiated in turn.
+
+    Raises:
+        ValueError: a v that was not calculated from y by differentiable operations.
     """
-    if not v.requires_grad:
-        return v.new_zeros(len(v), max(len(signs), 1), dtype=torch.float64)
+    if not v.requires_grad or torch.autograd.grad(v.sum(), y, retain_graph=True, allow_unused=True)[0] is None:
+        raise ValueError("denoiser gives an estimate that cannot be differentiated in z (calculated under no_grad, or "
+                         "detached?); the flow's likelihood needs its divergence")
     if not signs:
         columns = range(v.shape[1])
         parts = [torch.autograd.grad(v[:, d].sum(), y, retain_graph=create_graph or d + 1 < v.shape[1],

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ornstein.diffusion.likelihood.levels import check_levels
 from ornstein.diffusion.schedule import Schedule
+from ornstein.names import whole
 
-__all__ = ["bound_times", "cleanest", "describe", "rising"]
+__all__ = ["bound_times", "cleanest", "describe", "rising", "span"]
 
 STEPS = 128
 NOISIEST = -12.0  # log SNR of the last time, where the schedule goes so far
@@ -40,16 +41,27 @@ def bound_times(schedule: Schedule, steps: int = STEPS, levels: int | None = Non
     Raises:
         ValueError: fewer than one step, a range that is reversed or that the schedule does not have.
     """
-    if steps < 1 or steps != int(steps):
-        raise ValueError(f"steps is {steps}; a bound has a whole number of steps, at least 1")
-    least, most = log_snr or (max(NOISIEST, float(schedule.log_snr(1.0))), cleanest(levels))
-    if not least < most:
-        raise ValueError(f"log_snr is ({least:g}, {most:g}); its ends must rise, and the schedule ends at "
-                         f"{float(schedule.log_snr(1.0)):.3g}")
-    times = schedule.time(torch.linspace(most, least, int(steps) + 1, dtype=torch.float64))
+    steps = whole("steps", steps)
+    least, most = span(schedule, levels, log_snr)
+    times = schedule.time(torch.linspace(most, least, steps + 1, dtype=torch.float64))
     if least <= float(schedule.log_snr(1.0)):
         times[-1] = 1.0
     return rising(torch.cat([torch.zeros(1, dtype=torch.float64), times]))
+
+
+def span(schedule: Schedule, levels: int | None, log_snr: tuple[float, float] | None) -> tuple[float, float]:
+    """(least, most) log SNR of a bound: those given, or as far as it makes sense to go.
+
+    Raises:
+        ValueError: ends that do not rise, are not finite, or lie beyond the schedule.
+    """
+    end = float(schedule.log_snr(1.0))
+    least, most = log_snr or (max(NOISIEST, end), cleanest(levels))
+    # The last digits of a schedule's end are lost on the way to a time and back.
+    if not (end - 1e-9 * abs(end) <= least < most < math.inf and math.isfinite(least)):
+        raise ValueError(f"log_snr is ({least:g}, {most:g}); its ends must be finite and must rise, and the schedule "
+                         f"ends at {end:.3g}")
+    return float(least), float(most)
 
 
 def rising(times: Sequence[float] | Tensor) -> Tensor:

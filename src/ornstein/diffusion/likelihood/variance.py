@@ -12,6 +12,7 @@ from ornstein.diffusion.denoiser import Condition, Denoiser
 from ornstein.diffusion.encoder import draw, transition
 from ornstein.diffusion.likelihood.bound import Reader
 from ornstein.diffusion.likelihood.times import rising
+from ornstein.names import whole
 
 __all__ = ["optimal_variance"]
 
@@ -40,7 +41,7 @@ def optimal_variance(denoiser: Denoiser, x: Tensor, times: Sequence[float] | Ten
     Raises:
         ValueError: times that do not rise from 0, shapes that do not fit.
     """
-    read, grid = Reader(denoiser, x, condition), rising(times)
+    read, grid, draws = Reader(denoiser, x, condition), rising(times), whole("draws", draws)
     found = []
     for k, (s, t) in enumerate(pairwise(grid)):
         error = torch.zeros((), dtype=torch.float64, device=read.x.device)

@@ -5,14 +5,24 @@ from __future__ import annotations
 from ornstein.data.dataset import Dataset
 from ornstein.evaluation.features.given import GIVEN, Given
 from ornstein.evaluation.features.network import Network
-from ornstein.evaluation.features.pixels import Pixels
+from ornstein.evaluation.features.pixels import MOST, Pixels
 from ornstein.evaluation.features.space import Features
 from ornstein.names import require
 
-__all__ = ["Features", "features"]
+__all__ = ["Features", "features", "known"]
 
 
-def features(which: str, training: Dataset, *, seed: int = 0) -> Features:
+def known(which: str) -> tuple[str, str, str]:
+    """A name of a feature space in its parts, "inception=FILE" as ("inception", "=", "FILE").
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    name, equals, path = which.partition("=")
+    return require("features", name, ["pixels", "network", *GIVEN]), equals, path
+
+
+def features(which: str, training: Dataset, *, seed: int = 0, most: int = MOST) -> Features:
     """Return a feature space by its name, fitted or trained on the training rows where it has to be.
 
     Args:
@@ -23,15 +33,16 @@ def features(which: str, training: Dataset, *, seed: int = 0) -> Features:
         seed: of what is drawn at random; the same seed gives the same features bit for bit on one machine with as
             many threads.
 
+        most: principal components of "pixels"; fewer are better where few rows are compared.
+
     Raises:
         ValueError: an unknown name, too few training rows, training rows that are all alike, or data that the file
             cannot take.
         FileNotFoundError: the file is not there.
     """
-    name, _, path = which.partition("=")
-    require("features", name, ["pixels", "network", *GIVEN])
+    name, _, path = known(which)
     if name in GIVEN:
         return Given(name, path or None, training.spec)
     if "=" in which:
         raise ValueError(f"features {which!r} name a file; only {' and '.join(GIVEN)} are read from one")
-    return Pixels(training, seed) if name == "pixels" else Network(training, seed)
+    return Pixels(training, seed, most) if name == "pixels" else Network(training, seed)

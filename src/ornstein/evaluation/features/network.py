@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ornstein.data.dataset import Dataset
-from ornstein.evaluation.features.space import POOLS, Features, draw_rows, varied
+from ornstein.evaluation.features.space import POOLS, VALUES, Features, draw_rows, varied
 from ornstein.networks.layers import CONVOLUTIONS
 
 __all__ = ["Network"]
@@ -52,7 +52,8 @@ class Network(Features):
         labelled = np.flatnonzero(training.labels >= 0)
         known = np.unique(training.labels[labelled])
         told = len(labelled) >= LEAST and len(known) >= 2
-        rows = draw_rows(labelled if told else np.arange(len(training)), ROWS, seed)
+        rows = draw_rows(labelled if told else np.arange(len(training)),
+                         min(ROWS, VALUES // math.prod(spec.shape)), seed)
         x = varied(training, rows, LEAST, "network")
         y = torch.from_numpy(training.labels[rows]) if told else None
         # Its own state, set back afterwards: whoever draws before or after draws the same.

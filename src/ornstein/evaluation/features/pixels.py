@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ornstein.data.dataset import Dataset
-from ornstein.evaluation.features.space import Features, draw_rows, varied
+from ornstein.evaluation.features.space import VALUES, Features, draw_rows, varied
 
 __all__ = ["Pixels"]
 
@@ -21,6 +21,7 @@ class Pixels(Features):
     Args:
         training: the rows that components are fitted on, at least 2.
         seed: of the drawn rows, where there are more than 20,000, and of the approximate components.
+        most: components, at most 64.
 
     Raises:
         ValueError: fewer than 2 rows, or rows that are all alike.
@@ -28,19 +29,21 @@ class Pixels(Features):
 
     batch = 4096
 
-    def __init__(self, training: Dataset, seed: int = 0) -> None:
+    def __init__(self, training: Dataset, seed: int = 0, most: int = MOST) -> None:
         values = int(np.prod(training.spec.shape))
-        x = varied(training, draw_rows(np.arange(len(training)), ROWS, seed), 2, "pixels").flatten(1)
+        x = varied(training, draw_rows(np.arange(len(training)), min(ROWS, VALUES // values), seed), 2,
+                   "pixels").flatten(1)
         self.mean = self.axes = None
-        name = f"pixels: {values} values"
-        if values > MOST:
+        kind = "pixels" if training.spec.kind == "picture" else "values"
+        name = f"{kind}: {values}" if kind == "values" else f"{kind}: {values} values"
+        if values > most:
             from sklearn.decomposition import PCA
 
-            count = min(MOST, len(x) - 1)
+            count = min(most, len(x) - 1)
             # Whole rows are 64 of thousands of components: the approximate ones have the same span to some 1e-3.
             fitted = PCA(count, svd_solver="randomized", iterated_power=4, random_state=seed % 2**32).fit(x.numpy())
             self.mean, self.axes = (torch.from_numpy(part).float() for part in (fitted.mean_, fitted.components_))
-            name = f"pixels: {count} principal components of {values:,} values"
+            name = f"{kind}: {count} principal components of {values:,} values"
         super().__init__("pixels", name, training.spec)
 
     def _features(self, x: Tensor) -> Tensor:

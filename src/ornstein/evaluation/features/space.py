@@ -13,7 +13,9 @@ from torch.nn import functional as F
 from ornstein.data.dataset import Dataset
 from ornstein.data.spec import DataSpec
 
-__all__ = ["POOLS", "Features", "draw_rows", "varied"]
+__all__ = ["POOLS", "VALUES", "Features", "draw_rows", "varied"]
+
+VALUES = 2**27  # of training rows that are held in memory at most: half a gigabyte
 
 # Means over the cells of a grid of so many sides, by rank.
 POOLS: dict[int, Callable[..., Tensor]] = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}

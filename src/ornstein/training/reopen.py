@@ -1,0 +1,95 @@
+"""A finished run opened again: its model, the data that it was trained on, and data to hold it against."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ornstein.checkpoint import digest, load
+from ornstein.data import Dataset, load_data, sources
+from ornstein.diffusion.denoiser import NetworkDenoiser
+from ornstein.machine import device
+from ornstein.settings import Settings
+from ornstein.training.run import Run
+
+__all__ = ["Reopened", "reopen"]
+
+
+class Reopened(NamedTuple):
+    """What an evaluation needs of a run.
+
+    Args:
+        model: on the device that there is.
+        trained_on: the data, with labels also where the model was trained without.
+        held: other data to hold it against, or None.
+        facts: for the model's card.
+        notes: what a reader of the figures must know.
+    """
+
+    model: NetworkDenoiser
+    trained_on: Dataset
+    held: Dataset | None
+    facts: dict[str, Any]
+    notes: list[str]
+
+
+def reopen(run: Path, data: str | None = None, trained_on: str | None = None) -> Reopened:
+    """Open the folder of a run, or a model's file, and the data that belong to it.
+
+    Args:
+        run: folder, or model.safetensors.
+        data: what to hold the model against, in place of the rows held out of its training.
+        trained_on: where the data that it was trained on are now; None where the run says so.
+
+    Raises:
+        FileNotFoundError: no such run, or no such data.
+        ValueError: a damaged model; data that are unknown, cannot be read, or have changed since.
+    """
+    model, facts, notes = load(run).to(device()), dict[str, Any](sha256=digest(run)), list[str]()
+    settings = Run(run).settings() if run.is_dir() else None
+    if settings is None:
+        if data is None and trained_on is None:
+            raise ValueError(f"{run} does not say what it was trained on; name it with --data or --trained-on")
+        if trained_on is None:
+            notes.append(f"{data} are taken for what {run} was trained on, and rows held out of them for unseen: "
+                         "if they were not, floors, copies and training losses say nothing (--trained-on)")
+            trained_on, data = data, None
+        known = _read(str(trained_on), model, None)
+    else:
+        facts["settings"] = settings.as_dict()
+        known = _again(run, model, settings, trained_on, data, notes)
+    held = None if data is None else _read(data, model, settings)
+    if held is not None and held.digest() == known.digest():
+        notes.append(f"{data} are what {run} was trained on: the rows held out of training are the unseen ones")
+        held = None
+    return Reopened(model, known, held, facts, notes)
+
+
+def _again(run: Path, model: NetworkDenoiser, settings: Settings, trained_on: str | None, data: str | None,
+           notes: list[str]) -> Dataset:
+    """The data of a training, which must be what they were."""
+    place = trained_on or settings.data
+    try:
+        known = load_data(place, size=settings.size, classes=settings.classes, layout=settings.layout,
+                          reader=settings.reader)
+    except (ImportError, OSError, ValueError) as error:
+        if trained_on is not None:
+            raise
+        raise ValueError(f"{place}, what {run} was trained on, cannot be read again ({error}); say where it is now "
+                         "with --trained-on") from None
+    state = Run(run).states(settings.keep).newest()[0]
+    if state is not None and state.note["digest"] != known.digest():
+        if data is None:
+            raise ValueError(f"{place} is not what {run} was trained on: values or labels have changed, and rows that it "
+                             "has seen could pass for unseen; name unseen data with --data")
+        notes.append(f"{place} has changed since {run} was trained: floors, copies and training losses are of what is "
+                     "there now")
+    return _read(place, model, settings) if settings.classes is False else known
+
+
+def _read(data: str, model: NetworkDenoiser, settings: Settings | None) -> Dataset:
+    """Data as those of the training were read, with labels where there are any."""
+    array = Path(data).suffix in (".npy", ".npz")
+    pictures = model.data is not None and model.data.kind == "picture" and not array and data not in sources()
+    layout = settings.layout if settings is not None else model.data.layout if model.data is not None else "auto"
+    return load_data(data, size=model.shape[-1] if pictures else None, layout=layout if array else "auto")
