@@ -178,7 +178,7 @@ class Broken(orn.Denoiser):
 @pytest.mark.parametrize(("call", "message"), [
     (lambda data: orn.evaluate(LAW, data, count=10), "count is 10; an evaluation needs at least 30"),
     (lambda _: orn.evaluate(LAW, np.zeros((100, 3)) + np.arange(100)[:, None]), r"shape \(3,\), the model"),
-    (lambda _: orn.evaluate(LAW, LAW.draw(100).clamp(-1, 1)), "has 10 held-out rows .* at least 30"),
+    (lambda _: orn.evaluate(LAW, LAW.draw(100).clamp(-1, 1)), "has 10 held-out rows that can be used; .* at least 30"),
     (lambda _: orn.evaluate(LAW, np.zeros((400, 2))), "alike|at least 30"),
     (lambda data: orn.evaluate(Broken(orn.Cosine(), (2,)), data, **FEW), "600 of 600 samples hold values that are not"),
     (lambda data: orn.evaluate(LAW, data, spaces=["pixel"]), "did you mean 'pixels'"),

@@ -110,8 +110,9 @@ def test_components_keep_the_distances_of_data_that_have_no_more(shape, layout):
     space = features("pixels", first(data, 200))
     flat, found = x.flatten(1).double(), torch.from_numpy(space(x))
     assert torch.allclose(torch.cdist(found, found), torch.cdist(flat, flat), atol=1e-4)
-    assert space.name == "pixels: 64 principal components of 100 values"
-    assert features("pixels", first(data, 8)).name == "pixels: 7 principal components of 100 values"
+    kind = "pixels" if data.spec.kind == "picture" else "values"
+    assert space.name == f"{kind}: 64 principal components of 100 values"
+    assert features("pixels", first(data, 8)).name == f"{kind}: 7 principal components of 100 values"
     assert np.array_equal(space(x), features("pixels", first(data, 200))(x))
 
 

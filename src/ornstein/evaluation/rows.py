@@ -140,6 +140,7 @@ def sides(model: Denoiser, data: Dataset, held: Dataset | None,
     if held is not None:
         unseen, more = as_seen(model, held, "held", data.spec)
         notes += more
+    said = ""
     if len(training) and len(unseen) and (twins := duplicates(training, unseen)).any():
         share, usual = twins.mean(), repeated(training)
         said = f"{int(twins.sum())} of {len(unseen)} held-out rows are also training rows, to the last bit (by hash)"
@@ -151,7 +152,8 @@ def sides(model: Denoiser, data: Dataset, held: Dataset | None,
             unseen = without(unseen, twins)[0]
     for name, rows, least in (("training", training, LEAST_TRAINING), ("held-out", unseen, LEAST)):
         if len(rows) < least:
-            remedy = "give more data" if name == "training" else "give unseen data (--data, or held in Python)"
-            raise ValueError(f"data {data.spec.name!r} has {len(rows)} {name} rows that are of use; an evaluation "
-                             f"needs at least {least}, and some hundred for intervals that say much: {remedy}")
+            remedy = "give more data" if name == "training" else "name other unseen data (--data)"
+            why = f" ({said})" if said and name != "training" else ""
+            raise ValueError(f"data {rows.spec.name!r} has {len(rows)} {name} rows that can be used{why}; an "
+                             f"evaluation needs at least {least}, and some hundred for intervals that say much: {remedy}")
     return training, unseen, notes
