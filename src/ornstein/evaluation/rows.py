@@ -155,5 +155,5 @@ def sides(model: Denoiser, data: Dataset, held: Dataset | None,
             remedy = "give more data" if name == "training" else "name other unseen data (--data)"
             why = f" ({said})" if said and name != "training" else ""
             raise ValueError(f"data {rows.spec.name!r} has {len(rows)} {name} rows that can be used{why}; an "
-                             f"evaluation needs at least {least}, and some hundred for intervals that say much: {remedy}")
+                             f"evaluation needs at least {least}, and some hundred to show much: {remedy}")
     return training, unseen, notes
