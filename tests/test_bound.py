@@ -172,9 +172,9 @@ def test_a_sample_may_be_a_single_number():
 
 def test_a_sample_of_any_shape_has_the_bound_of_its_values():
     flat = mixture(orn.Cosine(), 8)
-    x = flat.draw(64)
-    for shape in ((8,), (2, 4), (2, 2, 2), (1, 2, 2, 2)):
-        model, rows = Viewed(flat, shape), x.reshape(64, *shape)
+    x = flat.draw(16)
+    for shape in ((2, 4), (2, 2, 2), (1, 2, 2, 2)):
+        model, rows = Viewed(flat, shape), x.reshape(16, *shape)
         for found, wanted in ((orn.elbo(model, rows), orn.elbo(flat, x)),
                               (orn.continuous_elbo(model, rows), orn.continuous_elbo(flat, x))):
             assert torch.allclose(found.log_prob, wanted.log_prob, rtol=1e-10)

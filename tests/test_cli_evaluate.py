@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import ornstein as orn
+from ornstein.training.reopen import reopen
 
 QUICK = ("--features", "pixels", "--count", "60", "--no-likelihood", "--nfe", "4")
 
@@ -66,12 +67,16 @@ def test_unseen_data_of_ones_own(trained, command, tmp_path):
     assert "accuracy" not in {one["key"] for one in figures["measures"]}
 
 
-def test_a_model_file_alone_needs_to_be_told_its_data(trained, command, tmp_path):
-    shutil.copy(trained / "model.safetensors", tmp_path / "alone.safetensors")
-    assert command("evaluate", "alone.safetensors", "--data", "digits", "--out", "a", *QUICK)[0] == 0
-    assert "taken for what" in json.loads((tmp_path / "a/report.json").read_text())["notes"][0]
-    assert command("evaluate", "alone.safetensors", "--trained-on", "digits", "--out", "b", *QUICK)[0] == 0
-    assert not any("taken for" in note for note in json.loads((tmp_path / "b/report.json").read_text())["notes"])
+def test_a_model_file_alone_needs_to_be_told_its_data(trained, tmp_path):
+    alone = tmp_path / "alone.safetensors"
+    shutil.copy(trained / "model.safetensors", alone)
+    taken = reopen(alone, "digits")
+    assert taken.held is None
+    assert "are taken for what" in taken.notes[0]
+    assert reopen(alone, trained_on="digits").notes == []
+    again = reopen(trained, "digits")
+    assert again.held is None
+    assert "the rows held out of training are the unseen ones" in again.notes[0]
 
 
 def test_data_that_moved_or_changed_are_noticed(command, tmp_path):
@@ -82,11 +87,13 @@ def test_data_that_moved_or_changed_are_noticed(command, tmp_path):
     code, _, err = command("evaluate", "run", "--out", "r", *QUICK)
     assert code == 2
     assert "say where it is now with --trained-on" in err
-    assert command("evaluate", "run", "--trained-on", "moved.npy", "--out", "r", *QUICK)[0] == 0
+    assert reopen(tmp_path / "run", trained_on=str(tmp_path / "moved.npy")).notes == []
     np.save(tmp_path / "mine.npy", rng.normal(size=(400, 3)))
     code, _, err = command("evaluate", "run", "--out", "s", *QUICK)
     assert code == 2
     assert "values or labels have changed" in err
+    np.save(tmp_path / "other.npy", rng.normal(size=(400, 3)))
+    assert "has changed since" in reopen(tmp_path / "run", str(tmp_path / "other.npy")).notes[0]
 
 
 @pytest.mark.parametrize(("method", "says"), [

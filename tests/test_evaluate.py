@@ -82,12 +82,10 @@ def test_a_model_that_is_off_is_found_off_by_as_much(moved, perfect):
     assert moved.likelihood[0].nats < perfect.likelihood[0].nats
 
 
-def test_models_are_ranked_only_where_their_intervals_are_apart(moved, perfect, data):
+def test_models_are_ranked_only_where_their_intervals_are_apart(moved, perfect):
     better = {name.split(" (")[0]: who for name, who, _ in verdicts(moved, perfect)}
     assert better["Fréchet distance"] == "B"
     assert better["Bound, continuous time"] == "B"
-    again = orn.evaluate(LAW, data, seed=1, likelihood=False, **FEW)
-    assert all(who is None for _, who, _ in verdicts(perfect, again))
     other = orn.evaluate(LAW, LAW.draw(900, seed=5).clamp(-1, 1), likelihood=False, **FEW)
     assert all(who is None and "other data" in words for _, who, words in verdicts(moved, other))
 

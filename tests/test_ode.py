@@ -9,14 +9,15 @@ import pytest
 import torch
 
 import ornstein as orn
-from oracles import Viewed, error_of, mixture
+from oracles import Viewed, mixture
 from ornstein.diffusion.adaptive import integrate
 
 SCHEDULES = {"cosine": orn.Cosine(), "linear": orn.Linear(), "chain": orn.Chain.linear(), "exploding": orn.Exploding()}
 
 
-@pytest.mark.parametrize("dim", [1, 2, 8, 64])
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize(("name", "dim"), [
+    pytest.param(name, dim, marks=[pytest.mark.slow] * (dim == 64 and name in ("linear", "exploding")))
+    for name in SCHEDULES for dim in (1, 2, 8, 64)])
 def test_the_flow_has_the_density_of_the_data(name, dim):
     """To 1e-4 with the exact divergence, which is not 0 here; with the base of the data where signal is left at 1."""
     model = mixture(SCHEDULES[name], dim)
@@ -62,7 +63,7 @@ def test_samples_of_any_shape(shape):
     flat = mixture(orn.Cosine(), 8)
     x = flat.draw(4)
     for how in ("exact", "hutchinson"):
-        one, other = (orn.ode_likelihood(model, rows, how) for model, rows in
+        one, other = (orn.ode_likelihood(model, rows, how, tolerance=1e-3) for model, rows in
                       ((flat, x), (Viewed(flat, shape), x.reshape(4, *shape))))
         assert torch.allclose(one.log_prob, other.log_prob, rtol=1e-9)
         assert other.latent.shape == (4, *shape)
@@ -196,11 +197,3 @@ MODEL, X = mixture(orn.Cosine(), 2), torch.zeros(1, 2, dtype=torch.float64)
 def test_what_has_no_likelihood_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-def test_the_error_of_a_mean_shrinks_with_the_probes():
-    model = mixture(orn.Cosine(), 16)
-    few, many = (orn.ode_likelihood(model, model.draw(16), "hutchinson", probes=count).log_prob - model.log_prob(
-        model.draw(16)) for count in (2, 32))
-    assert many.square().mean() < few.square().mean() / 4
-    assert error_of(many) < error_of(few)
