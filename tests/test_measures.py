@@ -68,6 +68,7 @@ def test_only_inception_features_make_an_fid(features):
     assert names[2:] == ["Precision", "Recall", "Density", "Coverage"]
 
 
+@pytest.mark.slow
 def test_a_forest_sees_as_many_of_each_side():
     one = forest_between(HELD, LIKE, TRAINING)
     assert (one.key, one.best, one.real, one.generated, one.limit) == ("auc", 0.5, 200, 200, None)
