@@ -105,7 +105,7 @@ def evaluate(model: Denoiser, data: Dataset | Any, *, held: Dataset | Any | None
     # Where the time goes, measured on points, digits and pictures of 32 x 32.
     weigh = dict(zip(PARTS, SMALL if size <= SMALL_SIZE else MIDDLE if size <= MIDDLE_SIZE else LARGE, strict=True))
     with clock("features", weigh["features"]):
-        found = [features(space, fit, seed=seed, most=max(4, min(64, fewest // 5))) for space in spaces]
+        found = [features(space, fit, seed=seed, most=max(4, min(64, fewest // 4))) for space in spaces]
     with clock("samples", weigh["samples"]) as share:
         told = _told(training, count, seed)
         report_of_draw = {"count": count, "sampler": sampler if isinstance(sampler, str) else type(sampler).__name__,
