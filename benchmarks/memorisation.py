@@ -28,12 +28,19 @@ def cropped(x: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
                          align_corners=False)
 
 
+def mixed(x: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
+    """A quarter each as they are, flipped, with noise of 2 % of the range, and cropped."""
+    changes = ("exact", "flipped", "noise 2 %", "cropped")
+    return torch.cat([CHANGES[name](part, draw) for name, part in zip(changes, x.tensor_split(4), strict=True)])
+
+
 CHANGES: dict[str, Change] = {
     "exact": lambda x, _: x,
     "flipped": lambda x, _: x.flip(-1),
     "noise 2 %": lambda x, draw: x + 0.04 * torch.randn(x.shape, generator=draw),
     "noise 5 %": lambda x, draw: x + 0.1 * torch.randn(x.shape, generator=draw),
     "cropped": cropped,
+    "mixed": mixed,
 }
 
 
