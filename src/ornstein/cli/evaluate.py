@@ -11,6 +11,10 @@ from ornstein.cli.app import Run, Sampler, Seed, app, fits
 
 __all__ = ["evaluate", "likelihood"]
 
+Unseen = Annotated[str | None, Parameter(
+    help="Unseen data, named as for train; the rows held out of the training by default.")]
+TrainedOn = Annotated[str | None, Parameter(help="Where the data of the training are now, if they have moved.")]
+
 
 @app.command(sort_key=3)
 def evaluate(
@@ -18,10 +22,8 @@ def evaluate(
     other: Annotated[Path | None, Parameter(help="A second run, to compare the first one with.")] = None,
     *,
     out: Annotated[Path, Parameter(help="Folder for the page (index.html) and its figures (report.json).")],
-    data: Annotated[str | None, Parameter(
-        help="Unseen data, named as for train; the rows held out of the training by default.")] = None,
-    trained_on: Annotated[str | None, Parameter(
-        help="Where the data of the training are now, if they have moved.")] = None,
+    data: Unseen = None,
+    trained_on: TrainedOn = None,
     count: Annotated[int | None, Parameter(
         help="Samples to draw; 10,000 up to 256 values a sample, else 2,000, by default.")] = None,
     nfe: Annotated[int | None, Parameter(help="Network calls a sample, never exceeded; 20 by default.")] = None,
@@ -76,10 +78,8 @@ def evaluate(
 def likelihood(
     run: Run,
     *,
-    data: Annotated[str | None, Parameter(
-        help="Unseen data, named as for train; the rows held out of the training by default.")] = None,
-    trained_on: Annotated[str | None, Parameter(
-        help="Where the data of the training are now, if they have moved.")] = None,
+    data: Unseen = None,
+    trained_on: TrainedOn = None,
     method: Annotated[str, Parameter(help="elbo, bounds of the chain, or ode, of the flow.")] = "elbo",
     count: Annotated[int, Parameter(help="Unseen samples to ask about, at most.")] = 512,
     steps: Annotated[int, Parameter(help="Of the chain whose bound is taken beside that of continuous time.")] = 64,
@@ -123,7 +123,9 @@ def _refuse(out: Path, overwrite: bool) -> None:
     there = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
     if not there:
         return
-    ours = ["index.html", "report.json"]
+    from ornstein.evaluation.compare import FIGURES, PAGE
+
+    ours = sorted((FIGURES, PAGE))
     if there != ours:
         strange = next((name for name in there if name not in ours), there[0])
         raise FileExistsError(f"{out} holds {strange}, which is of no report; name another folder")

@@ -22,7 +22,7 @@ from ornstein.diffusion.likelihood import (
     optimal_variance,
 )
 from ornstein.diffusion.likelihood.bound import mean_error
-from ornstein.diffusion.likelihood.times import CLEANEST
+from ornstein.diffusion.likelihood.times import CLEANEST, span
 from ornstein.diffusion.schedule import Cosine, as_time
 from ornstein.evaluation.report import Curve, Likelihood
 from ornstein.evaluation.rows import Rows
@@ -61,7 +61,7 @@ def bounds(model: Denoiser, held: Rows, training: Rows, spec: DataSpec, seed: in
         # A density of dequantised data: below half a bin of noise the model sees only the levels.
         loose, most = dequantise(held.x, levels, seed), 2 * math.log(levels - 1)
         again = continuous_elbo(model, loose, None, DRAWS, seed, condition=held.told,
-                                log_snr=(max(-12.0, float(model.schedule.log_snr(1.0))), most))
+                                log_snr=(span(model.schedule, levels, None)[0], most))
         found.append(_of_bound("bound-dequantised", "Bound, dequantised data", again, levels))
     each = [mean_error(column) for column in chain.steps.T.flip(0)]
     curve = Curve("bound", tuple(chain.log_snr.flip(0).clamp(-40, 40).tolist()), tuple(mean for mean, _ in each),

@@ -16,7 +16,7 @@ from ornstein.diffusion.decoder import VARIANCES, reverse_law
 from ornstein.diffusion.denoiser import Batched, Condition, Denoiser, for_rows, kind_of
 from ornstein.diffusion.encoder import Encoder, draw, gaussian
 from ornstein.diffusion.estimate import Estimate
-from ornstein.diffusion.likelihood.levels import bin_log_prob, check_levels, on_levels
+from ornstein.diffusion.likelihood.levels import bin_log_prob, levels_of
 from ornstein.diffusion.likelihood.times import bound_times, describe, rising
 from ornstein.diffusion.schedule import as_time
 from ornstein.names import require, whole
@@ -148,10 +148,8 @@ def elbo(denoiser: Denoiser, x: Tensor, times: Sequence[float] | Tensor | None =
         ValueError: times that do not rise from 0, data off the levels, shapes that do not fit, draws < 1.
     """
     read = Reader(denoiser, x, condition)
-    levels = None if levels is None else check_levels(levels)
+    levels = levels_of(x, levels)
     grid = bound_times(denoiser.schedule, levels=levels) if times is None else rising(times)
-    if levels is not None and not on_levels(x, levels):
-        raise ValueError(f"x has values between the {levels} levels from -1 to 1; round them, or leave levels out")
     first = denoiser.schedule.level(grid[1])
     if first.noise**2 < 1e-300:
         raise ValueError(f"times[1] is {float(grid[1])}, where float64 can tell no noise; take a later one")

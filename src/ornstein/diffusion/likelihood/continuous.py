@@ -12,7 +12,7 @@ from ornstein import noise
 from ornstein.diffusion.denoiser import Condition, Denoiser
 from ornstein.diffusion.encoder import draw
 from ornstein.diffusion.likelihood.bound import Bound, Reader, flat, prior_gap, reconstruction
-from ornstein.diffusion.likelihood.levels import check_levels, on_levels
+from ornstein.diffusion.likelihood.levels import levels_of
 from ornstein.diffusion.likelihood.times import span
 from ornstein.diffusion.schedule import as_time
 from ornstein.names import require, whole
@@ -51,9 +51,7 @@ def continuous_elbo(denoiser: Denoiser, x: Tensor, levels: int | None = None, dr
             levels.
     """
     read = Reader(denoiser, x, condition)
-    levels = None if levels is None else check_levels(levels)
-    if levels is not None and not on_levels(x, levels):
-        raise ValueError(f"x has values between the {levels} levels from -1 to 1; round them, or leave levels out")
+    levels = levels_of(x, levels)
     draws = whole("draws", draws)
     require("proposal", proposal, PROPOSALS)
     least, most = span(read.schedule, levels, log_snr)

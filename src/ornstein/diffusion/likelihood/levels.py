@@ -10,7 +10,7 @@ from torch import Tensor
 from ornstein import noise
 from ornstein.names import whole
 
-__all__ = ["bin_log_prob", "check_levels", "dequantise", "on_levels"]
+__all__ = ["bin_log_prob", "check_levels", "dequantise", "levels_of", "on_levels"]
 
 
 def check_levels(levels: int) -> int:
@@ -23,6 +23,20 @@ def on_levels(x: Tensor, levels: int) -> bool:
     place = (x.double() + 1) / 2 * (check_levels(levels) - 1)
     slack = max(1e-6, 4 * torch.finfo(x.dtype).eps if x.is_floating_point() else 0) * levels
     return bool((((place - place.round()).abs() <= slack) & (x.double().abs() <= 1 + slack)).all())
+
+
+def levels_of(x: Tensor, levels: int | None) -> int | None:
+    """The number of levels that data were said to have, None for a density.
+
+    Raises:
+        ValueError: no whole number from 2 on, or data that are not on the levels.
+    """
+    if levels is None:
+        return None
+    levels = check_levels(levels)
+    if not on_levels(x, levels):
+        raise ValueError(f"x has values between the {levels} levels from -1 to 1; round them, or leave levels out")
+    return levels
 
 
 def bin_log_prob(x: Tensor, mean: Tensor, std: Tensor, levels: int) -> Tensor:
