@@ -39,6 +39,22 @@ def wait_for(found, seconds: float = 90) -> None:
         time.sleep(0.02)
 
 
+TRACKER = """
+import os
+from pathlib import Path
+
+class Calls:
+    def note(self, *facts):
+        with open(Path(__file__).parent / "two/told", "a") as file:
+            print(os.environ["RANK"], *facts, file=file)
+
+    def __init__(self): self.note("made")
+    def begin(self, settings, run, resumed_at): self.note("begin")
+    def record(self, images, figures, pictures): self.note("record")
+    def end(self, outcome): self.note("end", outcome)
+"""
+
+
 class Bare(torch.nn.Module):
     """A network of one's own, for pictures of 8x8."""
 
@@ -130,7 +146,8 @@ def children(process: subprocess.Popen) -> list[int]:
 def test_a_killed_process_of_several_brings_all_back(tmp_path):
     words = ["digits", "--images", "15000", *TINY]
     assert start(tmp_path / "one", *words).wait(120) == 0
-    process = start(tmp_path / "two", *words, "--processes", "2")
+    (tmp_path / "own.py").write_text(TRACKER)
+    process = start(tmp_path / "two", *words, "--processes", "2", "--tracker", f"{tmp_path / 'own.py'}:Calls")
     wait_for((tmp_path / "two/metrics.jsonl").exists)
     os.kill(children(process)[-1], signal.SIGKILL)
     said = process.communicate(timeout=120)[0]
@@ -141,6 +158,10 @@ def test_a_killed_process_of_several_brings_all_back(tmp_path):
     assert two["images"] == one["images"]
     for name in ("loss", "held_out"):
         assert two[name] == pytest.approx(one[name], abs=1e-5)
+    told = [line.split() for line in (tmp_path / "two/told").read_text().splitlines()]
+    assert {rank for rank, *_ in told} == {"0"}  # the first process alone has trackers
+    assert [call for _, call, *_ in told].count("begin") == 2
+    assert told[-1] == ["0", "end", "finished"]
 
 
 def test_no_process_outlives_the_command_that_started_it(tmp_path):

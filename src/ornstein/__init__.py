@@ -29,6 +29,7 @@ _ROOMS = {
     "ornstein.evaluation.report": ("Report",),
     "ornstein.networks": ("DiT", "MLP", "UNet"),
     "ornstein.settings": ("Settings",),
+    "ornstein.training.trackers": ("TensorBoard", "Tracker"),
     "ornstein.training.trainer": ("Trainer",),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}

@@ -41,9 +41,9 @@ class Display:
 
     def event(self, event: Event) -> None:
         """Show an event of `ornstein.training.events`."""
-        from ornstein.training.events import Finished, Progress, Started, Warned
+        from ornstein.training.events import Drawn, Finished, Progress, Started, Warned
 
-        if self.silent:
+        if self.silent or isinstance(event, Drawn):
             return
         if self.as_json:
             facts = {item.name: getattr(event, item.name) for item in dataclasses.fields(event) if item.name != "model"}
@@ -75,8 +75,8 @@ class Display:
         held = "" if event.held_out is None else f"  held out {event.held_out:.4f} (gap {event.gap:+.4f})"
         held += f"  {event.skipped} steps skipped" if event.skipped else ""
         rate = f"{event.rate:,.0f}/s  " if event.rate else ""
-        line = (f"{100 * event.share:3.0f} %  {event.images:,} samples  {rate}"
-                f"loss {event.loss:.4f}{held}  {_clock(event.left)} left")
+        loss = "no loss yet" if event.loss is None else f"loss {event.loss:.4f}"
+        line = (f"{100 * event.share:3.0f} %  {event.images:,} samples  {rate}{loss}{held}  {_clock(event.left)} left")
         if self.moving:
             print(f"\r\x1b[K{line}", end="", flush=True)
             self.open = True

@@ -13,8 +13,14 @@ from ornstein.diffusion.schedule import Schedule
 __all__ = ["find_class", "rule"]
 
 
-def find_class(place: str) -> type:
+def find_class(place: str, bases: tuple[type, ...] = (Rule, Schedule),
+               what: str = "an ornstein.Rule or an ornstein.Schedule") -> type:
     """The class that path.py:Class names; the file is run.
+
+    Args:
+        place: of the class.
+        bases: it must be one of these.
+        what: they are called in a message.
 
     Raises:
         ValueError: a place of another form, or no such class in the file.
@@ -31,8 +37,8 @@ def find_class(place: str) -> type:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     kind = getattr(module, name, None)
-    if not inspect.isclass(kind) or not issubclass(kind, Rule | Schedule):
-        raise ValueError(f"{path} has no class {name!r} that is an ornstein.Rule or an ornstein.Schedule")
+    if not inspect.isclass(kind) or not issubclass(kind, bases):
+        raise ValueError(f"{path} has no class {name!r} that is {what}")
     return kind
 
 

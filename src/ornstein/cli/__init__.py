@@ -24,7 +24,8 @@ def main() -> None:
     except Exception as error:  # whatever a file of the user's own, or a fault of ours, may raise
         if debug:
             raise
-        usage = isinstance(error, CycloptsError | ValueError | TypeError | FileExistsError | FileNotFoundError)
+        usage = isinstance(error, CycloptsError | ValueError | TypeError | FileExistsError | FileNotFoundError
+                           | ModuleNotFoundError)
         if "WORLD_SIZE" in os.environ:
             _leave(error, usage)
         known = usage or isinstance(error, OSError | RuntimeError)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -42,6 +43,8 @@ def train(
         help="Any setting of run.yaml as key=value; may be repeated.", negative=())] = None,
     resume: Annotated[bool, Parameter(help="Go on with the run in --out, or start it.", negative=())] = False,
     overwrite: Annotated[bool, Parameter(help="Replace the run in --out.", negative=())] = False,
+    tracker: Annotated[list[str] | None, Parameter(
+        help="tensorboard, or path.py:Class of a tracker of your own; may be repeated.", negative=())] = None,
     json: Annotated[bool, Parameter(help="Print each event as one line of JSON.", negative=())] = False,
 ) -> None:
     """Train a model on DATA within a budget, and keep everything in one folder."""
@@ -81,10 +84,11 @@ def train(
     settings = settings.replace(**{name: value for name, value in given.items() if value is not None})
     settings = settings.with_text(set or [])
 
-    from ornstein.training import engine
+    from ornstein.training import engine, trackers
     from ornstein.training.run import Run
     from ornstein.training.trainer import Trainer
 
+    kinds = trackers.named(tracker or [])  # before the data are read
     # A new start goes on with what this job has begun, and with nothing else.
     again = launch.again() > 0 and (launch.ours() or Run(out).job() == launch.job())
     if again:
@@ -97,6 +101,7 @@ def train(
         words = [word for word in sys.argv[1:] if word.partition("=")[0] not in ("--overwrite", "--resume")]
         launch.launch([*words, "--resume"], trainer.processes, started - trainer.used)
         return
+    trainer.trackers = trackers.made(kinds) if launch.speaks() else ()
     if launch.again():
         display.say(f"a process has died; all have started again ({launch.again()} of {launch.most()})")
     elif resume and not one_of_many and not trainer.goes_on:
@@ -106,7 +111,8 @@ def train(
     except KeyboardInterrupt as stop:
         if not stop.args:  # a second one, which waits for nothing
             raise
-        display.say(f"stopped and saved; go on with: ornstein train --out {out} --resume")
+        words = "".join(f" --tracker {shlex.quote(name)}" for name in kinds)
+        display.say(f"stopped and saved; go on with: ornstein train --out {out} --resume{words}")
         raise SystemExit(128 + stop.args[0]) from None
     if launch.speaks():
         launch.outcome(0)

@@ -8,7 +8,7 @@ from pathlib import Path
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.settings import Settings
 
-__all__ = ["Event", "Finished", "Interrupted", "Progress", "Saved", "Started", "TrainingFailed", "Warned"]
+__all__ = ["Drawn", "Event", "Finished", "Interrupted", "Progress", "Saved", "Started", "TrainingFailed", "Warned"]
 
 
 class TrainingFailed(RuntimeError):
@@ -32,14 +32,14 @@ class Started:
 class Progress:
     """How far it is.
 
-    Pictures seen, share of the budget, loss of the steps, loss of the average on samples held out and by how much that
-    is above the average's loss on samples trained on (None before the first look), pictures a second, seconds used and
-    left, and steps skipped because their gradient was not finite.
+    Pictures seen, share of the budget, loss of the steps (None before a usable one), loss of the average on samples
+    held out and by how much that is above the average's loss on samples trained on (None before the first look),
+    pictures a second, seconds used and left, and steps skipped because their gradient was not finite.
     """
 
     images: int
     share: float
-    loss: float
+    loss: float | None
     held_out: float | None
     gap: float | None
     rate: float
@@ -65,6 +65,14 @@ class Saved:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """Samples have been drawn: PNG files by what they show, "samples" and perhaps "statistics"."""
+
+    images: int
+    pictures: dict[str, Path]
+
+
+@dataclass(frozen=True)
 class Interrupted:
     """The run was asked to stop; its state is saved if it has a folder."""
 
@@ -81,4 +89,4 @@ class Finished:
     already: bool
 
 
-Event = Started | Progress | Warned | Saved | Interrupted | Finished
+Event = Started | Progress | Warned | Saved | Drawn | Interrupted | Finished

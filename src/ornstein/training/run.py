@@ -20,6 +20,7 @@ from ornstein.training.states import States
 __all__ = ["Run"]
 
 SETTINGS, METRICS, STATES, PREVIEWS = "run.yaml", "metrics.jsonl", "checkpoints", "previews"
+TENSORBOARD = "tensorboard/events.out.tfevents.*"
 LOCK, HOLDER, JOB = ".lock", ".pid", ".job"
 
 
@@ -108,7 +109,8 @@ class Run:
 
     def begin(self, settings: Settings) -> None:
         """Make the folder and write the settings; what an earlier run left there is removed."""
-        for file in [*(self.path / name for name in (SETTINGS, METRICS, MODEL)), *self.previews.glob("*.png")]:
+        for file in [*(self.path / name for name in (SETTINGS, METRICS, MODEL)), *self.previews.glob("*.png"),
+                     *self.path.glob(TENSORBOARD)]:
             file.unlink(missing_ok=True)
         states = self.states(1)
         states.clean()  # what a killed write moved aside would come back as a state of the new run

@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,16 @@ from torch import nn
 from ornstein import checkpoint
 from ornstein.data import Dataset, load_data
 from ornstein.diffusion.denoiser import NetworkDenoiser
-from ornstein.figures.pictures import preview
-from ornstein.figures.statistics import compare
 from ornstein.settings import Settings
 from ornstein.training.engine import Engine
 from ornstein.training.events import Event, Finished, Interrupted, Progress, Saved, Started, TrainingFailed, Warned
 from ornstein.training.journal import Journal
 from ornstein.training.learner import Learner, learning_rate
 from ornstein.training.plan import MINUTES, agreed, resolve
+from ornstein.training.previews import draw
 from ornstein.training.run import Run
 from ornstein.training.states import State
+from ornstein.training.trackers import Tracker, checked, follow
 
 __all__ = ["Trainer"]
 
@@ -53,16 +54,20 @@ class Trainer:
         overwrite: replace the run in `out`.
         started: `time.monotonic()` when the budget of minutes began to count; now unless given.
         job: name of the job of several processes that this one belongs to.
+        trackers: objects with the three methods of a `Tracker`, told how it goes.
 
     Raises:
         FileExistsError: `out` holds a run, and neither resume nor overwrite is asked for.
         ValueError: settings that are wrong or contradict the run that is resumed.
+        TypeError: trackers that lack a method.
     """
 
     def __init__(self, data: Dataset | Any, network: str | nn.Module = "auto", *, minutes: float | None = None,
                  images: int | None = None, seed: int | None = None, out: str | Path | None = None,
                  settings: Settings | None = None, resume: bool = False, overwrite: bool = False,
-                 started: float | None = None, job: str = "") -> None:
+                 started: float | None = None, job: str = "",
+                 trackers: Iterable[Tracker] = ()) -> None:
+        self.trackers = checked(trackers)
         self.started, self.job = time.monotonic() if started is None else started, job
         self._stop, self._begun, self._signal = threading.Event(), False, signal.SIGINT
         self._faults: list[str] = []
@@ -147,7 +152,7 @@ class Trainer:
         """Train until the budget is used up.
 
         Args:
-            on_event: called with every event.
+            on_event: called with every event; without it `Warned` becomes a Python warning.
 
         Returns:
             The denoiser with averaged weights, in evaluation mode.
@@ -162,6 +167,8 @@ class Trainer:
             for event in self.events():
                 if on_event:
                     on_event(event)
+                elif isinstance(event, Warned):
+                    warnings.warn(event.text, RuntimeWarning, stacklevel=2)
                 if isinstance(event, Finished):
                     return event.model
         raise KeyboardInterrupt(int(self._signal))
@@ -177,8 +184,8 @@ class Trainer:
         self.stop()
 
     def events(self) -> Iterator[Event]:
-        """Train, step by step; yields `Started`, then `Progress`, `Saved` and `Warned`, last `Finished` or
-        `Interrupted`."""
+        """Train, step by step; yields `Started`, then `Progress`, `Saved`, `Drawn` and `Warned`, last
+        `Finished` or `Interrupted`."""
         self._stop.clear()
         if self.processes != self.engine.world:
             raise ValueError(f"processes is {self.processes}, and this is one: start them with ornstein train "
@@ -193,7 +200,10 @@ class Trainer:
         try:
             # After all that may be refused: nothing is left behind then.
             with self.run.held(self.job) if self.run and self.engine.first else nullcontext():
-                yield from self._events(learner, train_set, held_set)
+                events = self._events(learner, train_set, held_set)
+                over = self._state is not None and self._state.note["finished"]  # of that nothing is left to track
+                tracked = self.trackers if self.engine.first and not over else ()
+                yield from follow(events, tracked, self.run.path if self.run else None)
         finally:
             learner.loader.close()
 
@@ -311,19 +321,14 @@ class Trainer:
         loss = journal.loss(self.engine)
         if fault := journal.log(learner, seconds, rate):
             yield Warned(fault)
-        yield Progress(learner.images, share, loss or 0.0, journal.held_out, journal.gap, rate,
+        yield Progress(learner.images, share, loss, journal.held_out, journal.gap, rate,
                        journal.learning_rate, seconds, max(left, 0.0), learner.skipped)
 
     def _preview(self, learner: Learner, train_set: Dataset) -> Iterator[Event]:
         """Draw some samples; with split weights every process must take part."""
         if self.run and (self.engine.first or self.engine.sharded):
-            name = f"{learner.images:09d}"
             place = self.run.previews if self.engine.first else None
-            try:
-                preview(learner.average, place and place / f"{name}.png")
-                compare(learner.average, train_set, place and place / f"{name}-statistics.png")
-            except OSError as error:
-                yield Warned(f"no preview {name}: {error}")
+            yield from draw(learner.average, train_set, place, learner.images)
 
     def _keep(self, learner: Learner, journal: Journal, finished: bool) -> Iterator[Event]:
         """Write model and state; a disk that refuses costs a training its checkpoint, but not its life."""

@@ -1,0 +1,35 @@
+"""Samples that a training draws on its way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ornstein.data import Dataset
+from ornstein.diffusion.denoiser import NetworkDenoiser
+from ornstein.figures.pictures import preview
+from ornstein.figures.statistics import compare
+from ornstein.training.events import Drawn, Warned
+
+__all__ = ["draw"]
+
+
+def draw(model: NetworkDenoiser, data: Dataset, folder: Path | None, images: int) -> Iterator[Drawn | Warned]:
+    """Draw some samples, and what they have in common with the data.
+
+    Args:
+        model: to draw with.
+        data: to compare the samples with.
+        folder: for the PNG files; None for a process that shares the model but writes nothing.
+        images: pictures seen, which name the files.
+    """
+    name = f"{images:09d}"
+    ends = {"samples": ".png", "statistics": "-statistics.png"} if folder else {}
+    files = {what: Path(folder or "", name + end) for what, end in ends.items()}
+    try:
+        preview(model, files.get("samples"))
+        compare(model, data, files.get("statistics"))
+    except OSError as error:
+        yield Warned(f"no preview {name}: {error}")
+    else:
+        yield Drawn(images, {what: file for what, file in files.items() if file.is_file()})
