@@ -146,7 +146,8 @@ def test_stratified_times_vary_less():
 
 @pytest.mark.parametrize("how", DENSITIES)
 def test_times_have_the_density_that_they_are_named_after(schedule, how):
-    """Equal parts of [0, 1) are equal parts of time, of angle, or of a logistic log SNR of scale 2, cut at 12."""
+    """Equal parts of [0, 1) are equal parts of time, of angle, or of a logistic log SNR of scale 2, cut at 12;
+    or half of angle and half of log SNR from 10 to -6, or to where the schedule ends."""
     place = torch.linspace(0.002, 0.998, 500, dtype=F64)
     t = Density(schedule, how)(place)
     assert (t.diff() >= 0).all()
@@ -154,6 +155,11 @@ def test_times_have_the_density_that_they_are_named_after(schedule, how):
         assert_close(t, place, rtol=0, atol=1e-12)
     elif how == "angle":
         assert_close(schedule.level(t).angle, place * schedule.level(1.0).angle, rtol=0, atol=2e-3)
+    elif how == "mixed":
+        level = schedule.level(t)
+        low = max(-6.0, float(schedule.log_snr(1.0)))
+        even = ((10 - 2 * torch.log(level.signal / level.noise)) / (10 - low)).clamp(0, 1)
+        assert_close((level.angle / schedule.level(1.0).angle + even) / 2, place, rtol=0, atol=2e-3)
     else:
         free = (t < 1) & (t > 0)
         expected = (-2 * torch.logit(place)).clamp(-12, 12)

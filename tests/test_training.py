@@ -86,7 +86,7 @@ def test_a_lost_stretch_leaves_no_metrics_and_a_torn_line_is_dropped(tmp_path, d
         file.write(json.dumps({"images": 10**6, "loss": 9.0}) + '\n{"images": 10')
     train(digits, tmp_path, resume=True)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert all(line["images"] <= 1600 + SMALL.batch for line in lines)
+    assert all(line["images"] <= 1600 + SMALL.batch_size for line in lines)
     assert any(line.get("resumed_at") == reached for line in lines)
 
 
@@ -182,8 +182,9 @@ def test_the_average_weighs_steps_by_a_power_and_has_the_stated_width():
 def test_the_learning_rate_rises_then_falls_to_zero():
     settings = orn.Settings(learning_rate=0.5, warmup=0.2)
     assert learning_rate(settings, 0.0) == 0
-    assert learning_rate(settings, 0.1) == pytest.approx(0.5 * 0.5 * 0.9)
-    assert learning_rate(settings, 0.5) == pytest.approx(0.25)
+    assert learning_rate(settings, 0.1) == pytest.approx(0.5 * 0.5 * 0.9**0.5)
+    assert learning_rate(settings, 0.75) == pytest.approx(0.25)
+    assert learning_rate(settings.replace(decay=1), 0.75) == pytest.approx(0.125)
     assert learning_rate(settings, 1.0) == 0
 
 
@@ -252,8 +253,8 @@ def test_by_the_clock_the_learning_rate_of_every_step_is_kept(tmp_path, digits):
     train(digits, tmp_path, minutes=0.05)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     rates = [rate for line in lines for rate in line["learning_rates"]]
-    assert len(rates) == lines[-1]["images"] / SMALL.batch == newest(tmp_path).note["step"]
-    assert max(rates) < SMALL.learning_rate
+    assert len(rates) == lines[-1]["images"] / SMALL.batch_size == newest(tmp_path).note["step"]
+    assert max(rates) < SMALL.peak_rate
     peak = int(np.argmax(rates))
     assert rates[:peak] == sorted(rates[:peak])
     assert rates[peak:] == sorted(rates[peak:], reverse=True)

@@ -57,6 +57,8 @@ class Display:
         elif isinstance(event, Started):
             for note in event.notes:
                 self.say(note)
+            for reason in event.reasons:
+                self.say(f"chosen: {reason}")
             settings = event.settings
             budget = f"{settings.images:,} samples" if settings.images else f"{settings.minutes:g} minutes"
             self.say(f"{settings.network} of {event.parameters:,} weights on {event.samples:,} samples "

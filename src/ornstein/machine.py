@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
+import os
+import shutil
 
 import torch
 
-__all__ = ["device", "has_bf16"]
+__all__ = ["can_compile", "device", "has_bf16"]
 
 
 def device() -> str:
@@ -21,3 +24,11 @@ def has_bf16(kind: str) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return kind == "cpu" and bool(features.get("avx512_bf16") or features.get("amx_bf16") or features.get("arm_bf16"))
+
+
+@functools.cache
+def can_compile(kind: str) -> bool:
+    """Whether `torch.compile` finds what it needs for a device type: Triton for "cuda", a C++ compiler for "cpu"."""
+    if kind == "cuda":
+        return importlib.util.find_spec("triton") is not None
+    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++"))

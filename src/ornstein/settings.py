@@ -39,16 +39,17 @@ class Settings:
     linear: str = "auto"  # guess that the network adds to: none, diagonal, principal or waves
     weighting: str = "unit"
     times: str = "stratified"
-    density: str = "angle"  # of the training's times: even in "angle", "time", or logistic in "log_snr"
-    batch: int = 128  # of all processes together
+    density: str = "auto"  # of the training's times: angle, time, log_snr or mixed
+    batch: int | None = None  # of all processes together
     micro_batch: int | None = None  # rows of a process that pass through the network at once; None: all it has
-    learning_rate: float = 2e-3
+    learning_rate: float | None = None  # at its height
     warmup: float = 0.05  # share of the budget over which the learning rate rises
+    decay: float = 0.5  # power of the share of the budget that is left by which it falls
     weight_decay: float = 0.01
     average: float = 0.05  # relative width of the average of the weights (Karras et al. 2024)
     label_dropout: float = 0.1  # share of samples trained without their label, which guidance needs
     precision: str = "auto"  # auto, fp32 or bf16
-    compile: bool = False
+    compile: bool | None = None  # the network, with torch.compile, before the first step
     processes: int | None = None  # None: 1, or as many as torchrun has started
     parallel: str = "auto"  # with several processes: ddp (weights in each) or fsdp (weights split over them)
     shard: int | None = None  # processes that one copy of the weights is split over; None: all
@@ -63,7 +64,7 @@ class Settings:
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{name} is {value}; it must be a finite number")
         for name in ("minutes", "images", "batch", "micro_batch", "learning_rate", "average", "size", "processes",
-                     "shard", "keep", "threads", "save_seconds"):
+                     "shard", "keep", "threads", "save_seconds", "decay"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} is {value}; it must be greater than 0")
@@ -76,10 +77,18 @@ class Settings:
             raise ValueError(f"seed is {self.seed}; it must be an integer from 0 to 2^64 - 1")
         if self.minutes is not None and self.images is not None:
             raise ValueError(f"minutes is {self.minutes} and images {self.images}; give one budget, not both")
-        if self.compile:
-            raise ValueError("compile is true; this version runs networks as they are, without compilation")
         for name, allowed in CHOICES.items():
             require(name, getattr(self, name), allowed)
+
+    @property
+    def batch_size(self) -> int:
+        """Samples in a step of all processes together; 128 where no plan has chosen."""
+        return self.batch or 128
+
+    @property
+    def peak_rate(self) -> float:
+        """The learning rate at its height; 2e-3 where no plan has chosen."""
+        return self.learning_rate or 2e-3
 
     def replace(self, **changes: Any) -> Settings:
         """The same settings with some changed; raises as the constructor does, and for unknown names."""

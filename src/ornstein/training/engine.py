@@ -90,21 +90,23 @@ class Engine:
                         fully_shard(block, mesh=mesh)
         fully_shard(model.network, mesh=mesh)
 
-    def wrap(self, model: NetworkDenoiser, own: bool = False) -> NetworkDenoiser:
+    def wrap(self, model: NetworkDenoiser, own: bool = False, compiled: bool = False) -> NetworkDenoiser:
         """The model as it is to be trained: the same weights, with gradients averaged over the processes.
 
         Args:
             model: with its weights on the device.
             own: a network of the user's own, which may leave weights unused.
+            compiled: whether the network runs through `torch.compile`.
         """
-        if self.world == 1 or self.sharded:
-            return model
-        from torch.nn.parallel import DistributedDataParallel
-
         twin = copy.copy(model)
         twin._modules = dict(model._modules)
-        twin.network = DistributedDataParallel(model.network, forward_sync_buffers=False,
-                                               find_unused_parameters=own)
+        if compiled:
+            twin.network = torch.compile(model.network, dynamic=False)  # pyrefly: ignore[bad-assignment]
+        if self.world > 1 and not self.sharded:
+            from torch.nn.parallel import DistributedDataParallel
+
+            twin.network = DistributedDataParallel(twin.network, forward_sync_buffers=False,
+                                                   find_unused_parameters=own)
         return twin
 
     def gather(self, wrapped: NetworkDenoiser, last: bool) -> AbstractContextManager:

@@ -26,6 +26,7 @@ class Started:
     device: str
     notes: tuple[str, ...]
     resumed_at: int | None
+    reasons: tuple[str, ...] = ()  # of what was chosen for the user
 
 
 @dataclass(frozen=True)

@@ -59,13 +59,13 @@ class Learner:
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         for model in (self.model, self.average):
             engine.split(model)
-        self.trained = engine.wrap(self.model, own=network is not None)
+        self.trained = engine.wrap(self.model, own=network is not None, compiled=bool(settings.compile))
         self.weights = list(self.model.network.parameters())
         matrices = [value for value in self.weights if value.ndim > 1]
         vectors = [value for value in self.weights if value.ndim <= 1]
         self.optimizer = torch.optim.AdamW(
             [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
-            lr=settings.learning_rate, betas=(0.9, 0.99), fused=True)
+            lr=settings.peak_rate, betas=(0.9, 0.99), fused=True)
         for value in self.weights:  # as the optimiser's first step would, so that a state is whole from the start
             self.optimizer.state[value] = {"step": torch.zeros((), device=self.device),
                                            "exp_avg": torch.zeros_like(value), "exp_avg_sq": torch.zeros_like(value)}
@@ -105,7 +105,7 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         loss = self._gradient(batch)
-        self.step_number, self.images = self.step_number + 1, self.images + self.settings.batch
+        self.step_number, self.images = self.step_number + 1, self.images + self.settings.batch_size
         if self._usable():
             self.optimizer.step()
             update(map(processes.local, self.average.parameters()), map(processes.local, self.model.parameters()),
@@ -117,6 +117,14 @@ class Learner:
                 buffer.copy_(before)
         self.optimizer.zero_grad(set_to_none=True)
         return loss
+
+    def warm(self) -> None:
+        """Run the next step without taking it, so that what is compiled is compiled, and leave all as it was."""
+        buffers = [buffer.clone() for buffer in self.model.network.buffers()]
+        self._gradient(self.loader(self.step_number))
+        self.optimizer.zero_grad(set_to_none=True)
+        for buffer, before in zip(self.model.network.buffers(), buffers, strict=True):
+            buffer.copy_(before)
 
     def _gradient(self, batch: Batch) -> Tensor:
         """Leave the gradient of the batch's mean loss in the weights, by as many passes as the memory asks for."""
@@ -227,6 +235,6 @@ def _out_of_memory(error: BaseException) -> bool:
 
 
 def learning_rate(settings: Settings, share: float) -> float:
-    """Linear warm-up over the first part of the budget, then linear decay to 0 at its end."""
+    """Linear warm-up over the first part of the budget, times (1 - share)^decay, which is 0 at its end."""
     rise = min(1.0, share / settings.warmup) if settings.warmup else 1.0
-    return settings.learning_rate * rise * max(0.0, 1 - share)
+    return settings.peak_rate * rise * max(0.0, 1 - share) ** settings.decay

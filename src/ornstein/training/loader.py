@@ -45,7 +45,7 @@ class Loader:
 
     def __init__(self, settings: Settings, data: Dataset, density: Density, engine: Engine) -> None:
         self.settings, self.data, self.density, self.engine = settings, data, density, engine
-        self.rows = engine.rows(settings.batch)
+        self.rows = engine.rows(settings.batch_size)
         self.waited = 0.0  # seconds that the training has waited for batches
         # An epoch's order is needed by all its steps, and by one step of the epoch after it.
         self._order = functools.lru_cache(2)(
@@ -68,14 +68,16 @@ class Loader:
         settings, rows = self.settings, self.rows
         x, condition = self._streamed(step) if self.data.streamed else self.data.batch(self.places(step)[rows])
         eps, dropped = self._noise(step, x.shape[1:])
-        t = self.density(draw_times(settings.batch, settings.seed, step, settings.times))[rows]
+        t = self.density(draw_times(settings.batch_size, settings.seed, step, settings.times))[rows]
         none = -1 if condition.ndim == 1 else float("nan")
         dropped = torch.from_numpy(dropped).reshape(-1, *[1] * (condition.ndim - 1))
-        return Batch(x, t, torch.from_numpy(eps), condition.masked_fill(dropped, none))
+        batch = Batch(x, t, torch.from_numpy(eps), condition.masked_fill(dropped, none))
+        # A copy to a GPU waits for nothing only from pages that stay where they are.
+        return Batch(*(value.pin_memory() for value in batch)) if self.engine.device != "cpu" else batch
 
     def places(self, step: int) -> np.ndarray:
         """Rows of the data in a step's whole batch: every sample once an epoch, epochs in a new order each."""
-        count, batch = len(self.data), self.settings.batch
+        count, batch = len(self.data), self.settings.batch_size
         epochs, spots = np.divmod(np.arange(step * batch, (step + 1) * batch), count)
         return np.concatenate([self._order(int(epoch))[spots[epochs == epoch]] for epoch in np.unique(epochs)])
 
@@ -83,7 +85,7 @@ class Loader:
         """The samples of a step of data that are read ahead, in the order that their reader has."""
         if self._stream is None or self._stream[0] != step:
             engine = self.engine
-            self._stream = step, stream(self.data, self.settings.seed, self.settings.batch, step, engine.rank,
+            self._stream = step, stream(self.data, self.settings.seed, self.settings.batch_size, step, engine.rank,
                                         engine.world)
         self._stream = step + 1, self._stream[1]
         return next(self._stream[1])
@@ -95,7 +97,7 @@ class Loader:
         for slot in range(first, last):
             # Index 1 of the stream draws the times.
             rng = noise.generator(self.settings.seed, "train", slot + (slot > 0), step)
-            rows = min(SLOT, self.settings.batch - slot * SLOT)
+            rows = min(SLOT, self.settings.batch_size - slot * SLOT)
             parts.append((rng.standard_normal((rows, *shape), dtype=np.float32),
                           rng.random(rows) < self.settings.label_dropout))
         mine = slice(self.rows.start - first * SLOT, self.rows.stop - first * SLOT)

@@ -6,16 +6,19 @@ import math
 from typing import Any
 
 from ornstein.data import Dataset
-from ornstein.machine import has_bf16
+from ornstein.machine import can_compile, has_bf16
 from ornstein.networks import suit
 from ornstein.settings import Settings
 from ornstein.training.run import Run
 
-__all__ = ["MINUTES", "agreed", "resolve"]
+__all__ = ["MINUTES", "agreed", "reasons", "resolve"]
 
 RICH = 4  # samples for each value of one, from which their covariance is known well
 # How and where a run is computed may change when it goes on; what is computed may not.
 PORTABLE = ("data", "processes", "parallel", "shard", "micro_batch", "keep", "threads", "save_seconds")
+SMALL = 16  # side of a picture up to which its pixels are few enough for a covariance
+PAYS = 4.0  # minutes from which half a minute of compilation is won back: it saves a quarter to a third of a step
+LONG = 4.0  # minutes from which a larger network on the pixels themselves is ahead of a smaller one on folded ones
 MINUTES = 10.0  # of training when the user names no budget
 
 
@@ -28,35 +31,82 @@ def resolve(settings: Settings, data: Dataset, device: str) -> Settings:
         device: "cpu" or "cuda".
 
     Returns:
-        Settings that a run can be repeated from.
+        Settings that a run can be repeated from, a pure function of the arguments and of what the device can do.
 
     Raises:
-        ValueError: classes are wanted and the data have none.
+        ValueError: classes are wanted and the data have none, or a compilation that the machine or the way in which
+            weights are split does not allow.
     """
-    name, options = suit(data.spec.shape, settings.network)
-    precision = settings.precision
-    if precision == "auto":
-        precision = "bf16" if has_bf16(device) else "fp32"
     if settings.classes and not data.spec.classes:
         raise ValueError(f"classes are asked for, but data {data.spec.name!r} have no labels; leave classes out")
+    chosen = {name: value for name, (value, _) in _choices(settings, data, device).items()}
+    chosen["options"] = {**chosen["options"], **settings.options}
     shape = data.spec.shape
-    linear = settings.linear
-    if linear == "auto":
-        # A covariance from fewer samples than it has rows is mostly noise; the variances alone are not.
-        rows = int((~data.held).sum())
-        # Traces and volumes are much alike at every place, which makes their waves all but independent.
-        poor = "waves" if data.spec.kind == "array" and len(shape) > 1 else "diagonal"
-        linear = "principal" if rows >= RICH * math.prod(shape) else poor
-    parallel = "ddp" if settings.parallel == "auto" else settings.parallel
-    budget = settings.minutes if settings.images is None else None
-    return settings.replace(
-        network=name, options={**options, **settings.options}, precision=precision, linear=linear, parallel=parallel,
+    resolved = settings.replace(
+        **chosen, parallel="ddp" if settings.parallel == "auto" else settings.parallel,
         size=shape[-1] if len(shape) == 3 and shape[1] == shape[2] else None,
         # False would drop vector conditions when the data are read again.
         classes=None if data.spec.conditions else bool(data.spec.classes),
-        layout=data.spec.layout, reader="stream" if data.streamed else "cache",
-        minutes=MINUTES if settings.images is None and budget is None else budget,
-    )
+        layout=data.spec.layout, reader="stream" if data.streamed else "cache")
+    if resolved.compile and not can_compile(device):
+        raise ValueError("compile is true, but this machine has no compiler for it (g++ or clang++ on a CPU, Triton on "
+                         "a GPU); install one, or leave compile out")
+    if resolved.compile and resolved.parallel == "fsdp":
+        raise ValueError("compile is true and parallel 'fsdp'; split weights run as they are, leave one of the two out")
+    return resolved
+
+
+def reasons(settings: Settings, data: Dataset, device: str) -> list[str]:
+    """What `resolve` chose for a user who left it open, and why, one line each.
+
+    Args:
+        settings: as for `resolve`.
+        data: as for `resolve`.
+        device: as for `resolve`.
+    """
+    return [f"{name} {_shown(value)}: {why}" for name, (value, why) in _choices(settings, data, device).items() if why]
+
+
+def _choices(settings: Settings, data: Dataset, device: str) -> dict[str, tuple[Any, str]]:
+    """Value of every setting that may be left open, with a reason where it was."""
+    shape, rows = data.spec.shape, int((~data.held).sum())
+    minutes = settings.minutes or (MINUTES if settings.images is None else None)
+    large = len(shape) == 3 and min(shape[1:]) > SMALL
+    work = 2 if device == "cuda" else int((minutes or 0) >= LONG)
+    name, options = suit(shape, settings.network, work)
+    kind = f"samples of {' x '.join(map(str, shape))}"
+    found: dict[str, tuple[Any, str]] = {
+        "network": (name, f"for {kind}" if settings.network == "auto" else ""), "options": (options, ""),
+        "minutes": (minutes, "no budget was given" if settings.minutes is None and minutes else "")}
+    fast = has_bf16(device)
+    found["precision"] = (settings.precision, "") if settings.precision != "auto" else (
+        ("bf16", f"the {device} multiplies in it") if fast else ("fp32", f"the {device} has no bf16 in hardware"))
+    # A covariance from fewer samples than it has rows is mostly noise; the variances alone are not.
+    known = rows >= RICH * math.prod(shape)
+    # Traces, volumes and larger pictures are much alike at every place, which makes their waves all but independent.
+    alike = large or (data.spec.kind == "array" and len(shape) > 1)
+    found["linear"] = (settings.linear, "") if settings.linear != "auto" else (
+        ("principal", f"{rows:,} samples tell the covariance of {math.prod(shape)} values") if known and not large else
+        ("waves", "samples that are alike at every place") if alike else
+        ("diagonal", f"{rows:,} samples are too few for the covariance of {math.prod(shape)} values"))
+    found["density"] = (settings.density, "") if settings.density != "auto" else (
+        ("mixed", "half the times where the grain of pictures is decided") if large and data.spec.levels else
+        ("angle", "even along the path"))
+    found["batch"] = (settings.batch, "") if settings.batch else (
+        (64, "more steps in the same time") if large and device == "cpu" else
+        (256, "a GPU is idle with less") if device == "cuda" else (128, "small samples make short steps"))
+    found["learning_rate"] = (settings.learning_rate, "") if settings.learning_rate else (
+        4e-3 if large and work == 1 else 1e-3 if large and work else 2e-3, "")
+    one = (settings.processes or 1) == 1 and settings.parallel != "fsdp"
+    pays = large and one and can_compile(device) and (minutes or 0) >= PAYS
+    found["compile"] = (settings.compile, "") if settings.compile is not None else (
+        (True, f"{minutes:g} minutes pay for the half minute that it takes") if pays else
+        (False, "the budget is too short for it" if large and one and minutes else ""))
+    return found
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def agreed(run: Run, wanted: Settings, given: dict[str, Any]) -> Settings | None:

@@ -22,7 +22,7 @@ from ornstein.training.engine import Engine
 from ornstein.training.events import Event, Finished, Interrupted, Progress, Saved, Started, TrainingFailed, Warned
 from ornstein.training.journal import Journal
 from ornstein.training.learner import Learner, learning_rate
-from ornstein.training.plan import MINUTES, agreed, resolve
+from ornstein.training.plan import MINUTES, agreed, reasons, resolve
 from ornstein.training.previews import draw
 from ornstein.training.run import Run
 from ornstein.training.states import State
@@ -86,7 +86,13 @@ class Trainer:
         self.data = data if isinstance(data, Dataset) else load_data(
             data, size=source.size, classes=source.classes, layout=source.layout, reader=source.reader)
         self.digest = self.data.digest()
-        self.settings = before or resolve(wanted, self.data, torch.device(self.engine.device).type)
+        if self.engine.world > 1:
+            wanted = wanted.replace(processes=self.engine.world)
+        if self.own is not None:  # whether it can be compiled is for its author to say
+            wanted = wanted.replace(compile=bool(wanted.compile))
+        kind = torch.device(self.engine.device).type
+        self.settings = before or resolve(wanted, self.data, kind)
+        self.reasons = () if before or self.own is not None else tuple(reasons(wanted, self.data, kind))
         # Several processes are started by the command line or by torchrun, and then this is one of them.
         self.processes = self.engine.world if self.engine.world > 1 else self.settings.processes or 1
         threads = None if self.processes > 1 else self.settings.threads or torch.get_num_threads()
@@ -99,8 +105,8 @@ class Trainer:
             self.engine.choose(self.settings.parallel, self.settings.shard)
         elif self.processes % (self.settings.shard or 1):  # the processes that are to be started will choose
             raise ValueError(f"shard is {self.settings.shard}; it must divide the {self.processes} processes")
-        if self.settings.batch % self.processes:
-            raise ValueError(f"batch is {self.settings.batch}; {self.processes} processes need a multiple of "
+        if self.settings.batch_size % self.processes:
+            raise ValueError(f"batch is {self.settings.batch_size}; {self.processes} processes need a multiple of "
                              f"{self.processes}")
         self.seconds = 60 * (self.settings.minutes or MINUTES)  # the budget, unless it is one of images
         self._state = self._newest() if before else None
@@ -210,7 +216,7 @@ class Trainer:
     def _events(self, learner: Learner, train_set: Dataset, held_set: Dataset) -> Iterator[Event]:
         state = self._state
         note: dict[str, Any] = {"seconds": 0.0, "loss": None, "held_out": None, "gap": None, "finished": False,
-                                "tail": 0.0}
+                                "tail": 0.0, "prelude": 0.0}
         if state:
             note = state.note
             state.fill(learner.state()[0])
@@ -218,6 +224,7 @@ class Trainer:
         # A resumed budget goes on where its checkpoint was written; what a new start of the same job lost counts too.
         self.origin = min(self.started, time.monotonic() - note["seconds"])
         self.tail = note["tail"]  # seconds that the end of the budget will need
+        self.prelude = note.get("prelude", 0.0)  # seconds before the first step
         journal = Journal(self.run if self.engine.first else None, note)
         if self.run and self.engine.first:
             if state:
@@ -226,7 +233,7 @@ class Trainer:
             else:
                 self.run.begin(self.settings)
         yield Started(self.settings, sum(value.numel() for value in learner.weights), len(train_set), len(held_set),
-                      self.engine.device, tuple(self.data.notes), learner.images if state else None)
+                      self.engine.device, tuple(self.data.notes), learner.images if state else None, self.reasons)
         for fault in self._faults:
             yield Warned(f"{fault}; the state before it is used")
         if note["finished"]:
@@ -240,6 +247,10 @@ class Trainer:
 
     def _train(self, learner: Learner, train_set: Dataset, held_set: Dataset, journal: Journal) -> Iterator[Event]:
         shown = 0.0
+        if self.settings.compile:
+            learner.warm()
+        if learner.images == 0:
+            self.prelude = min(self.engine.most([time.monotonic() - self.origin])[0], self.seconds / 2)
         # The first process's clock here too: with split weights all must look at the same time.
         begun = self.engine.most([self._share(learner) if self.engine.first else 0.0])[0]
         looks = [share for share in LOOKS if share > begun]
@@ -253,7 +264,7 @@ class Trainer:
             share, log, save, stop = self.engine.most([
                 self._share(learner) if ours else 0.0, ours * (now - logged >= LOG_SECONDS),
                 ours * (now - saved >= patience), float(self._stop.is_set())])
-            if log or learner.images == first + self.settings.batch:
+            if log or learner.images == first + self.settings.batch_size:
                 rate = (learner.images - seen) / (now - logged)
                 seen, logged = learner.images, now
                 yield from self._progress(learner, journal, min(share, 1.0), rate)
@@ -287,7 +298,7 @@ class Trainer:
                 micro_batch = learner.micro_batch
                 self._settle(learner)
                 yield Warned(f"out of memory: from now on {micro_batch} samples pass at once, in as many passes as the "
-                             f"batch of {self.settings.batch} needs")
+                             f"batch of {self.settings.batch_size} needs")
         if learner.images == 0:
             raise TrainingFailed(f"the budget of {self.seconds:g} seconds was over before the first step; "
                                "give more minutes")
@@ -302,7 +313,7 @@ class Trainer:
         """Share of the budget that is used; of minutes, less what the end will need."""
         if self.settings.images is not None:
             return learner.images / self.settings.images
-        return (time.monotonic() - self.origin) / max(self.seconds - self.tail, 1e-9)
+        return (time.monotonic() - self.origin - self.prelude) / max(self.seconds - self.tail - self.prelude, 1e-9)
 
     def _settle(self, learner: Learner) -> None:
         """Write the micro-batch that the memory allows where a resumed run reads it."""
@@ -338,8 +349,8 @@ class Trainer:
         run, average = self.run, learner.averaged()
         tensors, note = learner.state()
         note |= {"seconds": time.monotonic() - self.origin, "loss": loss, "held_out": journal.held_out,
-                 "gap": journal.gap, "tail": self.tail, "finished": finished, "digest": self.digest,
-                 "processes": self.engine.world}
+                 "gap": journal.gap, "tail": self.tail, "prelude": self.prelude, "finished": finished,
+                 "digest": self.digest, "processes": self.engine.world}
         try:
             self.engine.once(lambda: checkpoint.save(learner.average, run.path / checkpoint.MODEL, average))
             run.states(self.settings.keep).write(learner.images, tensors, note, self.engine)
