@@ -147,7 +147,7 @@ def test_stratified_times_vary_less():
 @pytest.mark.parametrize("how", DENSITIES)
 def test_times_have_the_density_that_they_are_named_after(schedule, how):
     """Equal parts of [0, 1) are equal parts of time, of angle, or of a logistic log SNR of scale 2, cut at 12;
-    or half of angle and half of log SNR from 10 to -6, or to where the schedule ends."""
+    or two thirds of angle and a third of log SNR from 10 to -6, or to where the schedule ends."""
     place = torch.linspace(0.002, 0.998, 500, dtype=F64)
     t = Density(schedule, how)(place)
     assert (t.diff() >= 0).all()
@@ -159,7 +159,7 @@ def test_times_have_the_density_that_they_are_named_after(schedule, how):
         level = schedule.level(t)
         low = max(-6.0, float(schedule.log_snr(1.0)))
         even = ((10 - 2 * torch.log(level.signal / level.noise)) / (10 - low)).clamp(0, 1)
-        assert_close((level.angle / schedule.level(1.0).angle + even) / 2, place, rtol=0, atol=2e-3)
+        assert_close((2 * level.angle / schedule.level(1.0).angle + even) / 3, place, rtol=0, atol=2e-3)
     else:
         free = (t < 1) & (t > 0)
         expected = (-2 * torch.logit(place)).clamp(-12, 12)

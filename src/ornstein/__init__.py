@@ -29,6 +29,7 @@ _ROOMS = {
     "ornstein.evaluation.report": ("Report",),
     "ornstein.networks": ("DiT", "MLP", "UNet"),
     "ornstein.settings": ("Settings",),
+    "ornstein.training.reaverage": ("reaverage",),
     "ornstein.training.trackers": ("TensorBoard", "Tracker"),
     "ornstein.training.trainer": ("Trainer",),
 }

@@ -47,6 +47,7 @@ class Settings:
     decay: float = 0.5  # power of the share of the budget that is left by which it falls
     weight_decay: float = 0.01
     average: float = 0.05  # relative width of the average of the weights (Karras et al. 2024)
+    snapshots: int = 8  # of two averages kept along the way, from which `ornstein average` makes any other; 0: none
     label_dropout: float = 0.1  # share of samples trained without their label, which guidance needs
     precision: str = "auto"  # auto, fp32 or bf16
     compile: bool | None = None  # the network, with torch.compile, before the first step
@@ -71,6 +72,8 @@ class Settings:
         for name in ("warmup", "label_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 1)")
+        if self.snapshots < 0:
+            raise ValueError(f"snapshots is {self.snapshots}; it must be at least 0")
         if self.weight_decay < 0:
             raise ValueError(f"weight_decay is {self.weight_decay}; it must be at least 0")
         if not 0 <= self.seed < 2**64:

@@ -17,7 +17,7 @@ __all__ = ["DENSITIES", "TIMES", "WEIGHTINGS", "Density", "denoising_loss", "dra
 WEIGHTINGS = ("unit", "eps", "x", "v")
 TIMES = ("uniform", "stratified")
 DENSITIES = ("angle", "time", "log_snr", "mixed")
-FINE = (10.0, -6.0)  # log SNR between which half the times of "mixed" lie evenly
+FINE = (10.0, -6.0)  # log SNR between which a third of the times of "mixed" lie evenly
 
 
 def denoising_loss(denoiser: Denoiser, x: Tensor, t: Tensor, eps: Tensor, condition: Condition = None,
@@ -88,8 +88,8 @@ class Density:
     """Where on the path to train: a map from places in [0, 1) to times.
 
     "time" is even in t (the random term of the chain), "angle" even in the angle of the rotation, "log_snr" a
-    logistic density of the log SNR with mean 0 and scale 2, cut off at +-12. "mixed" draws half its times as "angle"
-    does and half evenly in log SNR from -6 to 10, as the bound weighs them (Kingma et al. 2021): the grain of pictures
+    logistic density of the log SNR with mean 0 and scale 2, cut off at +-12. "mixed" draws two thirds of its times as
+    "angle" does and a third evenly in log SNR from -6 to 10, as the bound weighs them (Kingma et al. 2021): the grain of pictures
     is decided where the angle hardly moves.
 
     Args:
@@ -112,7 +112,7 @@ class Density:
             low = max(FINE[1], float(schedule.log_snr(as_time(1.0))))
             high = max(FINE[0], low + 1)
             even = ((high - log_snr) / (high - low)).clamp(0, 1)
-            self.place = np.concatenate([[0.0], ((angle.clamp(max=1) + even) / 2).numpy(), [1.0]])
+            self.place = np.concatenate([[0.0], ((2 * angle.clamp(max=1) + even) / 3).numpy(), [1.0]])
             self.time = np.concatenate([[0.0], schedule.time(log_snr).numpy(), [1.0]])
         else:
             inner = torch.from_numpy(self.place[1:-1])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["exponent", "update"]
+__all__ = ["exponent", "reconstruction", "update"]
+
+WIDEST = 0.28  # relative width of a power-function profile, at most
+
+Profile = tuple[float, float]  # where it ends, in pictures or steps, and its gamma
 
 
 def exponent(width: float) -> float:
@@ -23,8 +27,8 @@ def exponent(width: float) -> float:
     Raises:
         ValueError: a width outside that range.
     """
-    if not 0 < width <= 0.28:
-        raise ValueError(f"average is {width}; the relative width of the average must lie in (0, 0.28]")
+    if not 0 < width <= WIDEST:
+        raise ValueError(f"average is {width}; the relative width of the average must lie in (0, {WIDEST}]")
     roots = np.roots([1, 7, 16 - width**-2, 12 - width**-2])
     return float(roots[np.isreal(roots)].real.max())
 
@@ -33,3 +37,37 @@ def exponent(width: float) -> float:
 def update(average: Iterable[Tensor], weights: Iterable[Tensor], step: int, gamma: float) -> None:
     """Move the average towards the weights of step number `step` >= 1: by 1 - (1 - 1 / step)^(gamma + 1), in place."""
     torch._foreach_lerp_(list(average), list(weights), 1 - (1 - 1 / step) ** (gamma + 1))
+
+
+def overlap(one: Profile, other: Profile) -> float:
+    """Inner product of two power-function profiles (Karras et al. 2024, appendix C).
+
+    With p(x) = (g + 1) x^g / t^(g + 1) on [0, t], and s <= t the ends of the profiles of exponents g and h:
+
+        int p q dx = (g + 1) (h + 1) / (g + h + 1) (s / t)^h / t.
+    """
+    (first, g), (last, h) = sorted((one, other))
+    return (g + 1) * (h + 1) / (g + h + 1) * (first / last) ** h / last
+
+
+def reconstruction(stored: Sequence[Profile], wanted: Profile) -> tuple[np.ndarray, float]:
+    """Coefficients with which stored profiles add up to a wanted one as nearly as they can.
+
+    Least squares on the profiles themselves, A c = b with the inner products of the stored ones in A and those with the
+    wanted one in b (Karras et al. 2024, section 3.2): averages of the weights are linear in their profiles.
+
+    Args:
+        stored: (end, gamma) of each, ends > 0 in pictures or steps.
+        wanted: (end, gamma) of the profile that is wanted.
+
+    Returns:
+        (n,) float64 coefficients, and the size of what is missed over that of the wanted profile, in [0, 1].
+    """
+    # Profiles of unit size: ends that differ a hundredfold would spoil the condition of the matrix.
+    sizes = np.sqrt([overlap(each, each) for each in stored])
+    matrix = np.array([[overlap(one, other) for other in stored] for one in stored]) / np.outer(sizes, sizes)
+    size = overlap(wanted, wanted)
+    right = np.array([overlap(each, wanted) for each in stored]) / sizes
+    shares = np.linalg.lstsq(matrix, right, rcond=1e-12)[0]
+    missed = max(0.0, size - 2 * shares @ right + shares @ matrix @ shares) / size
+    return shares / sizes, float(np.sqrt(missed))

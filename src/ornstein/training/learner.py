@@ -21,7 +21,7 @@ from ornstein.names import find
 from ornstein.networks import build
 from ornstein.settings import Settings
 from ornstein.training import engine as processes
-from ornstein.training.average import exponent, update
+from ornstein.training.average import WIDEST, exponent, update
 from ornstein.training.engine import Engine
 from ornstein.training.events import TrainingFailed
 from ornstein.training.loader import Batch, Loader
@@ -49,7 +49,9 @@ class Learner:
         self.step_number = self.images = 0
         self.skipped = self.skips_in_a_row = self.halvings = 0
         self.micro_batch = settings.micro_batch
-        self.gamma = exponent(settings.average)
+        twice = 2 * settings.average
+        self.second_width = twice if twice <= WIDEST else settings.average / 2
+        self.gamma, self.second_gamma = exponent(settings.average), exponent(self.second_width)
         schedule = find("schedule", settings.schedule, SCHEDULES)()
         self.density = Density(schedule, settings.density)
         self.loader = Loader(settings, data, self.density, engine)
@@ -59,6 +61,7 @@ class Learner:
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         for model in (self.model, self.average):
             engine.split(model)
+        self.second = [value.detach().clone() for value in self.model.network.parameters()]
         self.trained = engine.wrap(self.model, own=network is not None, compiled=bool(settings.compile))
         self.weights = list(self.model.network.parameters())
         matrices = [value for value in self.weights if value.ndim > 1]
@@ -110,6 +113,8 @@ class Learner:
             self.optimizer.step()
             update(map(processes.local, self.average.parameters()), map(processes.local, self.model.parameters()),
                    self.step_number, self.gamma)
+            update(map(processes.local, self.second), map(processes.local, self.model.parameters()),
+                   self.step_number, self.second_gamma)
             for mean, buffer in zip(self.average.network.buffers(), self.model.network.buffers(), strict=True):
                 mean.copy_(buffer)
         else:
@@ -196,6 +201,7 @@ class Learner:
         """Everything that the next step depends on: tensors, which are the learner's own, and what JSON holds."""
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.network.named_parameters()}
+        tensors |= {f"second.{name}": value for name, value in self._seconds().items()}
         tensors |= {f"optimizer.{index}.{name}": value for index, weight in enumerate(self.weights)
                     for name, value in self.optimizer.state[weight].items()}
         return tensors, {"step": self.step_number, "images": self.images, "skipped": self.skipped,
@@ -208,6 +214,16 @@ class Learner:
         # Mean and linear guess too: another number of threads rounds its own otherwise.
         for name, buffer in self.average.named_buffers():
             buffer.copy_(self.model.get_buffer(name))
+
+    def _seconds(self) -> dict[str, Tensor]:
+        return dict(zip((name for name, _ in self.model.network.named_parameters()), self.second, strict=True))
+
+    def averages(self) -> dict[float, dict[str, Tensor]]:
+        """Weights of both averages by their relative width, whole; every process must ask."""
+        first = dict(self.average.network.named_parameters())
+        both = {self.settings.average: first, self.second_width: self._seconds()}
+        return {width: {name: processes.full(value.detach()) for name, value in weights.items()}
+                for width, weights in both.items()}
 
     def averaged(self) -> dict[str, Tensor]:
         """The average's tensors, whole; every process must ask."""

@@ -90,7 +90,7 @@ def _choices(settings: Settings, data: Dataset, device: str) -> dict[str, tuple[
         ("waves", "samples that are alike at every place") if alike else
         ("diagonal", f"{rows:,} samples are too few for the covariance of {math.prod(shape)} values"))
     found["density"] = (settings.density, "") if settings.density != "auto" else (
-        ("mixed", "half the times where the grain of pictures is decided") if large and data.spec.levels else
+        ("mixed", "a third of the times where the grain of pictures is decided") if large and data.spec.levels else
         ("angle", "even along the path"))
     found["batch"] = (settings.batch, "") if settings.batch else (
         (64, "more steps in the same time") if large and device == "cpu" else

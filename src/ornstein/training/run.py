@@ -15,11 +15,13 @@ from filelock import FileLock, Timeout
 
 from ornstein.checkpoint import MODEL, sync
 from ornstein.settings import Settings
+from ornstein.training.snapshots import Snapshots
 from ornstein.training.states import States
 
 __all__ = ["Run"]
 
 SETTINGS, METRICS, STATES, PREVIEWS = "run.yaml", "metrics.jsonl", "checkpoints", "previews"
+AVERAGES = "averages"
 TENSORBOARD = "tensorboard/events.out.tfevents.*"
 LOCK, HOLDER, JOB = ".lock", ".pid", ".job"
 
@@ -34,6 +36,7 @@ class Run:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.previews = self.path / PREVIEWS
+        self.snapshots = Snapshots(self.path / AVERAGES)
 
     def states(self, keep: int) -> States:
         """The states to go on from, of which the last `keep` stay."""
@@ -112,6 +115,7 @@ class Run:
         for file in [*(self.path / name for name in (SETTINGS, METRICS, MODEL)), *self.previews.glob("*.png"),
                      *self.path.glob(TENSORBOARD)]:
             file.unlink(missing_ok=True)
+        self.snapshots.forget()
         states = self.states(1)
         states.clean()  # what a killed write moved aside would come back as a state of the new run
         for name in states.names():

@@ -6,8 +6,8 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from ornstein.training.learner import Learner, learning_rate
 from ornstein.training.plan import MINUTES, agreed, reasons, resolve
 from ornstein.training.previews import draw
 from ornstein.training.run import Run
+from ornstein.training.signals import signals
 from ornstein.training.states import State
 from ornstein.training.trackers import Tracker, checked, follow
 
@@ -169,7 +170,7 @@ class Trainer:
             TrainingFailed: it cannot go on: gradients that stay infinite, too little memory, or a last
                 checkpoint for which there is no room.
         """
-        with _signals(self._interrupt):
+        with signals(self._interrupt):
             for event in self.events():
                 if on_event:
                     on_event(event)
@@ -229,6 +230,7 @@ class Trainer:
         if self.run and self.engine.first:
             if state:
                 self.run.rewind(learner.images)
+                self.run.snapshots.forget(after=learner.images)
                 self.run.settle(self.settings)
             else:
                 self.run.begin(self.settings)
@@ -254,6 +256,8 @@ class Trainer:
         # The first process's clock here too: with split weights all must look at the same time.
         begun = self.engine.most([self._share(learner) if self.engine.first else 0.0])[0]
         looks = [share for share in LOOKS if share > begun]
+        kept = self.settings.snapshots if self.run else 0
+        marks = [place / kept for place in range(1, kept + 1) if place / kept > begun]
         logged = saved = time.monotonic()
         patience = self.settings.save_seconds
         first, seen, micro_batch = learner.images, learner.images, learner.micro_batch
@@ -278,6 +282,9 @@ class Trainer:
                     shown += time.monotonic() - begin
                 # As much again is needed at the end, and a checkpoint: it must fit into the budget.
                 self.tail = max(self.tail, 1.2 * (time.monotonic() - begin))
+            if marks and share >= marks[0] and learner.images > first:
+                marks = [later for later in marks if later > share]
+                yield from self._snapshot(learner)
             if learner.images > first and (stop or save):
                 yield from self._keep(learner, journal, finished=False)
                 saved = time.monotonic()
@@ -341,6 +348,15 @@ class Trainer:
             place = self.run.previews if self.engine.first else None
             yield from draw(learner.average, train_set, place, learner.images)
 
+    def _snapshot(self, learner: Learner) -> Iterator[Event]:
+        """Keep the averages of this moment; with split weights every process must take part."""
+        averages = learner.averages()
+        try:
+            if self.run and self.engine.first:
+                self.run.snapshots.write(learner.images, averages)
+        except OSError as error:
+            yield Warned(f"averages at {learner.images:,} pictures are not kept: {error}")
+
     def _keep(self, learner: Learner, journal: Journal, finished: bool) -> Iterator[Event]:
         """Write model and state; a disk that refuses costs a training its checkpoint, but not its life."""
         loss = journal.loss(self.engine)
@@ -361,24 +377,3 @@ class Trainer:
             yield Warned(f"{text}, and another try follows")
             return
         yield Saved(run.path, learner.images)
-
-
-@contextmanager
-def _signals(stop: Callable[[int], None]) -> Generator[None, None, None]:
-    """Let the first Ctrl-C or SIGTERM ask for a stop; a second one ends the program as ever."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def handle(number: int, _: Any) -> None:
-        stop(number)
-        signal.signal(number, before[number])
-
-    for number in before:
-        signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

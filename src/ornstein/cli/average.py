@@ -1,0 +1,73 @@
+"""`ornstein average`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from ornstein.cli.app import Run, app
+
+__all__ = ["average"]
+
+WIDTHS = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2)
+HELD, LEVELS = 256, 24  # held-out samples, and log SNR between -9 and 9, by which widths are compared
+ROUGH = 0.1  # share of the profile that may be missed before a word of warning
+
+
+@app.command(sort_key=5)
+def average(
+    run: Run,
+    *,
+    width: Annotated[float | None, Parameter(
+        help="Relative width of the average, up to 0.28; without it several are tried and nothing is written.")] = None,
+    images: Annotated[int | None, Parameter(
+        help="Pictures seen at its end, where averages were kept; the last by default.")] = None,
+    out: Annotated[Path | None, Parameter(help="FILE.safetensors for the model; the run's own if left out.")] = None,
+) -> None:
+    """Average a run's weights anew, over any length, after the training."""
+    if not run.is_dir():
+        raise ValueError(f"run is {run}; averages are kept in the folder of a run")
+    if width is None:
+        if out is not None:
+            raise ValueError(f"out is {out}, but no width is given; add --width")
+        _compare(run, images)
+        return
+    from ornstein.checkpoint import MODEL, save
+    from ornstein.training.reaverage import reaverage
+
+    if out is not None and out.suffix != ".safetensors":
+        raise ValueError(f"out is {out}; it must end in .safetensors")
+    model, missed = reaverage(run, width, images)
+    place = out or run / MODEL
+    save(model, place)
+    print(f"{place} now has an average of width {width:g}" + (
+        f"; {missed:.0%} of its profile could not be put together from what was kept" if missed > ROUGH else ""))
+
+
+def _compare(run: Path, images: int | None) -> None:
+    import numpy as np
+    import torch
+
+    from ornstein.diffusion.score import level_losses
+    from ornstein.training.reaverage import reaverage
+    from ornstein.training.reopen import reopen
+
+    opened = reopen(run)
+    held = opened.trained_on.split()[1]
+    if not len(held):
+        raise ValueError(f"{run} held no samples out of its training to compare widths on; give --width")
+    x, told = held.batch(np.arange(min(HELD, len(held))))
+    network = getattr(opened.model.network, "options", {})
+    condition = told if network.get("classes") or network.get("conditions") else None
+    levels = -9 + 18 * (torch.arange(LEVELS, dtype=torch.float64) + 0.5) / LEVELS
+    found = {}
+    print(f"held-out diffusion term, log SNR -9 to 9, nats a value, of {len(x)} samples")
+    for width in WIDTHS:
+        model, missed = reaverage(run, width, images)
+        found[width] = 18 * level_losses(model, x, levels, condition=condition).mean(0)
+        print(f"width {width:<5g} {float(found[width].mean()):.4f}"
+              + (f"   (rough: {missed:.0%} of the profile is missed)" if missed > ROUGH else ""), flush=True)
+    best = min(found, key=lambda width: float(found[width].mean()))
+    print(f"least at {best:g}: ornstein average {run} --width {best:g}")

@@ -1,0 +1,82 @@
+"""Averages of the weights kept along a training, from which averages of any other length are put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from ornstein import checkpoint
+from ornstein.names import whole
+from ornstein.training.average import exponent, reconstruction
+
+__all__ = ["Snapshots"]
+
+ENDING = ".safetensors"
+
+
+class Snapshots:
+    """The snapshots of a run, a file each.
+
+    Args:
+        path: of their folder, made when the first is written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def places(self) -> list[int]:
+        """Pictures seen at each snapshot, the earliest first."""
+        return sorted(int(file.stem) for file in self.path.glob(f"*{ENDING}") if file.stem.isdecimal())
+
+    def write(self, images: int, averages: Mapping[float, Mapping[str, Tensor]]) -> None:
+        """Keep averages, by their relative width, as they are after so many pictures; raises OSError."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        tensors = {f"{place}.{name}": value for place, average in enumerate(averages.values())
+                   for name, value in average.items()}
+        checkpoint.write(self._file(images), tensors, {"images": images, "widths": list(averages)})
+
+    def forget(self, after: int = -1) -> None:
+        """Remove what was kept after so many pictures; all by default."""
+        for images in self.places():
+            if images > after:
+                self._file(images).unlink()
+
+    def combine(self, width: float, images: int | None = None) -> tuple[dict[str, Tensor], float]:
+        """The average of another width, as a sum of those that were kept (Karras et al. 2024, section 3.2).
+
+        Args:
+            width: relative width of the power-function profile, in (0, 0.28].
+            images: pictures seen at the end of the profile; those of the last snapshot by default.
+
+        Returns:
+            The weights by name, float32, and by what share of its own size the sum of profiles misses the wanted one.
+
+        Raises:
+            ValueError: no snapshots, a width outside its range, or images at which there is no snapshot.
+        """
+        places, gamma = self.places(), exponent(width)
+        if not places:
+            raise ValueError(f"{self.path} holds no averages; train with snapshots greater than 0")
+        end = places[-1] if images is None else whole("images", images)
+        if end not in places:
+            raise ValueError(f"images is {end}; averages were kept at {', '.join(map(str, places))}")
+        places = [place for place in places if place <= end]
+        kept = [(place, each) for place in places for each in self._widths(place)]
+        shares, missed = reconstruction([(place, exponent(each)) for place, each in kept], (end, gamma))
+        total: dict[str, Tensor] = {}
+        for place in places:
+            tensors, _ = checkpoint.read(self._file(place))
+            mine = [share for share, (where, _) in zip(shares, kept, strict=True) if where == place]
+            for label, value in tensors.items():
+                number, _, name = label.partition(".")
+                part = float(mine[int(number)]) * value.double()
+                total[name] = total[name] + part if name in total else part
+        return {name: value.float() for name, value in total.items()}, missed
+
+    def _widths(self, images: int) -> Sequence[float]:
+        return checkpoint.read(self._file(images))[1]["widths"]
+
+    def _file(self, images: int) -> Path:
+        return self.path / f"{images:012d}{ENDING}"
