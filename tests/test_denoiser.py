@@ -293,12 +293,15 @@ def test_a_denoiser_without_an_answer_says_so():
 
 @pytest.mark.parametrize("shape", [(2, 6), (1, 3, 4), (2, 2, 3, 2)])
 def test_waves_are_the_exact_denoiser_of_gaussian_data_whose_waves_are_independent(schedule, shape):
-    """... with the waves of scipy's orthonormal cosine transform."""
+    """... with the waves of scipy's orthonormal cosine transform, of the principal mixtures of the channels."""
     count, axes = math.prod(shape), tuple(range(1, len(shape)))
     waves = dctn(np.eye(count).reshape(count, *shape), axes=[axis + 1 for axis in axes], norm="ortho")
     turn = torch.from_numpy(waves.reshape(count, count)).T
     rows = normal(200, count, seed=4) * torch.linspace(0.1, 1.4, count, dtype=F64) @ turn
     rows -= rows.mean(0)
+    flat = rows.reshape(len(rows), shape[0], -1)
+    mixtures = torch.linalg.eigh(torch.einsum("ncp,ndp->cd", flat, flat))[1].T.flip(0)
+    turn = turn @ torch.kron(mixtures, torch.eye(count // shape[0], dtype=F64))
     guess = LinearGuess.fit(rows.reshape(-1, *shape), "waves")
     power = (rows @ turn.T).square().mean(0)
     assert_close(guess.variance.double(), power, rtol=1e-5, atol=0)

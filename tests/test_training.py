@@ -16,7 +16,8 @@ from ornstein.training.average import exponent, update
 from ornstein.training.engine import Engine
 from ornstein.training.events import Finished, Progress
 from ornstein.training.learner import Learner, learning_rate
-from ornstein.training.plan import resolve
+from ornstein.machine import can_compile
+from ornstein.training.plan import reasons, resolve
 from ornstein.training.run import Run
 from ornstein.training.states import State
 
@@ -274,3 +275,52 @@ def test_samples_follow_the_numbers_that_they_are_told():
     assert np.abs(means - asked.numpy() @ np.array([[1.0, 0.0, -1.0], [0.0, 0.4, 0.2]])).max() < 0.25
     everything = data.spec.decode(orn.sample(model, 300, nfe=20))
     assert everything.std(0) == pytest.approx(x.std(0), rel=0.25)
+
+
+PHOTOS = np.random.default_rng(0).integers(0, 256, (60, 3, 32, 32), dtype=np.uint8)
+
+
+def test_what_is_left_open_is_chosen_from_data_budget_and_device_with_a_reason(digits):
+    photos = orn.load_data(PHOTOS)
+    short, long = (resolve(orn.Settings(minutes=minutes), photos, "cpu") for minutes in (1, 15))
+    assert short.options != long.options
+    assert (short.linear, short.density, short.batch) == ("waves", "mixed", 64)
+    assert not short.compile
+    assert long.compile == can_compile("cpu")
+    gpu = resolve(orn.Settings(minutes=15, precision="fp32", compile=False), photos, "cuda")
+    assert max(gpu.options["widths"]) > max(long.options["widths"])
+    assert (resolve(orn.Settings(), digits, "cpu").linear, gpu.batch) == ("principal", 256)
+    said = reasons(orn.Settings(minutes=15, batch=32), photos, "cpu")
+    assert [line.split()[0] for line in said] == ["network", "precision", "linear", "density", "compile"]
+    assert reasons(long, photos, "cpu") == []
+    for settings in (short, long, gpu):
+        assert resolve(settings, photos, "cpu") == settings
+
+
+def test_a_compilation_that_cannot_be_is_refused(digits, monkeypatch):
+    with pytest.raises(ValueError, match="compile is true and parallel 'fsdp'"):
+        resolve(orn.Settings(compile=True, parallel="fsdp"), digits, "cpu")
+    monkeypatch.setattr("ornstein.training.plan.can_compile", lambda kind: False)
+    with pytest.raises(ValueError, match="this machine has no compiler for it"):
+        resolve(orn.Settings(compile=True), digits, "cpu")
+
+
+@pytest.mark.skipif(not can_compile("cpu"), reason="there is no C++ compiler")
+def test_a_compiled_training_repeats_bit_for_bit_and_learns_what_the_plain_one_does(tmp_path, digits):
+    settings = orn.Settings(network="mlp", options={"width": 8, "depth": 1}, batch=50, precision="fp32", snapshots=0)
+    runs = [orn.Trainer(digits, images=500, settings=settings.replace(compile=compiled), out=tmp_path / str(number)).fit()
+            for number, compiled in enumerate((True, True, False))]
+    once, again, plain = (list(run.network.parameters()) for run in runs)
+    assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
+    for a, b in zip(once, plain, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+    assert runs[0].metrics["held_out"] == pytest.approx(runs[2].metrics["held_out"], rel=1e-3)
+
+
+@pytest.mark.parametrize("recipe", sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml")), ids=lambda file: file.stem)
+def test_a_recipe_leaves_nothing_open(recipe, digits):
+    settings = orn.Settings.from_yaml(recipe.read_text("utf-8"))
+    assert settings.minutes
+    data = digits if settings.data == "digits" else orn.load_data(PHOTOS)
+    assert reasons(settings, data, "cpu") == []
+    assert resolve(settings.replace(classes=None, data=data.spec.name), data, "cpu").options == settings.options

@@ -89,8 +89,8 @@ class Density:
 
     "time" is even in t (the random term of the chain), "angle" even in the angle of the rotation, "log_snr" a
     logistic density of the log SNR with mean 0 and scale 2, cut off at +-12. "mixed" draws two thirds of its times as
-    "angle" does and a third evenly in log SNR from -6 to 10, as the bound weighs them (Kingma et al. 2021): the grain of pictures
-    is decided where the angle hardly moves.
+    "angle" does and a third evenly in log SNR from -6 to 10, as the bound weighs them (Kingma et al. 2021): the grain
+    of pictures is decided where the angle hardly moves.
 
     Args:
         schedule: the path.

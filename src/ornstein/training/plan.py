@@ -18,7 +18,7 @@ RICH = 4  # samples for each value of one, from which their covariance is known 
 PORTABLE = ("data", "processes", "parallel", "shard", "micro_batch", "keep", "threads", "save_seconds")
 SMALL = 16  # side of a picture up to which its pixels are few enough for a covariance
 PAYS = 4.0  # minutes from which half a minute of compilation is won back: it saves a quarter to a third of a step
-LONG = 4.0  # minutes from which a larger network on the pixels themselves is ahead of a smaller one on folded ones
+LONG = 4.0  # minutes from which a network twice as large is ahead
 MINUTES = 10.0  # of training when the user names no budget
 
 
@@ -96,7 +96,7 @@ def _choices(settings: Settings, data: Dataset, device: str) -> dict[str, tuple[
         (64, "more steps in the same time") if large and device == "cpu" else
         (256, "a GPU is idle with less") if device == "cuda" else (128, "small samples make short steps"))
     found["learning_rate"] = (settings.learning_rate, "") if settings.learning_rate else (
-        4e-3 if large and work == 1 else 1e-3 if large and work else 2e-3, "")
+        1e-3 if large and work == 2 else 2e-3, "")
     one = (settings.processes or 1) == 1 and settings.parallel != "fsdp"
     pays = large and one and can_compile(device) and (minutes or 0) >= PAYS
     found["compile"] = (settings.compile, "") if settings.compile is not None else (
