@@ -169,6 +169,10 @@ class NetworkDenoiser(Denoiser):
         self.precision = require("precision", precision, ("fp32", "bf16"))
         self.log_snr_range = (float(log_snr_range[0]), float(log_snr_range[1]))
         self.x_range = None if x_range is None else (float(x_range[0]), float(x_range[1]))
+        options = getattr(network, "options", None)
+        self.hints = isinstance(options, dict) and bool(options.get("hints"))
+        if self.hints and linear is None:
+            raise ValueError("network has hints, but linear is None; a hint is the linear guess")
         self.metrics: dict[str, float | None] = {}
         for name, value in (("data_std", data_std), ("data_mean", data_mean)):
             value = torch.as_tensor(value, dtype=torch.float32)
@@ -200,12 +204,13 @@ class NetworkDenoiser(Denoiser):
         y = centred / scaled.radius
         # From float64 too: a logarithm of levels that were cast is coarse.
         log_snr = self.schedule.log_snr(as_time(t)).clamp(*self.log_snr_range).reshape(-1).expand(len(z))
+        guess = None if self.linear is None else self.linear(y, scaled)
+        seen = torch.cat([y, guess], 1) if self.hints and guess is not None else y
         kind = z.device.type
         with torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bf16" and has_bf16(kind)):
-            answer = self.network(y.to(self.data_std), log_snr.to(self.data_std), self._told(condition, z)).to(wide)
-        if self.linear is not None:
-            guess = Estimate(centred, scaled, self.linear(y, scaled))
-            answer = answer + getattr(guess, self.predicts)
+            answer = self.network(seen.to(self.data_std), log_snr.to(self.data_std), self._told(condition, z)).to(wide)
+        if guess is not None:
+            answer = answer + getattr(Estimate(centred, scaled, guess), self.predicts)
         inner = _READ[self.predicts](answer, centred, scaled)
         x = self.data_mean + self.data_std * inner.x
         if self.x_range is not None and not self.training:

@@ -72,6 +72,7 @@ class UNet(nn.Module):
         conditions: numbers in a vector condition, 0 for none.
         through: whether the answer has a share of y itself, of a size that log SNR and condition set. A stem that folds
             more values than the finest level has channels loses noise otherwise that the answer must name.
+        hints: whether y comes with as many channels again, a guess of the answer.
 
     Raises:
         ValueError: a shape of another rank, widths and depths of different or no length, or both classes and
@@ -80,7 +81,7 @@ class UNet(nn.Module):
 
     def __init__(self, shape: Sequence[int], classes: int = 0, widths: Sequence[int] = (32, 64),
                  depths: Sequence[int] = (1, 2), stem: int = 1, attention: bool = False, embedding: int = 64,
-                 conditions: int = 0, through: bool = False) -> None:
+                 conditions: int = 0, through: bool = False, hints: bool = False) -> None:
         super().__init__()
         rank = len(shape) - 1
         if rank not in CONVOLUTIONS:
@@ -89,13 +90,14 @@ class UNet(nn.Module):
             raise ValueError(f"widths is {list(widths)} and depths {list(depths)}; they must have one entry a level")
         self.options = {"shape": list(shape), "classes": classes, "widths": list(widths), "depths": list(depths),
                         "stem": stem, "attention": attention, "embedding": embedding,
-                        **({"conditions": conditions} if conditions else {}), **({"through": True} if through else {})}
+                        **({"conditions": conditions} if conditions else {}), **({"through": True} if through else {}),
+                        **({"hints": True} if hints else {})}
         levels, convolution = len(widths), CONVOLUTIONS[rank]
         self.stem, self.multiple, values = stem, stem * 2 ** (levels - 1), shape[0] * stem**rank
         sides = [-(-side // self.multiple) * 2 ** (levels - 1) for side in shape[1:]]
         self.embedding = Embedding(classes, embedding, conditions)
         # A channel of ones tells the first convolution where the sample ends.
-        self.into = convolution(values + 1, widths[0], 3, padding=1)
+        self.into = convolution(values * (1 + hints) + 1, widths[0], 3, padding=1)
         self.out = convolution(widths[0], values, 3, padding=1)
         self.down_blocks = nn.ModuleList(
             _Level(_Block(width, attention and level == levels - 1, rank) for _ in range(depth))
@@ -109,7 +111,7 @@ class UNet(nn.Module):
                                       for level, width in enumerate(widths))
         blocks = [3 * width for width in self._stream(widths, depths)]
         self.modulation = Modulation(embedding, [*blocks, 2 * widths[0], *([values] if through else [])])
-        self.through = through
+        self.through, self.channels = through, shape[0]
         for weight in self.out.parameters():
             nn.init.zeros_(weight)
         layout(self)
@@ -121,10 +123,10 @@ class UNet(nn.Module):
         return down + [width for width, depth in list(zip(widths, depths, strict=True))[-2::-1] for _ in range(depth)]
 
     def forward(self, y: Tensor, log_snr: Tensor, condition: Tensor | None = None) -> Tensor:
-        """A tensor like y.
+        """A tensor like the first C channels of y.
 
         Args:
-            y: (B, C, *sides).
+            y: (B, C, *sides), or (B, 2 C, *sides) with hints.
             log_snr: (B,).
             condition: (B,) int64 with -1 for none, or (B, conditions) with NaN rows for none, or None.
         """
@@ -145,6 +147,6 @@ class UNet(nn.Module):
         scale, shift = _spread(next(modulation), x).chunk(2, 1)
         x = self.out(rms_norm(x, 1) * (1 + scale) + shift)
         if self.through:
-            x = x + _spread(next(modulation), x) * folded
+            x = x + _spread(next(modulation), x) * folded[:, :x.shape[1]]
         whole = unfold(x, self.stem)[(..., *(slice(side) for side in sides))]
         return whole.to(y.dtype).contiguous()
