@@ -113,7 +113,7 @@ def test_the_command_compares_widths_and_writes_one(run, tmp_path, command):
     assert orn.load(tmp_path / "wide.safetensors").shape == (1, 8, 8)
 
 
-@pytest.mark.parametrize("words, line", [
+@pytest.mark.parametrize(("words", "line"), [
     (["--width", "0.5"], "average is 0.5; the relative width of the average must lie in (0, 0.28]"),
     (["--width", "0.1", "--images", "150"], "images is 150; averages were kept at 100, 200"),
     (["--out", "x.safetensors"], "no width is given"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -293,15 +294,12 @@ def test_a_denoiser_without_an_answer_says_so():
 
 @pytest.mark.parametrize("shape", [(2, 6), (1, 3, 4), (2, 2, 3, 2)])
 def test_waves_are_the_exact_denoiser_of_gaussian_data_whose_waves_are_independent(schedule, shape):
-    """... with the waves of scipy's orthonormal cosine transform, of the principal mixtures of the channels."""
+    """... with the waves of scipy's orthonormal cosine transform."""
     count, axes = math.prod(shape), tuple(range(1, len(shape)))
     waves = dctn(np.eye(count).reshape(count, *shape), axes=[axis + 1 for axis in axes], norm="ortho")
     turn = torch.from_numpy(waves.reshape(count, count)).T
     rows = normal(200, count, seed=4) * torch.linspace(0.1, 1.4, count, dtype=F64) @ turn
     rows -= rows.mean(0)
-    flat = rows.reshape(len(rows), shape[0], -1)
-    mixtures = torch.linalg.eigh(torch.einsum("ncp,ndp->cd", flat, flat))[1].T.flip(0)
-    turn = turn @ torch.kron(mixtures, torch.eye(count // shape[0], dtype=F64))
     guess = LinearGuess.fit(rows.reshape(-1, *shape), "waves")
     power = (rows @ turn.T).square().mean(0)
     assert_close(guess.variance.double(), power, rtol=1e-5, atol=0)
@@ -310,3 +308,24 @@ def test_waves_are_the_exact_denoiser_of_gaussian_data_whose_waves_are_independe
     z = normal(5, count)
     for t in (0.05, 0.4, 0.9):
         assert_close(denoiser(z.reshape(5, *shape), t).v.flatten(1), exact(z, t).v, rtol=1e-4, atol=1e-4)
+
+
+class TakesBack(nn.Module):
+    """Answers a hint by its opposite."""
+
+    options: ClassVar = {"hints": True}
+
+    def forward(self, y, log_snr, condition=None):
+        return -y.chunk(2, 1)[1]
+
+
+def test_a_network_with_hints_sees_the_guess_that_its_answer_is_added_to(schedule):
+    """One that takes it back leaves v' = 0, which is no guess at all."""
+    shape, z = (2, 3, 4), normal(5, 2, 3, 4)
+    guess = LinearGuess.fit(normal(50, *shape, seed=4) * torch.linspace(0.1, 1.4, 4, dtype=F64), "waves")
+    seen, plain = (orn.NetworkDenoiser(network, schedule, shape, linear=linear).double().eval()
+                   for network, linear in ((TakesBack(), guess), (Zero(), None)))
+    for t in (0.05, 0.4, 0.9):
+        assert_close(seen(z, t).v, plain(z, t).v, rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match="network has hints, but linear is None"):
+        orn.NetworkDenoiser(TakesBack(), schedule, shape)

@@ -12,11 +12,11 @@ from safetensors import safe_open
 
 import ornstein as orn
 from ornstein.data import load_data
+from ornstein.machine import can_compile
 from ornstein.training.average import exponent, update
 from ornstein.training.engine import Engine
 from ornstein.training.events import Finished, Progress
 from ornstein.training.learner import Learner, learning_rate
-from ornstein.machine import can_compile
 from ornstein.training.plan import reasons, resolve
 from ornstein.training.run import Run
 from ornstein.training.states import State
@@ -286,6 +286,8 @@ def test_what_is_left_open_is_chosen_from_data_budget_and_device_with_a_reason(d
     assert short.options != long.options
     assert (short.linear, short.density, short.batch) == ("waves", "mixed", 64)
     assert not short.compile
+    assert short.options["hints"]
+    assert "hints" not in resolve(orn.Settings(linear="none"), photos, "cpu").options
     assert long.compile == can_compile("cpu")
     gpu = resolve(orn.Settings(minutes=15, precision="fp32", compile=False), photos, "cuda")
     assert max(gpu.options["widths"]) > max(long.options["widths"])
@@ -300,7 +302,7 @@ def test_what_is_left_open_is_chosen_from_data_budget_and_device_with_a_reason(d
 def test_a_compilation_that_cannot_be_is_refused(digits, monkeypatch):
     with pytest.raises(ValueError, match="compile is true and parallel 'fsdp'"):
         resolve(orn.Settings(compile=True, parallel="fsdp"), digits, "cpu")
-    monkeypatch.setattr("ornstein.training.plan.can_compile", lambda kind: False)
+    monkeypatch.setattr("ornstein.training.plan.can_compile", lambda _: False)
     with pytest.raises(ValueError, match="this machine has no compiler for it"):
         resolve(orn.Settings(compile=True), digits, "cpu")
 
@@ -308,8 +310,8 @@ def test_a_compilation_that_cannot_be_is_refused(digits, monkeypatch):
 @pytest.mark.skipif(not can_compile("cpu"), reason="there is no C++ compiler")
 def test_a_compiled_training_repeats_bit_for_bit_and_learns_what_the_plain_one_does(tmp_path, digits):
     settings = orn.Settings(network="mlp", options={"width": 8, "depth": 1}, batch=50, precision="fp32", snapshots=0)
-    runs = [orn.Trainer(digits, images=500, settings=settings.replace(compile=compiled), out=tmp_path / str(number)).fit()
-            for number, compiled in enumerate((True, True, False))]
+    runs = [orn.Trainer(digits, images=500, settings=settings.replace(compile=compiled), out=tmp_path / out).fit()
+            for out, compiled in (("first", True), ("second", True), ("plain", False))]
     once, again, plain = (list(run.network.parameters()) for run in runs)
     assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
     for a, b in zip(once, plain, strict=True):
@@ -317,7 +319,10 @@ def test_a_compiled_training_repeats_bit_for_bit_and_learns_what_the_plain_one_d
     assert runs[0].metrics["held_out"] == pytest.approx(runs[2].metrics["held_out"], rel=1e-3)
 
 
-@pytest.mark.parametrize("recipe", sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml")), ids=lambda file: file.stem)
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda file: file.stem)
 def test_a_recipe_leaves_nothing_open(recipe, digits):
     settings = orn.Settings.from_yaml(recipe.read_text("utf-8"))
     assert settings.minutes

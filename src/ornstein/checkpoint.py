@@ -196,7 +196,7 @@ def assemble(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], network: n
     linear = None
     if "linear.variance" in tensors:
         linear = LinearGuess(tensors["linear.variance"], tensors.get("linear.basis"), tensors["linear.rest"],
-                             tensors.get("linear.shape"), tensors.get("linear.channels"))
+                             tensors.get("linear.shape"))
     model = NetworkDenoiser(network, schedule, facts["shape"], facts["predicts"], tensors["data_std"],
                             tensors["data_mean"], tuple(facts["log_snr_range"]), linear, facts["x_range"],
                             None if facts["data"] is None else DataSpec.from_dict(facts["data"]), facts["precision"],

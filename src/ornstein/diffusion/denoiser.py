@@ -131,7 +131,8 @@ class NetworkDenoiser(Denoiser):
 
     Args:
         network: called as network(y, log_snr, condition), with y (B, *shape), log_snr (B,) and condition (B,) int64,
-            (B, K) floats or None; returns a tensor like y.
+            (B, K) floats or None; returns a tensor like y. One whose `options` say hints gets y and, after it along the
+            channels, the linear guess of v'.
         schedule: the path of the latents z.
         shape: of one sample.
         predicts: what the network's output means: "v" (c' eps - s' x'), "x" (x') or "eps".
@@ -149,7 +150,8 @@ class NetworkDenoiser(Denoiser):
 
     Raises:
         ValueError: an unknown prediction, a data_std or condition_std that is not positive, or a prediction of eps on
-            a schedule that ends with signal / hypot(signal, noise) < 1e-3, for the data or for x'.
+            a schedule that ends with signal / hypot(signal, noise) < 1e-3, for the data or for x'; a network with hints
+            and no linear guess.
     """
 
     data_std: Tensor

@@ -32,8 +32,6 @@ class LinearGuess(nn.Module):
         rest: variance >= 0 in every direction that the basis leaves out.
         shape: (C, *sides) with which the variances are those of cosine waves along each side of each channel, or None.
             Data alike at every place are all but independent in waves, which few samples tell and no basis must hold.
-        channels: (C, C) orthonormal rows that mix the channels before the waves are taken, or None. The channels of a
-            picture go together; their principal directions (a brightness and two colours) do not.
 
     Raises:
         ValueError: shapes that do not fit, rows that are not orthonormal, or a negative variance.
@@ -43,10 +41,9 @@ class LinearGuess(nn.Module):
     basis: Tensor | None
     rest: Tensor
     shape: Tensor | None
-    channels: Tensor | None
 
     def __init__(self, variance: Tensor, basis: Tensor | None = None, rest: Tensor | float = 1.0,
-                 shape: Sequence[int] | Tensor | None = None, channels: Tensor | None = None) -> None:
+                 shape: Sequence[int] | Tensor | None = None) -> None:
         super().__init__()
         sides = None if shape is None else [int(side) for side in shape]
         if sides is not None and (basis is not None or math.prod(sides) != variance.numel()):
@@ -57,16 +54,12 @@ class LinearGuess(nn.Module):
                              f"{None if basis is None else tuple(basis.shape)}; they must be (K,), () and (K, D)")
         if not (variance >= 0).all() or not rest >= 0:
             raise ValueError(f"the least variance is {min(float(variance.min()), float(rest))}; variances must be >= 0")
-        if channels is not None and (sides is None or channels.shape != (sides[0], sides[0])):
-            raise ValueError(f"channels has shape {tuple(channels.shape)}; it must be (C, C), with the shape of waves")
-        for name, rows in (("basis", basis), ("channels", channels)):
-            if rows is not None and not torch.allclose(rows @ rows.T, torch.eye(len(rows)).to(rows), atol=1e-4):
-                raise ValueError(f"{name} has rows that are not orthonormal")
+        if basis is not None and not torch.allclose(basis @ basis.T, torch.eye(len(basis)).to(basis), atol=1e-4):
+            raise ValueError("basis has rows that are not orthonormal")
         self.register_buffer("variance", variance.float())
         self.register_buffer("basis", None if basis is None else basis.float())
         self.register_buffer("rest", rest)
         self.register_buffer("shape", None if sides is None else torch.tensor(sides))
-        self.register_buffer("channels", None if channels is None else channels.float())
         self.sides = [] if sides is None else sides[1:]
         for axis, side in enumerate(self.sides):
             self.register_buffer(f"waves{axis}", _cosines(side).float(), persistent=False)
@@ -78,7 +71,7 @@ class LinearGuess(nn.Module):
         Args:
             x: (N, ...) data of mean 0, flattened to rows.
             kind: "diagonal", the variance of each value, "principal", those along the principal directions, or "waves",
-                those of cosine waves of the principal mixtures of the channels, for x (N, C, *sides).
+                those of cosine waves, for x (N, C, *sides).
             most: directions kept, at most; fewer where N or D is smaller.
 
         Raises:
@@ -86,13 +79,8 @@ class LinearGuess(nn.Module):
         """
         require("linear", kind, KINDS)
         if kind == "waves":
-            x, channels = x.double(), None
-            if x.shape[1] > 1:
-                flat = x.transpose(0, 1).flatten(1)
-                channels = torch.linalg.eigh(flat @ flat.T / flat.shape[1])[1].flip(1).T
-                x = _mix(x, channels)
-            turned = _turn(x, [_cosines(side).to(x.device) for side in x.shape[2:]])
-            return cls(turned.square().mean(0).flatten(), shape=x.shape[1:], channels=channels)
+            turned = _turn(x.double(), [_cosines(side).to(x.device) for side in x.shape[2:]])
+            return cls(turned.square().mean(0).flatten(), shape=x.shape[1:])
         rows = x.flatten(1).double()
         if kind == "diagonal":
             return cls(rows.square().mean(0))
@@ -116,9 +104,8 @@ class LinearGuess(nn.Module):
         gain = _gain(signal, noise, self.variance.to(y))
         if self.shape is not None:
             waves = [getattr(self, f"waves{axis}").to(y) for axis in range(len(self.sides))]
-            mixed = y if self.channels is None else _mix(y, self.channels.to(y))
-            guess = _turn(gain.reshape(-1, *y.shape[1:]) * _turn(mixed, waves), [wave.T for wave in waves])
-            return guess if self.channels is None else _mix(guess, self.channels.to(y).T)
+            turned = _turn(y, waves)
+            return _turn(gain.reshape(-1, *y.shape[1:]) * turned, [wave.T for wave in waves])
         rows = y.flatten(1)
         if self.basis is None:
             return (gain * rows).reshape(y.shape)
@@ -137,11 +124,6 @@ def _cosines(side: int) -> Tensor:
     matrix = torch.cos(math.pi * (place + 0.5) * wave / side) * math.sqrt(2 / side)
     matrix[0] /= math.sqrt(2)
     return matrix
-
-
-def _mix(x: Tensor, channels: Tensor) -> Tensor:
-    """x (B, C, *sides) with its channels multiplied by a matrix."""
-    return (channels @ x.flatten(2)).reshape(x.shape)
 
 
 def _turn(x: Tensor, matrices: Sequence[Tensor]) -> Tensor:

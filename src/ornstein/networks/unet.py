@@ -72,7 +72,7 @@ class UNet(nn.Module):
         conditions: numbers in a vector condition, 0 for none.
         through: whether the answer has a share of y itself, of a size that log SNR and condition set. A stem that folds
             more values than the finest level has channels loses noise otherwise that the answer must name.
-        hints: whether y comes with as many channels again, a guess of the answer.
+        hints: whether y comes with as many channels again: the linear guess that is added to the answer.
 
     Raises:
         ValueError: a shape of another rank, widths and depths of different or no length, or both classes and

@@ -89,6 +89,9 @@ def _choices(settings: Settings, data: Dataset, device: str) -> dict[str, tuple[
         ("principal", f"{rows:,} samples tell the covariance of {math.prod(shape)} values") if known and not large else
         ("waves", "samples that are alike at every place") if alike else
         ("diagonal", f"{rows:,} samples are too few for the covariance of {math.prod(shape)} values"))
+    if large and name == "unet" and found["linear"][0] == "waves":
+        # A network that sees the guess need not learn first what is added to its answer.
+        found["options"] = {**options, "hints": True}, ""
     found["density"] = (settings.density, "") if settings.density != "auto" else (
         ("mixed", "a third of the times where the grain of pictures is decided") if large and data.spec.levels else
         ("angle", "even along the path"))
