@@ -317,15 +317,3 @@ def test_a_compiled_training_repeats_bit_for_bit_and_learns_what_the_plain_one_d
     for a, b in zip(once, plain, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
     assert runs[0].metrics["held_out"] == pytest.approx(runs[2].metrics["held_out"], rel=1e-3)
-
-
-RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
-
-
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda file: file.stem)
-def test_a_recipe_leaves_nothing_open(recipe, digits):
-    settings = orn.Settings.from_yaml(recipe.read_text("utf-8"))
-    assert settings.minutes
-    data = digits if settings.data == "digits" else orn.load_data(PHOTOS)
-    assert reasons(settings, data, "cpu") == []
-    assert resolve(settings.replace(classes=None, data=data.spec.name), data, "cpu").options == settings.options

@@ -67,6 +67,12 @@ def rms_norm(x: Tensor, dim: int = -1) -> Tensor:
     return x * torch.rsqrt(x.square().mean(dim, keepdim=True) + 1e-6).to(x.dtype)
 
 
+@torch.compiler.disable
+def _looked_up(table: nn.Embedding, index: Tensor) -> Tensor:
+    # Compiled, its gradient is added up by threads in any order, and a training would not repeat bit for bit.
+    return table(index)
+
+
 class Embedding(nn.Module):
     """One vector for the log SNR and the condition: sines of the log SNR, plus what was learned of the condition.
 
@@ -99,7 +105,7 @@ class Embedding(nn.Module):
         if condition is None:
             condition = torch.full(log_snr.shape, -1, device=log_snr.device)
         if self.conditions is None:
-            return F.silu(level + self.classes(condition + 1))
+            return F.silu(level + _looked_up(self.classes, condition + 1))
         if not condition.is_floating_point():
             return F.silu(level + self.classes.weight[0])
         known = ~condition.isnan().any(1, keepdim=True)
