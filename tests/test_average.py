@@ -52,7 +52,7 @@ def test_other_lengths_are_put_together_from_two_that_were_kept(width):
     found = sum(share * tracked(walk[:place], gamma) for share, (place, gamma) in zip(shares, kept, strict=True))
     wanted, scale = tracked(walk, exponent(width)), (tracked(walk, exponent(0.05)) - walk[-1]).norm()
     assert (found - wanted).norm() / scale < 0.08
-    assert missed < 0.1
+    assert missed < 0.12
 
 
 def test_a_constant_and_a_ramp_are_averaged_as_the_profile_says():
