@@ -15,11 +15,12 @@ from ornstein.names import require
 
 __all__ = ["SCHEDULES", "SPACINGS", "Chain", "Cosine", "Exploding", "Level", "Linear", "Schedule", "grid", "spread"]
 
-SPACINGS = ("time", "angle", "log_snr", "karras")
+SPACINGS = ("time", "angle", "log_snr", "karras", "power")
 # A grid even in log SNR leaves pure noise and reaches clean data in one step each. Both steps shrink as the grid
 # grows finer, so that samplers converge: its inner ends are at noise / signal = WIDEST * steps and FINEST / steps.
 WIDEST, FINEST = 4.5, 0.6
 RHO = 5.0  # of the "karras" spacing
+CLEAN, NOISY = 1.6, 0.8  # powers of the "power" spacing at its two ends, found on the mixtures of benchmarks/samplers.py
 
 FAINTEST = 1400.0  # -log alpha beyond which the signal, its square root, is no normal float64 number
 
@@ -272,8 +273,9 @@ def grid(schedule: Schedule, steps: int, spacing: str = "angle") -> Tensor:
     Args:
         schedule: the path to walk back.
         steps: number of intervals, >= 1.
-        spacing: "time"; "angle" of the probability-flow rotation; "log_snr"; or "karras", even in
-            (noise / signal)^(1 / rho) with rho = 5 (Karras et al. 2022).
+        spacing: "time"; "angle" of the probability-flow rotation; "log_snr"; "karras", even in
+            (noise / signal)^(1 / rho) with rho = 5 (Karras et al. 2022); or "power", even in u with
+            noise / signal = (u^2 / (1 - u))^0.8, powers at both ends.
 
     Returns:
         (steps + 1,) float64 on the CPU, strictly decreasing, first 1, last 0.
@@ -288,6 +290,10 @@ def grid(schedule: Schedule, steps: int, spacing: str = "angle") -> Tensor:
     times = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
     if spacing == "angle":
         times[1:-1] = schedule.time(-2 * torch.log(torch.tan(schedule.level(as_time(1.0)).angle * times[1:-1])))
+    elif spacing == "power":
+        inverse = torch.exp(schedule.log_snr(1.0) / (2 * NOISY))  # of u^2 / (1 - u) at t = 1
+        u = times[1:-1] * 2 / (1 + torch.sqrt(1 + 4 * inverse))
+        times[1:-1] = schedule.time(-2 * (CLEAN * torch.log(u) - NOISY * torch.log1p(-u)))
     elif spacing != "time":
         share = torch.arange(1, steps, dtype=torch.float64) / max(steps - 1, 1)
         noisy = schedule.log_snr(1.0).clamp(min=-2 * math.log(WIDEST * steps))

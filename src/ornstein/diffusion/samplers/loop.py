@@ -19,6 +19,7 @@ from ornstein.diffusion.samplers.ancestral import Ancestral
 from ornstein.diffusion.samplers.ddim import DDIM
 from ornstein.diffusion.samplers.dpm import DPM
 from ornstein.diffusion.samplers.heun import Heun
+from ornstein.diffusion.samplers.multistep import Multistep
 from ornstein.diffusion.samplers.rule import Rule, Step
 from ornstein.diffusion.schedule import as_time, grid
 from ornstein.names import find
@@ -27,9 +28,11 @@ __all__ = ["NFE", "SAMPLERS", "Frame", "generate", "sample", "samplers"]
 
 NFE = 20  # network calls a sample when the caller names no budget
 ROWS = 64  # rows of one network call on a CPU: fixed, so that a picture does not depend on its neighbours
+AUTO = "adams-moulton"  # benchmarks/README.md says why
 
 SAMPLERS: dict[str, Rule] = {
     "adams": Adams(),
+    "adams-moulton": Multistep("v", 3, corrected=True),
     "ancestral": Ancestral(),
     "ancestral-beta": Ancestral("beta"),
     "ddim": DDIM(),
@@ -121,7 +124,7 @@ def choose(sampler: str | Rule) -> Rule:
     """A rule by its name, or the rule itself."""
     if isinstance(sampler, Rule):
         return sampler
-    return find("sampler", sampler, {"auto": SAMPLERS["dpm++"], **SAMPLERS})
+    return find("sampler", sampler, {"auto": SAMPLERS[AUTO], **SAMPLERS})
 
 
 def plan(denoiser: Denoiser, rule: Rule, nfe: int | None, steps: int | None,
@@ -160,10 +163,13 @@ def _start(denoiser: Denoiser, count: int, z: Tensor | None, seed: int) -> Tenso
 @torch.no_grad()
 def _walk(denoise: Batched, rule: Rule, times: Tensor, z: Tensor, seed: int) -> Iterator[Frame]:
     schedule, past, estimate = denoise.denoiser.schedule, (), denoise(z, times[0])
+    levels = schedule.level(times)
+    known = {time: (signal, sigma) for time, signal, sigma in
+             zip(times.tolist(), levels.signal.tolist(), levels.noise.tolist(), strict=True)}
     for number, (t, s) in enumerate(pairwise(times)):
         yield Frame(float(t), z, estimate)
         eps = _Noise(seed, number, z)
-        z = rule.advance(Step(schedule, t, s, estimate, past, denoise, eps))
+        z = rule.advance(Step(schedule, t, s, estimate, past, denoise, eps, known))
         past = ((t, estimate), *past)[:rule.memory]
         if s > 0:
             estimate = denoise(z, s)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch import Tensor
 from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.schedule import Level, Schedule, spread
 
-__all__ = ["Rule", "Step", "rotate"]
+__all__ = ["Rule", "Step", "combine", "rotate", "turned", "within"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Step:
         past: (time, estimate) of the steps before, latest first, as many as the rule's `memory` and fewer at the start.
         denoise: calls the denoiser once more, denoise(z, time) -> Estimate.
         noise: draws standard normal noise like z; the k-th draw of a step is always the same.
+        known: (signal, noise) of the times of the walk, so that no step asks for them again; may be empty.
     """
 
     schedule: Schedule
@@ -36,6 +37,7 @@ class Step:
     past: tuple[tuple[Tensor, Estimate], ...]
     denoise: Callable[[Tensor, Tensor], Estimate]
     noise: Callable[[], Tensor]
+    known: Mapping[float, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def z(self) -> Tensor:
@@ -50,15 +52,46 @@ class Step:
         """The level at a time, shaped and cast to broadcast against z."""
         return self.schedule.level(time).fit(self.z)
 
+    def clean(self) -> bool | Tensor | None:
+        """Which rows this step takes to clean data: True for all, None for none, else a mask that broadcasts."""
+        if self.s.ndim == 0 or len(self.s) == 1:
+            return True if float(self.s) == 0 else None
+        return spread(self.s == 0, self.z).bool() if (self.s == 0).any() else None
+
+    def factors(self, rule: Callable[[list[tuple[float, float]]], Sequence[float]],
+                times: Sequence[Tensor]) -> list[float] | list[Tensor]:
+        """Numbers that follow from levels alone, calculated in float64 for each row.
+
+        Args:
+            rule: gives the numbers from the (signal, noise) of each of `times`.
+            times: () or (B,) each.
+
+        Returns:
+            The numbers; where the times differ from row to row, (B, 1, ...) tensors that broadcast against z.
+        """
+        rows = max((len(time) for time in times if time.ndim), default=1)
+        levels = [[self._level(float(time.reshape(-1)[row if time.numel() > 1 else 0])) for time in times]
+                  for row in range(rows)]
+        if rows == 1:
+            return list(rule(levels[0]))
+        found = torch.tensor([list(rule(level)) for level in levels], dtype=torch.float64)
+        return list(found.T.reshape(-1, rows, *[1] * (self.z.ndim - 1)))
+
+    def _level(self, time: float) -> tuple[float, float]:
+        if time in self.known:
+            return self.known[time]
+        level = self.schedule.level(torch.tensor(time, dtype=torch.float64))
+        return float(level.signal), float(level.noise)
+
 
 class Rule(ABC):
     """A sampler's rule. One subclass is one file; rules know neither the grid of times nor the loop."""
 
-    order: ClassVar[int]  # of the global error in the step, on smooth problems
-    stochastic: ClassVar[bool] = False
-    calls: ClassVar[int] = 1  # of the denoiser, a step
-    memory: ClassVar[int] = 0  # past estimates that a step looks at
-    spacing: ClassVar[str] = "angle"  # of the grid that suits the rule
+    order: int  # of the global error in the step, on smooth problems
+    stochastic: bool = False
+    calls: int = 1  # of the denoiser, a step
+    memory: int = 0  # past estimates that a step looks at
+    spacing: str = "angle"  # of the grid that suits the rule
 
     @abstractmethod
     def advance(self, step: Step) -> Tensor:
@@ -84,3 +117,39 @@ def rotate(step: Step, v: Tensor) -> Tensor:
     turn = step.angle(step.s) - step.angle(step.t)
     radius_t, radius_s = step.level(step.t).radius, step.level(step.s).radius
     return radius_s * (turn.cos().to(v) * step.z / radius_t + turn.sin().to(v) * v)
+
+
+def turned(whither: tuple[float, float], whence: tuple[float, float]) -> tuple[float, float]:
+    """Factors of z and v in z_s when x-hat and eps-hat stay as they are; (signal, noise) of s and of t."""
+    turn = math.atan2(whither[1], whither[0]) - math.atan2(whence[1], whence[0])
+    radius = math.hypot(*whither)
+    return radius * math.cos(turn) / math.hypot(*whence), radius * math.sin(turn)
+
+
+def combine(factors: Sequence[float] | Sequence[Tensor], seen: Sequence[Estimate]) -> Tensor:
+    """The sum of z and v of each estimate times a factor each, (z, v, z, v, ...), in float32 at least.
+
+    Args:
+        factors: two a estimate: numbers, or tensors that broadcast against z.
+        seen: estimates of one shape.
+    """
+    like, total = seen[0].z, None
+    wide = torch.promote_types(like.dtype, torch.float32)
+    for factor, value in zip(factors, [part for one in seen for part in (one.z, one.v)], strict=True):
+        if isinstance(factor, Tensor):
+            term = factor.to(like.device, wide) * value
+            total = term if total is None else total + term
+        elif total is None:
+            total = value.to(wide) * factor
+        elif factor:
+            total.add_(value, alpha=factor)
+    return torch.zeros_like(like) if total is None else total.to(like.dtype)
+
+
+def within(move: Tensor, most: Tensor) -> Tensor:
+    """`move` (B, ...) with each row shortened to the length of the row of `most`."""
+    # Row by row, so that the sum over a row does not depend on how many there are.
+    lengths = [(torch.linalg.vector_norm(one), torch.linalg.vector_norm(other))
+               for one, other in zip(move.double(), most.double(), strict=True)]
+    share = torch.stack([(other / one).clamp(max=1.0) if one > 0 else torch.ones_like(one) for one, other in lengths])
+    return spread(share, move) * move

@@ -1,0 +1,164 @@
+"""Linear multistep rules in three frames: high order from one call a step, by remembering the calls before."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ornstein.diffusion.estimate import Estimate
+from ornstein.diffusion.samplers.rule import Rule, Step, combine, turned, within
+from ornstein.names import require, whole
+
+__all__ = ["FRAMES", "Multistep", "adams"]
+
+GROWTH = {"v": 0.0, "x": 1.0, "eps": -1.0}  # of the density of each frame in its place
+FRAMES = tuple(GROWTH)
+NEAR = 1e-6  # gap between two places, over the last step, below which their difference is rounding
+HIGHEST = 4  # order; higher ones are stable on fewer and fewer problems
+POINTS, SHARES = (part.tolist() for part in np.polynomial.legendre.leggauss(8))
+
+
+class View(NamedTuple):
+    """A time as a frame sees it: z = scale Y, dY / d(place) = density slope, slope = of_z z + of_v v."""
+
+    scale: float
+    place: float
+    of_z: float
+    of_v: float
+
+    def usable(self) -> bool:
+        return 0 < self.scale < math.inf and math.isfinite(self.place)
+
+
+def view(frame: str, variance: float, signal: float, noise: float) -> View:
+    """What (signal, noise) is in a frame; a place is +-inf where the frame has none."""
+    radius = math.hypot(signal, noise)
+    x, eps = (signal / radius**2, -noise / radius), (noise / radius**2, signal / radius)
+    if frame == "v":
+        root = math.sqrt(variance)
+        scale = math.hypot(root * signal, noise)
+        of_z, of_v = ((root * signal * eps[k] - noise * x[k] / root) / scale for k in (0, 1))
+        return View(scale, math.atan2(noise, root * signal), of_z, of_v)
+    if not (signal > 0 and noise > 0):
+        return View(1.0, math.inf, 0.0, 0.0)
+    place = math.log(signal) - math.log(noise)
+    return View(noise, place, *x) if frame == "x" else View(signal, place, *eps)
+
+
+def adams(places: Sequence[float], start: float, end: float, growth: float = 0.0) -> list[float]:
+    """Weights of values at `places` in the integral, from start to end, of exp(growth p) times their polynomial in p.
+
+    Args:
+        places: different numbers.
+        start, end: of the integral.
+        growth: of the exponential.
+    """
+    middle, half = (start + end) / 2, (end - start) / 2
+    found = [0.0] * len(places)
+    for point, share in zip(POINTS, SHARES, strict=True):
+        p = middle + half * point
+        weight = half * share * (math.exp(growth * p) if growth else 1.0)
+        for j, own in enumerate(places):
+            basis = weight
+            for k, other in enumerate(places):
+                if k != j:
+                    basis *= (p - other) / (own - other)
+            found[j] += basis
+    return found
+
+
+class Multistep(Rule):
+    """Adams' rules for steps of any sizes, in a frame where some part of the flow is solved exactly.
+
+    A frame writes z = scale Y with dY / dp = density(p) slope, and the slope is taken to be the polynomial in p
+    through this call and those before.
+
+    - "v": scale = hypot(a signal, noise) and p = atan2(noise, a signal) with a^2 = `variance`; the slope is the
+      velocity of data divided by a. It is 0 for N(0, variance I), which is therefore solved exactly (the idea of
+      Zheng et al. 2023, with one number for the statistics of the model).
+    - "x": scale = noise, p = log(signal / noise), density e^p and slope x-hat: DPM-Solver++ (Lu et al. 2022).
+    - "eps": scale = signal, the same p, density -e^-p and slope eps-hat: DEIS in log rho (Zhang & Chen 2023), DPM-Solver.
+
+    With `corrected`, the step before is taken again with this call's slope in its polynomial (UniC of Zhao et al.
+    2023: predict, evaluate, correct, and no second call), one order higher.
+
+    The step to clean data takes x-hat, moved by as much as the correction moves it, and never farther than x-hat has
+    moved since the step before: x-hat that stands still, as in data of one point, is the answer. Where a frame has no
+    place for a time (pure noise, two levels that float64 cannot tell apart) the step is one of `DDIM`.
+
+    Args:
+        frame: "v", "x" or "eps".
+        order: of the polynomials plus one, 1 to 4; the first steps have fewer calls to look at.
+        corrected: whether each step is corrected by the next call.
+        variance: of the data that frame "v" solves exactly, > 0, in units of the data.
+
+    Raises:
+        ValueError: an unknown frame, an order outside 1 to 4, or a variance that is not positive.
+    """
+
+    def __init__(self, frame: str = "v", order: int = 3, corrected: bool = False, variance: float = 2.0) -> None:
+        self.frame = require("frame", frame, FRAMES)
+        if whole("order", order) > HIGHEST:
+            raise ValueError(f"order is {order}; it must be at most {HIGHEST}")
+        if not 0 < variance < math.inf:
+            raise ValueError(f"variance is {variance}; it must be greater than 0")
+        self.predicts, self.corrected, self.variance = int(order), bool(corrected), float(variance)
+        self.order = self.predicts + self.corrected
+        self.memory = self.order - 1
+        self.spacing = "power" if frame == "v" else "log_snr"
+
+    def advance(self, step: Step) -> Tensor:
+        seen = [step.estimate, *(estimate for _, estimate in step.past)]
+        times = [step.s, step.t, *(time for time, _ in step.past)]
+        last = step.clean()
+        if last is True:
+            return self._clean(step, seen, times)
+        ahead = combine(step.factors(partial(self._weights, clean=False), times), seen)
+        return ahead if last is None else torch.where(last, self._clean(step, seen, times), ahead)
+
+    def _clean(self, step: Step, seen: list[Estimate], times: list[Tensor]) -> Tensor:
+        """x-hat, moved as the correction moves it, but never farther than x-hat has moved itself."""
+        x = step.estimate.x
+        if not self.corrected or not step.past:
+            return x
+        moves = combine(step.factors(partial(self._weights, clean=True), times), seen)
+        return x + within(moves, x - step.past[0][1].x)
+
+    def _weights(self, levels: list[tuple[float, float]], clean: bool) -> list[float]:
+        """Factors of z and v of each call, (z, v, z, v, ...), in z_s; for a clean step those in the movement of x-hat."""
+        goal, *nodes = (view(self.frame, self.variance, *level) for level in levels)
+        places = [node.place for node in nodes]
+        known = 0
+        for node, before in zip(nodes, [goal, *nodes], strict=False):
+            # Two levels too near each other to tell a slope from rounding end what can be looked at.
+            if not node.usable() or (known and abs(node.place - before.place) < NEAR * abs(places[0] - places[1])):
+                break
+            known += 1
+        change = [0.0] * len(nodes)
+        if self.corrected and known > 1:
+            growth = GROWTH[self.frame]
+            predicted = adams(places[1:min(self.predicts + 1, known)], places[1], places[0], growth)
+            for j, weight in enumerate(adams(places[:min(self.order, known)], places[1], places[0], growth)):
+                change[j] = weight - (predicted[j - 1] if 0 < j <= len(predicted) else 0.0)
+        if clean:
+            signal = levels[1][0]
+            factor = {"v": self.variance * signal / nodes[0].scale, "x": 0.0, "eps": -1.0}[self.frame]
+            return [factor * weight * part for weight, node in zip(change, nodes, strict=True)
+                    for part in (node.of_z, node.of_v)]
+        if not known or not goal.usable() or goal.place == places[0]:
+            return [*turned(*levels[:2]), *[0.0] * (2 * len(nodes) - 2)]
+        sign = -1.0 if self.frame == "eps" else 1.0
+        total = change
+        for j, weight in enumerate(adams(places[:min(self.predicts, known)], places[0], goal.place,
+                                         GROWTH[self.frame])):
+            total[j] += weight
+        found = [goal.scale * sign * weight * part for weight, node in zip(total, nodes, strict=True)
+                 for part in (node.of_z, node.of_v)]
+        found[0] += goal.scale / nodes[0].scale
+        return found
