@@ -1,18 +1,47 @@
-"""DDIM: the deterministic sampler that turns x-hat and eps-hat as they are (Song et al. 2021)."""
+"""DDIM: turn x-hat and eps-hat as they are, with as much fresh noise as one likes (Song et al. 2021)."""
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
-from ornstein.diffusion.samplers.rule import Rule, Step, rotate
+from ornstein.diffusion.samplers.rule import Rule, Step, combine, rotate
 
 __all__ = ["DDIM"]
 
 
 class DDIM(Rule):
-    """z_s = signal_s x-hat + noise_s eps-hat: first order, a plain rotation of y by the velocity."""
+    """z_s = signal_s x-hat + sqrt(noise_s^2 - std^2) eps-hat + std eps, where std = eta sqrt(posterior variance).
+
+    With eta = 0 it is deterministic, of first order, and a plain rotation of y by the velocity; with eta = 1 it is
+    `Ancestral`.
+
+    Args:
+        eta: share of the posterior's deviation (20.17) that is drawn afresh, in [0, 1].
+
+    Raises:
+        ValueError: an eta outside [0, 1].
+    """
 
     order = 1
 
+    def __init__(self, eta: float = 0.0) -> None:
+        if not 0 <= eta <= 1:
+            raise ValueError(f"eta is {eta}; it must lie in [0, 1]")
+        self.eta, self.stochastic = float(eta), eta > 0
+        self.spacing = "log_snr" if eta else "angle"
+
     def advance(self, step: Step) -> Tensor:
-        return rotate(step, step.estimate.v)
+        if not self.eta:
+            return rotate(step, step.estimate.v)
+        of_z, of_v, std = step.factors(self._weights, [step.s, step.t])
+        z, fresh = combine([of_z, of_v], [step.estimate]), step.noise()
+        return z + (std.to(z) if isinstance(std, Tensor) else std) * fresh
+
+    def _weights(self, levels: list[tuple[float, float]]) -> tuple[float, float, float]:
+        (signal_s, noise_s), (signal_t, noise_t) = levels
+        # Posterior variance (20.17), with keep = signal_t / signal_s: noise_s^2 (1 - keep^2 noise_s^2 / noise_t^2).
+        std = self.eta * noise_s * math.sqrt(max(1 - (signal_t / signal_s * noise_s / noise_t) ** 2, 0.0))
+        old, radius = math.sqrt(noise_s**2 - std**2), math.hypot(signal_t, noise_t)
+        return ((signal_s * signal_t + old * noise_t) / radius**2, (old * signal_t - signal_s * noise_t) / radius, std)

@@ -16,11 +16,16 @@ from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.guidance import Guided
 from ornstein.diffusion.samplers.adams import Adams
 from ornstein.diffusion.samplers.ancestral import Ancestral
+from ornstein.diffusion.samplers.churn import Churn
 from ornstein.diffusion.samplers.ddim import DDIM
 from ornstein.diffusion.samplers.dpm import DPM
 from ornstein.diffusion.samplers.heun import Heun
+from ornstein.diffusion.samplers.langevin import Langevin
 from ornstein.diffusion.samplers.multistep import Multistep
 from ornstein.diffusion.samplers.rule import Rule, Step
+from ornstein.diffusion.samplers.runge import CLASSIC, EULER, RungeKutta
+from ornstein.diffusion.samplers.single import SingleStep
+from ornstein.diffusion.samplers.stochastic import StochasticAdams
 from ornstein.diffusion.schedule import as_time, grid
 from ornstein.names import find
 
@@ -36,8 +41,20 @@ SAMPLERS: dict[str, Rule] = {
     "ancestral": Ancestral(),
     "ancestral-beta": Ancestral("beta"),
     "ddim": DDIM(),
+    "ddim-eta": DDIM(eta=0.5),
+    "deis": Multistep("eps", 3),
     "dpm++": DPM(),
+    "dpm++2s": SingleStep("x"),
+    "dpm++3m": Multistep("x", 3),
+    "dpm++sde": StochasticAdams(order=2, tau=1.0),
+    "dpm2": SingleStep("eps"),
+    "edm": Churn(),
+    "euler": RungeKutta(*EULER, order=1),
     "heun": Heun(),
+    "langevin": Langevin(),
+    "rk4": RungeKutta(*CLASSIC, order=4),
+    "sa": StochasticAdams(order=2, tau=0.5),
+    "unipc": Multistep("x", 2, corrected=True),
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -51,6 +51,15 @@ class Step:
     def level(self, time: Tensor) -> Level:
         """The level at a time, shaped and cast to broadcast against z."""
         return self.schedule.level(time).fit(self.z)
+
+    def time_of(self, angle: Tensor) -> Tensor:
+        """The time at which the rotation has an angle, () or (B,) float64; `angle` as `angle` gives it."""
+        time = self.schedule.time(-2 * torch.log(torch.tan(angle.cpu())))
+        return time.reshape(-1) if time.ndim else time
+
+    def to(self, s: Tensor) -> Step:
+        """The same step, to another time."""
+        return replace(self, s=s)
 
     def clean(self) -> bool | Tensor | None:
         """Which rows this step takes to clean data: True for all, None for none, else a mask that broadcasts."""

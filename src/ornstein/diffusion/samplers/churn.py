@@ -1,0 +1,62 @@
+"""Heun's rule with noise put back after every step (Karras et al. 2022, algorithm 2; Xu et al. 2023)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ornstein.diffusion.samplers.heun import Heun
+from ornstein.diffusion.samplers.rule import Rule, Step
+
+__all__ = ["Churn"]
+
+
+class Churn(Rule):
+    """A step of `Heun` to less noise than is asked for, and the rest put back as fresh noise.
+
+    noise / signal is taken to 1 / (1 + amount) of what it shall be at s; z_s = keep z + sqrt(added) eps of
+    `Encoder.step` leads back. This is Karras' sampler, whose steps begin with the fresh noise, cut elsewhere, so that
+    the call at the end of one step serves the next; with an amount that leads back to where the step began it is the
+    restart of Xu et al. over single steps.
+
+    Args:
+        amount: gamma of Karras et al., >= 0; 0 is `Heun`.
+        least, most: noise / signal between which noise is put back.
+
+    Raises:
+        ValueError: a negative amount, or least above most.
+    """
+
+    order = 2
+    calls = 2
+    stochastic = True
+
+    def __init__(self, amount: float = 0.2, least: float = 0.05, most: float = 50.0) -> None:
+        if not 0 <= amount < math.inf:
+            raise ValueError(f"amount is {amount}; it must be at least 0")
+        if not 0 <= least <= most:
+            raise ValueError(f"least is {least} and most {most}; they must satisfy 0 <= least <= most")
+        self.amount, self.least, self.most, self.inner = float(amount), float(least), float(most), Heun()
+
+    def advance(self, step: Step) -> Tensor:
+        log_snr = step.schedule.log_snr(step.s)
+        ratio = torch.exp(-log_snr / 2)
+        inside = (ratio >= self.least) & (ratio <= self.most)
+        if not inside.any() or not self.amount:
+            return self.inner.advance(step)
+        lower = torch.where(inside, step.schedule.time(log_snr + 2 * math.log1p(self.amount)), step.s)
+        z = self.inner.advance(step.to(lower))
+        keep, std = step.factors(_renoise, [step.s, lower])
+        fresh = step.noise()
+        if isinstance(keep, Tensor):
+            return keep.to(z) * z + std.to(z) * fresh
+        return keep * z + std * fresh
+
+
+def _renoise(levels: list[tuple[float, float]]) -> tuple[float, float]:
+    """keep and sqrt(added) of the forward step from the second level to the first."""
+    (signal_t, noise_t), (signal_s, noise_s) = levels
+    keep = signal_t / signal_s
+    return keep, math.sqrt(max(noise_t**2 - (keep * noise_s) ** 2, 0.0))

@@ -1,0 +1,46 @@
+"""Predictor and corrector: a step of DDIM, then one of Langevin dynamics (section 20.3; Song et al. 2021)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ornstein.diffusion.samplers.ddim import DDIM
+from ornstein.diffusion.samplers.rule import Rule, Step
+
+__all__ = ["Langevin"]
+
+
+class Langevin(Rule):
+    """z + size noise^2 score + sqrt(2 size - size^2) noise eps at s, after a step of `DDIM` leads there.
+
+    As score = -eps-hat / noise, this exchanges a part of eps-hat for fresh noise. The term size^2, which Langevin
+    dynamics has not, makes the step exact for data of one point; the law at s then changes by less than size^2.
+    The step to clean data takes x-hat.
+
+    Args:
+        size: of the corrector's step, over noise^2, in (0, 1].
+
+    Raises:
+        ValueError: a size outside (0, 1].
+    """
+
+    order = 1
+    calls = 2
+    stochastic = True
+
+    def __init__(self, size: float = 0.1) -> None:
+        if not 0 < size <= 1:
+            raise ValueError(f"size is {size}; it must lie in (0, 1]")
+        self.size, self.predictor = float(size), DDIM()
+
+    def advance(self, step: Step) -> Tensor:
+        z, last = self.predictor.advance(step), step.clean()
+        if last is True:
+            return z
+        time = step.s if last is None else torch.where(step.s == 0, step.t, step.s)
+        noise = step.level(step.s).noise
+        fresh = math.sqrt(2 * self.size - self.size**2) * step.noise() - self.size * step.denoise(z, time).eps
+        return z + noise * fresh
