@@ -12,14 +12,17 @@ import torch
 from torch import Tensor
 
 from ornstein.diffusion.estimate import Estimate
-from ornstein.diffusion.samplers.rule import Rule, Step, combine, turned, within
+from ornstein.diffusion.samplers.rule import Rule, Step, combine, turned
 from ornstein.names import require, whole
 
-__all__ = ["FRAMES", "Multistep", "adams"]
+__all__ = ["FRAMES", "Multistep", "adams", "response"]
 
 GROWTH = {"v": 0.0, "x": 1.0, "eps": -1.0}  # of the density of each frame in its place
 FRAMES = tuple(GROWTH)
-NEAR = 1e-6  # gap between two places, over the last step, below which their difference is rounding
+NEAR, FINE = 1e-6, 1e-12  # gaps between two places, over the last step and as such, that are rounding
+POOL = 0.0
+ROUNDS, MOST = 6, 1e4  # of the fixed point in `response`
+LONG = 5.0  # steps in log(signal / noise) that are as good as infinite: a polynomial says nothing over them
 HIGHEST = 4  # order; higher ones are stable on fewer and fewer problems
 POINTS, SHARES = (part.tolist() for part in np.polynomial.legendre.leggauss(8))
 
@@ -73,6 +76,30 @@ def adams(places: Sequence[float], start: float, end: float, growth: float = 0.0
     return found
 
 
+def response(moved: Tensor, noise: Tensor, ratio: Tensor) -> Tensor:
+    """How much of a small change of z / signal is found again in x-hat, value by value, in [0, 1].
+
+    For a value that is Gaussian with variance g times (noise / signal)^2 it is g / (1 + g), and along the flow x-hat
+    moves by  moved = g noise (1 - sqrt((g + 1) / (g + ratio^2)))  from a level with `ratio` times the noise. This g is
+    found from what x-hat did: a value that stands still, as in data of one point, does not respond.
+
+    Args:
+        moved: (B, ...) by how much x-hat has changed since the level before.
+        noise: (B, ...) eps-hat times noise / signal.
+        ratio: of noise / signal at the level before to that now, > 1, broadcasting against z.
+    """
+    cross, power = moved * noise, noise**2
+    if POOL:
+        # Row by row, so that a mean does not depend on how many rows there are.
+        cross, power = (part + POOL * torch.stack([row.mean() for row in part]).reshape(-1, *[1] * (part.ndim - 1))
+                        for part in (cross, power))
+    told = torch.where(power == 0, 0.0, cross / power).clamp(min=0.0)
+    g = told = told.clamp(max=MOST)
+    for _ in range(ROUNDS):
+        g = (told / (1 - ((g + 1) / (g + ratio**2)).sqrt())).clamp(max=MOST)
+    return g / (1 + g)
+
+
 class Multistep(Rule):
     """Adams' rules for steps of any sizes, in a frame where some part of the flow is solved exactly.
 
@@ -88,13 +115,14 @@ class Multistep(Rule):
     With `corrected`, the step before is taken again with this call's slope in its polynomial (UniC of Zhao et al.
     2023: predict, evaluate, correct, and no second call), one order higher.
 
-    The step to clean data takes x-hat, moved by as much as the correction moves it, and never farther than x-hat has
-    moved since the step before: x-hat that stands still, as in data of one point, is the answer. Where a frame has no
-    place for a time (pure noise, two levels that float64 cannot tell apart) the step is one of `DDIM`.
+    The step to clean data takes x-hat, and adds the correction of z times `response`. Where a frame has no
+    place for a time (pure noise, two levels that float64 cannot tell apart), and over steps longer than 5 in
+    log(signal / noise) in "x" and "eps", the step is one of `DDIM`. The first steps have fewer calls to look at: the
+    order is reached where a schedule ends in noise, where x-hat hardly moves.
 
     Args:
         frame: "v", "x" or "eps".
-        order: of the polynomials plus one, 1 to 4; the first steps have fewer calls to look at.
+        order: how many calls a step looks at, 1 to 4.
         corrected: whether each step is corrected by the next call.
         variance: of the data that frame "v" solves exactly, > 0, in units of the data.
 
@@ -123,21 +151,27 @@ class Multistep(Rule):
         return ahead if last is None else torch.where(last, self._clean(step, seen, times), ahead)
 
     def _clean(self, step: Step, seen: list[Estimate], times: list[Tensor]) -> Tensor:
-        """x-hat, moved as the correction moves it, but never farther than x-hat has moved itself."""
+        """x-hat, and what the correction of z changes in it."""
         x = step.estimate.x
         if not self.corrected or not step.past:
             return x
         moves = combine(step.factors(partial(self._weights, clean=True), times), seen)
-        return x + within(moves, x - step.past[0][1].x)
+        time, before = step.past[0]
+        now, then = step.level(step.t), step.level(time)
+        ratio = now.noise / now.signal
+        return x + response(x - before.x, step.estimate.eps * ratio, then.noise / then.signal / ratio) * moves
 
     def _weights(self, levels: list[tuple[float, float]], clean: bool) -> list[float]:
-        """Factors of z and v of each call, (z, v, z, v, ...), in z_s; for a clean step those in the movement of x-hat."""
+        """Factors of z and v of each call, (z, v, z, v, ...), in z_s; for a clean step those in what z_t / signal_t is moved by."""
         goal, *nodes = (view(self.frame, self.variance, *level) for level in levels)
         places = [node.place for node in nodes]
         known = 0
         for node, before in zip(nodes, [goal, *nodes], strict=False):
             # Two levels too near each other to tell a slope from rounding end what can be looked at.
-            if not node.usable() or (known and abs(node.place - before.place) < NEAR * abs(places[0] - places[1])):
+            gap = abs(node.place - before.place)
+            if not node.usable() or (known and gap <= max(NEAR * abs(places[0] - places[1]), FINE)):
+                break
+            if known and self.frame != "v" and gap > LONG:
                 break
             known += 1
         change = [0.0] * len(nodes)
@@ -146,14 +180,14 @@ class Multistep(Rule):
             predicted = adams(places[1:min(self.predicts + 1, known)], places[1], places[0], growth)
             for j, weight in enumerate(adams(places[:min(self.order, known)], places[1], places[0], growth)):
                 change[j] = weight - (predicted[j - 1] if 0 < j <= len(predicted) else 0.0)
-        if clean:
-            signal = levels[1][0]
-            factor = {"v": self.variance * signal / nodes[0].scale, "x": 0.0, "eps": -1.0}[self.frame]
-            return [factor * weight * part for weight, node in zip(change, nodes, strict=True)
-                    for part in (node.of_z, node.of_v)]
-        if not known or not goal.usable() or goal.place == places[0]:
-            return [*turned(*levels[:2]), *[0.0] * (2 * len(nodes) - 2)]
         sign = -1.0 if self.frame == "eps" else 1.0
+        if clean:
+            factor = nodes[0].scale / levels[1][0]
+            return [sign * factor * weight * part for weight, node in zip(change, nodes, strict=True)
+                    for part in (node.of_z, node.of_v)]
+        ahead = abs(goal.place - places[0])
+        if not known or not goal.usable() or ahead <= FINE or (self.frame != "v" and ahead > LONG):
+            return [*turned(*levels[:2]), *[0.0] * (2 * len(nodes) - 2)]
         total = change
         for j, weight in enumerate(adams(places[:min(self.predicts, known)], places[0], goal.place,
                                          GROWTH[self.frame])):

@@ -13,7 +13,7 @@ from torch import Tensor
 from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.schedule import Level, Schedule, spread
 
-__all__ = ["Rule", "Step", "combine", "rotate", "turned", "within"]
+__all__ = ["Rule", "Step", "combine", "rotate", "turned"]
 
 
 @dataclass(frozen=True)
@@ -154,11 +154,3 @@ def combine(factors: Sequence[float] | Sequence[Tensor], seen: Sequence[Estimate
             total.add_(value, alpha=factor)
     return torch.zeros_like(like) if total is None else total.to(like.dtype)
 
-
-def within(move: Tensor, most: Tensor) -> Tensor:
-    """`move` (B, ...) with each row shortened to the length of the row of `most`."""
-    # Row by row, so that the sum over a row does not depend on how many there are.
-    lengths = [(torch.linalg.vector_norm(one), torch.linalg.vector_norm(other))
-               for one, other in zip(move.double(), most.double(), strict=True)]
-    share = torch.stack([(other / one).clamp(max=1.0) if one > 0 else torch.ones_like(one) for one, other in lengths])
-    return spread(share, move) * move

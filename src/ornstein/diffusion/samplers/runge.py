@@ -65,5 +65,6 @@ class RungeKutta(Rule):
             return x
         for time, before in step.past:
             now, then = step.angle(step.t) ** 2, step.angle(time) ** 2
-            x = x + torch.where(then == now, 0.0, now / (then - now)).to(x) * (x - before.x)
+            # Where the step before was shorter than this one, carrying on would blow x-hat's errors up.
+            x = x + torch.where(then > 2 * now, now / (then - now), 0.0).to(x) * (x - before.x)
         return x

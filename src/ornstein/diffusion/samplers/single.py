@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from ornstein.diffusion.samplers.multistep import LONG
 from ornstein.diffusion.samplers.rule import Rule, Step, combine, turned
 from ornstein.names import require
 
@@ -22,7 +23,8 @@ class SingleStep(Rule):
     frame "x" is DPM-Solver++(2S): z_s = (noise_s / noise_t) z_t + (signal_s - signal_t noise_s / noise_t) x-hat; both
     with the answer of half way, which a step of `DDIM` finds.
 
-    A step from pure noise or to clean data is infinitely long in the log SNR, and is one of `DDIM`.
+    A step from pure noise or to clean data is infinitely long in the log SNR, and is one of `DDIM`; so is one longer
+    than 5 in log(signal / noise), which would lose as many digits in a difference.
 
     Args:
         frame: "x" or "eps", what is taken to stay as it is.
@@ -42,7 +44,7 @@ class SingleStep(Rule):
         straight = combine(step.factors(lambda levels: turned(*levels), [step.s, step.t]), [step.estimate])
         here, there = step.schedule.log_snr(step.t), step.schedule.log_snr(step.s)
         halves = (here + there) / 2
-        inside = halves.isfinite() & (here < there)
+        inside = halves.isfinite() & (here < there) & (there - here <= 2 * LONG)
         if not inside.any():
             return straight
         middle = torch.where(inside, step.schedule.time(torch.where(inside, halves, 0.0)), step.t)
