@@ -1,4 +1,4 @@
-"""The samplers of diffusers and azula, driven by an exact denoiser at exactly the noise level that each of them is at."""
+"""The samplers of diffusers and azula, driven by an exact denoiser at the very noise level that each is at."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ import ornstein as orn
 
 __all__ = ["peers", "schedulers"]
 
-Walk = Callable[[orn.Denoiser, Tensor, int], Tensor | None]  # (denoiser, z at t = 1, calls) -> samples, None if it cannot
+# (denoiser, z at t = 1, calls) -> samples, or None where it cannot
+Walk = Callable[[orn.Denoiser, Tensor, int], Tensor | None]
 
 KARRAS, EXPONENTIAL, LU = {"use_karras_sigmas": True}, {"use_exponential_sigmas": True}, {"use_lu_lambdas": True}
 TRAILING = {"timestep_spacing": "trailing"}

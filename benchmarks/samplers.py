@@ -37,12 +37,12 @@ def reference(denoiser: orn.Denoiser, z: Tensor) -> Tensor:
     """Where the flow takes z, by steps of order 5 that each row chooses for an error of 1e-10."""
     level = denoiser.schedule.level(1.0)
 
-    def slope(y: Tensor, angle: Tensor, rows: Tensor) -> Tensor:
+    def slope(y: Tensor, angle: Tensor, _: Tensor) -> Tensor:
         time = denoiser.schedule.time(-2 * torch.log(torch.tan(angle)))
         return denoiser(denoiser.schedule.level(time).radius[:, None] * y, time).v
 
     start, end = torch.as_tensor(level.angle), torch.zeros((), dtype=torch.float64)
-    return integrate(slope, z / level.radius, start, end, lambda one, two: torch.full_like(one, 1e-10), most=20000)[0]
+    return integrate(slope, z / level.radius, start, end, lambda one, _: torch.full_like(one, 1e-10), most=20000)[0]
 
 
 def errors(x: Tensor | None, truth: Tensor) -> tuple[float, float]:
@@ -64,7 +64,7 @@ def measure(ours: list[str], others: bool, starts: int, seed: int, width: str, p
         eps = torch.randn(x.shape, generator=generator, dtype=torch.float64)
         z = orn.draw(orn.Encoder(schedule).kernel(x, 1.0), eps)
         truth = reference(model, z)
-        walks = {name: None for name in ours}
+        walks = dict.fromkeys(ours)
         if others:
             from sampler_peers import peers
 

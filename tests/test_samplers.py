@@ -86,6 +86,8 @@ def test_samplers_in_log_snr_have_the_order_they_claim(mixture_of, start, name, 
     """As above for rules whose steps are lengths of log SNR: even in it from next to no signal to 7, compared there.
 
     On a grid that reaches to 0 the last steps do not shrink in the log SNR, which costs a factor log(steps) squared.
+    A rule that looks at three calls and corrects nothing starts with one step of order 1. Where signal is left at
+    t = 1, as in "own", its error of second order stays; elsewhere x-hat hardly moves over that step.
     """
     schedule = SCHEDULES[name]
     denoiser, level, errors = mixture_of(schedule), schedule.level(1.0), []
@@ -96,7 +98,8 @@ def test_samplers_in_log_snr_have_the_order_they_claim(mixture_of, start, name, 
         there = schedule.level(last.time)
         end = ode_end(denoiser, float(level.angle), start.numpy(), float(there.angle))
         errors.append(float(np.sqrt((((last.latent / there.radius).numpy() - end) ** 2).mean())))
-    assert abs(math.log2(errors[0] / errors[1]) - orn.samplers()[sampler]["order"]) < 0.25
+    order = 2 if name == "own" and sampler in ("deis", "dpm++3m") else orn.samplers()[sampler]["order"]
+    assert abs(math.log2(errors[0] / errors[1]) - order) < 0.25
 
 
 @pytest.mark.parametrize("name", ["chain-linear"])
@@ -116,7 +119,7 @@ def test_on_gaussian_data_the_flow_is_a_map_of_quantiles(schedule, sampler):
     x = orn.sample(gaussian(schedule), sampler=sampler, times=times, z=z, batch=len(z))
     white = (z - level.signal * MEAN) / (level.signal**2 * POWER + level.noise**2).sqrt()
     # A first-order rule is 2e-2 off at 80 steps, a second-order one less than a tenth of that.
-    assert_close(x, MEAN + POWER.sqrt() * white, rtol=0, atol=5e-2 if sampler == "ddim" else 3e-3)
+    assert_close(x, MEAN + POWER.sqrt() * white, rtol=0, atol=5e-2 if orn.samplers()[sampler]["order"] == 1 else 3e-3)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

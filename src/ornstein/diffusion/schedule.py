@@ -20,7 +20,7 @@ SPACINGS = ("time", "angle", "log_snr", "karras", "power")
 # grows finer, so that samplers converge: its inner ends are at noise / signal = WIDEST * steps and FINEST / steps.
 WIDEST, FINEST = 4.5, 0.6
 RHO = 5.0  # of the "karras" spacing
-CLEAN, NOISY = 1.6, 0.8  # powers of the "power" spacing at its two ends, found on the mixtures of benchmarks/samplers.py
+CLEAN, NOISY = 1.6, 0.8  # powers of the "power" spacing at its two ends, from the mixtures of benchmarks/samplers.py
 
 FAINTEST = 1400.0  # -log alpha beyond which the signal, its square root, is no normal float64 number
 

@@ -50,9 +50,11 @@ class Churn(Rule):
         z = self.inner.advance(step.to(lower))
         keep, std = step.factors(_renoise, [step.s, lower])
         fresh = step.noise()
-        if isinstance(keep, Tensor):
-            return keep.to(z) * z + std.to(z) * fresh
-        return keep * z + std * fresh
+        return _like(keep, z) * z + _like(std, z) * fresh
+
+
+def _like(factor: float | Tensor, z: Tensor) -> float | Tensor:
+    return factor.to(z) if isinstance(factor, Tensor) else factor
 
 
 def _renoise(levels: list[tuple[float, float]]) -> tuple[float, float]:

@@ -35,8 +35,8 @@ class DDIM(Rule):
     def advance(self, step: Step) -> Tensor:
         if not self.eta:
             return rotate(step, step.estimate.v)
-        of_z, of_v, std = step.factors(self._weights, [step.s, step.t])
-        z, fresh = combine([of_z, of_v], [step.estimate]), step.noise()
+        factors = step.factors(self._weights, [step.s, step.t])
+        z, std, fresh = combine(factors[:2], [step.estimate]), factors[2], step.noise()
         return z + (std.to(z) if isinstance(std, Tensor) else std) * fresh
 
     def _weights(self, levels: list[tuple[float, float]]) -> tuple[float, float, float]:

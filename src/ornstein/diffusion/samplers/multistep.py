@@ -20,7 +20,6 @@ __all__ = ["FRAMES", "Multistep", "adams", "response"]
 GROWTH = {"v": 0.0, "x": 1.0, "eps": -1.0}  # of the density of each frame in its place
 FRAMES = tuple(GROWTH)
 NEAR, FINE = 1e-6, 1e-12  # gaps between two places, over the last step and as such, that are rounding
-POOL = 0.0
 ROUNDS, MOST = 6, 1e4  # of the fixed point in `response`
 LONG = 5.0  # steps in log(signal / noise) that are as good as infinite: a polynomial says nothing over them
 HIGHEST = 4  # order; higher ones are stable on fewer and fewer problems
@@ -88,12 +87,8 @@ def response(moved: Tensor, noise: Tensor, ratio: Tensor) -> Tensor:
         noise: (B, ...) eps-hat times noise / signal.
         ratio: of noise / signal at the level before to that now, > 1, broadcasting against z.
     """
-    cross, power = moved * noise, noise**2
-    if POOL:
-        # Row by row, so that a mean does not depend on how many rows there are.
-        cross, power = (part + POOL * torch.stack([row.mean() for row in part]).reshape(-1, *[1] * (part.ndim - 1))
-                        for part in (cross, power))
-    told = torch.where(power == 0, 0.0, cross / power).clamp(min=0.0)
+    power = noise**2
+    told = torch.where(power == 0, 0.0, moved * noise / power).clamp(min=0.0)
     g = told = told.clamp(max=MOST)
     for _ in range(ROUNDS):
         g = (told / (1 - ((g + 1) / (g + ratio**2)).sqrt())).clamp(max=MOST)
@@ -110,7 +105,8 @@ class Multistep(Rule):
       velocity of data divided by a. It is 0 for N(0, variance I), which is therefore solved exactly (the idea of
       Zheng et al. 2023, with one number for the statistics of the model).
     - "x": scale = noise, p = log(signal / noise), density e^p and slope x-hat: DPM-Solver++ (Lu et al. 2022).
-    - "eps": scale = signal, the same p, density -e^-p and slope eps-hat: DEIS in log rho (Zhang & Chen 2023), DPM-Solver.
+    - "eps": scale = signal, the same p, density -e^-p and slope eps-hat: DEIS in log rho (Zhang & Chen 2023) and
+      DPM-Solver.
 
     With `corrected`, the step before is taken again with this call's slope in its polynomial (UniC of Zhao et al.
     2023: predict, evaluate, correct, and no second call), one order higher.
@@ -162,7 +158,7 @@ class Multistep(Rule):
         return x + response(x - before.x, step.estimate.eps * ratio, then.noise / then.signal / ratio) * moves
 
     def _weights(self, levels: list[tuple[float, float]], clean: bool) -> list[float]:
-        """Factors of z and v of each call, (z, v, z, v, ...), in z_s; for a clean step those in what z_t / signal_t is moved by."""
+        """Factors of z and v of each call, (z, v, z, v, ...), in z_s; if `clean`, in the change of z_t / signal_t."""
         goal, *nodes = (view(self.frame, self.variance, *level) for level in levels)
         places = [node.place for node in nodes]
         known = 0

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -61,7 +62,7 @@ class Step:
         """The same step, to another time."""
         return replace(self, s=s)
 
-    def clean(self) -> bool | Tensor | None:
+    def clean(self) -> Literal[True] | Tensor | None:
         """Which rows this step takes to clean data: True for all, None for none, else a mask that broadcasts."""
         if self.s.ndim == 0 or len(self.s) == 1:
             return True if float(self.s) == 0 else None

@@ -53,7 +53,8 @@ class RungeKutta(Rule):
         for factors in self.stages[1:]:
             angle = here + sum(factors) * (there - here)
             time = goal if sum(factors) == 1 else step.time_of(angle)
-            moved = y + (there - here).to(y) * sum(factor * v for factor, v in zip(factors, found, strict=True) if factor)
+            mean = sum(factor * v for factor, v in zip(factors, found, strict=True) if factor)
+            moved = y + (there - here).to(y) * mean
             found.append(step.denoise(step.level(time).radius * moved, time).v)
         slope = sum(share * v for share, v in zip(self.shares, found, strict=True))
         ahead = step.level(goal).radius * (y + (there - here).to(y) * slope)
