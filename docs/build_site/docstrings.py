@@ -1,0 +1,22 @@
+"""Docstrings of the house are plain text: what reStructuredText would read as marks is kept as it was written."""
+
+from __future__ import annotations
+
+import re
+
+
+def escape(line: str) -> str:
+    """Single back quotes become code; stars, bars and closing underscores outside of them are what they are."""
+    parts = re.split(r"(`[^`]+`(?:_[a-z]+)?)", line)
+    return "".join(f"``{part.strip('`')}``" if part.startswith("`") else re.sub(r"([*|]|_(?=\W|$))", r"\\\1", part)
+                   for part in parts)
+
+
+def plain(app, what, name, thing, options, lines: list[str]) -> None:
+    """Escape a docstring and keep its line breaks inside formulas."""
+    lines[:] = [escape(line) for line in lines]
+
+
+def setup(app) -> dict[str, bool]:
+    app.connect("autodoc-process-docstring", plain, priority=400)  # before napoleon reads the sections
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
