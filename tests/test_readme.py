@@ -15,7 +15,7 @@ from PIL import Image
 from ornstein import cli
 
 ROOT = Path(__file__).parent.parent
-FILES = ("README.md", "docs/data.md", "docs/evaluation.md", "docs/scale.md", "docs/training.md")
+FILES = ("README.md", "docs/guides/data.md", "docs/guides/evaluation.md", "docs/guides/scale.md", "docs/guides/training.md")
 PAGES = "".join((ROOT / name).read_text("utf-8") for name in FILES)
 # Budgets that a test can pay; nothing else of a block is changed.
 QUICK = [(r"minutes=1\b", "images=640"), (r"--minutes \d+", "--images 640"), (r"--images 200000", "--images 640"),
