@@ -24,12 +24,9 @@ def floors(page: str) -> dict[int, list[str]]:
     """Floor to its rooms, as dotted names below `ornstein`, from the table of a page; "" is the package itself."""
     found: dict[int, list[str]] = {}
     for number, cell in re.findall(r"^\| (\d+) \| (.*?) \|", page, re.MULTILINE):
-        folder = ""
-        for name in re.findall(r"`([^`]+)`", cell):
-            folder = name.rpartition("/")[0] if name.count("/") and not name.endswith("/") else folder
-            path = name.rstrip("/") if "/" in name else f"{folder}/{name}"
-            room = path.removesuffix(".py").strip("/").replace("/", ".").removesuffix("__init__")
-            found.setdefault(int(number), []).append(room)
+        found.setdefault(int(number), []).extend(
+            name.removesuffix("__init__.py").removesuffix(".py").strip("/").replace("/", ".")
+            for name in re.findall(r"`([^`]+)`", cell))
     return found
 
 
