@@ -16,7 +16,8 @@ from PIL import Image
 from ornstein import cli
 
 ROOT = Path(__file__).parent.parent
-FILES = ["README.md", "docs/start.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs/guides").glob("*.md"))]
+FILES = ["README.md", "docs/start.md",
+         *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs/guides").glob("*.md"))]
 PAGES = {name: (ROOT / name).read_text("utf-8") for name in FILES}
 # Budgets that a test can pay; nothing else of a block is changed.
 QUICK = [(r"minutes=1\b", "images=640"), (r"--minutes \d+", "--images 640"), (r"--images 200000", "--images 640"),
@@ -35,13 +36,13 @@ def blocks(page: str) -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-def desk(tmp_path, monkeypatch, trained):
-    """A folder with what a page takes for granted: pictures, one of them alone, and runs of the digits."""
+def desk(tmp_path, monkeypatch):
+    """A folder with what a page takes for granted: pictures, and one of them alone."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     for kind in ("cats", "dogs"):
         (tmp_path / "photos" / kind).mkdir(parents=True)
-        for number in range(6):
+        for number in range(150):  # an evaluation needs 30 that are held out
             pixels = rng.integers(0, 255, (40, 48, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "photos" / kind / f"{number}.jpg")
     Image.new("RGB", (64, 64), (200, 80, 20)).save(tmp_path / "mine.png")
@@ -73,8 +74,9 @@ def test_a_page_runs_from_top_to_bottom(page, desk, trained, monkeypatch, capsys
                 done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, timeout=120)
                 assert (done.returncode, done.stderr) == (0, ""), line
                 continue
+            # Pages show one run in several ways.
             if "train" in words and "--out" in words and "--resume" not in words:
-                shutil.rmtree(words[words.index("--out") + 1], ignore_errors=True)  # pages show one run in several ways
+                shutil.rmtree(words[words.index("--out") + 1], ignore_errors=True)
             monkeypatch.setattr(sys, "argv", words)
             with pytest.raises(SystemExit) as stop:
                 cli.main()

@@ -12,7 +12,7 @@ def escape(line: str) -> str:
                    for part in parts)
 
 
-def plain(app, what, name, thing, options, lines: list[str]) -> None:
+def plain(_app, _what, _name, _thing, _options, lines: list[str]) -> None:
     """Escape a docstring and keep its line breaks inside formulas."""
     lines[:] = [escape(line) for line in lines]
 

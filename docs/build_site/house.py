@@ -1,7 +1,7 @@
 """The house drawn from its imports: floors from `architecture.md`, rooms as boxes, and who leans on whom as lines.
 
-`{house}` in a page becomes an SVG in its text, so that it has the page's colours, light and dark. Only lines that no way
-through other rooms stands for are drawn: the smallest graph with the same reach.
+`{house}` in a page becomes an SVG in its text, so that it has the page's colours, light and dark. Only lines that no
+way through other rooms stands for are drawn: the smallest graph with the same reach.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def draw(page: str) -> str:
             boxes[room] = (left, 10 + (top - floor) * (HIGH + FLOOR), size)
             left += size
     high = 10 + (top - min(table)) * (HIGH + FLOOR) + HIGH + 10
-    parts = [f'<div class="house" tabindex="0"><svg viewBox="0 0 {WIDE} {high}" width="{WIDE}" height="{high}" role="img" '
-             'aria-label="Rooms by floor, and which room imports which">']
+    parts = [f'<div class="house" tabindex="0"><svg viewBox="0 0 {WIDE} {high}" width="{WIDE}" height="{high}" '
+             'role="img" aria-label="Rooms by floor, and which room imports which">']
     parts += [f'<text class="floor" x="4" y="{10 + (top - floor) * (HIGH + FLOOR) + 21}">{floor}</text>'
               for floor in table]
     for who, whom in sorted(reduce(found)):
