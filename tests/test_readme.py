@@ -49,7 +49,9 @@ def desk(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("page", FILES)
+# The guide to poor samples trains and judges twice.
+@pytest.mark.parametrize("page", [
+    pytest.param(name, marks=[pytest.mark.slow] if name.endswith("guides/pictures.md") else []) for name in FILES])
 def test_a_page_runs_from_top_to_bottom(page, desk, trained, monkeypatch, capsys):
     """Python in one session, commands one after another; a block that begins with `# name.py` is that file too."""
     found, session = blocks(page), {}

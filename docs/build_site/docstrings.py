@@ -12,9 +12,11 @@ def escape(line: str) -> str:
                    for part in parts)
 
 
-def plain(_app, _what, _name, _thing, _options, lines: list[str]) -> None:
+def plain(_app, what, _name, _thing, _options, lines: list[str]) -> None:
     """Escape a docstring and keep its line breaks inside formulas."""
-    lines[:] = [escape(line) for line in lines]
+    lines[:] = [escape(line) for line in lines if not line.startswith("Alias for field number")]
+    if what in ("property", "attribute"):
+        lines.insert(0, "")  # else napoleon takes the words before a colon for a type
 
 
 def setup(app) -> dict[str, bool]:
