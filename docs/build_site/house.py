@@ -17,7 +17,7 @@ from docutils.parsers.rst import Directive
 
 DOCS = Path(__file__).parents[1]
 SOURCE = DOCS.parent / "src" / "ornstein"
-WIDE, LETTER, HIGH, GAP, FLOOR = 860, 7.4, 34, 12, 62
+WIDE, LETTER, HIGH, FLOOR = 730, 7.4, 34, 62
 
 
 def floors(page: str) -> dict[int, list[str]]:
