@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test test-slow check clean
+.PHONY: demo docs test test-slow check clean
 
 demo: $(READY)
 	$(BIN)/ornstein train digits --minutes 1 --out demo/run --resume
@@ -21,6 +21,11 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/pyrefly check
 	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+# Any warning ends it; nothing is fetched from anywhere.
+docs: $(READY)
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --fresh-env docs docs/_build/html
+	@echo "Open docs/_build/html/index.html."
 
 # torch first: with a matching torch installed nothing below may pull another, larger build.
 $(READY): pyproject.toml constraints.txt

@@ -103,7 +103,7 @@ def test_every_source_gives_the_same_pixels(tmp_path, mode, reader):
     expected = from_folder(tmp_path, content, "cache")
     for source in (from_folder, from_tar, from_parquet, from_struct, from_hub_objects, from_sequence):
         if source is from_sequence and mode == "large":
-            continue  # already decoded by Pillow: no draft, see docs/data.md
+            continue  # already decoded by Pillow: no draft, see docs/guides/data.md
         data = source(tmp_path, content, reader)
         assert data.spec.shape == expected.spec.shape, source
         assert np.array_equal(data.values[:], expected.values), source

@@ -1,9 +1,10 @@
-"""Every code block of the README and of docs runs, with budgets cut down to seconds."""
+"""Every code block of the README, of Start and of the guides runs, with budgets cut down to seconds."""
 
 from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,63 +16,87 @@ from PIL import Image
 from ornstein import cli
 
 ROOT = Path(__file__).parent.parent
-FILES = ("README.md", "docs/data.md", "docs/evaluation.md", "docs/scale.md", "docs/training.md")
-PAGES = "".join((ROOT / name).read_text("utf-8") for name in FILES)
+FILES = ["README.md", "docs/start.md",
+         *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs/guides").glob("*.md"))]
+PAGES = {name: (ROOT / name).read_text("utf-8") for name in FILES}
 # Budgets that a test can pay; nothing else of a block is changed.
 QUICK = [(r"minutes=1\b", "images=640"), (r"--minutes \d+", "--images 640"), (r"--images 200000", "--images 640"),
          (r"(ornstein evaluate .*?)--out", r"\1--count 60 --no-likelihood --features pixels --out"),
-         (r"(ornstein likelihood .*)", r"\1 --count 8")]
+         (r"(ornstein likelihood .*)", r"\1 --count 8"), (r'nfe=200\b', "nfe=40")]
+# test_cli runs the first; the second needs another program, the third another machine.
+ELSEWHERE = ("ornstein check\n", "tensorboard ", "pip ", "make", "git ")
 
 
-def blocks(language: str) -> list[str]:
-    found = re.findall(rf"```{language}\n(.*?)```", PAGES, re.DOTALL)
+def blocks(page: str) -> list[tuple[str, str]]:
+    """(language, code) in the order of the page."""
+    text = PAGES[page]
     for old, new in QUICK:
-        found = [re.sub(old, new, block) for block in found]
-    return found
+        text = re.sub(old, new, text)
+    return re.findall(r"```(python|bash)\n(.*?)```", text, re.DOTALL)
 
 
-def test_the_python_blocks_run_in_one_session(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    session: dict[str, object] = {}
-    for block in blocks("python"):
-        exec(compile(block, "README.md", "exec"), session)  # noqa: S102
-    assert session["threes"].shape == (16, 1, 8, 8)
-    assert set(np.unique(session["values"])) <= set(range(17))
-    assert session["p"].mean.shape == session["z"].shape
-
-
-def test_the_commands_run_one_after_another(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def desk(tmp_path, monkeypatch):
+    """A folder with what a page takes for granted: pictures, and one of them alone."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     for kind in ("cats", "dogs"):
         (tmp_path / "photos" / kind).mkdir(parents=True)
-        for number in range(6):
+        for number in range(150):  # an evaluation needs 30 that are held out
             pixels = rng.integers(0, 255, (40, 48, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "photos" / kind / f"{number}.jpg")
     Image.new("RGB", (64, 64), (200, 80, 20)).save(tmp_path / "mine.png")
-    lines = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("ornstein ")]
-    assert len(lines) >= 8
-    for words in map(list, dict.fromkeys(tuple(shlex.split(line, comments=True)) for line in lines)):
-        line = shlex.join(words)
-        if words[1] == "check":
-            continue  # test_cli runs it, and it is the slowest of all
-        if "--processes" in words:  # they handle signals in ways of their own
-            done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, timeout=120)
-            assert (done.returncode, done.stderr) == (0, ""), line
+    return tmp_path
+
+
+# The guide to poor samples trains and judges twice.
+@pytest.mark.parametrize("page", [
+    pytest.param(name, marks=[pytest.mark.slow] if name.endswith("guides/pictures.md") else []) for name in FILES])
+def test_a_page_runs_from_top_to_bottom(page, desk, trained, monkeypatch, capsys):
+    """Python in one session, commands one after another; a block that begins with `# name.py` is that file too."""
+    found, session = blocks(page), {}
+    wanted = {"runs/digits", "runs/other"} - {
+        line.split("--out ")[1].split()[0] for _, block in found for line in block.splitlines()
+        if line.startswith("ornstein train") and "--out" in line}
+    for place in wanted:
+        shutil.copytree(trained, desk / place)
+    for language, block in found:
+        if language == "python":
+            if name := re.match(r"# (\w+\.py)\n", block):
+                (desk / name[1]).write_text(block, "utf-8")
+            exec(compile(block, page, "exec"), session)  # noqa: S102
+            capsys.readouterr()
             continue
-        monkeypatch.setattr(sys, "argv", words)
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        assert (stop.value.code or 0, capsys.readouterr().err) == (0, ""), line
-    for made in ("digits.png", "sevens/00000.png", "chain.png", "runs/photos/model.safetensors", "mine-and-back.png"):
-        assert (tmp_path / made).exists(), made
+        for line in dict.fromkeys(block.splitlines()):
+            words = shlex.split(line, comments=True)
+            if words == ["ornstein", "check"] or not words or line.startswith(ELSEWHERE):
+                continue
+            assert words[0] == "ornstein", line
+            if "--processes" in words:  # they handle signals in ways of their own
+                done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, timeout=120)
+                assert (done.returncode, done.stderr) == (0, ""), line
+                continue
+            # Pages show one run in several ways.
+            if "train" in words and "--out" in words and "--resume" not in words:
+                shutil.rmtree(words[words.index("--out") + 1], ignore_errors=True)
+            monkeypatch.setattr(sys, "argv", words)
+            with pytest.raises(SystemExit) as stop:
+                cli.main()
+            assert (stop.value.code or 0, capsys.readouterr().err) == (0, ""), line
+            if "--out" in words:
+                assert Path(words[words.index("--out") + 1]).exists(), line
+    if page == "README.md":
+        assert session["threes"].shape == (16, 1, 8, 8)
+        assert set(np.unique(session["values"])) <= set(range(17))
+        assert session["p"].mean.shape == session["z"].shape
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "test-slow", "check"])
+@pytest.mark.parametrize("target", ["demo", "docs", "test", "test-slow", "check"])
 def test_the_targets_of_make_exist(target):
     subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
 
 
 def test_links_and_pictures_of_the_readme_are_there():
-    for place in re.findall(r"\]\(([^)#:]+)\)", PAGES) + re.findall(r"`((?:docs|benchmarks)/[\w./-]*)`", PAGES):
+    text = PAGES["README.md"]
+    for place in re.findall(r"\]\(([^)#:]+)\)", text) + re.findall(r"`((?:docs|benchmarks)/[\w./-]*)`", text):
         assert (ROOT / place).exists(), place

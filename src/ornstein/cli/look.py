@@ -18,18 +18,21 @@ def trace(
     image: Annotated[Path | None, Parameter(
         help="A picture of your own; by default, and for arrays, what the model draws.")] = None,
     *,
-    out: Annotated[Path, Parameter(help="FILE.png to draw into.")],
+    out: Annotated[Path, Parameter(help="FILE.png to draw into; of points FILE.gif or FILE.webp, which move.")],
+    figure: Annotated[str, Parameter(
+        help="bound, chain, field, graph, kernel, noising, posterior, reverse, samplers or schedules; auto is the "
+             "field for points of the plane, the chain for all else.")] = "auto",
     label: Annotated[str | None, Parameter(help="The class to come back as, by name or index.")] = None,
     seed: Seed = 0,
 ) -> None:
-    """Draw the forward chain, the way back, and the schedule's curves."""
-    if out.suffix != ".png":
-        raise ValueError(f"out is {out}; it must end in .png")
+    """Draw a figure of the chapter of your own model and picture: the forward chain and the way back, by default."""
+    if out.suffix not in (".png", ".gif", ".webp"):
+        raise ValueError(f"out is {out}; it must end in .png, or for a moving figure in .gif or .webp")
     from ornstein.checkpoint import load
     from ornstein.figures.trace import draw
 
-    draw(load(run), out, image=image, label=label, seed=seed)
-    print(f"the chain and the way back are in {out}")
+    draw(load(run), out, image=image, label=label, seed=seed, figure=figure)
+    print(f"drawn into {out}")
 
 
 @app.command(sort_key=7)

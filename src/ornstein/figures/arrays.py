@@ -13,7 +13,7 @@ from ornstein.data import DataSpec
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "DRAWN", "field", "fields", "histograms", "lines", "rendered", "scatter", "sheet"]
+__all__ = ["COLOURS", "DRAWN", "field", "fields", "histograms", "lines", "plain", "rendered", "scatter", "sheet"]
 
 COLOURS = ("#26466e", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#0072b2", "#646464")
 DRAWN = {"traces": 36, "fields": 12, "values": 16}  # what one sheet has room for; its heading says if there are more
@@ -66,7 +66,7 @@ def lines(spec: DataSpec, values: np.ndarray, names: Sequence[str] | None = None
                       label=f"channel {shown}" if number < apart and channels > 1 else None)
         axes.set_ylim(*ends[channel])
         axes.set_xlim(0, max(values.shape[-1] - 1, 1))
-        _plain(axes)
+        plain(axes)
         if names is not None and channel == 0:
             axes.set_title(_short(names[sample], 24), fontsize=8, pad=2)
     for axes in grid[-1]:
@@ -146,7 +146,7 @@ def scatter(points: np.ndarray, names: Sequence[str] | None = None, side: int = 
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_xlabel("value 0", fontsize=8)
     axes.set_ylabel("value 1", fontsize=8)
-    _plain(axes)
+    plain(axes)
     if 1 < len(kinds) <= len(COLOURS):
         axes.legend(fontsize=8, frameon=False, markerscale=2, loc="best")
     return rendered(figure)
@@ -167,7 +167,7 @@ def histograms(values: np.ndarray) -> Image.Image:
         axes.hist(values[:, number], bins=min(40, max(5, len(values) // 8)), color=COLOURS[0])
         axes.set_title(f"value {number}", fontsize=8, pad=2)
         axes.set_yticks([])
-        _plain(axes)
+        plain(axes)
     heading = f"{len(values)} samples"
     return _finished(figure, heading + (f", the first {shown} of {values.shape[1]} values" if shown < values.shape[1]
                                         else ""))
@@ -198,7 +198,8 @@ def _short(name: str, most: int) -> str:
     return (name if len(name) <= most else name[:most - 1] + "…").replace("$", r"\$")
 
 
-def _plain(axes: Any) -> None:
+def plain(axes: Any) -> None:
+    """Axes with small numbers and no box."""
     axes.tick_params(labelsize=7, length=2, color="#999999")
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color("#999999")

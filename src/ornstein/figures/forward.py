@@ -1,0 +1,214 @@
+"""Figures of section 20.1, the way forward: noising, the chain as a graph, schedules, kernel and posterior."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.distributions import Normal
+
+from ornstein import noise
+from ornstein.diffusion.encoder import Encoder, draw, transition
+from ornstein.diffusion.schedule import SCHEDULES, Chain, Schedule, as_time, grid
+from ornstein.figures.arrays import COLOURS, plain
+from ornstein.figures.strip import moments, show
+from ornstein.figures.subject import Subject
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["canvas", "graph", "kernel", "noising", "posterior", "schedules", "value"]
+
+CHAINS = 10_000
+STRIDES = 20  # steps of the posterior's figure: of a chain of a thousand one could not see them
+
+
+def canvas(width: float, height: float) -> Figure:
+    """A white figure of a size in inches that keeps its parts apart."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def value(of: Subject) -> float:
+    """One number of the sample to follow: of a picture its brightest pixel, else the first."""
+    first = of.x[0].double().flatten()
+    return float(first.max() if of.spec is not None and of.spec.kind == "picture" else first[0])
+
+
+def noising(of: Subject) -> Figure:
+    """A sample at eight moments, each drawn from its kernel q(z_t | x) with the same total noise (20.8)."""
+    schedule = of.denoiser.schedule
+    times = grid(schedule, 7, "angle").flip(0).tolist()
+    eps = noise.per_sample(of.seed, "walk", range(len(of.x)), 0, of.x)
+    figure = canvas(12, 2.1)
+    for axes, time in zip(figure.subplots(1, len(times)), times, strict=True):
+        level = schedule.level(as_time(time))
+        z = draw(Encoder(schedule).kernel(of.x, time), eps) / max(float(level.radius), 1.0)
+        show(axes, of.spec, z)
+        axes.set(xticks=[], yticks=[])
+        axes.set_title(_moment(schedule, time), fontsize=10)
+        axes.set_xlabel(f"signal {float(level.signal):.2f}\nnoise {float(level.noise):.2f}", fontsize=9)
+    return figure
+
+
+def graph(of: Subject) -> Figure:
+    """The chain as a graphical model: the encoder's arrows are fixed, the decoder's, dashed, are learned."""
+    from matplotlib.patches import Circle
+
+    figure = canvas(12, 3.9)
+    axes = figure.subplots()
+    schedule, encoder = of.denoiser.schedule, Encoder(of.denoiser.schedule)
+    times = moments(schedule, 5)
+    path = list(encoder.walk(of.x, times, of.seed))
+    where = [0.0, 2.6, 5.8, 8.4, 11.6]
+    names = [r"$\mathbf{x}$", r"$\mathbf{z}_1$", r"$\mathbf{z}_{t-1}$", r"$\mathbf{z}_t$", r"$\mathbf{z}_T$"]
+    axes.set(xlim=(-0.9, 12.5), ylim=(-2.95, 1.3), aspect="equal")
+    axes.set_axis_off()
+    for number, (x, name) in enumerate(zip(where, names, strict=True)):
+        # What is observed is shaded, as graphical models have it.
+        axes.add_patch(Circle((x, 0), 0.5, facecolor="#cfd8e3" if number == 0 else "white", edgecolor="black", lw=1.4))
+        axes.text(x, 0, name, ha="center", va="center", fontsize=17)
+        inner = axes.inset_axes((x - 0.75, -2.9, 1.5, 1.5), transform=axes.transData)
+        inner.set(xticks=[], yticks=[])
+        scale = max(float(schedule.level(as_time(times[number])).radius), 1.0)
+        show(inner, of.spec, path[number] / scale)
+    encoded = [r"$q(\mathbf{z}_1|\mathbf{x})$", "", r"$q(\mathbf{z}_t|\mathbf{z}_{t-1})$", ""]
+    decoded = [r"$p(\mathbf{x}|\mathbf{z}_1,\mathbf{w})$", "", r"$p(\mathbf{z}_{t-1}|\mathbf{z}_t,\mathbf{w})$", ""]
+    for number, (left, right) in enumerate(zip(where[:-1], where[1:], strict=True)):
+        middle = (left + right) / 2
+        _arrow(axes, left, right, "-", COLOURS[0])
+        _arrow(axes, right, left, "--", COLOURS[1])
+        if encoded[number]:
+            axes.text(middle, 0.85, encoded[number], ha="center", fontsize=14, color=COLOURS[0])
+            axes.text(middle, -1.08, decoded[number], ha="center", fontsize=14, color=COLOURS[1])
+        else:
+            axes.text(middle, 0, "· · ·", ha="center", va="center", fontsize=16)
+    return figure
+
+
+def schedules(of: Subject) -> Figure:
+    """Signal, noise and log SNR of every schedule against time; that of the denoiser is the thick line."""
+    known: dict[str, Schedule] = {name: kind.linear() if kind is Chain else kind() for name, kind in SCHEDULES.items()}
+    own = of.denoiser.schedule
+    same = next((name for name, one in known.items() if type(one) is type(own) and _alike(one, own)), None)
+    if same is None:
+        known = {**known, f"this model's {type(own).__name__}": own}
+        same = list(known)[-1]
+    t = torch.linspace(0, 1, 401, dtype=torch.float64)
+    figure = canvas(12, 3.6)
+    panels = figure.subplots(1, 3)
+    for number, (name, schedule) in enumerate(known.items()):
+        level, style = schedule.level(t), {"color": COLOURS[number % len(COLOURS)], "lw": 2.6 if name == same else 1.3}
+        panels[0].plot(t, level.signal, label=name, **style)
+        panels[1].plot(t, level.noise, **style)
+        panels[2].plot(t[1:-1], schedule.log_snr(t[1:-1]), **style)
+    for axes, title in zip(panels, ("signal", "noise", "log SNR"), strict=True):
+        plain(axes)
+        axes.set_title(title, fontsize=11)
+        axes.set_xlabel("t", fontsize=9)
+    panels[1].set_ylim(-0.03, 1.3)  # an exploding schedule leaves the picture
+    panels[2].set_ylim(-16, 16)
+    figure.legend(loc="outside lower center", ncols=len(known), fontsize=10, frameon=False)
+    return figure
+
+
+def kernel(of: Subject) -> Figure:
+    """10,000 chains of one value, step by step (20.3), against the kernel q(z_t | x) in one formula (20.6)."""
+    from matplotlib.colors import LogNorm
+
+    schedule, x = of.denoiser.schedule, value(of)
+    steps = schedule.T if isinstance(schedule, Chain) else 200
+    last = max(moments(schedule))
+    times = [last * number / steps for number in range(steps + 1)]
+    # One sample of 10,000 values that start alike is 10,000 chains.
+    walk = Encoder(schedule).walk(torch.full((1, CHAINS), x, dtype=torch.float64), times, of.seed)
+    shown = {round(steps * share): place for place, share in enumerate((0.02, 0.1, 0.3, 1.0))}
+    columns = [round(steps * share) for share in np.linspace(0, 1, 161)]
+    kept = {number: z[0].numpy() for number, z in enumerate(walk) if number in shown or number in set(columns)}
+    level = schedule.level(torch.tensor(times, dtype=torch.float64))
+    mean, std = (level.signal * x).numpy(), level.noise.numpy()
+    reach = max(abs(x) + 0.5, 4 * float(std.max()))
+    figure = canvas(12, 4.2)
+    left, right = figure.subfigures(1, 2, width_ratios=[1, 1.05])
+    axes = left.subplots()
+    bins = np.linspace(-reach, reach, 121)
+    counts = np.stack([np.histogram(kept[number], bins)[0] for number in columns], 1)
+    axes.pcolormesh(np.linspace(0, last, len(columns)), (bins[1:] + bins[:-1]) / 2, np.maximum(counts, 0.5),
+                    norm=LogNorm(vmin=0.5), cmap="Blues", shading="nearest", rasterized=True)
+    axes.plot(times, mean, color=COLOURS[1], lw=1.6, label="mean of the kernel")
+    for sign in (-2, 2):
+        axes.plot(times, mean + sign * std, color=COLOURS[1], lw=1.2, ls="--",
+                  label="2 deviations from it" if sign == 2 else None)
+    axes.set(ylim=(-reach, reach), xlim=(0, last))
+    axes.set_xlabel("t", fontsize=9)
+    axes.set_title(f"{CHAINS:,} chains from the value {x:.3g}, {steps:,} steps each", fontsize=11)
+    axes.legend(loc="lower left", fontsize=9, frameon=False)
+    plain(axes)
+    for panel, number in zip(right.subplots(2, 2, sharex=True).flat, shown, strict=True):
+        panel.hist(kept[number], bins=80, range=(-reach, reach), density=True, color="#9cb6d6")
+        axis = np.linspace(-reach, reach, 1001)
+        panel.plot(axis, Normal(mean[number], std[number]).log_prob(torch.from_numpy(axis)).exp(), color=COLOURS[1],
+                   lw=1.6)
+        panel.set_title(f"t = {times[number]:.3g}", fontsize=10)
+        panel.set_yticks([])
+        plain(panel)
+    return figure
+
+
+def posterior(of: Subject) -> Figure:
+    """q(z_s | z_t, x) of one value (20.15) along a path of twenty steps: wide at the noise, narrow at the data."""
+    from matplotlib import colormaps
+
+    schedule, x = of.denoiser.schedule, value(of)
+    encoder, last = Encoder(schedule), max(moments(schedule))
+    times = [last * number / STRIDES for number in range(STRIDES + 1)]
+    clean = torch.full((1, 1), x, dtype=torch.float64)
+    path = list(encoder.walk(clean, times, of.seed))
+    laws = [encoder.posterior(clean, path[n], times[n - 1], times[n]) for n in range(2, STRIDES + 1)]
+    mean, std = (np.array([float(getattr(law, name)) for law in laws]) for name in ("mean", "stddev"))
+    figure = canvas(12, 4)
+    left, right = figure.subplots(1, 2, width_ratios=[1.5, 1])
+    # Densities on one another's shoulders: each stands on the line of its time.
+    for n in range(STRIDES - 2, -1, -1):
+        axis = np.linspace(mean[n] - 4 * std[n], mean[n] + 4 * std[n], 201)
+        height = np.exp(-0.5 * ((axis - mean[n]) / std[n]) ** 2) * 1.9 * last / STRIDES
+        colour = colormaps["viridis"](n / STRIDES)
+        left.fill_between(axis, times[n + 1], times[n + 1] + height, color=colour, alpha=0.55, lw=0, zorder=STRIDES - n)
+        left.plot(axis, times[n + 1] + height, color=colour, lw=1, zorder=STRIDES - n)
+    left.plot([float(z) for z in path], times, "o-", color="#444444", ms=3, lw=0.8, zorder=99, label=r"the path $z_t$")
+    left.axvline(x, color=COLOURS[1], lw=1.2, label="$x$", zorder=98)
+    left.set_xlabel("value", fontsize=9)
+    left.set_ylabel("s", fontsize=9)
+    left.set_title(r"$q(z_s\,|\,z_t, x)$, one density a step", fontsize=11)
+    left.legend(fontsize=9, frameon=False, loc="upper right")
+    added = [float(transition(schedule, times[n - 1], times[n])[3]) ** 0.5 for n in range(2, STRIDES + 1)]
+    right.plot(times[2:], std, "o-", ms=3, color=COLOURS[0], label="deviation of the posterior")
+    right.plot(times[2:], added, "o-", ms=3, color=COLOURS[1], label=r"deviation of the step, $\sqrt{\beta_t}$")
+    right.plot(times[1:-1], [float(schedule.level(as_time(s)).noise) for s in times[1:-1]], color="#999999", ls="--",
+               label="noise at s")
+    right.set_xlabel("t", fontsize=9)
+    right.legend(fontsize=9, frameon=False)
+    right.set_title("never wider than the step or the noise at s", fontsize=11)
+    for axes in (left, right):
+        plain(axes)
+    return figure
+
+
+def _arrow(axes: Any, start: float, end: float, style: str, colour: str) -> None:
+    """An arrow from one circle to another, above the line forwards and below it backwards."""
+    side = 1 if end > start else -1
+    axes.annotate("", (end - side * 0.42, side * 0.3), (start + side * 0.42, side * 0.3),
+                  arrowprops={"arrowstyle": "-|>", "linestyle": style, "color": colour, "lw": 1.6,
+                              "mutation_scale": 16, "connectionstyle": "arc3,rad=-0.28"})
+
+
+def _moment(schedule: Schedule, time: float) -> str:
+    return f"step {round(time * schedule.T)}" if isinstance(schedule, Chain) else f"t = {time:.2f}"
+
+
+def _alike(one: Schedule, other: Schedule) -> bool:
+    t = torch.linspace(0.1, 0.9, 9, dtype=torch.float64)
+    return all(torch.allclose(a, b) for a, b in zip(one.level(t), other.level(t), strict=True))
+

@@ -1,0 +1,74 @@
+"""Every sampler's way back, side by side, from the same noise and with the same budget of network calls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ornstein.diffusion.samplers import generate, samplers
+from ornstein.diffusion.schedule import as_time
+from ornstein.figures.arrays import COLOURS
+from ornstein.figures.forward import canvas
+from ornstein.figures.plane import CLEAN, background, frame_of, shown, start, told
+from ornstein.figures.strip import show
+from ornstein.figures.subject import Subject
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["paths"]
+
+CALLS = 12
+COLUMNS = 7
+
+
+def paths(of: Subject) -> Figure:
+    """What each sampler makes of the same noise in 12 network calls: paths of points, or rows of latents.
+
+    Raises:
+        ValueError: vectors of other than two values, which have no look.
+    """
+    if of.x.ndim == 2 and not of.plane:
+        raise ValueError(f"this figure shows pictures, traces, volumes and points of the plane; this model was trained "
+                         f"on vectors of {of.x.shape[1]} values")
+    return _of_points(of) if of.plane else _of_pictures(of)
+
+
+def _of_points(of: Subject) -> Figure:
+    names = list(samplers())
+    across = -(-len(names) // 2) if len(names) > 4 else len(names)
+    rows = -(-len(names) // across)
+    figure = canvas(3.6 * across, 3.75 * rows)
+    grid = figure.subplots(rows, across, squeeze=False).flat
+    z, many = start(of, 20), start(of, 400)
+    for axes, name in zip(grid, names, strict=False):
+        background(of, axes, CLEAN)
+        ends = shown(of, list(generate(of.denoiser, z=many, sampler=name, nfe=CALLS, seed=of.seed,
+                                       condition=told(of)))[-1])
+        axes.plot(*ends.T, ".", ms=3, mew=0, color="black", alpha=0.7, zorder=4)
+        frames = list(generate(of.denoiser, z=z, sampler=name, nfe=CALLS, seed=of.seed, condition=told(of)))
+        lines = np.stack([shown(of, frame) for frame in frames])
+        for number in range(5 if samplers()[name]["stochastic"] else len(z)):
+            axes.plot(*lines[:, number].T, ".-", ms=3, lw=0.9, color=COLOURS[number % len(COLOURS)])
+        axes.set_title(f"{name}: {len(frames) - 1} steps", fontsize=11)
+        frame_of(axes)
+    for axes in list(grid)[len(names):]:
+        axes.set_axis_off()
+    return figure
+
+
+def _of_pictures(of: Subject) -> Figure:
+    names = list(samplers())
+    figure = canvas(1.15 * COLUMNS + 1, 1.2 * len(names) + 0.4)
+    z = start(of, 1)
+    for row, name in zip(figure.subplots(len(names), COLUMNS, squeeze=False), names, strict=True):
+        frames = list(generate(of.denoiser, z=z, sampler=name, nfe=CALLS, seed=of.seed, condition=told(of)))
+        for column, axes in enumerate(row):
+            frame = frames[round(column * (len(frames) - 1) / (COLUMNS - 1))]
+            radius = max(float(of.denoiser.schedule.level(as_time(frame.time)).radius), 1.0)
+            show(axes, of.spec, (frame.latent / radius).cpu())
+            axes.set(xticks=[], yticks=[])
+            axes.set_title(f"t = {frame.time:.2f}", fontsize=8, pad=2)
+        row[0].set_ylabel(name, fontsize=9)
+    return figure

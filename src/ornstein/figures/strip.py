@@ -1,0 +1,133 @@
+"""The chapter's figures on one sample: the forward chain, the way back, and the schedule's curves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ornstein.data import DataSpec
+from ornstein.diffusion.encoder import Encoder
+from ornstein.diffusion.samplers import generate
+from ornstein.diffusion.schedule import Chain, Schedule, as_time
+from ornstein.figures.arrays import COLOURS, field
+from ornstein.figures.pictures import picture
+from ornstein.figures.subject import Subject
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["curves", "moments", "show", "strip"]
+
+COLUMNS = 11
+REACH = 1.8  # how far the axes of noisy arrays go: noise of deviation 1 beside data in [-1, 1]
+ENDS = (8.0, -6.0)  # log SNR of the first noisy and the last picture of a strip, where the schedule reaches them
+
+
+def moments(schedule: Schedule, count: int = COLUMNS) -> list[float]:
+    """Times at evenly spaced log SNR, rising, with clean data before them; the last is as noisy as the strip shows."""
+    first, last = min(float(schedule.log_snr(0.0)), ENDS[0]), max(float(schedule.log_snr(1.0)), ENDS[1])
+    return [0.0, *schedule.time(torch.linspace(first, last, count - 1, dtype=torch.float64)).tolist()]
+
+
+def curves(schedule: Schedule) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Signal, noise, log SNR and beta against time, each (times, values); beta a step of the chain, or its rate.
+
+    A rate is of the variance added per unit of t, g^2 of `Schedule.rates`.
+    """
+    t = torch.linspace(0, 1, 401, dtype=torch.float64)
+    level, inner = schedule.level(t), t[2:-2]
+    lines = {"signal": (t, level.signal), "noise": (t, level.noise), "log SNR": (inner, schedule.log_snr(inner))}
+    if isinstance(schedule, Chain):
+        lines["beta of a step"] = (torch.arange(1, schedule.T + 1) / schedule.T, schedule.beta)
+    else:
+        lines["beta(t)"] = (inner, schedule.rates(inner)[1])
+    return {name: (x.numpy(), y.numpy()) for name, (x, y) in lines.items()}
+
+
+def strip(of: Subject) -> Figure:
+    """The strip of a sample: a picture, a trace, the middle slice of a volume, or a cloud of points.
+
+    Row 1 is one path of the encoder (20.3). Row 2 walks back from the end of that path by the
+    sampler; row 3 is what the denoiser believes the clean picture to be at each moment of it. Below, the curves.
+
+    Raises:
+        ValueError: vectors of other than two values, which no strip shows.
+    """
+    if of.x.ndim == 2 and not of.plane:
+        raise ValueError(f"a strip shows pictures, traces, volumes and points of the plane; this model was trained on "
+                         f"vectors of {of.x.shape[1]} values")
+    model, x = of.denoiser, of.x
+    times = moments(model.schedule)
+    ends = [] if times[-1] == 1 else [1.0]
+    forward = list(Encoder(model.schedule).walk(x, times, of.seed))
+    # The last latent, all but noise, is taken for noise: the way back starts where the way forward ended.
+    last = model.schedule.level(as_time(times[-1])).radius
+    z = forward[-1] * (model.schedule.level(as_time(1.0)).radius / last).to(x)
+    # The sampler stops at the same moments, and once between each two of them.
+    fine = moments(model.schedule, 2 * COLUMNS - 2)
+    frames = list(generate(model, z=z, condition=of.condition, times=[*ends, *reversed(fine)],
+                           seed=of.seed))
+    back = [min(frames, key=lambda frame, at=time: abs(frame.time - at)) for time in reversed(times)]
+    return _figure(of, times, forward, back)
+
+
+def _figure(of: Subject, times: list[float], forward: list[Tensor], back: list) -> Figure:
+    from matplotlib.figure import Figure
+
+    schedule, lines = of.denoiser.schedule, curves(of.denoiser.schedule)
+    figure = Figure(figsize=(13, 7.6), layout="constrained")
+    (top,), (bottom,) = figure.subfigures(2, 1, squeeze=False, height_ratios=[1.75, 1])
+    rows = top.subplots(3, len(times))
+    named = [("forward: $q(z_t\\,|\\,z_s)$", forward[:len(times)], times),
+             ("back: $z_t$", [frame.latent for frame in back], [frame.time for frame in back]),
+             ("back: estimate of $x$", [frame.estimate.x if frame.time else frame.latent for frame in back], None)]
+    reach = min(1.15 * max(float(z.abs().max()) for z in named[2][1]), REACH)
+    for row, (name, pictures, clock) in zip(rows, named, strict=True):
+        for number, (axes, z) in enumerate(zip(row, pictures, strict=True)):
+            # A latent of large noise is shown at the scale of the data.
+            scale = 1.0 if clock is None else max(float(schedule.level(as_time(clock[number])).radius), 1.0)
+            show(axes, of.spec, (z / scale).cpu(), REACH if clock is not None else reach)
+            axes.set(xticks=[], yticks=[])
+            if clock is not None:
+                axes.set_title(f"t = {clock[number]:.2f}\n{_log_snr(schedule, clock[number])}", fontsize=8)
+        row[0].set_ylabel(name, fontsize=9)
+    top.suptitle(f"{type(schedule).__name__}: from {of.what} to noise and back (seed {of.seed})", fontsize=12)
+    for axes, (name, (x, y)) in zip(bottom.subplots(1, len(lines)), lines.items(), strict=True):
+        axes.plot(x, y, color="#26466b")
+        axes.set_title(name, fontsize=9)
+        axes.set_xlabel("t", fontsize=8)
+        axes.tick_params(labelsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+        if name.startswith("beta") and y.max() > 100 * np.median(y):
+            axes.set_yscale("log")
+    return figure
+
+
+def show(axes: Any, spec: DataSpec | None, z: Tensor, reach: float = REACH) -> None:
+    """One moment of a strip; arrays on the scale of [-1, 1], to which the data are mapped, traces to +-reach.
+
+    Args:
+        axes: of matplotlib.
+        spec: of the data; None for points of the plane.
+        z: (B, *shape).
+        reach: where the axis of traces ends.
+    """
+    if spec is not None and spec.kind == "picture":
+        axes.imshow(picture(spec, z)[0], interpolation="nearest")
+    elif z.ndim == 2:
+        axes.plot(*z.numpy().T, ".", ms=1.6, mew=0, color=COLOURS[0])
+        axes.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), aspect="equal")
+    elif z.ndim == 3:
+        for number, channel in enumerate(z[0].numpy()):
+            axes.plot(channel, lw=0.7, color=COLOURS[number % len(COLOURS)])
+        axes.set_ylim(-reach, reach)
+    else:
+        axes.imshow(field(z.numpy())[0, 0], vmin=-1, vmax=1, cmap="viridis", interpolation="nearest")
+
+
+def _log_snr(schedule: Schedule, time: float) -> str:
+    value = float(schedule.log_snr(time))
+    return f"log SNR {value:.1f}" if np.isfinite(value) else ("data" if value > 0 else "noise")

@@ -1,0 +1,77 @@
+"""What a figure is about: a denoiser, and a sample to follow through it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ornstein.data import DataSpec, read_picture
+from ornstein.diffusion.denoiser import Condition, Denoiser, NetworkDenoiser
+from ornstein.diffusion.samplers import sample
+from ornstein.figures.pictures import cycle
+
+__all__ = ["POINTS", "Subject", "subject"]
+
+POINTS = 600  # points of the plane that walk together: one alone shows nothing
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A denoiser and samples in its range.
+
+    Args:
+        denoiser: any `Denoiser`.
+        x: (B, *shape) clean samples to follow; one, or `POINTS` points of the plane.
+        what: where `x` comes from, for titles.
+        spec: of the data; None for a denoiser that knows none.
+        condition: as for the denoiser.
+        seed: of the noise.
+    """
+
+    denoiser: Denoiser
+    x: Tensor
+    what: str
+    spec: DataSpec | None = None
+    condition: Condition = None
+    seed: int = 0
+
+    @property
+    def plane(self) -> bool:
+        """Whether samples are points of the plane."""
+        return tuple(self.denoiser.shape) == (2,)
+
+
+def subject(model: NetworkDenoiser, image: Path | None = None, label: str | None = None, seed: int = 0) -> Subject:
+    """A model with a picture of the user's own, or with what it draws.
+
+    Args:
+        model: trained on any data.
+        image: a picture file; what the model draws without it.
+        label: class of the sample and of the way back, by name or index; the first class without it, for points all
+            in turn.
+        seed: of the noise.
+
+    Raises:
+        ValueError: a model that knows no data, an unknown label, or a file that is no picture.
+    """
+    spec = model.data
+    if spec is None:
+        raise ValueError("this model does not say what data it was trained on; trace cannot draw them")
+    if image is not None and spec.kind != "picture":
+        raise ValueError(f"image is {image}, but this model was trained on arrays of shape {spec.shape}; leave it out")
+    plane, condition = spec.shape == (2,), None
+    if spec.classes and label is None and plane:
+        condition = cycle(model, POINTS)
+    elif spec.classes:
+        condition = torch.tensor([spec.label(label) if label is not None else 0])
+    elif label is not None:
+        raise ValueError(f"label is {label!r}, but this model has no classes; leave it out")
+    if image is not None:
+        x = torch.tensor(read_picture(image, spec.shape)).float()[None] / 127.5 - 1
+        return Subject(model, x, image.name, spec, condition, seed)
+    x = sample(model, POINTS if plane else 1, condition=condition, seed=seed)
+    return Subject(model, x, f"{POINTS} samples of the model" if plane else "a sample of the model", spec, condition,
+                   seed)

@@ -1,0 +1,136 @@
+"""The site as a reader meets it: built without a warning, whole without a network, readable on a desk and in a hand."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+import ornstein
+
+ROOT = Path(__file__).parents[1]
+CHROMIUM = "/usr/bin/chromium"
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]
+sys.path.insert(0, str(ROOT / "docs" / "build_site"))
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("site")
+    done = subprocess.run([sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going", "-d",
+                           out / "doctrees", ROOT / "docs", out / "html"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    return out / "html"
+
+
+class Page(HTMLParser):
+    """Anchors of a page, and what it points to."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.anchors: set[str] = set()
+        self.links: list[str] = []
+        self.feed(path.read_text("utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        for name, value in attrs:
+            if name == "id":
+                self.anchors.add(value)
+            elif name in ("href", "src") and value:
+                self.links.append(value)
+
+
+def test_links_lead_somewhere_and_nothing_is_taken_from_elsewhere(site):
+    """Every link inside the site has its file and its anchor, and styles take nothing from a host."""
+    pages = {path: Page(path) for path in site.rglob("*.html")}
+    assert len(pages) > 20
+    for path, page in pages.items():
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme in ("http", "https", "data"):
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            assert target.is_file(), f"{path.name}: {link}"
+            if parts.fragment and target in pages and parts.fragment not in ("", "#"):
+                assert unquote(parts.fragment) in pages[target].anchors, f"{path.name}: {link}"
+    for style in site.rglob("*.css"):
+        assert not re.search(r"url\(['\"]?https?:", style.read_text("utf-8")), style
+
+
+def test_every_public_name_is_in_the_reference(site):
+    names = set(re.findall(r'id="ornstein\.(\w+)"', "".join(
+        path.read_text("utf-8") for path in (site / "reference").glob("*.html"))))
+    assert set(ornstein.__all__) - {"__version__"} <= names
+
+
+def test_the_drawing_has_the_floors_that_the_imports_are_held_to(site):
+    """The table on the page is the one that test_architecture holds; the drawing has every room, and no false line."""
+    import house
+
+    from test_architecture import FLOORS
+
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    drawn = house.floors(page)
+    there = {floor: {room for room in rooms if (ornstein_file(room)).exists()} for floor, rooms in FLOORS.items()}
+    assert {floor: set(rooms) for floor, rooms in drawn.items()} == {
+        floor: rooms - {"__main__"} for floor, rooms in there.items()}
+    found, lines = house.edges([room for rooms in drawn.values() for room in rooms])
+    assert ("diffusion.decoder", "diffusion.encoder") in found
+    assert ("diffusion.encoder", "diffusion.estimate") not in found
+    kept = house.reduce(found)
+    assert reach(kept) == reach(found)
+    assert sum(lines.values()) == sum(len(path.read_text("utf-8").splitlines()) for path in house.SOURCE.rglob("*.py"))
+    assert (site / "architecture.html").read_text("utf-8").count("<rect ") == len(lines)
+
+
+def ornstein_file(room: str) -> Path:
+    path = ROOT / "src" / "ornstein" / room.replace(".", "/")
+    return path if path.is_dir() and (path / "__init__.py").exists() else path.with_suffix(".py")
+
+
+def reach(pairs: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """The pairs between which there is a way, by Warshall."""
+    rooms, found = {room for pair in pairs for room in pair}, set(pairs)
+    for middle in rooms:
+        into, out = ({one for one, other in found if other == middle}, {other for one, other in found if one == middle})
+        found |= {(one, other) for one in into for other in out}
+    return found
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not Path(CHROMIUM).exists():
+        if os.environ.get("CI"):
+            pytest.fail(f"there is no {CHROMIUM}; .ci/run installs it")
+        pytest.skip(f"there is no {CHROMIUM} to look at the site with")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        running = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield running
+        running.close()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_every_page_is_whole_in_a_browser(site, browser, width):
+    """No complaint, nothing from another host, nothing to scroll sideways, every picture there."""
+    trouble: list[str] = []
+    context = browser.new_context(viewport={"width": width, "height": 900})
+    page = context.new_page()
+    page.on("console", lambda message: trouble.append(f"console: {message.text}"))
+    page.on("pageerror", lambda error: trouble.append(f"error: {error}"))
+    page.on("request", lambda request: request.url.startswith(("file:", "data:")) or trouble.append(request.url))
+    for path in sorted(site.rglob("*.html")):
+        page.goto(path.as_uri())
+        wide = page.evaluate("document.scrollingElement.scrollWidth")
+        assert wide <= width, f"{path.relative_to(site)} is {wide} pixels wide"
+        assert page.evaluate("[...document.images].every(one => one.complete && one.naturalWidth > 0)"), path
+        assert not trouble, path
+    context.close()
