@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from ornstein.data import DataSpec
 from ornstein.diffusion.denoiser import Denoiser, NetworkDenoiser
 from ornstein.diffusion.linear import LinearGuess
+from ornstein.diffusion.samplers.choice import Choice
+from ornstein.diffusion.samplers.loop import SAMPLERS
 from ornstein.diffusion.schedule import SCHEDULES, Schedule
 from ornstein.names import find
 from ornstein.networks import NETWORKS, build, layout
@@ -147,6 +149,8 @@ def describe(model: NetworkDenoiser) -> dict[str, Any]:
         "precision": model.precision,
         "data": None if model.data is None else model.data.as_dict(),
         "metrics": model.metrics,
+        # Nothing where nothing was tuned: such a file is what it was before there was tuning.
+        **({"tuned": [model.tuned[nfe].as_dict() for nfe in sorted(model.tuned)]} if model.tuned else {}),
     }
 
 
@@ -205,6 +209,8 @@ def assemble(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], network: n
     # As it was trained: the memory format decides the order of a convolution's sums.
     layout(model.network)
     model.metrics = dict(facts["metrics"])
+    choices = [Choice.from_dict(entry, SAMPLERS) for entry in facts.get("tuned", [])]
+    model.tuned = {choice.nfe: choice for choice in choices}
     return model
 
 

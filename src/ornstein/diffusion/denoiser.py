@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -60,9 +61,11 @@ class Denoiser(nn.Module):
 
     schedule: Schedule
     shape: tuple[int, ...]
+    tuned: dict[int, Any]  # by network calls, what `ornstein.tune` chose
 
     def __init__(self, schedule: Schedule, shape: Sequence[int]) -> None:
         super().__init__()
+        self.tuned = {}
         self.schedule = schedule
         self.shape = tuple(shape)
 

@@ -16,6 +16,7 @@ from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.guidance import Guided
 from ornstein.diffusion.samplers.adams import Adams
 from ornstein.diffusion.samplers.ancestral import Ancestral
+from ornstein.diffusion.samplers.choice import Choice
 from ornstein.diffusion.samplers.churn import Churn
 from ornstein.diffusion.samplers.ddim import DDIM
 from ornstein.diffusion.samplers.dpm import DPM
@@ -89,7 +90,8 @@ def sample(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto",
     Args:
         denoiser: any `Denoiser`.
         count: how many samples, >= 1.
-        sampler: a name of `samplers()`, "auto", or a `Rule`.
+        sampler: a name of `samplers()`, a `Rule`, or "auto": what `ornstein.tune` chose for this model without guidance
+            and for just this nfe, else the best choice without tuning.
         nfe: budget of network calls a sample, never exceeded; a rule with e calls a step takes floor(nfe / e) steps.
             20 if neither nfe nor steps nor times is given.
         steps: steps of the rule, in place of nfe.
@@ -125,16 +127,27 @@ def generate(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto
 
     Arguments and errors are those of `sample`; the checks run when it is called, the network when it is iterated.
     """
-    rule = choose(sampler)
-    walk = plan(denoiser, rule, nfe, steps, times)
+    guided = guidance is not None and guidance != 1
+    choice = None if guided or sampler != "auto" else tuned_for(denoiser, nfe, steps, times)
+    rule = choose(sampler) if choice is None else choice.rule(SAMPLERS)
+    walk = plan(denoiser, rule, nfe, steps, times) if choice is None else choice.walk(denoiser.schedule)
     start = _start(denoiser, count, z, seed)
     conditions = None if condition is None else for_rows(condition, len(start), "cpu")
-    if guidance is not None and guidance != 1:
+    if guided:
         denoiser = Guided(denoiser, guidance)
     if batch is not None and batch < 1:
         raise ValueError(f"batch is {batch}; it must be at least 1")
     rows = batch or (ROWS if start.device.type == "cpu" else 4 * ROWS)
     return _walk(Batched(denoiser, conditions, rows), rule, walk, start, seed)
+
+
+def tuned_for(denoiser: Denoiser, nfe: int | None, steps: int | None,
+              times: Sequence[float] | Tensor | None) -> Choice | None:
+    """What `ornstein.tune` chose for this model and just this many calls, or None."""
+    if steps is not None or times is not None:
+        return None
+    choice = denoiser.tuned.get(NFE if nfe is None else nfe)
+    return None if choice is None or choice.sampler == "auto" else choice
 
 
 def choose(sampler: str | Rule) -> Rule:

@@ -1,0 +1,89 @@
+"""The record of what was chosen for one model and one number of calls."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ornstein.diffusion.samplers.rule import Rule
+from ornstein.diffusion.schedule import Schedule
+from ornstein.names import whole
+
+__all__ = ["Choice"]
+
+MOST = 1000  # calls of a choice that is read from a file
+SAME = 1e-9  # difference of two angles that are one
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A rule and its times, chosen for one model and one number of network calls.
+
+    Args:
+        nfe: network calls a sample, >= 1.
+        sampler: a name of `samplers()`, or "auto" where nothing was better.
+        times: strictly from 1 to 0; empty for "auto".
+        angles: atan2(noise, signal) at those times, on the schedule that the choice is for.
+        errors: by what was tried, the median over unseen starts of the error against the exact path (root mean square
+            over a sample's values, in units of the data).
+        why: one sentence.
+    """
+
+    nfe: int
+    sampler: str
+    times: tuple[float, ...] = ()
+    angles: tuple[float, ...] = ()
+    errors: Mapping[str, float] = field(default_factory=dict)
+    why: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {**vars(self), "times": list(self.times), "angles": list(self.angles), "errors": dict(self.errors)}
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any], rules: Mapping[str, Rule]) -> Choice:
+        """A choice read from a file; the rule is looked up in `rules` by its name and by nothing else.
+
+        Raises:
+            ValueError: an unknown or stochastic rule, or times or numbers that cannot be.
+        """
+        try:
+            nfe = whole("nfe", facts["nfe"])
+            times, angles = (tuple(map(float, facts[name])) for name in ("times", "angles"))
+            errors = {str(name): float(value) for name, value in facts["errors"].items()}
+            choice = cls(nfe, str(facts["sampler"]), times, angles, errors, str(facts["why"]))
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
+            raise ValueError(f"a tuned choice is not whole ({type(error).__name__}: {error}); tune the model again") from None
+        if nfe > MOST:
+            raise ValueError(f"a tuned choice is for {nfe} calls; at most {MOST} can be")
+        if choice.sampler == "auto":
+            return choice
+        rule = choice.rule(rules)
+        steps = len(times) - 1
+        if steps < 1 or times[0] != 1 or times[-1] != 0 or not all(b < a for a, b in zip(times, times[1:], strict=False)):
+            raise ValueError("the times of a tuned choice must fall strictly from 1 to 0; tune the model again")
+        if rule.stochastic or rule.calls * steps > nfe:
+            raise ValueError(f"a tuned choice for {nfe} calls takes {steps} steps of {choice.sampler}; it must be a "
+                             "deterministic rule of no more calls")
+        if len(angles) != len(times) or not all(map(math.isfinite, angles)):
+            raise ValueError("a tuned choice has other angles than times; tune the model again")
+        return choice
+
+    def rule(self, rules: Mapping[str, Rule]) -> Rule:
+        """The rule of its name; ValueError where there is none."""
+        if self.sampler not in rules:
+            raise ValueError(f"a tuned choice names the sampler {self.sampler!r}, which is unknown "
+                             f"(allowed: {', '.join(sorted(rules))}); tune the model again")
+        return rules[self.sampler]
+
+    def walk(self, schedule: Schedule) -> Tensor:
+        """Its times, float64; ValueError on another schedule than the one it was tuned on."""
+        times = torch.tensor(self.times, dtype=torch.float64)
+        if not torch.allclose(schedule.level(times).angle, times.new_tensor(self.angles), rtol=0, atol=SAME):
+            raise ValueError(f"{self.nfe} calls were tuned on another schedule; tune again, or name a sampler")
+        return times

@@ -1,0 +1,177 @@
+"""The sampler and the times that suit one model at one number of network calls, found on the model's own paths."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
+
+from ornstein import noise
+from ornstein.diffusion.denoiser import Condition, Denoiser, kind_of
+from ornstein.diffusion.samplers.choice import MOST, Choice
+from ornstein.diffusion.samplers.loop import SAMPLERS, generate
+from ornstein.diffusion.schedule import SPACINGS, as_time, grid
+from ornstein.names import whole
+
+__all__ = ["tune"]
+
+PLAIN = "auto"
+FINALISTS = 4  # rules whose times are fitted
+KNOTS = 6  # of the factor by which the steps of a grid are stretched
+ROWS, LEAST, LARGEST = 3000, 60, 400  # evaluations of a fit: ROWS / nfe, at least and at most
+ACCURATE, FINER = 200, 8  # steps of the reference: at least, and a call of the budget
+WORSE = 1.02  # of a distance to data beyond which a smaller error on the paths is not believed
+
+
+@dataclass(frozen=True)
+class _Starts:
+    """Noise with the end of its exact path."""
+
+    z: Tensor
+    condition: Condition
+    end: Tensor
+
+
+def tune(model: Denoiser, nfe: int, *, starts: int = 128, condition: Condition = None, seed: int = 0,
+         distance: Callable[[Tensor], float] | None = None, progress: Callable[[str], None] | None = None) -> Choice:
+    """Find the rule and the times with the least error at a number of network calls, and keep them in the model.
+
+    The error is that against the end of the exact path (probability flow) from the same noise, followed in many steps.
+    Every rule walks every kind of grid; the steps of the best ones are then stretched by a smooth factor of the log SNR,
+    whose values at a few knots are found by Nelder and Mead's method. What was found is confirmed on as many starts
+    again, which the search has not seen, and on a distance to data if there is one. Where nothing is better than
+    `sampler="auto"` without tuning, that is the choice.
+
+    Args:
+        model: any `Denoiser`; its `tuned` gets the choice.
+        nfe: network calls a sample, 1 to 1,000.
+        starts: noises to search with, >= 16; as many again confirm.
+        condition: a class or vector for all, (2 starts,) classes or (2 starts, K) vectors, or None.
+        seed: of the noise; 0 is that of samples, so the default here draws other noise under a name of its own.
+        distance: of a set of samples to the data, smaller is better, called with (starts, *shape) samples.
+        progress: called with a line of text now and then.
+
+    Returns:
+        The choice, with the median error on unseen starts of all that was confirmed.
+
+    Raises:
+        ValueError: nfe or starts out of range.
+    """
+    if whole("nfe", nfe) > MOST:
+        raise ValueError(f"nfe is {nfe}; it must be at most {MOST}")
+    if whole("starts", starts) < 16:
+        raise ValueError(f"starts is {starts}; it must be at least 16")
+    tell = progress or (lambda _: None)
+    search, unseen = _starts(model, nfe, starts, condition, seed, tell)
+    tried: list[tuple[float, str, Tensor]] = []
+    for name, rule in SAMPLERS.items():
+        if rule.stochastic or rule.calls > nfe:
+            continue
+        for spacing in SPACINGS:
+            times = grid(model.schedule, nfe // rule.calls, spacing)
+            tried.append((_error(model, name, times, search), name, times))
+    tell(f"{len(tried)} pairs of a rule and a grid tried")
+    best: dict[str, tuple[float, Tensor]] = {}
+    for error, name, times in sorted(tried, key=lambda entry: entry[0]):
+        best.setdefault(name, (error, times))
+    found: dict[str, Tensor] = {}
+    for name, (_, times) in list(best.items())[:FINALISTS]:
+        found[name] = _stretched(model, name, times, search, nfe)
+        tell(f"times of {name} fitted")
+    errors = {PLAIN: _median(model, PLAIN, None, nfe, unseen)}
+    errors |= {name: _median(model, name, times, nfe, unseen) for name, times in found.items()}
+    errors = {name: error for name, error in errors.items() if math.isfinite(error)}
+    far = {} if distance is None else {name: distance(_end(model, name, found.get(name), nfe, unseen)) for name in errors}
+    better = [name for name in sorted(errors, key=errors.__getitem__) if name != PLAIN and errors[name] < errors[PLAIN]
+              and (not far or far[name] <= WORSE * far[PLAIN])]
+    told = "" if not far else f"; distance to data {far[better[0] if better else PLAIN]:.4g} against {far[PLAIN]:.4g}"
+    if better:
+        name, times = better[0], found[better[0]]
+        angles = model.schedule.level(times).angle
+        choice = Choice(nfe, name, tuple(times.tolist()), tuple(angles.tolist()), errors,
+                        f"{name} on fitted times: median error {errors[name]:.3g} on unseen starts, where auto without "
+                        f"tuning has {errors[PLAIN]:.3g}{told}")
+    else:
+        choice = Choice(nfe, PLAIN, errors=errors, why="nothing was better than auto without tuning, which has a median "
+                        f"error of {errors[PLAIN]:.3g} on unseen starts{told}")
+    model.tuned[nfe] = choice
+    return choice
+
+
+def _starts(model: Denoiser, nfe: int, starts: int, condition: Condition, seed: int,
+            tell: Callable[[str], None]) -> Iterator[_Starts]:
+    """Starts to search with and starts to confirm on."""
+    like, steps = kind_of(model), max(ACCURATE, FINER * nfe)
+    radius = model.schedule.level(as_time(1.0)).radius
+    z = noise.per_sample(seed, "tune", range(2 * starts), 0, like.new_empty(2 * starts, *model.shape)) * radius.to(like)
+    told = None if condition is None else torch.as_tensor(condition)
+    single = told is None or len(told.shape) == int(told.is_floating_point())
+    for part in (slice(None, starts), slice(starts, None)):
+        mine = told if single else told[part]
+        yield _Starts(z[part], mine, _run(model, "adams-moulton", grid(model.schedule, steps, "power"), z[part], mine))
+        tell(f"{starts} exact paths of {steps} steps")
+
+
+def _run(model: Denoiser, sampler: str, times: Tensor, z: Tensor, condition: Condition) -> Tensor:
+    *_, last = generate(model, sampler=sampler, times=times, z=z, condition=condition)
+    return last.latent
+
+
+def _end(model: Denoiser, name: str, times: Tensor | None, nfe: int, starts: _Starts) -> Tensor:
+    """Samples of a candidate; without times those of auto as it is without tuning."""
+    if times is None:
+        kept, model.tuned = model.tuned, {}
+        try:
+            *_, last = generate(model, sampler=name, nfe=nfe, z=starts.z, condition=starts.condition)
+        finally:
+            model.tuned = kept
+        return last.latent
+    return _run(model, name, times, starts.z, starts.condition)
+
+
+def _each(x: Tensor, truth: Tensor) -> Tensor:
+    """Root mean square error of each sample, infinite where it is not finite."""
+    return (x - truth).double().square().flatten(1).mean(1).sqrt().nan_to_num(math.inf, math.inf)
+
+
+def _median(model: Denoiser, name: str, times: Tensor | None, nfe: int, starts: _Starts) -> float:
+    return float(_each(_end(model, name, times, nfe, starts), starts.end).median())
+
+
+def _error(model: Denoiser, name: str, times: Tensor, starts: _Starts) -> float:
+    """Mean logarithm of the errors of the samples, as smooth in the times as they are, and as robust as a median."""
+    each = _each(_run(model, name, times, starts.z, starts.condition), starts.end)
+    return float(each.clamp(1e-12, 1e6).log().mean())
+
+
+def _stretched(model: Denoiser, name: str, times: Tensor, starts: _Starts, nfe: int) -> Tensor:
+    """The inner times moved for the least error."""
+    inner = len(times) - 2
+    if inner < 1:
+        return times
+    base = model.schedule.log_snr(times[1:-1]).numpy()
+    gaps = np.diff(base)
+    knots = min(KNOTS, inner - 1)
+
+    def moved(shift: np.ndarray) -> Tensor:
+        stretch = np.interp(np.linspace(0, 1, inner - 1), np.linspace(0, 1, knots), shift[1:]) if knots else 0.0
+        inside = base[0] + shift[0] + np.concatenate([[0.0], np.cumsum(gaps * np.exp(stretch))])
+        return torch.cat([times[:1], model.schedule.time(torch.from_numpy(inside)), times[-1:]])
+
+    def cost(shift: np.ndarray) -> float:
+        walk = moved(shift)
+        if not np.isfinite(shift).all() or not (walk.diff() < 0).all():
+            return math.inf
+        return _error(model, name, walk, starts)
+
+    first = np.zeros(1 + knots)
+    simplex = np.vstack([first, first + np.eye(len(first)) * np.where(np.arange(len(first)) == 0, 0.5, 0.3)])
+    budget = int(np.clip(ROWS / nfe, LEAST, LARGEST))
+    fit = minimize(cost, first, method="Nelder-Mead",
+                   options={"maxfev": budget, "initial_simplex": simplex, "adaptive": True})
+    return moved(fit.x) if fit.fun < math.inf else times
