@@ -32,6 +32,7 @@ _ROOMS = {
     "ornstein.training.reaverage": ("reaverage",),
     "ornstein.training.trackers": ("TensorBoard", "Tracker"),
     "ornstein.training.trainer": ("Trainer",),
+    "ornstein.tuning": ("tune",),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 

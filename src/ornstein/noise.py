@@ -11,7 +11,7 @@ __all__ = ["STREAMS", "generator", "normal", "per_sample"]
 
 # Each purpose has its own stream, so that adding a draw in one place changes nothing elsewhere. Never renumber.
 STREAMS = {"order": 0, "train": 1, "held_out": 2, "start": 3, "sample": 4, "walk": 5, "exact": 6, "weights": 7,
-           "bound": 8, "probe": 9, "dequantise": 10, "levels": 11, "evaluate": 12}
+           "bound": 8, "probe": 9, "dequantise": 10, "levels": 11, "evaluate": 12, "tune": 13}
 
 
 def generator(seed: int, stream: str, index: int = 0, step: int = 0) -> np.random.Generator:

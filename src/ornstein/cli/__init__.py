@@ -7,10 +7,10 @@ import sys
 
 from cyclopts import CycloptsError
 
-from ornstein.cli import average, evaluate, look, sample, train
+from ornstein.cli import average, evaluate, look, sample, train, tune
 from ornstein.cli.app import app
 
-__all__ = ["app", "average", "evaluate", "look", "main", "sample", "train"]
+__all__ = ["app", "average", "evaluate", "look", "main", "sample", "train", "tune"]
 
 
 def main() -> None:

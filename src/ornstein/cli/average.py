@@ -16,7 +16,7 @@ HELD, LEVELS = 256, 24  # held-out samples, and log SNR between -9 and 9, by whi
 ROUGH = 0.1  # share of the profile that may be missed before a word of warning
 
 
-@app.command(sort_key=5)
+@app.command(sort_key=6)
 def average(
     run: Run,
     *,

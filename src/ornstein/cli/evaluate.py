@@ -16,7 +16,7 @@ Unseen = Annotated[str | None, Parameter(
 TrainedOn = Annotated[str | None, Parameter(help="Where the data of the training are now, if they have moved.")]
 
 
-@app.command(sort_key=3)
+@app.command(sort_key=4)
 def evaluate(
     run: Run,
     other: Annotated[Path | None, Parameter(help="A second run, to compare the first one with.")] = None,
@@ -74,7 +74,7 @@ def evaluate(
     print(f"the report is {out / PAGE}, its figures are in {out / FIGURES}")
 
 
-@app.command(sort_key=4)
+@app.command(sort_key=5)
 def likelihood(
     run: Run,
     *,

@@ -12,7 +12,7 @@ from ornstein.cli.app import Run, Seed, app
 __all__ = ["check", "list_", "trace"]
 
 
-@app.command(sort_key=6)
+@app.command(sort_key=7)
 def trace(
     run: Run,
     image: Annotated[Path | None, Parameter(
@@ -35,7 +35,7 @@ def trace(
     print(f"drawn into {out}")
 
 
-@app.command(sort_key=7)
+@app.command(sort_key=8)
 def check(
     own: Annotated[str | None, Parameter(help="path.py:Class of a schedule or sampler rule of your own.")] = None,
 ) -> None:
@@ -50,7 +50,7 @@ def check(
         raise RuntimeError(f"{failed} of these do not hold")
 
 
-@app.command(name="list", sort_key=8)
+@app.command(name="list", sort_key=9)
 def list_(
     what: Annotated[str, Parameter(help="samplers, schedules, networks or data.")],
 ) -> None:

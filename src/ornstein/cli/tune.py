@@ -1,0 +1,64 @@
+"""`ornstein tune`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from ornstein.cli.app import Run, app
+
+__all__ = ["tune"]
+
+FEW = 64  # principal components in which few samples are compared with the data
+DRAWN = 500  # starts to search with, and as many again to confirm on, at most
+
+
+@app.command(sort_key=3)
+def tune(
+    run: Run,
+    *,
+    nfe: Annotated[int, Parameter(help="Network calls a sample to choose for.")],
+    starts: Annotated[int, Parameter(help="Noises to search with; as many again confirm.")] = 128,
+    seed: Annotated[int, Parameter(help="Of these noises.")] = 0,
+) -> None:
+    """Choose the sampler and its times for this model and a number of network calls."""
+    if not 16 <= starts <= DRAWN:
+        raise ValueError(f"--starts is {starts}; it must lie from 16 to {DRAWN}")
+    if nfe < 1:
+        raise ValueError(f"--nfe is {nfe}; it must be at least 1")
+    import torch
+
+    from ornstein.checkpoint import MODEL, load, save
+    from ornstein.evaluation.distances import frechet
+    from ornstein.evaluation.features import features
+    from ornstein.figures.pictures import cycle
+    from ornstein.machine import device
+    from ornstein.training.reopen import reopen
+    from ornstein.tuning import tune as search
+
+    model, distance = load(run).to(device()), None
+    if run.is_dir():
+        training = reopen(run).trained_on.split()[0]
+        space = features("pixels", training, most=FEW)
+        real = space(training.batch(range(min(len(training), 10_000)))[0])
+
+        def distance(x: torch.Tensor) -> float:
+            return frechet(real, space(x.cpu()))
+    else:
+        print(f"{run} is a file that does not say what it was trained on: no distance to data confirms the choice")
+    labels = cycle(model, 2 * starts)
+    live = sys.stderr.isatty()
+    choice = search(model, nfe, starts=starts, seed=seed, distance=distance,
+                    condition=None if labels is None else labels[torch.randperm(
+                        len(labels), generator=torch.Generator().manual_seed(seed))],
+                    progress=lambda line: print(line, file=sys.stderr, flush=True) if live else None)
+    print(f"median error against the exact path, {starts} unseen starts, {nfe} calls")
+    for name, error in sorted(choice.errors.items(), key=lambda entry: entry[1]):
+        print(f"  {name:14s} {error:.3g}")
+    print(f"chosen: {choice.why}")
+    place = run / MODEL if run.is_dir() else run
+    save(model, place)
+    print(f"kept in {place}: sampler auto uses it at --nfe {nfe}, without guidance")
