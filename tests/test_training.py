@@ -255,7 +255,7 @@ def test_by_the_clock_the_learning_rate_of_every_step_is_kept(tmp_path, digits):
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     rates = [rate for line in lines for rate in line["learning_rates"]]
     assert len(rates) == lines[-1]["images"] / SMALL.batch_size == newest(tmp_path).note["step"]
-    assert max(rates) < SMALL.peak_rate
+    assert max(rates) < Run(tmp_path).settings().peak_rate
     peak = int(np.argmax(rates))
     assert rates[:peak] == sorted(rates[:peak])
     assert rates[peak:] == sorted(rates[peak:], reverse=True)

@@ -89,17 +89,18 @@ def _choices(settings: Settings, data: Dataset, device: str) -> dict[str, tuple[
         ("principal", f"{rows:,} samples tell the covariance of {math.prod(shape)} values") if known and not large else
         ("waves", "samples that are alike at every place") if alike else
         ("diagonal", f"{rows:,} samples are too few for the covariance of {math.prod(shape)} values"))
-    if large and name == "unet" and found["linear"][0] == "waves":
+    drawn = len(shape) == 3 and data.spec.kind == "picture"
+    if name == "unet" and found["linear"][0] == ("waves" if large else "principal") and (large or drawn):
         # A network that sees the guess need not learn first what is added to its answer.
         found["options"] = {**options, "hints": True}, ""
     found["density"] = (settings.density, "") if settings.density != "auto" else (
-        ("mixed", "a third of the times where the grain of pictures is decided") if large and data.spec.levels else
+        ("mixed", "a third of the times where the grain of pictures is decided") if drawn and data.spec.levels else
         ("angle", "even along the path"))
     found["batch"] = (settings.batch, "") if settings.batch else (
         (64, "more steps in the same time") if large and device == "cpu" else
         (256, "a GPU is idle with less") if device == "cuda" else (128, "small samples make short steps"))
     found["learning_rate"] = (settings.learning_rate, "") if settings.learning_rate else (
-        1e-3 if large and work == 2 else 2e-3, "")
+        1e-3 if large and work == 2 else 4e-3 if drawn and not large else 2e-3, "")
     one = (settings.processes or 1) == 1 and settings.parallel != "fsdp"
     pays = large and one and can_compile(device) and (minutes or 0) >= PAYS
     found["compile"] = (settings.compile, "") if settings.compile is not None else (
