@@ -24,7 +24,7 @@ FLOORS = {
     3: ("diffusion.denoiser",),
     4: ("diffusion.exact", "diffusion.decoder", "diffusion.guidance", "diffusion.adaptive"),
     5: ("diffusion.loss", "diffusion.likelihood", "diffusion.samplers", "diffusion.editing"),
-    6: ("checkpoint", "tune", "figures", "own", "diffusion.score"),
+    6: ("checkpoint", "tuning", "figures", "own", "diffusion.score"),
     7: ("training", "evaluation", "check"),
     8: ("studio", "display"),
     9: ("cli", "demo", "__main__", ""),

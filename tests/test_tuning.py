@@ -1,4 +1,4 @@
-"""A sampler chosen for one model: better on noise that the search has not seen, kept, and used only where it belongs."""
+"""A sampler chosen for one model: better on unseen noise, kept, and used only where it belongs."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ def tuned():
     model = orn.NetworkDenoiser(network, orn.Cosine(), (2,)).eval()
     times = torch.tensor([1.0, 0.7, 0.2, 0.0], dtype=torch.float64)
     angles = model.schedule.level(times).angle
-    model.tuned[3] = Choice(3, "ddim", tuple(times.tolist()), tuple(angles.tolist()), {"auto": 1.0, "ddim": 0.5}, "told")
+    errors = {"auto": 1.0, "ddim": 0.5}
+    model.tuned[3] = Choice(3, "ddim", tuple(times.tolist()), tuple(angles.tolist()), errors, "told")
     return model
 
 
@@ -81,9 +82,10 @@ def test_a_choice_is_for_its_calls_without_guidance_and_for_its_schedule(tuned):
         orn.sample(tuned, 5, nfe=3)
 
 
-@pytest.mark.parametrize("change, message", [
+@pytest.mark.parametrize(("change", "message"), [
     ({"sampler": "os.system"}, "unknown"), ({"sampler": "ancestral"}, "deterministic"), ({"nfe": 2}, "no more calls"),
-    ({"nfe": 10**9}, "at most"), ({"times": [1.0, 0.2, 0.7, 0.0]}, "strictly"), ({"times": [1.0, float("nan"), 0.2, 0.0]}, "strictly"),
+    ({"nfe": 10**9}, "at most"), ({"times": [1.0, 0.2, 0.7, 0.0]}, "strictly"),
+    ({"times": [1.0, float("nan"), 0.2, 0.0]}, "strictly"),
     ({"angles": [0.0]}, "angles"), ({"errors": None}, "not whole"), ({"times": []}, "strictly"),
 ])
 def test_a_file_with_a_choice_that_cannot_be_is_refused(tuned, change, message):
@@ -92,7 +94,7 @@ def test_a_file_with_a_choice_that_cannot_be_is_refused(tuned, change, message):
     assert Choice.from_dict(tuned.tuned[3].as_dict(), SAMPLERS) == dataclasses.replace(tuned.tuned[3])
 
 
-@pytest.mark.parametrize("words, message", [({"nfe": 0}, "nfe is 0"), ({"nfe": 1001}, "at most 1000"),
+@pytest.mark.parametrize(("words", "message"), [({"nfe": 0}, "nfe is 0"), ({"nfe": 1001}, "at most 1000"),
                                             ({"nfe": 5, "starts": 3}, "at least 16")])
 def test_a_search_that_cannot_be_is_refused_before_the_model_is_called(words, message):
     class Silent(orn.Denoiser):

@@ -42,9 +42,9 @@ def tune(model: Denoiser, nfe: int, *, starts: int = 128, condition: Condition =
     """Find the rule and the times with the least error at a number of network calls, and keep them in the model.
 
     The error is that against the end of the exact path (probability flow) from the same noise, followed in many steps.
-    Every rule walks every kind of grid; the steps of the best ones are then stretched by a smooth factor of the log SNR,
-    whose values at a few knots are found by Nelder and Mead's method. What was found is confirmed on as many starts
-    again, which the search has not seen, and on a distance to data if there is one. Where nothing is better than
+    Every rule walks every kind of grid; the steps of the best ones are then stretched by a smooth factor of the log
+    SNR, whose values at a few knots are found by Nelder and Mead's method. What was found is confirmed on as many
+    starts again, which the search has not seen, and on a distance to data if there is one. Where nothing is better than
     `sampler="auto"` without tuning, that is the choice.
 
     Args:
@@ -86,7 +86,8 @@ def tune(model: Denoiser, nfe: int, *, starts: int = 128, condition: Condition =
     errors = {PLAIN: _median(model, PLAIN, None, nfe, unseen)}
     errors |= {name: _median(model, name, times, nfe, unseen) for name, times in found.items()}
     errors = {name: error for name, error in errors.items() if math.isfinite(error)}
-    far = {} if distance is None else {name: distance(_end(model, name, found.get(name), nfe, unseen)) for name in errors}
+    far = {} if distance is None else {name: distance(_end(model, name, found.get(name), nfe, unseen))
+                                       for name in errors}
     better = [name for name in sorted(errors, key=errors.__getitem__) if name != PLAIN and errors[name] < errors[PLAIN]
               and (not far or far[name] <= WORSE * far[PLAIN])]
     told = "" if not far else f"; distance to data {far[better[0] if better else PLAIN]:.4g} against {far[PLAIN]:.4g}"
@@ -97,8 +98,8 @@ def tune(model: Denoiser, nfe: int, *, starts: int = 128, condition: Condition =
                         f"{name} on fitted times: median error {errors[name]:.3g} on unseen starts, where auto without "
                         f"tuning has {errors[PLAIN]:.3g}{told}")
     else:
-        choice = Choice(nfe, PLAIN, errors=errors, why="nothing was better than auto without tuning, which has a median "
-                        f"error of {errors[PLAIN]:.3g} on unseen starts{told}")
+        choice = Choice(nfe, PLAIN, errors=errors, why="nothing was better than auto without tuning, which has a "
+                        f"median error of {errors[PLAIN]:.3g} on unseen starts{told}")
     model.tuned[nfe] = choice
     return choice
 
@@ -112,7 +113,7 @@ def _starts(model: Denoiser, nfe: int, starts: int, condition: Condition, seed: 
     told = None if condition is None else torch.as_tensor(condition)
     single = told is None or len(told.shape) == int(told.is_floating_point())
     for part in (slice(None, starts), slice(starts, None)):
-        mine = told if single else told[part]
+        mine = told if told is None or single else told[part]
         yield _Starts(z[part], mine, _run(model, "adams-moulton", grid(model.schedule, steps, "power"), z[part], mine))
         tell(f"{starts} exact paths of {steps} steps")
 

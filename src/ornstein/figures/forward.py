@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,7 +77,7 @@ def graph(of: Subject) -> Figure:
         show(inner, of.spec, path[number] / scale)
     encoded = [r"$q(\mathbf{z}_1|\mathbf{x})$", "", r"$q(\mathbf{z}_t|\mathbf{z}_{t-1})$", ""]
     decoded = [r"$p(\mathbf{x}|\mathbf{z}_1,\mathbf{w})$", "", r"$p(\mathbf{z}_{t-1}|\mathbf{z}_t,\mathbf{w})$", ""]
-    for number, (left, right) in enumerate(zip(where[:-1], where[1:], strict=True)):
+    for number, (left, right) in enumerate(pairwise(where)):
         middle = (left + right) / 2
         _arrow(axes, left, right, "-", COLOURS[0])
         _arrow(axes, right, left, "--", COLOURS[1])
@@ -131,7 +132,8 @@ def kernel(of: Subject) -> Figure:
     mean, std = (level.signal * x).numpy(), level.noise.numpy()
     reach = max(abs(x) + 0.5, 4 * float(std.max()))
     figure = canvas(12, 4.2)
-    left, right = figure.subfigures(1, 2, width_ratios=[1, 1.05])
+    both: Any = figure.subfigures(1, 2, width_ratios=[1, 1.05])
+    left, right = both
     axes = left.subplots()
     bins = np.linspace(-reach, reach, 121)
     counts = np.stack([np.histogram(kept[number], bins)[0] for number in columns], 1)

@@ -101,7 +101,8 @@ def walk(of: Subject, z: Tensor, rule: str, steps: int) -> list[Frame]:
 def start(of: Subject, count: int) -> Tensor:
     """(count, *shape) latents of pure noise."""
     radius = of.denoiser.schedule.level(as_time(1.0)).radius
-    return noise.per_sample(of.seed, "start", range(count), 0, of.x.new_empty(count, *of.denoiser.shape)) * radius.to(of.x)
+    like = of.x.new_empty(count, *of.denoiser.shape)
+    return noise.per_sample(of.seed, "start", range(count), 0, like) * radius.to(of.x)
 
 
 def shown(of: Subject, frame: Frame) -> np.ndarray:
@@ -132,7 +133,7 @@ def background(of: Subject, axes: Any, time: float) -> None:
 
 
 def frame_of(axes: Any) -> None:
-    axes.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), aspect="equal", xticks=[-2, -1, 0, 1, 2], yticks=[-2, -1, 0, 1, 2])
+    axes.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), aspect="equal", xticks=range(-2, 3), yticks=range(-2, 3))
     plain(axes)
 
 

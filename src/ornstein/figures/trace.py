@@ -68,9 +68,11 @@ def write(of: Subject, out: Path, figure: str = "auto") -> None:
         frames = flight(of)
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.suffix == ".gif":
+            from PIL import Image
+
             # One palette for all frames, so that still parts stay still.
             palette = frames[len(frames) // 2].quantize(24)
-            frames = [frame.quantize(palette=palette, dither=0) for frame in frames]
+            frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
         frames[0].save(out, save_all=True, append_images=frames[1:], duration=SECOND, loop=0, quality=60, method=4)
         return
     drawn = paint(of)

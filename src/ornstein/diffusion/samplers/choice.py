@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -58,14 +59,15 @@ class Choice:
             errors = {str(name): float(value) for name, value in facts["errors"].items()}
             choice = cls(nfe, str(facts["sampler"]), times, angles, errors, str(facts["why"]))
         except (KeyError, TypeError, AttributeError, OverflowError) as error:
-            raise ValueError(f"a tuned choice is not whole ({type(error).__name__}: {error}); tune the model again") from None
+            raise ValueError(f"a tuned choice is not whole ({type(error).__name__}: {error}); tune the model "
+                             "again") from None
         if nfe > MOST:
             raise ValueError(f"a tuned choice is for {nfe} calls; at most {MOST} can be")
         if choice.sampler == "auto":
             return choice
         rule = choice.rule(rules)
         steps = len(times) - 1
-        if steps < 1 or times[0] != 1 or times[-1] != 0 or not all(b < a for a, b in zip(times, times[1:], strict=False)):
+        if steps < 1 or times[0] != 1 or times[-1] != 0 or not all(b < a for a, b in pairwise(times)):
             raise ValueError("the times of a tuned choice must fall strictly from 1 to 0; tune the model again")
         if rule.stochastic or rule.calls * steps > nfe:
             raise ValueError(f"a tuned choice for {nfe} calls takes {steps} steps of {choice.sampler}; it must be a "
