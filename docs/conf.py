@@ -27,5 +27,3 @@ pygments_dark_style = "github-dark"
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 napoleon_use_rtype = False
-# Guides that another branch of the house writes may not be there yet.
-suppress_warnings = ["toc.empty_glob"]

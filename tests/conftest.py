@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from decimal import Decimal, localcontext
@@ -11,6 +12,7 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+from samplers import mixture
 
 import ornstein as orn
 from ornstein import cli
@@ -69,17 +71,10 @@ def schedule(request) -> orn.Schedule:
 
 @pytest.fixture
 def mixture_of():
-    """A mixture of 6 components in `dim` dimensions, standardised as in the sampler benchmark."""
+    """A mixture of 6 components in `dim` dimensions: that of the sampler benchmark."""
 
     def build(schedule: orn.Schedule, dim: int = 2, components: int = 6, low: float = 0.3, high: float = 0.6):
-        rng = np.random.default_rng(7)
-        mean, std = rng.standard_normal((components, dim)), rng.uniform(low, high, components)
-        weight = np.exp(rng.standard_normal(components))
-        weight /= weight.sum()
-        centre = weight @ mean
-        scale = np.sqrt((weight @ ((mean - centre) ** 2 + std[:, None] ** 2)).mean())
-        return orn.ExactMixture(torch.from_numpy(weight), torch.from_numpy((mean - centre) / scale),
-                                torch.from_numpy((std / scale) ** 2), schedule)
+        return mixture(schedule, dim, components, low, high, seed=7)
 
     return build
 
@@ -88,6 +83,25 @@ def mixture_of():
 def _cache_of_its_own(tmp_path_factory, monkeypatch):
     """No test reads or writes the user's cache."""
     monkeypatch.setenv("ORNSTEIN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+CHROMIUM = "/usr/bin/chromium"
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not Path(CHROMIUM).exists():
+        if os.environ.get("CI"):
+            pytest.fail(f"there is no {CHROMIUM}; .ci/run installs it")
+        pytest.skip(f"there is no {CHROMIUM} to look at the page with")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        running = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield running
+        running.close()
 
 
 FAST = ["--set", "options={widths: [16], depths: [1]}", "--set", "batch=64"]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,9 +15,6 @@ from ornstein.evaluation.page import render
 from ornstein.evaluation.report import Curve, Likelihood, Measure, Memorisation, Pair, Report
 from ornstein.figures.chart import Line, Mark, intervals, lines, number, ticks, waterfall
 
-CHROMIUM = "/usr/bin/chromium"
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]
 SECTIONS = ["pictures", "distances", "likelihood", "levels", "steps", "memorisation", "drawing", "card"]
 HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror="alert(1)">', "{{ 7 * 7 }} {% for %}", "x" * 300,
            "Zähler 数字 ‮right to left 🙂", "']]>&amp;<svg onload=alert(1)>"]
@@ -111,20 +106,6 @@ def report(name: str = "digits", worse: float = 1.0, seed: int = 0) -> Report:
 
 def bare(name: str = "nothing") -> Report:
     return Report(name, "2026-11-25", "0.1.0", {}, {}, {})
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not Path(CHROMIUM).exists():
-        if os.environ.get("CI"):
-            pytest.fail(f"there is no {CHROMIUM}; .ci/run installs it")
-        pytest.skip(f"there is no {CHROMIUM} to look at the page with")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield running
-        running.close()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -15,9 +14,6 @@ import pytest
 import ornstein
 
 ROOT = Path(__file__).parents[1]
-CHROMIUM = "/usr/bin/chromium"
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]
 sys.path.insert(0, str(ROOT / "docs" / "build_site"))
 
 
@@ -102,20 +98,6 @@ def reach(pairs: set[tuple[str, str]]) -> set[tuple[str, str]]:
         into, out = ({one for one, other in found if other == middle}, {other for one, other in found if one == middle})
         found |= {(one, other) for one in into for other in out}
     return found
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not Path(CHROMIUM).exists():
-        if os.environ.get("CI"):
-            pytest.fail(f"there is no {CHROMIUM}; .ci/run installs it")
-        pytest.skip(f"there is no {CHROMIUM} to look at the site with")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield running
-        running.close()
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -14,7 +14,7 @@ from torch import Tensor
 from ornstein import noise
 from ornstein.diffusion.denoiser import Condition, Denoiser, kind_of
 from ornstein.diffusion.samplers.choice import MOST, Choice
-from ornstein.diffusion.samplers.loop import SAMPLERS, generate
+from ornstein.diffusion.samplers.loop import AUTO, SAMPLERS, sample
 from ornstein.diffusion.schedule import SPACINGS, as_time, grid
 from ornstein.names import whole
 
@@ -52,7 +52,7 @@ def tune(model: Denoiser, nfe: int, *, starts: int = 128, condition: Condition =
         nfe: network calls a sample, 1 to 1,000.
         starts: noises to search with, >= 16; as many again confirm.
         condition: a class or vector for all, (2 starts,) classes or (2 starts, K) vectors, or None.
-        seed: of the noise; 0 is that of samples, so the default here draws other noise under a name of its own.
+        seed: of the noise, which is other noise than that of samples.
         distance: of a set of samples to the data, smaller is better, called with (starts, *shape) samples.
         progress: called with a line of text now and then.
 
@@ -76,18 +76,18 @@ def tune(model: Denoiser, nfe: int, *, starts: int = 128, condition: Condition =
             times = grid(model.schedule, nfe // rule.calls, spacing)
             tried.append((_error(model, name, times, search), name, times))
     tell(f"{len(tried)} pairs of a rule and a grid tried")
-    best: dict[str, tuple[float, Tensor]] = {}
-    for error, name, times in sorted(tried, key=lambda entry: entry[0]):
-        best.setdefault(name, (error, times))
+    best: dict[str, Tensor] = {}
+    for _, name, times in sorted(tried, key=lambda entry: entry[0]):
+        best.setdefault(name, times)
     found: dict[str, Tensor] = {}
-    for name, (_, times) in list(best.items())[:FINALISTS]:
+    for name, times in list(best.items())[:FINALISTS]:
         found[name] = _stretched(model, name, times, search, nfe)
         tell(f"times of {name} fitted")
-    errors = {PLAIN: _median(model, PLAIN, None, nfe, unseen)}
-    errors |= {name: _median(model, name, times, nfe, unseen) for name, times in found.items()}
+    ends = {PLAIN: _run(model, AUTO, grid(model.schedule, nfe, SAMPLERS[AUTO].spacing), unseen)}
+    ends |= {name: _run(model, name, times, unseen) for name, times in found.items()}
+    errors = {name: float(_each(end, unseen).median()) for name, end in ends.items()}
     errors = {name: error for name, error in errors.items() if math.isfinite(error)}
-    far = {} if distance is None else {name: distance(_end(model, name, found.get(name), nfe, unseen))
-                                       for name in errors}
+    far = {} if distance is None else {name: distance(ends[name]) for name in errors}
     better = [name for name in sorted(errors, key=errors.__getitem__) if name != PLAIN and errors[name] < errors[PLAIN]
               and (not far or far[name] <= WORSE * far[PLAIN])]
     told = "" if not far else f"; distance to data {far[better[0] if better else PLAIN]:.4g} against {far[PLAIN]:.4g}"
@@ -114,40 +114,23 @@ def _starts(model: Denoiser, nfe: int, starts: int, condition: Condition, seed: 
     single = told is None or len(told.shape) == int(told.is_floating_point())
     for part in (slice(None, starts), slice(starts, None)):
         mine = told if told is None or single else told[part]
-        yield _Starts(z[part], mine, _run(model, "adams-moulton", grid(model.schedule, steps, "power"), z[part], mine))
+        end = sample(model, z=z[part], condition=mine, sampler=AUTO, times=grid(model.schedule, steps, "power"))
+        yield _Starts(z[part], mine, end)
         tell(f"{starts} exact paths of {steps} steps")
 
 
-def _run(model: Denoiser, sampler: str, times: Tensor, z: Tensor, condition: Condition) -> Tensor:
-    *_, last = generate(model, sampler=sampler, times=times, z=z, condition=condition)
-    return last.latent
+def _run(model: Denoiser, name: str, times: Tensor, starts: _Starts) -> Tensor:
+    return sample(model, z=starts.z, condition=starts.condition, sampler=name, times=times)
 
 
-def _end(model: Denoiser, name: str, times: Tensor | None, nfe: int, starts: _Starts) -> Tensor:
-    """Samples of a candidate; without times those of auto as it is without tuning."""
-    if times is None:
-        kept, model.tuned = model.tuned, {}
-        try:
-            *_, last = generate(model, sampler=name, nfe=nfe, z=starts.z, condition=starts.condition)
-        finally:
-            model.tuned = kept
-        return last.latent
-    return _run(model, name, times, starts.z, starts.condition)
-
-
-def _each(x: Tensor, truth: Tensor) -> Tensor:
+def _each(x: Tensor, starts: _Starts) -> Tensor:
     """Root mean square error of each sample, infinite where it is not finite."""
-    return (x - truth).double().square().flatten(1).mean(1).sqrt().nan_to_num(math.inf, math.inf)
-
-
-def _median(model: Denoiser, name: str, times: Tensor | None, nfe: int, starts: _Starts) -> float:
-    return float(_each(_end(model, name, times, nfe, starts), starts.end).median())
+    return (x - starts.end).double().square().flatten(1).mean(1).sqrt().nan_to_num(math.inf, math.inf)
 
 
 def _error(model: Denoiser, name: str, times: Tensor, starts: _Starts) -> float:
     """Mean logarithm of the errors of the samples, as smooth in the times as they are, and as robust as a median."""
-    each = _each(_run(model, name, times, starts.z, starts.condition), starts.end)
-    return float(each.clamp(1e-12, 1e6).log().mean())
+    return float(_each(_run(model, name, times, starts), starts).clamp(1e-12, 1e6).log().mean())
 
 
 def _stretched(model: Denoiser, name: str, times: Tensor, starts: _Starts, nfe: int) -> Tensor:

@@ -11,7 +11,6 @@ from ornstein.cli.app import Run, app
 
 __all__ = ["tune"]
 
-FEW = 64  # principal components in which few samples are compared with the data
 DRAWN = 500  # starts to search with, and as many again to confirm on, at most
 
 
@@ -38,15 +37,16 @@ def tune(
     from ornstein.training.reopen import reopen
     from ornstein.tuning import tune as search
 
-    model, distance = load(run).to(device()), None
     if run.is_dir():
-        training = reopen(run).trained_on.split()[0]
-        space = features("pixels", training, most=FEW)
+        opened = reopen(run)
+        model, training = opened.model, opened.trained_on.split()[0]
+        space = features("pixels", training)
         real = space(training.batch(range(min(len(training), 10_000)))[0])
 
         def distance(x: torch.Tensor) -> float:
             return frechet(real, space(x.cpu()))
     else:
+        model, distance = load(run).to(device()), None
         print(f"{run} is a file that does not say what it was trained on: no distance to data confirms the choice")
     labels = cycle(model, 2 * starts)
     live = sys.stderr.isatty()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ornstein.names import require
 
-__all__ = ["SCHEDULES", "SPACINGS", "Chain", "Cosine", "Exploding", "Level", "Linear", "Schedule", "grid", "spread"]
+__all__ = ["SCHEDULES", "SPACINGS", "Chain", "Cosine", "Exploding", "Level", "Linear", "Schedule", "falling", "grid",
+           "spread"]
 
 SPACINGS = ("time", "angle", "log_snr", "karras", "power")
 # A grid even in log SNR leaves pure noise and reaches clean data in one step each. Both steps shrink as the grid
@@ -265,6 +266,14 @@ class Exploding(Schedule):
     def level(self, t: Tensor) -> Level:
         noise = self.sigma_min * torch.expm1(t * math.log1p(self.sigma_max / self.sigma_min))
         return Level(torch.ones_like(t), noise)
+
+
+def falling(times: Sequence[float] | Tensor) -> Tensor:
+    """Times of a walk back, (n + 1,) float64 on the CPU; ValueError unless they fall strictly from 1 to 0."""
+    walk = torch.as_tensor(times, dtype=torch.float64, device="cpu")
+    if walk.ndim != 1 or len(walk) < 2 or walk[0] != 1 or walk[-1] != 0 or not (walk.diff() < 0).all():
+        raise ValueError(f"times is {walk.flatten()[:6].tolist()}...; it must fall strictly from 1 to 0")
+    return walk
 
 
 def grid(schedule: Schedule, steps: int, spacing: str = "angle") -> Tensor:

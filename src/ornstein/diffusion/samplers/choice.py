@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ornstein.diffusion.samplers.rule import Rule
-from ornstein.diffusion.schedule import Schedule
-from ornstein.names import whole
+from ornstein.diffusion.schedule import Schedule, falling
+from ornstein.names import find, whole
 
 __all__ = ["Choice"]
 
@@ -67,8 +66,7 @@ class Choice:
             return choice
         rule = choice.rule(rules)
         steps = len(times) - 1
-        if steps < 1 or times[0] != 1 or times[-1] != 0 or not all(b < a for a, b in pairwise(times)):
-            raise ValueError("the times of a tuned choice must fall strictly from 1 to 0; tune the model again")
+        falling(times)
         if rule.stochastic or rule.calls * steps > nfe:
             raise ValueError(f"a tuned choice for {nfe} calls takes {steps} steps of {choice.sampler}; it must be a "
                              "deterministic rule of no more calls")
@@ -78,10 +76,7 @@ class Choice:
 
     def rule(self, rules: Mapping[str, Rule]) -> Rule:
         """The rule of its name; ValueError where there is none."""
-        if self.sampler not in rules:
-            raise ValueError(f"a tuned choice names the sampler {self.sampler!r}, which is unknown "
-                             f"(allowed: {', '.join(sorted(rules))}); tune the model again")
-        return rules[self.sampler]
+        return find("sampler of a tuned choice", self.sampler, rules)
 
     def walk(self, schedule: Schedule) -> Tensor:
         """Its times, float64; ValueError on another schedule than the one it was tuned on."""

@@ -27,10 +27,10 @@ from ornstein.diffusion.samplers.rule import Rule, Step
 from ornstein.diffusion.samplers.runge import CLASSIC, EULER, RungeKutta
 from ornstein.diffusion.samplers.single import SingleStep
 from ornstein.diffusion.samplers.stochastic import StochasticAdams
-from ornstein.diffusion.schedule import as_time, grid
+from ornstein.diffusion.schedule import as_time, falling, grid
 from ornstein.names import find
 
-__all__ = ["NFE", "SAMPLERS", "Frame", "generate", "sample", "samplers"]
+__all__ = ["AUTO", "NFE", "SAMPLERS", "Frame", "generate", "sample", "samplers"]
 
 NFE = 20  # network calls a sample when the caller names no budget
 ROWS = 64  # rows of one network call on a CPU: fixed, so that a picture does not depend on its neighbours
@@ -164,10 +164,7 @@ def plan(denoiser: Denoiser, rule: Rule, nfe: int | None, steps: int | None,
     if len(named) > 1:
         raise ValueError(f"{' and '.join(named)} are both given; give one of nfe, steps and times")
     if times is not None:
-        walk = torch.as_tensor(times, dtype=torch.float64, device="cpu")
-        if walk.ndim != 1 or len(walk) < 2 or walk[0] != 1 or walk[-1] != 0 or not (walk.diff() < 0).all():
-            raise ValueError(f"times is {walk.flatten()[:6].tolist()}...; it must fall strictly from 1 to 0")
-        return walk
+        return falling(times)
     if steps is None:
         budget = NFE if nfe is None else nfe
         steps = int(budget) // rule.calls

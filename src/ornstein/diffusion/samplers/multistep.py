@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ornstein.diffusion.estimate import Estimate
-from ornstein.diffusion.samplers.rule import Rule, Step, combine, turned
+from ornstein.diffusion.samplers.rule import Rule, Step, combine, readings, turned
 from ornstein.names import require, whole
 
 __all__ = ["FRAMES", "Multistep", "adams", "response"]
@@ -40,8 +40,7 @@ class View(NamedTuple):
 
 def view(frame: str, variance: float, signal: float, noise: float) -> View:
     """What (signal, noise) is in a frame; a place is +-inf where the frame has none."""
-    radius = math.hypot(signal, noise)
-    x, eps = (signal / radius**2, -noise / radius), (noise / radius**2, signal / radius)
+    x, eps = readings(signal, noise)
     if frame == "v":
         root = math.sqrt(variance)
         scale = math.hypot(root * signal, noise)

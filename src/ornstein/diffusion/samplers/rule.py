@@ -14,7 +14,7 @@ from torch import Tensor
 from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.schedule import Level, Schedule, spread
 
-__all__ = ["Rule", "Step", "combine", "rotate", "turned"]
+__all__ = ["Rule", "Step", "combine", "readings", "rotate", "turned"]
 
 
 @dataclass(frozen=True)
@@ -134,6 +134,12 @@ def turned(whither: tuple[float, float], whence: tuple[float, float]) -> tuple[f
     turn = math.atan2(whither[1], whither[0]) - math.atan2(whence[1], whence[0])
     radius = math.hypot(*whither)
     return radius * math.cos(turn) / math.hypot(*whence), radius * math.sin(turn)
+
+
+def readings(signal: float, noise: float) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Factors of z and v in x-hat, and those in eps-hat, at one level."""
+    radius = math.hypot(signal, noise)
+    return (signal / radius**2, -noise / radius), (noise / radius**2, signal / radius)
 
 
 def combine(factors: Sequence[float] | Sequence[Tensor], seen: Sequence[Estimate]) -> Tensor:

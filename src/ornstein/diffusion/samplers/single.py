@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from ornstein.diffusion.samplers.multistep import LONG
-from ornstein.diffusion.samplers.rule import Rule, Step, combine, turned
+from ornstein.diffusion.samplers.rule import Rule, Step, combine, readings, turned
 from ornstein.names import require
 
 __all__ = ["SingleStep"]
@@ -57,11 +55,11 @@ class SingleStep(Rule):
 
     def _weights(self, levels: list[tuple[float, float]]) -> list[float]:
         (signal_s, noise_s), (signal_t, noise_t), (signal, noise) = levels
-        radius = math.hypot(signal, noise)
+        x, eps = readings(signal, noise)
         if self.frame == "x":
             keep = noise_s / noise_t
             share = signal_s - signal_t * keep
-            return [keep, 0.0, share * signal / radius**2, -share * noise / radius]
+            return [keep, 0.0, share * x[0], share * x[1]]
         keep = signal_s / signal_t if signal_t else 0.0
         share = noise_s - noise_t * keep
-        return [keep, 0.0, share * noise / radius**2, share * signal / radius]
+        return [keep, 0.0, share * eps[0], share * eps[1]]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ornstein.diffusion.samplers.multistep import View, adams, view
-from ornstein.diffusion.samplers.rule import Rule, Step, combine
+from ornstein.diffusion.samplers.rule import Rule, Step, combine, readings
 
 __all__ = ["StochasticAdams"]
 
@@ -65,7 +65,7 @@ class StochasticAdams(Rule):
         if not nodes[0].usable():
             # From pure noise: all of it is new where tau > 0, and turned by `DDIM` where not.
             share = 0.0 if self.tau else noise_s / noise_t
-            x = _parts(signal_t, noise_t)
+            x, _ = readings(signal_t, noise_t)
             return [share + signal_s * x[0], signal_s * x[1], *zero, noise_s if self.tau else 0.0]
         h, square = goal.place - nodes[0].place, self.tau**2
         known: list[View] = nodes[:1]
@@ -77,9 +77,3 @@ class StochasticAdams(Rule):
                  for part in (node.of_z, node.of_v)] + [0.0] * 2 * (len(nodes) - len(known))
         found[0] += noise_s / noise_t * math.exp(-square * h)
         return [*found, noise_s * math.sqrt(-math.expm1(-2 * square * h))]
-
-
-def _parts(signal: float, noise: float) -> tuple[float, float]:
-    """Factors of z and v in x-hat."""
-    radius = math.hypot(signal, noise)
-    return signal / radius**2, -noise / radius
