@@ -21,6 +21,7 @@ html_title = "Ornstein"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
+html_show_copyright = False
 html_theme_options = {"source_repository": "", "footer_icons": []}
 pygments_style = "tango"
 pygments_dark_style = "github-dark"
