@@ -17,6 +17,10 @@ from samplers import mixture
 import ornstein as orn
 from ornstein import cli
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # several processes at once: a thread for each, and for what it starts
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 # The same examples in every run: a test that fails once fails again.
 hypothesis.settings.register_profile("ornstein", derandomize=True, deadline=None, max_examples=60)
 hypothesis.settings.load_profile("ornstein")
