@@ -160,6 +160,22 @@ def test_held_out_rows_never_train_and_every_epoch_sees_each_sample_once(digits)
     assert not np.array_equal(learner.loader.places(0), learner.loader.places(15))
 
 
+def test_mirrored_pictures_are_the_same_pictures_turned_and_half_of_them(digits):
+    plain, turned = (Learner(resolve(SMALL.replace(images=6400, mirror=mirror), digits, "cpu"), digits, Engine()).loader
+                     for mirror in (False, True))
+    count = 0
+    for step in range(16):
+        before, after = plain.make(step), turned.make(step)
+        assert torch.equal(before.eps, after.eps)
+        assert torch.equal(before.condition, after.condition)
+        same = (after.x == before.x).flatten(1).all(1)
+        assert torch.equal(torch.where(same[:, None, None, None], before.x, before.x.flip(-1)), after.x)
+        count += int((~same).sum())
+    assert abs(count - 512) < 5 * 16  # five standard deviations of 1,024 fair coins: 6e-7
+    with pytest.raises(ValueError, match="mirror is true, but data"):
+        resolve(SMALL.replace(mirror=True), load_data("moons"), "cpu")
+
+
 def test_an_epoch_smaller_than_a_batch_still_covers_evenly(digits):
     few = orn.load_data(digits.values[:7].astype(np.uint8))
     learner = Learner(resolve(SMALL.replace(images=1, batch=21), few, "cpu"), few.split()[0], Engine())

@@ -29,6 +29,7 @@ class Settings:
     classes: bool | None = None  # None: conditional where the data have labels
     layout: str = "auto"  # axes of the user's arrays, without the samples' own: V, CL, CHW, DHWC ...
     reader: str = "auto"  # of picture files: cache (decoded once, into memory or a file) or stream (each time anew)
+    mirror: bool = False  # half of the pictures that are seen are turned left side right
     minutes: float | None = None  # budget of wall clock, or
     images: int | None = None  # budget of pictures seen
     seed: int = 0

@@ -67,7 +67,9 @@ class Loader:
         """The rows of a step, on the CPU: a function of the settings, the data and the step alone."""
         settings, rows = self.settings, self.rows
         x, condition = self._streamed(step) if self.data.streamed else self.data.batch(self.places(step)[rows])
-        eps, dropped = self._noise(step, x.shape[1:])
+        eps, dropped, mirrored = self._noise(step, x.shape[1:])
+        if settings.mirror:
+            x = torch.where(torch.from_numpy(mirrored).reshape(-1, *[1] * (x.ndim - 1)), x.flip(-1), x)
         t = self.density(draw_times(settings.batch_size, settings.seed, step, settings.times))[rows]
         none = -1 if condition.ndim == 1 else float("nan")
         dropped = torch.from_numpy(dropped).reshape(-1, *[1] * (condition.ndim - 1))
@@ -90,8 +92,8 @@ class Loader:
         self._stream = step + 1, self._stream[1]
         return next(self._stream[1])
 
-    def _noise(self, step: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-        """eps, and which rows lose their condition, of this process's rows."""
+    def _noise(self, step: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """eps, which rows lose their condition, and which are mirrored, of this process's rows."""
         first, last = self.rows.start // SLOT, -(-self.rows.stop // SLOT)
         parts = []
         for slot in range(first, last):
@@ -99,10 +101,10 @@ class Loader:
             rng = noise.generator(self.settings.seed, "train", slot + (slot > 0), step)
             rows = min(SLOT, self.settings.batch_size - slot * SLOT)
             parts.append((rng.standard_normal((rows, *shape), dtype=np.float32),
-                          rng.random(rows) < self.settings.label_dropout))
+                          rng.random(rows) < self.settings.label_dropout, rng.random(rows) < 0.5))
         mine = slice(self.rows.start - first * SLOT, self.rows.stop - first * SLOT)
-        eps, dropped = (np.concatenate(part)[mine] for part in zip(*parts, strict=True))
-        return eps, dropped
+        eps, dropped, mirrored = (np.concatenate(part)[mine] for part in zip(*parts, strict=True))
+        return eps, dropped, mirrored
 
     def close(self) -> None:
         """Make no more batches."""

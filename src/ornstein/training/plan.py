@@ -34,11 +34,13 @@ def resolve(settings: Settings, data: Dataset, device: str) -> Settings:
         Settings that a run can be repeated from, a pure function of the arguments and of what the device can do.
 
     Raises:
-        ValueError: classes are wanted and the data have none, or a compilation that the machine or the way in which
-            weights are split does not allow.
+        ValueError: classes are wanted and the data have none, data to mirror are no pictures, or a compilation that
+            the machine or the way in which weights are split does not allow.
     """
     if settings.classes and not data.spec.classes:
         raise ValueError(f"classes are asked for, but data {data.spec.name!r} have no labels; leave classes out")
+    if settings.mirror and (data.spec.kind != "picture" or len(data.spec.shape) != 3):
+        raise ValueError(f"mirror is true, but data {data.spec.name!r} are no pictures; leave mirror out")
     chosen = {name: value for name, (value, _) in _choices(settings, data, device).items()}
     chosen["options"] = {**chosen["options"], **settings.options}
     shape = data.spec.shape
