@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from decimal import Decimal, localcontext
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import multivariate_normal
 from torch.testing import assert_close
 
 import ornstein as orn
@@ -298,3 +300,54 @@ def test_any_chain_keeps_and_adds_what_its_betas_say(beta):
     keep, added = affine(lambda z: orn.Encoder(chain).step(z, s, t), torch.ones(chain.T, 1, dtype=F64))
     np.testing.assert_allclose(keep[:, 0], np.sqrt(1 - np.array(beta)), rtol=1e-11)
     np.testing.assert_allclose(added[:, 0], beta, rtol=1e-9)
+
+
+def test_the_joint_of_a_path_is_one_gaussian(schedule):
+    """(20.5): the product of the steps is N(signal x, C) with C_mn = (signal_n / signal_m) noise_m^2 for m <= n."""
+    encoder, x, times = orn.Encoder(schedule), normal(3, 1), (0.2, 0.5, 0.7, 1.0 if schedule.level(1.0).signal else 0.9)
+    path = [x, *encoder.walk(x, times, seed=2)]
+    product = sum(encoder.step(path[n], (0.0, *times)[n], times[n]).log_prob(path[n + 1]) for n in range(4))
+    signal, noise = (entry.numpy() for entry in schedule.level(torch.tensor(times, dtype=F64)))
+    first = np.minimum.outer(range(4), range(4))
+    covariance = np.outer(signal, signal) * (noise / signal)[first] ** 2
+    whole = np.array([multivariate_normal(signal * float(one), covariance).logpdf(torch.cat(path[1:], 1)[row])
+                      for row, one in enumerate(x)])
+    np.testing.assert_allclose(product, whole, rtol=1e-8, atol=1e-8)
+
+
+def reverse_conditional(schedule, data, z_s, z_t, s, t):
+    """log q(z_s | z_t) by Bayes' rule (20.11) from the marginals (20.12) of a data set of numbers."""
+    law = orn.ExactDataset(data, schedule)
+    return orn.Encoder(schedule).step(z_s, s, t).log_prob(z_t) + law.log_prob_at(z_s, s) - law.log_prob_at(z_t, t)
+
+
+@pytest.mark.parametrize(("s", "t"), [(0.1, 0.35), (0.5, 0.55), (0.9, 1.0), (0.02, 0.9)])
+def test_the_reverse_conditional_is_a_mixture_over_the_data(schedule, s, t):
+    """(20.11), (20.12): sum over i of w_i q(z_s | z_t, x_i) with w_i in proportion to q(z_t | x_i), as densities."""
+    encoder, data = orn.Encoder(schedule), normal(5, 1, seed=8)
+    z_t = schedule.level(t).radius * normal(40, 1)
+    z_s = schedule.level(s).radius * normal(40, 1, seed=1)
+    weight = torch.stack([encoder.kernel(one.expand(40, 1), t).log_prob(z_t) for one in data]).log_softmax(0)
+    parts = torch.stack([encoder.posterior(one.expand(40, 1), z_t, s, t).log_prob(z_s) for one in data])
+    bayes = reverse_conditional(schedule, data, z_s, z_t, s, t)
+    assert_close((weight + parts).logsumexp(0), bayes, rtol=1e-7, atol=1e-6)
+
+
+def test_one_gaussian_is_enough_for_a_short_step_back():
+    """KL(q(z_s | z_t) || its Gaussian of the same moments) from a latent between two points; 0 for Gaussian data.
+
+    A fourth of the variance leaves less than a fourth of the divergence, at every length: the parts' means come closer
+    in proportion to the variance that the step adds, their deviations only as its square root.
+    """
+    chain, data = orn.Chain([1e-3] * 1000), torch.tensor([[-1.0], [1.0]], dtype=F64)
+    z = torch.linspace(-5, 5, 20_001, dtype=F64)[:, None]
+    apart = []
+    for steps in (512, 128, 32, 8):
+        share = reverse_conditional(chain, data, z, torch.zeros_like(z), 0.6 - steps / 1000, 0.6).softmax(0)
+        mean = share @ z[:, 0]
+        law = torch.distributions.Normal(mean, (share @ (z[:, 0] - mean) ** 2).sqrt())
+        single = law.log_prob(z[:, 0]).log_softmax(0)
+        apart.append(float((share * (share.clamp(min=1e-300).log() - single)).sum()))
+    assert apart[0] > 0.3
+    assert all(later < earlier / 4 for earlier, later in pairwise(apart))
+    assert apart[-1] < 1e-5

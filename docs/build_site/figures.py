@@ -1,0 +1,46 @@
+"""Every picture of the chapter, drawn by the program: `python docs/build_site/figures.py [FOLDER]`.
+
+The denoisers are in closed form, so nothing is trained and a picture is the same whenever it is drawn. `ornstein trace`
+draws the same figures of a model of the user's own.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import ornstein as orn
+from ornstein.figures.subject import Subject
+from ornstein.figures.trace import write
+
+HERE = Path(__file__).parents[1] / "chapter" / "pictures"
+DIGIT = 3  # row of the digits that the pages follow
+
+
+def digit() -> Subject:
+    """A digit, and the best denoiser of all of them, on the chain of the chapter."""
+    data = orn.load_data("digits")
+    points, labels = data.batch(range(len(data)))
+    return Subject(orn.ExactDataset(points, orn.Chain.linear(), labels), points[DIGIT:DIGIT + 1].double(), "a digit",
+                   data.spec)
+
+
+PICTURES: dict[str, tuple[str, Callable[[], Subject]]] = {
+    "graph": ("graph", digit),
+    "kernel": ("kernel", digit),
+    "noising": ("noising", digit),
+    "posterior": ("posterior", digit),
+    "reverse": ("reverse", digit),
+    "schedules": ("schedules", digit),
+}
+
+
+def main(folder: Path = HERE) -> None:
+    """Draw them all into a folder, as PNG named after the entries of `PICTURES`."""
+    for name, (figure, of) in PICTURES.items():
+        write(of(), folder / f"{name}.png", figure)
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:2]))
