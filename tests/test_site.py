@@ -60,6 +60,16 @@ def test_links_lead_somewhere_and_nothing_is_taken_from_elsewhere(site):
         assert not re.search(r"url\(['\"]?https?:", style.read_text("utf-8")), style
 
 
+def test_the_equations_of_section_20_1_have_the_numbers_of_the_book(site):
+    """(20.1) to (20.17), each with an anchor of its own, in their order on one page, and linked from the table."""
+    text = (site / "chapter" / "encoder.html").read_text("utf-8")
+    found = re.findall(r'id="equation-eq-20-(\d+)".*?<span class="eqno">\(20\.(\d+)\)', text, re.DOTALL)
+    assert found == [(str(number), str(number)) for number in range(1, 18)]
+    index = (site / "chapter" / "index.html").read_text("utf-8")
+    for number in range(1, 18):
+        assert re.search(rf'href="encoder\.html#equation-eq-20-{number}">\(20\.{number}\)</a>', index), number
+
+
 def test_every_public_name_is_in_the_reference(site):
     names = set(re.findall(r'id="ornstein\.(\w+)"', "".join(
         path.read_text("utf-8") for path in (site / "reference").glob("*.html"))))
