@@ -69,7 +69,8 @@ class Loader:
         x, condition = self._streamed(step) if self.data.streamed else self.data.batch(self.places(step)[rows])
         eps, dropped, mirrored = self._noise(step, x.shape[1:])
         if settings.mirror:
-            x = torch.where(torch.from_numpy(mirrored).reshape(-1, *[1] * (x.ndim - 1)), x.flip(-1), x)
+            turned = torch.from_numpy(mirrored)
+            x[turned] = x[turned].flip(-1)
         t = self.density(draw_times(settings.batch_size, settings.seed, step, settings.times))[rows]
         none = -1 if condition.ndim == 1 else float("nan")
         dropped = torch.from_numpy(dropped).reshape(-1, *[1] * (condition.ndim - 1))
