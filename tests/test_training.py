@@ -21,6 +21,7 @@ from ornstein.training.plan import reasons, resolve
 from ornstein.training.run import Run
 from ornstein.training.states import State
 
+RECIPES = Path(__file__).parents[1] / "recipes"
 SMALL = orn.Settings(options={"widths": [16], "depths": [1]}, batch=64)
 
 
@@ -313,6 +314,19 @@ def test_what_is_left_open_is_chosen_from_data_budget_and_device_with_a_reason(d
     assert reasons(long, photos, "cpu") == []
     for settings in (short, long, gpu):
         assert resolve(settings, photos, "cpu") == settings
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_recipe_leaves_nothing_open_and_begins_with_its_command(recipe):
+    text = recipe.read_text("utf-8")
+    settings = orn.Settings.from_yaml(text)
+    may_be_none = {"minutes", "micro_batch", "processes", "shard", "threads"}
+    assert "auto" not in settings.as_dict().values()
+    assert {name for name, value in settings.as_dict().items() if value is None} <= may_be_none
+    assert settings.images
+    assert set(settings.as_dict()) == {line.partition(":")[0] for line in text.splitlines() if line[0] not in "# -"}
+    assert f"#   ornstein train {settings.data} --config recipes/{recipe.name} --out run" in text
+    assert "TODO" not in text
 
 
 def test_a_compilation_that_cannot_be_is_refused(digits, monkeypatch):

@@ -6,9 +6,12 @@ draws the same figures of a model of the user's own.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+import torch
 
 import ornstein as orn
 from ornstein.figures.subject import Subject
@@ -26,12 +29,23 @@ def digit() -> Subject:
                    data.spec)
 
 
+def ring() -> Subject:
+    """600 points of eight Gaussians on a circle, whose denoiser and density are known."""
+    angle = torch.arange(8) * (math.pi / 4)
+    law = orn.ExactMixture(torch.ones(8), torch.stack([angle.cos(), angle.sin()], 1), torch.full((8,), 0.1**2),
+                           orn.Chain.linear())
+    return Subject(law, law.draw(600), "eight Gaussians")
+
+
 PICTURES: dict[str, tuple[str, Callable[[], Subject]]] = {
+    "bound": ("bound", ring),
+    "field": ("field", ring),
     "graph": ("graph", digit),
     "kernel": ("kernel", digit),
     "noising": ("noising", digit),
     "posterior": ("posterior", digit),
     "reverse": ("reverse", digit),
+    "samplers": ("samplers", ring),
     "schedules": ("schedules", digit),
 }
 

@@ -21,6 +21,7 @@ __all__ = ["paths"]
 
 CALLS = 12
 COLUMNS = 7
+ACROSS = 5
 
 
 def paths(of: Subject) -> Figure:
@@ -37,10 +38,9 @@ def paths(of: Subject) -> Figure:
 
 def _of_points(of: Subject) -> Figure:
     names = list(samplers())
-    across = -(-len(names) // 2) if len(names) > 4 else len(names)
-    rows = -(-len(names) // across)
-    figure = canvas(3.6 * across, 3.75 * rows)
-    grid = figure.subplots(rows, across, squeeze=False).flat
+    rows = -(-len(names) // ACROSS)
+    figure = canvas(2.6 * ACROSS, 2.75 * rows)
+    grid = figure.subplots(rows, ACROSS, squeeze=False).flat
     z, many = start(of, 20), start(of, 400)
     for axes, name in zip(grid, names, strict=False):
         background(of, axes, CLEAN)
