@@ -114,6 +114,10 @@ def test_the_command_tunes_a_run_and_sampling_uses_it(command, trained):
     assert (code, errors) == (0, "")
     assert "chosen: " in out
     assert list(orn.load(Path("run")).tuned) == [3]
+    name = orn.load(Path("run")).tuned[3].sampler
+    told = command("sample", "run", "--nfe", "3", "--count", "2", "--out", "three.npz")[1]
+    assert (f"by {name}, tuned for 3 calls" in told) == (name != "auto")
+    assert "tuned" not in command("sample", "run", "--nfe", "4", "--count", "2", "--out", "four.npz")[1]
     for words in (["--nfe", "0"], ["--nfe", "3", "--starts", "2"], []):
         code, _, errors = command("tune", "run", *words)
         assert code == 2

@@ -29,23 +29,23 @@ def digit() -> Subject:
                    data.spec)
 
 
-def ring() -> Subject:
+def ring(schedule: orn.Schedule) -> Subject:
     """600 points of eight Gaussians on a circle, whose denoiser and density are known."""
     angle = torch.arange(8) * (math.pi / 4)
     law = orn.ExactMixture(torch.ones(8), torch.stack([angle.cos(), angle.sin()], 1), torch.full((8,), 0.1**2),
-                           orn.Chain.linear())
+                           schedule)
     return Subject(law, law.draw(600), "eight Gaussians")
 
 
 PICTURES: dict[str, tuple[str, Callable[[], Subject]]] = {
-    "bound": ("bound", ring),
-    "field": ("field", ring),
+    "bound": ("bound", lambda: ring(orn.Chain.linear())),
+    "field": ("field", lambda: ring(orn.Cosine())),
     "graph": ("graph", digit),
     "kernel": ("kernel", digit),
     "noising": ("noising", digit),
     "posterior": ("posterior", digit),
     "reverse": ("reverse", digit),
-    "samplers": ("samplers", ring),
+    "samplers": ("samplers", lambda: ring(orn.Cosine())),
     "schedules": ("schedules", digit),
 }
 

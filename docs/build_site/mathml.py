@@ -1,6 +1,7 @@
 """Mathematics as MathML, which browsers draw by themselves: no script, no font, no network.
 
-An equation labelled `eq-20-6` has the number of the book, (20.6), as its own number and as the text of links to it.
+An equation labelled `eq-20-6` has the number of the book, (20.6), as its own number and as the text of links to it; one
+labelled `eq-the-bound` has its name, (the bound).
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ import re
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 
-BOOK = re.compile(r"eq-20-(\d+)$")
+BOOK, NAME = re.compile(r"eq-20-(\d+)$"), re.compile(r"eq-([a-z][a-z-]*)$")
 
 
 def number(app, doctree) -> None:
-    """Number the labelled equations of a page as the book does."""
+    """Number the labelled equations of a page as the book does, or by their names."""
     domain = app.env.get_domain("math")
     for node in doctree.findall(nodes.math_block):
-        found = BOOK.match(node.get("label") or "")
-        if found:
+        label = node.get("label") or ""
+        if found := BOOK.match(label):
             node["number"] = f"20.{found[1]}"
+        elif found := NAME.match(label):
+            node["number"] = found[1].replace("-", " ")
+        if found:
             domain.equations[node["label"]] = (app.env.docname, node["number"])
 
 

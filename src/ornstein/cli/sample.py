@@ -37,6 +37,7 @@ def sample(
 
     from ornstein.checkpoint import digest, load
     from ornstein.diffusion.samplers import sample as draw
+    from ornstein.diffusion.samplers.loop import tuned_for
     from ornstein.figures import pictures
     from ornstein.machine import device
     from ornstein.own import rule
@@ -75,7 +76,9 @@ def sample(
              "model": digest(run), "ornstein": __version__, **({} if condition is None else {"condition": condition})}
     pictures.write(spec, x.cpu(), labels, out, facts, told)
     alike = f", without --condition {','.join(spec.conditions).upper()}: drawn from all conditions alike"
-    print(f"{count} samples in {out}{alike if spec.conditions and told is None else ''}")
+    tuned = tuned_for(model, nfe, steps, None) if sampler == "auto" and guidance in (None, 1) else None
+    how = f" by {tuned.sampler}, tuned for {tuned.nfe} calls" if tuned else ""
+    print(f"{count} samples in {out}{how}{alike if spec.conditions and told is None else ''}")
 
 
 def _numbers(condition: str, spec: Any) -> list[float]:

@@ -40,7 +40,7 @@ def _of_points(of: Subject) -> Figure:
     names = list(samplers())
     rows = -(-len(names) // ACROSS)
     figure = canvas(2.6 * ACROSS, 2.75 * rows)
-    grid = figure.subplots(rows, ACROSS, squeeze=False).flat
+    grid = list(figure.subplots(rows, ACROSS, squeeze=False).flat)
     z, many = start(of, 20), start(of, 400)
     for axes, name in zip(grid, names, strict=False):
         background(of, axes, CLEAN)
@@ -53,7 +53,7 @@ def _of_points(of: Subject) -> Figure:
             axes.plot(*lines[:, number].T, ".-", ms=3, lw=0.9, color=COLOURS[number % len(COLOURS)])
         axes.set_title(f"{name}: {len(frames) - 1} steps", fontsize=11)
         frame_of(axes)
-    for axes in list(grid)[len(names):]:
+    for axes in grid[len(names):]:
         axes.set_axis_off()
     return figure
 
