@@ -95,6 +95,44 @@ def test_all_three_losses_train_the_same_field():
     assert all(abs(slope / slopes[0] - 1) < 0.15 for slope in slopes[1:])
 
 
+def test_langevin_dynamics_rest_at_the_law_but_for_the_size_of_the_step():
+    """z + eta / 2 score + sqrt(eta) noise rests at variance V / (1 - eta / (4 V)) for a Gaussian of variance V.
+
+    The score is linear there, so a step is an affine map of slope a, and a law rests where a^2 w + eta = w.
+    """
+    model, t = orn.ExactGaussian([0.0], [0.3], orn.Cosine()), 0.4
+    level, one = orn.Cosine().level(t), torch.ones(1, 1, dtype=torch.float64)
+    variance = 0.3 * float(level.signal) ** 2 + float(level.noise) ** 2
+    for eta in (0.4, 0.04, 0.004):
+        slope = 1 + eta / 2 * float(model(one, t).score)
+        rest = eta / (1 - slope**2)
+        assert rest == pytest.approx(variance / (1 - eta / (4 * variance)), rel=1e-9)
+    assert rest == pytest.approx(variance, rel=2e-3)
+
+
+@pytest.mark.parametrize("name", ["cosine", "linear", "chain", "exploding"])
+def test_every_strength_of_noise_has_the_same_marginals(name):
+    """Back by dz = [f z - (1 + share) / 2 g^2 score] dt + sqrt(share) g dv: mean and variance follow the forward ones.
+
+    On Gaussian data the drift is affine, so d mean / dt = drift(mean) and dV / dt = 2 slope V - share g^2 for every
+    share (Song et al. 2021, equation 13 for 0, Anderson 1982 for 1); the forward ones by differences of the levels.
+    """
+    schedule = {"cosine": orn.Cosine(), "linear": orn.Linear(), "chain": orn.Chain.linear(),
+                "exploding": orn.Exploding()}[name]
+    model, h = orn.ExactGaussian([0.7], [0.3], schedule), 1e-6
+    for t in (0.2001, 0.5001, 0.8001):  # inside a step of the chain
+        before, now, after = (schedule.level(as_time(one)) for one in (t - h, t, t + h))
+        mean, variance = ([float(one.signal) * 0.7 for one in (before, now, after)],
+                          [float(one.signal**2 * 0.3 + one.noise**2) for one in (before, now, after)])
+        f, g_squared = (float(one) for one in schedule.rates(t))
+        z = torch.tensor([[mean[1]], [mean[1] + 1.0]], dtype=torch.float64)
+        for share in (0.0, 0.5, 1.0, 2.0):
+            at_mean, beside = (f * z - (1 + share) / 2 * g_squared * model(z, t).score)[:, 0].tolist()
+            assert at_mean == pytest.approx((mean[2] - mean[0]) / (2 * h), rel=1e-5, abs=1e-9 * g_squared)
+            moved = 2 * (beside - at_mean) * variance[1] - share * g_squared
+            assert moved == pytest.approx((variance[2] - variance[0]) / (2 * h), rel=1e-5)
+
+
 @pytest.mark.parametrize(("call", "message"), [
     (lambda model, z: orn.explicit_score_loss(model, model, z, 0.0), "every time must be above 0"),
     (lambda model, z: orn.denoising_score_loss(model, z, 0.0, z), "every time must be above 0"),

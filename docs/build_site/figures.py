@@ -39,6 +39,7 @@ def ring(schedule: orn.Schedule) -> Subject:
 
 PICTURES: dict[str, tuple[str, Callable[[], Subject]]] = {
     "bound": ("bound", lambda: ring(orn.Chain.linear())),
+    "field": ("field", lambda: ring(orn.Cosine())),
     "graph": ("graph", digit),
     "kernel": ("kernel", digit),
     "noising": ("noising", digit),
