@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +42,15 @@ def beside(page: str) -> dict[str, str]:
     found = list(LABEL.finditer(text))
     ends = [*(one.start() for one in found[1:]), len(text)]
     return {one[1]: re.split(r"\n## Exercises", text[one.end():end])[0] for one, end in zip(found, ends, strict=True)}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Small tensors gain nothing from a second one, and lose much where another process wants it too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("page", SECTIONS)
