@@ -20,8 +20,8 @@ def trace(
     *,
     out: Annotated[Path, Parameter(help="FILE.png to draw into; of points FILE.gif or FILE.webp, which move.")],
     figure: Annotated[str, Parameter(
-        help="bound, chain, field, graph, kernel, noising, posterior, reverse, samplers or schedules; auto is the "
-             "field for points of the plane, the chain for all else.")] = "auto",
+        help="bound, chain, field, graph, guidance, kernel, noising, posterior, reverse, samplers or schedules; auto "
+             "is the field for points of the plane, the chain for all else.")] = "auto",
     label: Annotated[str | None, Parameter(help="The class to come back as, by name or index.")] = None,
     seed: Seed = 0,
 ) -> None:

@@ -10,7 +10,7 @@ from ornstein.diffusion.samplers import generate, samplers
 from ornstein.diffusion.schedule import as_time
 from ornstein.figures.arrays import COLOURS
 from ornstein.figures.forward import canvas
-from ornstein.figures.plane import CLEAN, background, frame_of, shown, start, told
+from ornstein.figures.plane import CLEAN, background, density, frame_of, shown, start, told
 from ornstein.figures.strip import show
 from ornstein.figures.subject import Subject
 
@@ -41,9 +41,9 @@ def _of_points(of: Subject) -> Figure:
     rows = -(-len(names) // ACROSS)
     figure = canvas(2.6 * ACROSS, 2.75 * rows)
     grid = list(figure.subplots(rows, ACROSS, squeeze=False).flat)
-    z, many = start(of, 20), start(of, 400)
+    z, many, clean = start(of, 20), start(of, 400), density(of, CLEAN)
     for axes, name in zip(grid, names, strict=False):
-        background(of, axes, CLEAN)
+        background(axes, clean)
         ends = shown(of, list(generate(of.denoiser, z=many, sampler=name, nfe=CALLS, seed=of.seed,
                                        condition=told(of)))[-1])
         axes.plot(*ends.T, ".", ms=3, mew=0, color="black", alpha=0.7, zorder=4)

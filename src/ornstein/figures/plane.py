@@ -21,11 +21,12 @@ from ornstein.figures.subject import Subject
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["ODE", "SDE", "background", "field", "flight", "start", "told", "walk"]
+__all__ = ["ODE", "SDE", "background", "density", "field", "flight", "start", "told", "walk"]
 
 ODE, SDE = "heun", "ancestral"  # the probability flow, and the process with noise, that both end as the data
 REACH = 2.2  # how far the axes go: data lie in [-1, 1], noise has deviation 1
-SIDE = 64  # points a side of the grid of a density
+SIDE = 48  # points a side of the grid of a density
+ERROR = 1e-2  # nats that a step of the flow may be off: a hundredth of a shade
 CLEAN = 0.04  # time of the density that is shown for the data: points have none, and few samples a rugged one
 FRAMES, HOLD, CLOUD = 28, 8, 300
 
@@ -39,17 +40,18 @@ def field(of: Subject) -> Figure:
     check(of)
     figure = canvas(13, 3.75)
     panels = figure.subplots(1, 4)
-    background(of, panels[0], CLEAN)
+    clean = density(of, CLEAN)
+    background(panels[0], clean)
     panels[0].set_title("density", fontsize=11)
     middle = 0.2
-    background(of, panels[1], middle)
+    background(panels[1], density(of, middle))
     _arrows(of, panels[1], middle)
     panels[1].set_title(f"density and score at t = {middle}", fontsize=11)
     z = start(of, 28)
     # Of paths with noise more than a handful hide one another.
     for axes, rule, count, title in ((panels[2], ODE, 28, "probability-flow ODE"),
                                      (panels[3], SDE, 6, "stochastic equation")):
-        background(of, axes, CLEAN)
+        background(axes, clean)
         paths = np.stack([shown(of, frame) for frame in walk(of, z[:count], rule, 120)])
         for number in range(paths.shape[1]):
             axes.plot(*paths[:, number].T, color=COLOURS[number % len(COLOURS)], lw=0.8, alpha=0.8)
@@ -73,10 +75,11 @@ def flight(of: Subject) -> list[Image.Image]:
     z = start(of, CLOUD)
     walks = [walk(of, z, rule, FRAMES) for rule in (ODE, SDE)]
     figure = Figure(figsize=(9.6, 5.4), dpi=100)
+    clean = density(of, CLEAN)
     clouds, arrows, heading = [], [], figure.text(0.5, 0.955, "", fontsize=13, ha="center", va="center")
     for number, title in enumerate(("probability-flow ODE", "stochastic equation")):
         axes = figure.add_axes((0.035 + 0.485 * number, 0.03, 0.455, 0.81))
-        background(of, axes, CLEAN)
+        background(axes, clean)
         arrows.append(_arrows(of, axes, 1.0))
         clouds.append(axes.plot([], [], ".", ms=5, mew=0, color=COLOURS[1 if number else 0], alpha=0.8)[0])
         axes.set_title(title, fontsize=12)
@@ -117,8 +120,8 @@ def told(of: Subject) -> Condition:
     return int(of.condition[0]) if len(of.condition.unique()) == 1 else None
 
 
-def background(of: Subject, axes: Any, time: float) -> None:
-    """log q(z_t) as shades behind what follows; in closed form where there is one, else by the flow."""
+def density(of: Subject, time: float) -> np.ndarray:
+    """(SIDE, SIDE) q(z_t) over the axes, 1 at most; in closed form where there is one, else by the flow."""
     ticks = torch.linspace(-REACH, REACH, SIDE, dtype=torch.float64)
     across, up = torch.meshgrid(ticks, ticks, indexing="xy")
     radius = max(float(of.denoiser.schedule.level(as_time(time)).radius), 1.0)
@@ -127,9 +130,14 @@ def background(of: Subject, axes: Any, time: float) -> None:
     if exact is not None:
         log = exact(z, time)
     else:
-        log = ode_log_prob(of.denoiser, z.to(of.x), t=time, tolerance=1e-3, condition=told(of))
-    density = log.exp().reshape(SIDE, SIDE).cpu().numpy()
-    axes.contourf(ticks, ticks, density / density.max(), levels=np.linspace(0.02, 1, 12), cmap="Blues", alpha=0.75)
+        log = ode_log_prob(of.denoiser, z.to(of.x), t=time, tolerance=ERROR, condition=told(of))
+    return (log - log.max()).exp().reshape(SIDE, SIDE).cpu().numpy()
+
+
+def background(axes: Any, shades: np.ndarray) -> None:
+    """A density behind what follows."""
+    ticks = np.linspace(-REACH, REACH, SIDE)
+    axes.contourf(ticks, ticks, shades, levels=np.linspace(0.02, 1, 12), cmap="Blues", alpha=0.75)
 
 
 def frame_of(axes: Any) -> None:

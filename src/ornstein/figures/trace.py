@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.figures.backward import bound, reverse
 from ornstein.figures.forward import graph, kernel, noising, posterior, schedules
+from ornstein.figures.guided import guidance
 from ornstein.figures.paths import paths
 from ornstein.figures.plane import field, flight
 from ornstein.figures.strip import strip
@@ -25,6 +26,7 @@ FIGURES: dict[str, Callable[[Subject], Figure]] = {
     "chain": strip,
     "field": field,
     "graph": graph,
+    "guidance": guidance,
     "kernel": kernel,
     "noising": noising,
     "posterior": posterior,

@@ -19,7 +19,7 @@ PORTABLE = ("data", "processes", "parallel", "shard", "micro_batch", "keep", "th
 SMALL = 16  # side of a picture up to which its pixels are few enough for a covariance
 PAYS = 4.0  # minutes from which half a minute of compilation is won back: it saves a quarter to a third of a step
 LONG = 4.0  # minutes from which a network twice as large is ahead
-MINUTES = 10.0  # of training when the user names no budget
+MINUTES, SHORT = 10.0, 1 / 3  # of training when the user names no budget; of points of the plane
 
 
 def resolve(settings: Settings, data: Dataset, device: str) -> Settings:
@@ -72,7 +72,8 @@ def reasons(settings: Settings, data: Dataset, device: str) -> list[str]:
 def _choices(settings: Settings, data: Dataset, device: str) -> dict[str, tuple[Any, str]]:
     """Value of every setting that may be left open, with a reason where it was."""
     shape, rows = data.spec.shape, int((~data.held).sum())
-    minutes = settings.minutes or (MINUTES if settings.images is None else None)
+    usual = SHORT if shape == (2,) else MINUTES
+    minutes = settings.minutes or (usual if settings.images is None else None)
     large = len(shape) == 3 and min(shape[1:]) > SMALL
     work = 2 if device == "cuda" else int((minutes or 0) >= LONG)
     name, options = suit(shape, settings.network, work)
