@@ -9,12 +9,17 @@ import re
 import shlex
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+import ornstein as orn
+from ornstein.figures import trace
+from ornstein.figures.subject import Subject
 
 ROOT = Path(__file__).parents[1]
 CHAPTER = ROOT / "docs" / "chapter"
@@ -131,3 +136,18 @@ def test_the_pictures_are_what_the_program_draws(tmp_path):
         kept, drawn = (np.asarray(Image.open(one).convert("L"), float) for one in (path, tmp_path / path.name))
         assert kept.shape == drawn.shape, path.name
         assert np.abs(kept - drawn).mean() < 1, path.name
+
+
+def test_the_figure_of_guidance_needs_a_class():
+    """Three Gaussians without a condition have no class to be guided to, and vectors of five values no look."""
+    with pytest.raises(ValueError, match="no classes"):
+        trace.FIGURES["guidance"](replace(figures.three(), condition=None))
+    law = orn.ExactMixture(torch.ones(2), torch.zeros(2, 5), torch.ones(2), orn.Cosine())
+    with pytest.raises(ValueError, match="vectors of 5 values"):
+        trace.FIGURES["guidance"](Subject(law, law.draw(1), "five values", condition=0))
+
+
+def test_the_help_of_trace_names_every_figure(command):
+    code, words, _ = command("trace", "--help")
+    assert code == 0
+    assert set(trace.FIGURES) <= set(re.findall(r"\w+", words))

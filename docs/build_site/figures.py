@@ -29,6 +29,13 @@ def digit() -> Subject:
                    data.spec)
 
 
+def three() -> Subject:
+    """Three Gaussians that overlap, of which the first is asked for."""
+    law = orn.ExactMixture(torch.ones(3), torch.tensor([[-0.6, -0.3], [0.6, -0.3], [0.0, 0.6]]), torch.full((3,), 0.1),
+                           orn.Chain.linear())
+    return Subject(law, law.draw(600), "three Gaussians", condition=0)
+
+
 def ring(schedule: orn.Schedule) -> Subject:
     """600 points of eight Gaussians on a circle, whose denoiser and density are known."""
     angle = torch.arange(8) * (math.pi / 4)
@@ -41,6 +48,7 @@ PICTURES: dict[str, tuple[str, Callable[[], Subject]]] = {
     "bound": ("bound", lambda: ring(orn.Chain.linear())),
     "field": ("field", lambda: ring(orn.Cosine())),
     "graph": ("graph", digit),
+    "guidance": ("guidance", three),
     "kernel": ("kernel", digit),
     "noising": ("noising", digit),
     "posterior": ("posterior", digit),

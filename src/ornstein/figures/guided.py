@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["guidance"]
 
-SCALES = {0.0: "no class", 1.0: "the class", 2.0: "twice", 4.0: "four times"}
+SCALES = (0.0, 1.0, 2.0, 4.0)
 CALLS = 40  # of the network; a guided one counts twice
 CLOUD, COLUMNS = 400, 10
 
@@ -44,7 +44,7 @@ def guidance(of: Subject) -> Figure:
         for axes, (scale, x) in zip(figure.subplots(1, len(SCALES)), made.items(), strict=True):
             background(axes, shades)
             axes.plot(*x.cpu().numpy().T, ".", ms=4, mew=0, color=COLOURS[1], alpha=0.7)
-            axes.set_title(f"scale {scale:g}: {SCALES[scale]}", fontsize=11)
+            axes.set_title(f"scale {scale:g}", fontsize=11)
             frame_of(axes)
         return figure
     figure = canvas(1.15 * COLUMNS + 1, 1.15 * len(SCALES))
