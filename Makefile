@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo docs test test-slow check clean
+.PHONY: demo docs figures test test-slow check clean
 
 demo: $(READY)
 	$(BIN)/ornstein train digits --minutes 1 --out demo/run --resume
@@ -27,6 +27,10 @@ check: $(READY)
 docs: $(READY)
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --fresh-env docs docs/_build/html
 	@echo "Open docs/_build/html/index.html."
+
+# Every picture of the chapter, drawn anew by the program.
+figures: $(READY)
+	$(BIN)/python docs/build_site/figures.py
 
 # torch first: with a matching torch installed nothing below may pull another, larger build.
 $(READY): pyproject.toml constraints.txt

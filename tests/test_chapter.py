@@ -8,6 +8,7 @@ import io
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -136,6 +137,11 @@ def test_the_pictures_are_what_the_program_draws(tmp_path):
         kept, drawn = (np.asarray(Image.open(one).convert("L"), float) for one in (path, tmp_path / path.name))
         assert kept.shape == drawn.shape, path.name
         assert np.abs(kept - drawn).mean() < 1, path.name
+
+
+def test_one_command_draws_them():
+    done = subprocess.run(["make", "--dry-run", "figures"], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1].endswith("/python docs/build_site/figures.py")
 
 
 def test_the_figure_of_guidance_needs_a_class():
