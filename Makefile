@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo docs figures test test-slow check clean
+.PHONY: demo docs figures notebooks test test-slow check clean
 
 demo: $(READY)
 	$(BIN)/ornstein train digits --minutes 1 --out demo/run --resume
@@ -31,6 +31,10 @@ docs: $(READY)
 # Every picture of the chapter, drawn anew by the program.
 figures: $(READY)
 	$(BIN)/python docs/build_site/figures.py
+
+# The chapter's pages as notebooks.
+notebooks: $(READY)
+	$(BIN)/python docs/build_site/notebooks.py
 
 # torch first: with a matching torch installed nothing below may pull another, larger build.
 $(READY): pyproject.toml constraints.txt

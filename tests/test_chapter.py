@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import io
+import json
 import re
 import shlex
 import shutil
@@ -29,6 +30,7 @@ SECTIONS = [name for name in PAGES if name != "index"]
 sys.path.insert(0, str(ROOT / "docs" / "build_site"))
 
 import figures  # noqa: E402
+import notebooks  # noqa: E402
 
 # A block of code, and under it what it prints.
 BLOCK = re.compile(r"```python\n(.*?)```(?:\n\n```output\n(.*?)```)?", re.DOTALL)
@@ -139,9 +141,10 @@ def test_the_pictures_are_what_the_program_draws(tmp_path):
         assert np.abs(kept - drawn).mean() < 1, path.name
 
 
-def test_one_command_draws_them():
-    done = subprocess.run(["make", "--dry-run", "figures"], cwd=ROOT, check=True, capture_output=True, text=True)
-    assert done.stdout.splitlines()[-1].endswith("/python docs/build_site/figures.py")
+@pytest.mark.parametrize("target", ["figures", "notebooks"])
+def test_one_command_makes_them_anew(target):
+    done = subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1].endswith(f"/python docs/build_site/{target}.py")
 
 
 def test_the_figure_of_guidance_needs_a_class():
@@ -157,3 +160,44 @@ def test_the_help_of_trace_names_every_figure(command):
     code, words, _ = command("trace", "--help")
     assert code == 0
     assert set(trace.FIGURES) <= set(re.findall(r"\w+", words))
+
+
+@pytest.mark.parametrize("name", notebooks.PAGES)
+def test_a_notebook_is_its_page(name):
+    """The stored file is what is made of the page, its code cells are the page's code and its outputs what it prints.
+
+    The pages of the chapter run above and the guide in test_readme, so all code of the notebooks runs.
+    """
+    page = notebooks.PAGES[name]
+    stored = (ROOT / "notebooks" / f"{name}.ipynb").read_text("utf-8")
+    assert stored == notebooks.written(page)
+    content = json.loads(stored)
+    cells = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
+    blocks = BLOCK.findall((ROOT / "docs" / page).read_text("utf-8"))
+    assert ["".join(cell["source"]) + "\n" for cell in cells] == [code for code, _ in blocks]
+    assert ["".join("".join(one["text"]) for one in cell["outputs"]) for cell in cells] == [said for _, said in blocks]
+
+
+@pytest.mark.parametrize("name", notebooks.PAGES)
+def test_a_notebook_can_be_opened(name):
+    """The keys that nbformat 4.5 asks for; cells with ids of their own; nothing that only the site can read."""
+    content = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text("utf-8"))
+    assert (content["nbformat"], content["nbformat_minor"]) == (4, 5)
+    assert content["metadata"]["kernelspec"]["name"] == "python3"
+    ids = [cell["id"] for cell in content["cells"]]
+    assert len(set(ids)) == len(ids)
+    for cell in content["cells"]:
+        code = {"execution_count", "outputs"} if cell["cell_type"] == "code" else set()
+        assert set(cell) == {"cell_type", "id", "metadata", "source"} | code
+        text = "".join(cell["source"])
+        if not code:
+            assert not re.search(r"\{eq\}|\{toctree\}|</?details>|```(python|output)|^\$\$ \(", text, re.MULTILINE)
+            for place in re.findall(r"\]\(([^)#:\s]+)", text):
+                assert (ROOT / "notebooks" / place).exists(), place
+
+
+def test_notebooks_number_equations_as_the_site_does():
+    page = "By {eq}`eq-20-6` and {eq}`eq-the-bound`:\n\n$$\na \\\\\nb\n$$ (eq-20-7)"
+    assert notebooks.prose("chapter/encoder.md", page) == (
+        "By (20.6) and (the bound):\n\n"
+        "$$\n\\begin{aligned}a \\\\\nb\\end{aligned} \\tag{20.7}\n$$")

@@ -1,0 +1,106 @@
+"""The chapter's pages, and the guide to notebooks, as notebooks: `python docs/build_site/notebooks.py`.
+
+A page stays the only source: its code becomes cells, what the code prints becomes their output, and the rest is
+Markdown. Notebooks are JSON of nbformat 4, written with the standard library alone.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+DOCS = Path(__file__).parents[1]
+FOLDER = DOCS.parent / "notebooks"
+PAGES = {
+    "1-encoder": "chapter/encoder.md",
+    "2-decoder": "chapter/decoder.md",
+    "3-score": "chapter/score.md",
+    "4-guidance": "chapter/guidance.md",
+    "5-training": "guides/notebook.md",
+}
+BLOCK = re.compile(r"```python\n(.*?)```(?:\n\n```output\n(.*?)```)?", re.DOTALL)
+EQUATION = re.compile(r"^\$\$\n(.*?)\n\$\$(?: \(eq-([\w-]+)\))?$", re.MULTILINE | re.DOTALL)
+HEAD = """*Made from `docs/{page}`; change that page and not this file. It needs Ornstein, `pip install .` in its
+folder. Run the cells from top to bottom.*"""
+
+
+def tag(label: str) -> str:
+    """The number or name of an equation: "20-6" is 20.6, "the-bound" is "the bound"."""
+    return label.replace("-", "." if label[0].isdigit() else " ")
+
+
+def equation(found: re.Match[str]) -> str:
+    """A displayed equation as notebooks read it: lines in an environment, the number as a tag."""
+    text = found[1]
+    if r"\\" in text and r"\begin{" not in text:
+        text = rf"\begin{{aligned}}{text}\end{{aligned}}"
+    number = rf" \tag{{{tag(found[2])}}}" if found[2] else ""
+    return f"$$\n{text}{number}\n$$"
+
+
+def name_of(page: str) -> str | None:
+    """Which notebook a page is, by its path below docs."""
+    return next((name for name, one in PAGES.items() if one == page), None)
+
+
+def target(page: str, place: str) -> str:
+    """Where a link of a page leads from the folder of notebooks."""
+    if re.match(r"\w+:|#", place):
+        return place
+    path, _, anchor = place.partition("#")
+    below = (DOCS / page).parent.joinpath(path).resolve().relative_to(DOCS.parent.resolve()).as_posix()
+    name = name_of(below.removeprefix("docs/"))
+    return (f"{name}.ipynb" if name else f"../{below}") + (f"#{anchor}" if anchor else "")
+
+
+def prose(page: str, text: str) -> str:
+    """Markdown of MyST as notebooks read it."""
+    text = EQUATION.sub(equation, text)
+    text = re.sub(r"\{eq\}`eq-([\w-]+)`", lambda found: f"({tag(found[1])})", text)
+    text = re.sub(r"\]\(([^)\s]+)\)", lambda found: f"]({target(page, found[1])})", text)
+    text = text.replace("<details>\n<summary>Answer</summary>\n", "**Answer.**\n").replace("</details>\n", "")
+    return re.sub(r"\n{3,}", "\n\n", text).strip()
+
+
+def lines(text: str) -> list[str]:
+    return text.splitlines(keepends=True)
+
+
+def notebook(page: str) -> dict[str, object]:
+    """A page as the content of a notebook."""
+    text, cells, place = (DOCS / page).read_text("utf-8"), [], 0
+
+    def add(kind: str, source: str, **more: object) -> None:
+        cells.append({"cell_type": kind, "id": f"cell-{len(cells):02}", "metadata": {}, **more,
+                      "source": lines(source)})
+
+    add("markdown", HEAD.format(page=page))
+    for block in [*BLOCK.finditer(text), None]:
+        words = prose(page, text[place:block.start() if block else None])
+        if words:
+            add("markdown", words)
+        if block:
+            said = [{"name": "stdout", "output_type": "stream", "text": lines(block[2])}] if block[2] else []
+            add("code", block[1].rstrip("\n"), execution_count=None, outputs=said)
+            place = block.end()
+    return {"cells": cells, "metadata": {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"}}, "nbformat": 4, "nbformat_minor": 5}
+
+
+def written(page: str) -> str:
+    """The text of a notebook's file."""
+    return json.dumps(notebook(page), indent=1, ensure_ascii=False) + "\n"
+
+
+def main(folder: Path = FOLDER) -> None:
+    """Write them all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, page in PAGES.items():
+        (folder / f"{name}.ipynb").write_text(written(page), "utf-8")
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:2]))
