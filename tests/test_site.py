@@ -8,6 +8,7 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+from xml.etree import ElementTree
 
 import pytest
 
@@ -68,6 +69,20 @@ def test_the_equations_of_section_20_1_have_the_numbers_of_the_book(site):
     index = (site / "chapter" / "index.html").read_text("utf-8")
     for number in range(1, 18):
         assert re.search(rf'href="encoder\.html#equation-eq-20-{number}">\(20\.{number}\)</a>', index), number
+
+
+@pytest.mark.parametrize("page", ["encoder", "decoder", "score", "guidance"])
+def test_no_formula_loses_a_part_on_its_way_to_the_site(site, page):
+    """Fractions, roots, hats and bold letters of a page are as many in its MathML, and fractions have two parts."""
+    source = re.sub(r"```.*?```", "", (ROOT / "docs" / "chapter" / f"{page}.md").read_text("utf-8"), flags=re.DOTALL)
+    built = "".join(re.findall(r"<math.*?</math>", (site / "chapter" / f"{page}.html").read_text("utf-8"), re.DOTALL))
+    for written, tag in ((r"\\frac\b", "<mfrac>"), (r"\\sqrt\b", "<msqrt>"), (r"\\(?:hat|bar|dot)\b", "<mover "),
+                         (r"\\boldsymbol\{\\epsilon\}", "\N{MATHEMATICAL BOLD ITALIC EPSILON SYMBOL}"),
+                         (r"\\boldsymbol\{\\mu\}", "\N{MATHEMATICAL BOLD ITALIC SMALL MU}")):
+        assert built.count(tag) == len(re.findall(written, source)), written
+    known = re.sub(r"&(?!(?:lt|gt|amp);)\w+;", " ", built)  # HTML names characters that XML does not
+    tree = ElementTree.fromstring(f"<page>{known}</page>")  # noqa: S314
+    assert {len(fraction) for fraction in tree.iter("{http://www.w3.org/1998/Math/MathML}mfrac")} <= {2}
 
 
 def test_every_public_name_is_in_the_reference(site):

@@ -1,17 +1,30 @@
 """Mathematics as MathML, which browsers draw by themselves: no script, no font, no network.
 
 An equation labelled `eq-20-6` has the number of the book, (20.6), as its own number and as the text of links to it; one
-labelled `eq-the-bound` has its name, (the bound).
+labelled `eq-the-bound` has its name, (the bound). Bold Greek becomes characters that are bold, because docutils loses
+what follows `\\boldsymbol` in a group.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 
 BOOK, NAME = re.compile(r"eq-20-(\d+)$"), re.compile(r"eq-([a-z][a-z-]*)$")
+BOLD = re.compile(r"\\boldsymbol\{\\(\w+)\}")
+FUNCTION = re.compile(r"\\(?:log|sin|cos)(?=\s+(?:[A-Za-z]|\\(?!left)))")  # TeX leaves a little space after it
+NAMES = {"epsilon": "EPSILON SYMBOL"}  # where Unicode has another name than SMALL and the letter
+
+
+def mathml(text: str, as_block: bool = False) -> str:
+    """MathML of TeX."""
+    def bold(found: re.Match[str]) -> str:
+        return unicodedata.lookup(f"MATHEMATICAL BOLD ITALIC {NAMES.get(found[1], f'SMALL {found[1].upper()}')}")
+
+    return tex2mathml(FUNCTION.sub(r"\g<0>\\, ", BOLD.sub(bold, text)), as_block=as_block)
 
 
 def number(app, doctree) -> None:
@@ -28,7 +41,7 @@ def number(app, doctree) -> None:
 
 
 def inline(self, node) -> None:
-    self.body.append(tex2mathml(node.astext()))
+    self.body.append(mathml(node.astext()))
     raise nodes.SkipNode
 
 
@@ -38,7 +51,7 @@ def display(self, node) -> None:
     text = node.astext().strip()
     if r"\\" in text and "begin{" not in text:
         text = rf"\begin{{aligned}}{text}\end{{aligned}}"
-    self.body.append(f'<div class="formula" tabindex="0">{tex2mathml(text, as_block=True)}</div>')
+    self.body.append(f'<div class="formula" tabindex="0">{mathml(text, as_block=True)}</div>')
     if node["number"]:
         self.body.append(f'<span class="eqno">({node["number"]})')
         self.add_permalink_ref(node, "Link to this equation")
