@@ -12,10 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure
 
 import ornstein as orn
+from ornstein.figures.paths import paths
 from ornstein.figures.subject import Subject
-from ornstein.figures.trace import write
+from ornstein.figures.trace import FIGURES
 
 HERE = Path(__file__).parents[1] / "chapter" / "pictures"
 DIGIT = 3  # row of the digits that the pages follow
@@ -44,24 +46,30 @@ def ring(schedule: orn.Schedule) -> Subject:
     return Subject(law, law.draw(600), "eight Gaussians")
 
 
-PICTURES: dict[str, tuple[str, Callable[[], Subject]]] = {
-    "bound": ("bound", lambda: ring(orn.Chain.linear())),
-    "field": ("field", lambda: ring(orn.Cosine())),
-    "graph": ("graph", digit),
-    "guidance": ("guidance", three),
-    "kernel": ("kernel", digit),
-    "noising": ("noising", digit),
-    "posterior": ("posterior", digit),
-    "reverse": ("reverse", digit),
-    "samplers": ("samplers", lambda: ring(orn.Cosine())),
-    "schedules": ("schedules", digit),
+def few(of: Subject) -> Figure:
+    """Five samplers of different kinds; `ornstein trace` draws all."""
+    return paths(of, ("ancestral-beta", "ancestral", "ddim", "heun", "dpm++"))
+
+
+PICTURES: dict[str, tuple[Callable[[Subject], Figure], Callable[[], Subject]]] = {
+    "bound": (FIGURES["bound"], lambda: ring(orn.Chain.linear())),
+    "field": (FIGURES["field"], lambda: ring(orn.Cosine())),
+    "graph": (FIGURES["graph"], digit),
+    "guidance": (FIGURES["guidance"], three),
+    "kernel": (FIGURES["kernel"], digit),
+    "noising": (FIGURES["noising"], digit),
+    "posterior": (FIGURES["posterior"], digit),
+    "reverse": (FIGURES["reverse"], digit),
+    "samplers": (few, lambda: ring(orn.Cosine())),
+    "schedules": (FIGURES["schedules"], digit),
 }
 
 
 def main(folder: Path = HERE) -> None:
     """Draw them all into a folder, as PNG named after the entries of `PICTURES`."""
+    folder.mkdir(parents=True, exist_ok=True)
     for name, (figure, of) in PICTURES.items():
-        write(of(), folder / f"{name}.png", figure)
+        figure(of()).savefig(folder / f"{name}.png", dpi=110, metadata={"Software": "ornstein trace"})
 
 
 if __name__ == "__main__":

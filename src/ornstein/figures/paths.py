@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,8 +25,12 @@ COLUMNS = 7
 ACROSS = 5
 
 
-def paths(of: Subject) -> Figure:
+def paths(of: Subject, names: Sequence[str] = ()) -> Figure:
     """What each sampler makes of the same noise in 12 network calls: paths of points, or rows of latents.
+
+    Args:
+        of: what the figure is about.
+        names: of the samplers; all of them unless given.
 
     Raises:
         ValueError: vectors of other than two values, which have no look.
@@ -33,11 +38,11 @@ def paths(of: Subject) -> Figure:
     if of.x.ndim == 2 and not of.plane:
         raise ValueError(f"this figure shows pictures, traces, volumes and points of the plane; this model was trained "
                          f"on vectors of {of.x.shape[1]} values")
-    return _of_points(of) if of.plane else _of_pictures(of)
+    chosen = list(names or samplers())
+    return _of_points(of, chosen) if of.plane else _of_pictures(of, chosen)
 
 
-def _of_points(of: Subject) -> Figure:
-    names = list(samplers())
+def _of_points(of: Subject, names: list[str]) -> Figure:
     rows = -(-len(names) // ACROSS)
     figure = canvas(2.6 * ACROSS, 2.75 * rows)
     grid = list(figure.subplots(rows, ACROSS, squeeze=False).flat)
@@ -58,8 +63,7 @@ def _of_points(of: Subject) -> Figure:
     return figure
 
 
-def _of_pictures(of: Subject) -> Figure:
-    names = list(samplers())
+def _of_pictures(of: Subject, names: list[str]) -> Figure:
     figure = canvas(1.15 * COLUMNS + 1, 1.2 * len(names) + 0.4)
     z = start(of, 1)
     for row, name in zip(figure.subplots(len(names), COLUMNS, squeeze=False), names, strict=True):
