@@ -62,16 +62,17 @@ def test_links_lead_somewhere_and_nothing_is_taken_from_elsewhere(site):
 
 
 def test_the_equations_of_section_20_1_have_the_numbers_of_the_book(site):
-    """(20.1) to (20.17), each with an anchor of its own, in their order on one page, and linked from the table."""
-    text = (site / "chapter" / "encoder.html").read_text("utf-8")
-    found = re.findall(r'id="equation-eq-20-(\d+)".*?<span class="eqno">\(20\.(\d+)\)', text, re.DOTALL)
-    assert found == [(str(number), str(number)) for number in range(1, 18)]
+    """(20.1) to (20.17), each with an anchor of its own, in their order on two pages, and linked from the table."""
+    found = [(page, *pair) for page in ("encoder", "posterior") for pair in re.findall(
+        r'id="equation-eq-20-(\d+)".*?<span class="eqno">\(20\.(\d+)\)',
+        (site / "chapter" / f"{page}.html").read_text("utf-8"), re.DOTALL)]
+    assert [(int(anchor), int(number)) for _, anchor, number in found] == [(number, number) for number in range(1, 18)]
     index = (site / "chapter" / "index.html").read_text("utf-8")
-    for number in range(1, 18):
-        assert re.search(rf'href="encoder\.html#equation-eq-20-{number}">\(20\.{number}\)</a>', index), number
+    for page, _, number in found:
+        assert re.search(rf'href="{page}\.html#equation-eq-20-{number}">\(20\.{number}\)</a>', index), number
 
 
-@pytest.mark.parametrize("page", ["encoder", "decoder", "score", "guidance"])
+@pytest.mark.parametrize("page", ["encoder", "posterior", "decoder", "score", "equations", "guidance"])
 def test_no_formula_loses_a_part_on_its_way_to_the_site(site, page):
     """Fractions, roots, hats and bold letters of a page are as many in its MathML, and fractions have two parts."""
     source = re.sub(r"```.*?```", "", (ROOT / "docs" / "chapter" / f"{page}.md").read_text("utf-8"), flags=re.DOTALL)

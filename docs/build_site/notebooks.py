@@ -14,15 +14,15 @@ from pathlib import Path
 DOCS = Path(__file__).parents[1]
 FOLDER = DOCS.parent / "notebooks"
 PAGES = {
-    "1-encoder": "chapter/encoder.md",
-    "2-decoder": "chapter/decoder.md",
-    "3-score": "chapter/score.md",
-    "4-guidance": "chapter/guidance.md",
-    "5-training": "guides/notebook.md",
+    "1-encoder": ("chapter/encoder.md", "chapter/posterior.md"),
+    "2-decoder": ("chapter/decoder.md",),
+    "3-score": ("chapter/score.md", "chapter/equations.md"),
+    "4-guidance": ("chapter/guidance.md",),
+    "5-training": ("guides/notebook.md",),
 }
 BLOCK = re.compile(r"```python\n(.*?)```(?:\n\n```output\n(.*?)```)?", re.DOTALL)
 EQUATION = re.compile(r"^\$\$\n(.*?)\n\$\$(?: \(eq-([\w-]+)\))?$", re.MULTILINE | re.DOTALL)
-HEAD = """*Made from `docs/{page}`; change that page and not this file. It needs Ornstein, `pip install .` in its
+HEAD = """*Made from {pages}; change that and not this file. It needs Ornstein, `pip install .` in its
 folder. Run the cells from top to bottom.*"""
 
 
@@ -42,7 +42,7 @@ def equation(found: re.Match[str]) -> str:
 
 def name_of(page: str) -> str | None:
     """Which notebook a page is, by its path below docs."""
-    return next((name for name, one in PAGES.items() if one == page), None)
+    return next((name for name, some in PAGES.items() if page in some), None)
 
 
 def target(page: str, place: str) -> str:
@@ -68,38 +68,39 @@ def lines(text: str) -> list[str]:
     return text.splitlines(keepends=True)
 
 
-def notebook(page: str) -> dict[str, object]:
-    """A page as the content of a notebook."""
-    text, cells, place = (DOCS / page).read_text("utf-8"), [], 0
+def notebook(pages: tuple[str, ...]) -> dict[str, object]:
+    """Pages, one after another, as the content of a notebook."""
+    cells: list[dict[str, object]] = []
 
     def add(kind: str, source: str, **more: object) -> None:
         cells.append({"cell_type": kind, "id": f"cell-{len(cells):02}", "metadata": {}, **more,
                       "source": lines(source)})
 
-    add("markdown", HEAD.format(page=page))
-    for block in [*BLOCK.finditer(text), None]:
-        words = prose(page, text[place:block.start() if block else None])
-        if words:
-            add("markdown", words)
-        if block:
-            said = [{"name": "stdout", "output_type": "stream", "text": lines(block[2])}] if block[2] else []
-            add("code", block[1].rstrip("\n"), execution_count=None, outputs=said)
-            place = block.end()
+    add("markdown", HEAD.format(pages=" and ".join(f"`docs/{page}`" for page in pages)))
+    for page in pages:
+        text, place = (DOCS / page).read_text("utf-8"), 0
+        for block in [*BLOCK.finditer(text), None]:
+            if words := prose(page, text[place:block.start() if block else None]):
+                add("markdown", words)
+            if block:
+                said = [{"name": "stdout", "output_type": "stream", "text": lines(block[2])}] if block[2] else []
+                add("code", block[1].rstrip("\n"), execution_count=None, outputs=said)
+                place = block.end()
     return {"cells": cells, "metadata": {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"}}, "nbformat": 4, "nbformat_minor": 5}
 
 
-def written(page: str) -> str:
-    """The text of a notebook's file."""
-    return json.dumps(notebook(page), indent=1, ensure_ascii=False) + "\n"
+def written(name: str) -> str:
+    """The text of a notebook's file, by the notebook's name."""
+    return json.dumps(notebook(PAGES[name]), indent=1, ensure_ascii=False) + "\n"
 
 
 def main(folder: Path = FOLDER) -> None:
     """Write them all."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, page in PAGES.items():
-        (folder / f"{name}.ipynb").write_text(written(page), "utf-8")
+    for name in PAGES:
+        (folder / f"{name}.ipynb").write_text(written(name), "utf-8")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from torch import Tensor
 from ornstein import noise
 from ornstein.diffusion.denoiser import Condition, Denoiser, kind_of
 from ornstein.diffusion.samplers.choice import MOST, Choice
-from ornstein.diffusion.samplers.loop import AUTO, SAMPLERS, sample
+from ornstein.diffusion.samplers.loop import SAMPLERS, plan, sample
+from ornstein.diffusion.samplers.rule import Rule
 from ornstein.diffusion.schedule import SPACINGS, as_time, grid
 from ornstein.names import whole
 
@@ -24,7 +25,7 @@ PLAIN = "auto"
 FINALISTS = 4  # rules whose times are fitted
 KNOTS = 6  # of the factor by which the steps of a grid are stretched
 ROWS, LEAST, LARGEST = 3000, 60, 400  # evaluations of a fit: ROWS / nfe, at least and at most
-ACCURATE, FINER = 200, 8  # steps of the reference: at least, and a call of the budget
+ACCURATE, STEPS, FINER = "adams-moulton", 200, 8  # the reference: rule, least steps, steps a call
 WORSE = 1.02  # of a distance to data beyond which a smaller error on the paths is not believed
 
 
@@ -83,7 +84,7 @@ def tune(model: Denoiser, nfe: int, *, starts: int = 128, condition: Condition =
     for name, times in list(best.items())[:FINALISTS]:
         found[name] = _stretched(model, name, times, search, nfe)
         tell(f"times of {name} fitted")
-    ends = {PLAIN: _run(model, AUTO, grid(model.schedule, nfe, SAMPLERS[AUTO].spacing), unseen)}
+    ends = {PLAIN: _run(model, *plan(model, PLAIN, nfe, None, None), unseen)}
     ends |= {name: _run(model, name, times, unseen) for name, times in found.items()}
     errors = {name: float(_each(end, unseen).median()) for name, end in ends.items()}
     errors = {name: error for name, error in errors.items() if math.isfinite(error)}
@@ -107,20 +108,20 @@ def tune(model: Denoiser, nfe: int, *, starts: int = 128, condition: Condition =
 def _starts(model: Denoiser, nfe: int, starts: int, condition: Condition, seed: int,
             tell: Callable[[str], None]) -> Iterator[_Starts]:
     """Starts to search with and starts to confirm on."""
-    like, steps = kind_of(model), max(ACCURATE, FINER * nfe)
+    like, steps = kind_of(model), max(STEPS, FINER * nfe)
     radius = model.schedule.level(as_time(1.0)).radius
     z = noise.per_sample(seed, "tune", range(2 * starts), 0, like.new_empty(2 * starts, *model.shape)) * radius.to(like)
     told = None if condition is None else torch.as_tensor(condition)
     single = told is None or len(told.shape) == int(told.is_floating_point())
     for part in (slice(None, starts), slice(starts, None)):
         mine = told if told is None or single else told[part]
-        end = sample(model, z=z[part], condition=mine, sampler=AUTO, times=grid(model.schedule, steps, "power"))
+        end = sample(model, z=z[part], condition=mine, sampler=ACCURATE, times=grid(model.schedule, steps, "power"))
         yield _Starts(z[part], mine, end)
         tell(f"{starts} exact paths of {steps} steps")
 
 
-def _run(model: Denoiser, name: str, times: Tensor, starts: _Starts) -> Tensor:
-    return sample(model, z=starts.z, condition=starts.condition, sampler=name, times=times)
+def _run(model: Denoiser, rule: str | Rule, times: Tensor, starts: _Starts) -> Tensor:
+    return sample(model, z=starts.z, condition=starts.condition, sampler=rule, times=times)
 
 
 def _each(x: Tensor, starts: _Starts) -> Tensor:

@@ -21,7 +21,8 @@ SPACINGS = ("time", "angle", "log_snr", "karras", "power")
 # grows finer, so that samplers converge: its inner ends are at noise / signal = WIDEST * steps and FINEST / steps.
 WIDEST, FINEST = 4.5, 0.6
 RHO = 5.0  # of the "karras" spacing
-CLEAN, NOISY = 1.6, 0.8  # powers of the "power" spacing at its two ends, from the mixtures of benchmarks/samplers.py
+# Powers of the "power" spacing at its clean and its noisy end up to so many steps, from benchmarks/samplers.py.
+POWERS = ((5, 2.0, 0.8), (10, 1.6, 0.65), (math.inf, 1.6, 0.8))
 
 FAINTEST = 1400.0  # -log alpha beyond which the signal, its square root, is no normal float64 number
 
@@ -284,7 +285,7 @@ def grid(schedule: Schedule, steps: int, spacing: str = "angle") -> Tensor:
         steps: number of intervals, >= 1.
         spacing: "time"; "angle" of the probability-flow rotation; "log_snr"; "karras", even in
             (noise / signal)^(1 / rho) with rho = 5 (Karras et al. 2022); or "power", even in u with
-            noise / signal = (u^2 / (1 - u))^0.8, powers at both ends.
+            noise / signal = u^a / (1 - u)^b, where a and b suit the number of steps.
 
     Returns:
         (steps + 1,) float64 on the CPU, strictly decreasing, first 1, last 0.
@@ -300,9 +301,10 @@ def grid(schedule: Schedule, steps: int, spacing: str = "angle") -> Tensor:
     if spacing == "angle":
         times[1:-1] = schedule.time(-2 * torch.log(torch.tan(schedule.level(as_time(1.0)).angle * times[1:-1])))
     elif spacing == "power":
-        inverse = torch.exp(schedule.log_snr(1.0) / (2 * NOISY))  # of u^2 / (1 - u) at t = 1
+        clean, noisy = next(powers for most, *powers in POWERS if steps <= most)
+        inverse = torch.exp(schedule.log_snr(1.0) / (2 * noisy))
         u = times[1:-1] * 2 / (1 + torch.sqrt(1 + 4 * inverse))
-        times[1:-1] = schedule.time(-2 * (CLEAN * torch.log(u) - NOISY * torch.log1p(-u)))
+        times[1:-1] = schedule.time(-2 * (clean * torch.log(u) - noisy * torch.log1p(-u)))
     elif spacing != "time":
         share = torch.arange(1, steps, dtype=torch.float64) / max(steps - 1, 1)
         noisy = schedule.log_snr(1.0).clamp(min=-2 * math.log(WIDEST * steps))

@@ -21,7 +21,7 @@ from ornstein.data.dataset import digest_values
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.guidance import Guided
 from ornstein.diffusion.samplers import generate
-from ornstein.diffusion.samplers.loop import NFE, choose, plan
+from ornstein.diffusion.samplers.loop import NFE, plan
 from ornstein.diffusion.samplers.rule import Rule
 from ornstein.evaluation.classifier import accuracy_interval
 from ornstein.evaluation.features import Features, features, known
@@ -90,7 +90,7 @@ def evaluate(model: Denoiser, data: Dataset | Any, *, held: Dataset | Any | None
         raise TypeError(f"spaces is {spaces!r}; it must be a list of names")
     for space in spaces:
         known(space)
-    plan(model, choose(sampler), nfe, steps, None)  # refuses what no sampler can do, before minutes are spent
+    plan(model, sampler, nfe, steps, None)  # refuses what no sampler can do, before minutes are spent
     training, unseen, more = sides(model, data, held, conditional)
     if guidance is not None and guidance != 1:
         Guided(model, guidance)

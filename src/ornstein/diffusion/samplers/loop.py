@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -34,11 +35,14 @@ __all__ = ["AUTO", "NFE", "SAMPLERS", "Frame", "generate", "sample", "samplers"]
 
 NFE = 20  # network calls a sample when the caller names no budget
 ROWS = 64  # rows of one network call on a CPU: fixed, so that a picture does not depend on its neighbours
-AUTO = "adams-moulton"  # benchmarks/README.md says why
+# What "auto" is up to so many calls; benchmarks/README.md says why.
+AUTO = ((5, "adams-bashforth"), (10, "adams-moulton2"), (math.inf, "adams-moulton"))
 
 SAMPLERS: dict[str, Rule] = {
     "adams": Adams(),
+    "adams-bashforth": Multistep("v", 3),
     "adams-moulton": Multistep("v", 3, corrected=True),
+    "adams-moulton2": Multistep("v", 2, corrected=True, variance=3.0),
     "ancestral": Ancestral(),
     "ancestral-beta": Ancestral("beta"),
     "ddim": DDIM(),
@@ -129,8 +133,10 @@ def generate(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto
     """
     guided = guidance is not None and guidance != 1
     choice = None if guided or sampler != "auto" else tuned_for(denoiser, nfe, steps, times)
-    rule = choose(sampler) if choice is None else choice.rule(SAMPLERS)
-    walk = plan(denoiser, rule, nfe, steps, times) if choice is None else choice.walk(denoiser.schedule)
+    if choice is None:
+        rule, walk = plan(denoiser, sampler, nfe, steps, times)
+    else:
+        rule, walk = choice.rule(SAMPLERS), choice.walk(denoiser.schedule)
     start = _start(denoiser, count, z, seed)
     conditions = None if condition is None else for_rows(condition, len(start), "cpu")
     if guided:
@@ -150,28 +156,30 @@ def tuned_for(denoiser: Denoiser, nfe: int | None, steps: int | None,
     return None if choice is None or choice.sampler == "auto" else choice
 
 
-def choose(sampler: str | Rule) -> Rule:
-    """A rule by its name, or the rule itself."""
-    if isinstance(sampler, Rule):
-        return sampler
-    return find("sampler", sampler, {"auto": SAMPLERS[AUTO], **SAMPLERS})
+def automatic(calls: int) -> str:
+    """The name of the rule that "auto" is for a number of network calls, where nothing was tuned."""
+    return next(name for most, name in AUTO if calls <= most)
 
 
-def plan(denoiser: Denoiser, rule: Rule, nfe: int | None, steps: int | None,
-         times: Sequence[float] | Tensor | None) -> Tensor:
-    """The grid of times, (n + 1,) float64 from 1 to 0, from whichever of the three ways the caller named."""
+def plan(denoiser: Denoiser, sampler: str | Rule, nfe: int | None, steps: int | None,
+         times: Sequence[float] | Tensor | None) -> tuple[Rule, Tensor]:
+    """The rule, and the grid of times, (n + 1,) float64 from 1 to 0, from whichever of the three ways was named."""
     named = [name for name, value in (("nfe", nfe), ("steps", steps), ("times", times)) if value is not None]
     if len(named) > 1:
         raise ValueError(f"{' and '.join(named)} are both given; give one of nfe, steps and times")
-    if times is not None:
-        return falling(times)
+    walk = None if times is None else falling(times)
+    budget = NFE if nfe is None else nfe
+    calls = len(walk) - 1 if walk is not None else budget if steps is None else steps
+    rule = sampler if isinstance(sampler, Rule) else find(
+        "sampler", sampler, {"auto": SAMPLERS[automatic(calls)], **SAMPLERS})
+    if walk is not None:
+        return rule, walk
     if steps is None:
-        budget = NFE if nfe is None else nfe
         steps = int(budget) // rule.calls
         if steps < 1:
-            name = next((key for key, value in SAMPLERS.items() if value is rule), type(rule).__name__)
+            name = sampler if isinstance(sampler, str) else type(rule).__name__
             raise ValueError(f"nfe is {budget}; {name} needs at least {rule.calls} call{'s' * (rule.calls > 1)}")
-    return grid(denoiser.schedule, steps, rule.spacing)
+    return rule, grid(denoiser.schedule, steps, rule.spacing)
 
 
 def _start(denoiser: Denoiser, count: int, z: Tensor | None, seed: int) -> Tensor:
