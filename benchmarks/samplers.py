@@ -15,6 +15,7 @@ from torch import Tensor
 import ornstein as orn
 from ornstein.diffusion.adaptive import integrate
 
+TUNED = "tuned"
 CALLS = (5, 8, 10, 15, 20, 30, 50)
 MIXTURES = ((2, 6), (8, 16), (64, 32))  # dimensions and components
 WIDTHS = {"narrow": (0.05, 0.15), "wide": (0.3, 0.6)}  # deviations of the components
@@ -53,6 +54,14 @@ def errors(x: Tensor | None, truth: Tensor) -> tuple[float, float]:
     return float(each.median()), float(each.square().mean().sqrt())
 
 
+def tuned(model: orn.Denoiser, z: Tensor, calls: int) -> Tensor:
+    """Samples after `ornstein.tune` on other starts than these."""
+    orn.tune(model, calls, starts=128, seed=1)
+    end = orn.sample(model, nfe=calls, z=z, batch=len(z))
+    model.tuned = {}
+    return end
+
+
 def measure(ours: list[str], others: bool, starts: int, seed: int, width: str, path: str) -> list[dict[str, object]]:
     """One entry a mixture, number of calls and sampler: names, median and root mean square."""
     rows: list[dict[str, object]] = []
@@ -73,8 +82,8 @@ def measure(ours: list[str], others: bool, starts: int, seed: int, width: str, p
             for name, walk in walks.items():
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    end = (orn.sample(model, sampler=name, nfe=calls, z=z, batch=starts) if walk is None
-                           else walk(model, z, calls))
+                    end = (tuned(model, z, calls) if name == TUNED else walk(model, z, calls) if walk else
+                           orn.sample(model, sampler=name, nfe=calls, z=z, batch=starts))
                 median, rms = errors(end, truth)
                 rows.append({"width": width, "path": path, "dim": dim, "calls": calls, "name": name,
                              "ours": walk is None, "median": median, "rms": rms})
@@ -94,6 +103,7 @@ def table(rows: list[dict[str, object]], what: str) -> str:
         groups = {"best peer as shipped": [row for row in here if not row["ours"] and kind(row["name"]) == "shipped"],
                   "best peer, times warped too": [row for row in here if not row["ours"]],
                   "auto": [row for row in here if row["name"] == "auto"],
+                  TUNED: [row for row in here if row["name"] == TUNED],
                   "best of ours": [row for row in here if row["ours"]]}
         for name, group in groups.items():
             if group:
@@ -103,21 +113,23 @@ def table(rows: list[dict[str, object]], what: str) -> str:
 
 
 def ratios(rows: list[dict[str, object]], what: str) -> str:
-    """How auto compares with the best peer of each cell: geometric mean, cells won, and the worst cell."""
+    """How auto and tuned compare with the best peer of each cell: geometric mean, cells won, and the worst cell."""
     told = []
-    for label in ("shipped", "warped"):
-        found = []
-        for dim, _ in MIXTURES:
-            for calls in CALLS:
-                cell = [row for row in rows if (row["dim"], row["calls"]) == (dim, calls)]
-                theirs = [row[what] for row in cell if not row["ours"] and
-                          (label == "warped" or kind(row["name"]) == "shipped")]
-                if theirs:
-                    found.append(next(row[what] for row in cell if row["name"] == "auto") / min(theirs))
-        if found:
-            mean = math.exp(sum(map(math.log, found)) / len(found))
-            told.append(f"auto / {label}: geometric mean {mean:.2f}, at or below 1 in {sum(r <= 1 for r in found)} of "
-                        f"{len(found)}, worst {max(found):.2f}")
+    for name in ("auto", TUNED):
+        for label in ("shipped", "warped"):
+            found = []
+            for dim, _ in MIXTURES:
+                for calls in CALLS:
+                    cell = [row for row in rows if (row["dim"], row["calls"]) == (dim, calls)]
+                    theirs = [row[what] for row in cell if not row["ours"] and
+                              (label == "warped" or kind(row["name"]) == "shipped")]
+                    own = [row[what] for row in cell if row["name"] == name]
+                    if theirs and own:
+                        found.append(own[0] / min(theirs))
+            if found:
+                mean = math.exp(sum(map(math.log, found)) / len(found))
+                told.append(f"{name} / {label}: geometric mean {mean:.2f}, at or below 1 in "
+                            f"{sum(r <= 1 for r in found)} of {len(found)}, worst {max(found):.2f}")
     return "\n".join(told)
 
 
@@ -129,9 +141,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the mixtures and the starts")
     parser.add_argument("--samplers", nargs="*", default=["auto", *orn.samplers()], help="of ours")
     parser.add_argument("--ours", action="store_true", help="leave the peers out")
+    parser.add_argument("--tune", action="store_true", help="tune for each cell too: minutes a cell")
     parser.add_argument("--out", type=Path, help="file of one line of JSON a row")
     options = parser.parse_args()
     ours = [name for name in options.samplers if not orn.samplers().get(name, {"stochastic": False})["stochastic"]]
+    ours += [TUNED] * options.tune
     rows = measure(ours, not options.ours, options.starts, options.seed, options.width, options.path)
     if options.out:
         options.out.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
