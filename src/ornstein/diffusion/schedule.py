@@ -90,6 +90,7 @@ class Schedule(ABC):
         super().__init_subclass__()
         if "level" in cls.__dict__:
             cls.level = _in_double(cls.level)
+            cls._inverse = cls.__dict__.get("_inverse", Schedule._inverse)
 
     @abstractmethod
     def level(self, t: Tensor) -> Level:
@@ -110,7 +111,7 @@ class Schedule(ABC):
         return _cast(self.level(as_time(t)).log_snr, t)
 
     def time(self, log_snr: Tensor | float) -> Tensor:
-        """The time at which the log signal-to-noise ratio has a given value, by bisection to float64 precision.
+        """The time at which the log signal-to-noise ratio has a given value, to float64 precision.
 
         Args:
             log_snr: any shape; values beyond the ends of the schedule give those ends, 0 or 1.
@@ -124,15 +125,19 @@ class Schedule(ABC):
         target = torch.as_tensor(log_snr, dtype=torch.float64, device="cpu")
         if target.isnan().any():
             raise ValueError("log_snr has the entry nan; it must be a number, or +-inf")
-        low, high = torch.zeros_like(target), torch.ones_like(target)
+        found = torch.where(target >= self.log_snr(0.0), 0.0, self._inverse(target))
+        return _cast(torch.where(target <= self.log_snr(1.0), 1.0, found), log_snr)
+
+    def _inverse(self, log_snr: Tensor) -> Tensor:
+        """`time` inside the schedule's ends, by bisection; anything beyond them."""
+        low, high = torch.zeros_like(log_snr), torch.ones_like(log_snr)
         for _ in range(128):  # more than the 53 digits of a double: times near 0 keep their relative precision
             middle = (low + high) / 2
             if ((middle == low) | (middle == high)).all():
                 break
-            above = self.log_snr(middle) > target
+            above = self.log_snr(middle) > log_snr
             low, high = torch.where(above, middle, low), torch.where(above, high, middle)
-        high = torch.where(target >= self.log_snr(0.0), 0.0, high)
-        return _cast(torch.where(target <= self.log_snr(1.0), 1.0, high), log_snr)
+        return high
 
     def rates(self, t: Tensor | float) -> tuple[Tensor, Tensor]:
         """Drift f and squared diffusion g^2 of dz = f z dt + g dW, the encoder in continuous time (section 20.3).
@@ -225,6 +230,12 @@ class Chain(Schedule):
         rate = self.T * (self._decay[node + 1] - self._decay[node])
         return _cast(-rate / 2, t), _cast(rate, t)
 
+    def _inverse(self, log_snr: Tensor) -> Tensor:
+        decay = torch.nn.functional.softplus(-log_snr, threshold=50.0)  # -log of a sigmoid
+        node = (torch.searchsorted(self._decay, decay) - 1).clamp(0, self.T - 1)
+        share = (decay - self._decay[node]) / (self._decay[node + 1] - self._decay[node])
+        return (node + share) / self.T
+
     def settings(self) -> dict[str, object]:
         return {"beta": self.beta.tolist()}
 
@@ -237,12 +248,18 @@ class Cosine(Schedule):
         signal = torch.where(t == 1, torch.zeros_like(t), torch.cos(t * (math.pi / 2)))
         return Level(signal, torch.sin(t * (math.pi / 2)))
 
+    def _inverse(self, log_snr: Tensor) -> Tensor:
+        return torch.atan(torch.exp(-log_snr / 2)) * (2 / math.pi)
+
 
 class Linear(Schedule):
     """signal = 1 - t, noise = t: the straight path of rectified flow (Liu et al. 2023; Lipman et al. 2023)."""
 
     def level(self, t: Tensor) -> Level:
         return Level(1 - t, t)
+
+    def _inverse(self, log_snr: Tensor) -> Tensor:
+        return torch.sigmoid(-log_snr / 2)
 
 
 class Exploding(Schedule):
@@ -267,6 +284,9 @@ class Exploding(Schedule):
     def level(self, t: Tensor) -> Level:
         noise = self.sigma_min * torch.expm1(t * math.log1p(self.sigma_max / self.sigma_min))
         return Level(torch.ones_like(t), noise)
+
+    def _inverse(self, log_snr: Tensor) -> Tensor:
+        return torch.log1p(torch.exp(-log_snr / 2) / self.sigma_min) / math.log1p(self.sigma_max / self.sigma_min)
 
 
 def falling(times: Sequence[float] | Tensor) -> Tensor:

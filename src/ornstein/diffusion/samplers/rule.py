@@ -124,9 +124,8 @@ def rotate(step: Step, v: Tensor) -> Tensor:
         step: the step to take.
         v: (B, ...) velocity at time t.
     """
-    turn = step.angle(step.s) - step.angle(step.t)
-    radius_t, radius_s = step.level(step.t).radius, step.level(step.s).radius
-    return radius_s * (turn.cos().to(v) * step.z / radius_t + turn.sin().to(v) * v)
+    factors = step.factors(lambda levels: turned(*levels), (step.s, step.t))
+    return combine(factors, [replace(step.estimate, v=v)])
 
 
 def turned(whither: tuple[float, float], whence: tuple[float, float]) -> tuple[float, float]:
