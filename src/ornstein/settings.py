@@ -49,7 +49,7 @@ class Settings:
     weight_decay: float = 0.01
     average: float = 0.05  # relative width of the average of the weights (Karras et al. 2024)
     snapshots: int = 8  # of two averages kept along the way, from which `ornstein average` makes any other; 0: none
-    label_dropout: float = 0.1  # share of samples trained without their label, which guidance needs
+    label_dropout: float | None = None  # share of samples trained without their label, which guidance needs
     precision: str = "auto"  # auto, fp32 or bf16
     compile: bool | None = None  # the network, with torch.compile, before the first step
     processes: int | None = None  # None: 1, or as many as torchrun has started
@@ -71,8 +71,9 @@ class Settings:
             if value is not None and not value > 0:
                 raise ValueError(f"{name} is {value}; it must be greater than 0")
         for name in ("warmup", "label_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 1)")
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise ValueError(f"{name} is {value}; it must lie in [0, 1)")
         if self.snapshots < 0:
             raise ValueError(f"snapshots is {self.snapshots}; it must be at least 0")
         if self.weight_decay < 0:
@@ -93,6 +94,11 @@ class Settings:
     def peak_rate(self) -> float:
         """The learning rate at its height; 2e-3 where no plan has chosen."""
         return self.learning_rate or 2e-3
+
+    @property
+    def unlabelled(self) -> float:
+        """The share of samples trained without their label; 0.1 where no plan has chosen."""
+        return 0.1 if self.label_dropout is None else self.label_dropout
 
     def replace(self, **changes: Any) -> Settings:
         """The same settings with some changed; raises as the constructor does, and for unknown names."""

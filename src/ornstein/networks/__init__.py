@@ -56,7 +56,7 @@ def suit(shape: Sequence[int], name: str = "auto", work: int = 0) -> tuple[str, 
     if name == "auto":
         name = "unet" if 1 <= rank <= 3 else "mlp"
     if name == "mlp":
-        return name, {"width": 256, "depth": 4}
+        return name, {"width": 128 if shape == (2,) else 256, "depth": 4}
     if name == "dit":
         # Attention costs the square of the patches: some 32 of a trace, 64 of a picture or a volume.
         parts, large = {1: (32, (64, 32, 16)), 3: (4, ())}.get(rank, (8, ()))

@@ -102,7 +102,7 @@ class Loader:
             rng = noise.generator(self.settings.seed, "train", slot + (slot > 0), step)
             rows = min(SLOT, self.settings.batch_size - slot * SLOT)
             parts.append((rng.standard_normal((rows, *shape), dtype=np.float32),
-                          rng.random(rows) < self.settings.label_dropout, rng.random(rows) < 0.5))
+                          rng.random(rows) < self.settings.unlabelled, rng.random(rows) < 0.5))
         mine = slice(self.rows.start - first * SLOT, self.rows.stop - first * SLOT)
         eps, dropped, mirrored = (np.concatenate(part)[mine] for part in zip(*parts, strict=True))
         return eps, dropped, mirrored

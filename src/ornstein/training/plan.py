@@ -72,7 +72,8 @@ def reasons(settings: Settings, data: Dataset, device: str) -> list[str]:
 def _choices(settings: Settings, data: Dataset, device: str) -> dict[str, tuple[Any, str]]:
     """Value of every setting that may be left open, with a reason where it was."""
     shape, rows = data.spec.shape, int((~data.held).sum())
-    usual = SHORT if shape == (2,) else MINUTES
+    points = shape == (2,)  # of the plane: looked at as a whole, after seconds
+    usual = SHORT if points else MINUTES
     minutes = settings.minutes or (usual if settings.images is None else None)
     large = len(shape) == 3 and min(shape[1:]) > SMALL
     work = 2 if device == "cuda" else int((minutes or 0) >= LONG)
@@ -82,7 +83,10 @@ def _choices(settings: Settings, data: Dataset, device: str) -> dict[str, tuple[
         "network": (name, f"for {kind}" if settings.network == "auto" else ""), "options": (options, ""),
         "minutes": (minutes, "no budget was given" if settings.minutes is None and minutes else "")}
     fast = has_bf16(device)
+    found["label_dropout"] = (settings.unlabelled, "") if settings.label_dropout is not None or not points else (
+        0.5, "figures of points are of all classes")
     found["precision"] = (settings.precision, "") if settings.precision != "auto" else (
+        ("fp32", "points are learnt better in it") if points else
         ("bf16", f"the {device} multiplies in it") if fast else ("fp32", f"the {device} has no bf16 in hardware"))
     # A covariance from fewer samples than it has rows is mostly noise; the variances alone are not.
     known = rows >= RICH * math.prod(shape)
@@ -101,9 +105,12 @@ def _choices(settings: Settings, data: Dataset, device: str) -> dict[str, tuple[
         ("angle", "even along the path"))
     found["batch"] = (settings.batch, "") if settings.batch else (
         (64, "more steps in the same time") if large and device == "cpu" else
-        (256, "a GPU is idle with less") if device == "cuda" else (128, "small samples make short steps"))
+        (256, "a GPU is idle with less") if device == "cuda" else
+        (256, "points cost next to nothing") if points else (128, "small samples make short steps"))
     found["learning_rate"] = (settings.learning_rate, "") if settings.learning_rate else (
         1e-3 if large and work == 2 else 4e-3 if drawn and not large else 2e-3, "")
+    found["threads"] = (settings.threads, "") if settings.threads or len(shape) > 1 or device == "cuda" else (
+        1, "vectors are too small to share the work")
     one = (settings.processes or 1) == 1 and settings.parallel != "fsdp"
     pays = large and one and can_compile(device) and (minutes or 0) >= PAYS
     found["compile"] = (settings.compile, "") if settings.compile is not None else (
