@@ -1,6 +1,6 @@
 """One model of the digits, drawn from by auto, by what `tune` chose and by every scheduler of diffusers.
 
-Fréchet distance of pixels, rounded to the data's levels, to the held-out digits, in floors: that of the training digits.
+Fréchet distance of pixels, rounded to the data's levels, to the held-out digits over that of the training digits.
 """
 
 from __future__ import annotations
