@@ -45,7 +45,10 @@ def scheduled(make: Callable[..., object], model: orn.Denoiser, z: Tensor, label
         with torch.no_grad():
             eps = torch.cat([model(part, time, told).eps for part, told in zip(z.split(500), labels.split(500),
                                                                              strict=True)])
-        z = walker.step(eps, step, z).prev_sample
+        try:
+            z = walker.step(eps, step, z).prev_sample
+        except IndexError:  # two of its times are one: its "lambdas" grid at few calls
+            return None
     return z
 
 
@@ -55,6 +58,8 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="of `ornstein train digits --minutes 1 --out RUN`")
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the noise")
+    parser.add_argument("--starts", type=int, default=64, help="that a tuning searches with")
+    parser.add_argument("--calls", type=int, nargs="+", default=list(CALLS))
     parser.add_argument("--out", type=Path, default=Path("sampler_digits.jsonl"))
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -72,9 +77,9 @@ def main() -> None:
         with asked.out.open("a", encoding="utf-8") as file:
             file.write(json.dumps(rows[-1]) + "\n")
 
-    for calls in CALLS:
+    for calls in asked.calls:
         model.tuned = {}
-        choice = orn.tune(model, calls, condition=torch.arange(256) % 10)
+        choice = orn.tune(model, calls, starts=asked.starts, condition=torch.arange(2 * asked.starts) % 10)
         print(f"{calls} calls: {choice.why}", flush=True)
         for seed in asked.seeds:
             z = torch.randn(len(labels), *model.shape, generator=torch.Generator().manual_seed(seed))
@@ -83,7 +88,7 @@ def main() -> None:
                 judge(name, calls, seed, draw(model, z, labels, calls, name))
             for name, make in schedulers():
                 judge(f"diffusers {name}", calls, seed, scheduled(make, model, z, labels, calls))
-    for calls in CALLS:
+    for calls in asked.calls:
         here = [row for row in rows if row["calls"] == calls]
         means = {name: math.fsum(row["fd"] for row in here if row["name"] == name) / len(asked.seeds)
                  for name in {row["name"] for row in here}}

@@ -107,6 +107,7 @@ def test_points_of_the_plane_are_drawn(command, tmp_path):
 
 
 BAD = [
+    (["train", "digits"], "--out is missing (ornstein train --help"), (["tune"], "RUN is missing"),
     (["train", "nowhere/", "--out", "r"], "nowhere"),
     (["train", "digitz", "--out", "r"], "did you mean 'digits'?"),
     (["train", "empty", "--out", "r"], "empty"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from cyclopts import CycloptsError
+from cyclopts import CycloptsError, MissingArgumentError
 
 from ornstein.cli import average, evaluate, look, sample, train, tune
 from ornstein.cli.app import app
@@ -53,6 +53,9 @@ def _fail(error: Exception | str, code: int) -> None:
 
 def _line(error: Exception | str) -> str:
     line = " ".join(str(error).split())
+    if isinstance(error, MissingArgumentError) and error.argument is not None and error.command_chain:
+        name = error.argument.name if error.argument.index is None else error.argument.name.strip("-").upper()
+        return f"{name} is missing (ornstein {' '.join(error.command_chain)} --help says what it takes)"
     if isinstance(error, OSError) and error.filename and error.strerror:
         line = f"{error.filename}: {error.strerror.lower()}; name another path"
     return line + (" (ornstein --help shows the commands)" if isinstance(error, CycloptsError) else "")
