@@ -23,7 +23,8 @@ NEAR, FINE = 1e-6, 1e-12  # gaps between two places, over the last step and as s
 ROUNDS, MOST = 6, 1e4  # of the fixed point in `response`
 LONG = 5.0  # steps in log(signal / noise) that are as good as infinite: a polynomial says nothing over them
 HIGHEST = 4  # order; higher ones are stable on fewer and fewer problems
-POINTS, SHARES = (part.tolist() for part in np.polynomial.legendre.leggauss(8))
+# Gauss and Legendre's rule: 3 points are exact for polynomials up to degree 5, 8 are for those times an exponential.
+FEW, MANY = (np.transpose(np.polynomial.legendre.leggauss(count)).tolist() for count in (3, 8))
 
 
 class View(NamedTuple):
@@ -62,7 +63,7 @@ def adams(places: Sequence[float], start: float, end: float, growth: float = 0.0
     """
     middle, half = (start + end) / 2, (end - start) / 2
     found = [0.0] * len(places)
-    for point, share in zip(POINTS, SHARES, strict=True):
+    for point, share in MANY if growth else FEW:
         p = middle + half * point
         weight = half * share * (math.exp(growth * p) if growth else 1.0)
         for j, own in enumerate(places):
