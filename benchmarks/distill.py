@@ -23,7 +23,7 @@ HALF = math.pi / 2
 
 def at(angle: Tensor) -> Tensor:
     """The times of `Cosine` at angles."""
-    return angle.double() / HALF
+    return (angle.double() / HALF).clamp(max=1.0)
 
 
 def noised(x: Tensor, eps: Tensor, angle: Tensor) -> Tensor:

@@ -146,7 +146,8 @@ def test_the_pictures_are_what_the_program_draws(tmp_path):
 
 @pytest.mark.parametrize("target", ["figures", "notebooks"])
 def test_one_command_makes_them_anew(target):
-    done = subprocess.run(["make", "--dry-run", "--no-print-directory", target], cwd=ROOT, check=True, capture_output=True, text=True)
+    done = subprocess.run(["make", "--dry-run", "--no-print-directory", target], cwd=ROOT, check=True,
+                          capture_output=True, text=True)
     assert done.stdout.splitlines()[-1].endswith(f"/python docs/build_site/{target}.py")
 
 

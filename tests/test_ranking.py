@@ -54,3 +54,16 @@ def test_likelihoods_need_the_same_grid_and_a_gap():
     assert of_likelihoods(one, replace(one, nats=-13.0))[0] == "A"
     assert of_likelihoods(one, replace(one, nats=-7.0))[0] == "B"
     assert "another grid" in of_likelihoods(one, replace(one, nats=-13.0, grid="8 steps"))[1]
+
+
+@given(st.lists(st.floats(-100, 100), min_size=20, max_size=20))
+def test_likelihoods_of_the_same_rows_are_compared_row_by_row(rows):
+    """A model that is better by 1 +- 0.5 nats on every row is better, however different the rows are."""
+    one = Likelihood("bound", "Bound", "64 steps", sum(rows) / 20, 30.0, 20, each=tuple(rows))
+    better = [row + 1 + 0.5 * (-1) ** n for n, row in enumerate(rows)]
+    other = replace(one, nats=sum(better) / 20, each=tuple(better))
+    assert of_likelihoods(one, other)[0] == "B"
+    assert of_likelihoods(other, one)[0] == "A"
+    mixed = [row + (-1) ** n for n, row in enumerate(rows)]
+    assert of_likelihoods(one, replace(one, nats=sum(mixed) / 20, each=tuple(mixed)))[0] is None
+    assert of_likelihoods(one, replace(other, each=()))[0] is None

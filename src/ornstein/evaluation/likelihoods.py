@@ -166,4 +166,4 @@ def _likelihood(key: str, name: str, grid: str, nats: Tensor, size: int, levels:
     mean, error = mean_error(nats)
     unit = size * math.log(2)
     return Likelihood(key, name, grid, mean, error, len(nats), None if levels is None else -mean / unit,
-                      None if levels is None else error / unit, terms)
+                      None if levels is None else error / unit, terms, tuple(nats.tolist()))

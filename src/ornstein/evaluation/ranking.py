@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from statistics import stdev
 
 from ornstein.evaluation.report import Likelihood, Measure, Report
 from ornstein.figures.chart import NORMAL
@@ -52,10 +53,18 @@ def _gap(measure: Measure) -> tuple[float, float]:
 
 
 def of_likelihoods(one: Likelihood, other: Likelihood, same: bool = True) -> tuple[str | None, str]:
-    """Which of two likelihoods is higher, on the same rows and the same grid, and why not or that."""
+    """Which of two likelihoods is higher, on the same rows and the same grid, and why not or that.
+
+    Some rows are unlikely under every model, so where each row's likelihood is known the rows' differences are judged:
+    their mean against its own standard error.
+    """
     if not same or (one.grid, one.count) != (other.grid, other.count):
         return None, "not ranked: other data or another grid"
-    if not abs(one.nats - other.nats) > NORMAL * (one.error + other.error):
+    error = one.error + other.error
+    if one.each and len(one.each) == len(other.each):
+        apart = [mine - theirs for mine, theirs in zip(one.each, other.each, strict=True)]
+        error = stdev(apart) / math.sqrt(len(apart))
+    if not abs(one.nats - other.nats) > NORMAL * error:
         return None, OVERLAP
     return ("A", "A is better") if one.nats > other.nats else ("B", "B is better")
 

@@ -62,6 +62,7 @@ class Likelihood:
         bits: bits per value of the data with levels; None for continuous data.
         bits_error: standard error of that.
         terms: (name, mean, standard error) in nats of what `nats` is made of; () where it is one term.
+        each: nats of each sample, by which two models are compared sample by sample.
     """
 
     key: str
@@ -73,6 +74,7 @@ class Likelihood:
     bits: float | None = None
     bits_error: float | None = None
     terms: tuple[tuple[str, float, float], ...] = ()
+    each: tuple[float, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
