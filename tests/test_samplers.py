@@ -251,6 +251,33 @@ def test_a_rule_of_the_users_own():
     assert_close(own, orn.sample(denoiser, sampler="ddim", times=times, z=z), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("tolerance", [1e-2, 1e-4, 1e-6])
+def test_a_tolerance_is_kept_and_a_sample_does_not_depend_on_its_neighbours(mixture_of, schedule, tolerance):
+    """Errors of steps add up to no more than 20 of them; what the last step leaves out is of second order.
+
+    Neighbours change the rounding alone, since functions of vectors round their last entries in another way.
+    """
+    denoiser, level = mixture_of(schedule), schedule.level(1.0)
+    z = normal(64, 2, seed=11) * level.radius
+    x = orn.sample(denoiser, z=z, tolerance=tolerance)
+    end = ode_end(denoiser, float(level.angle), (z / level.radius).numpy())
+    assert float(np.abs(x.numpy() - end).max()) < 20 * tolerance
+    assert_close(orn.sample(denoiser, z=z[:7], tolerance=tolerance), x[:7], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    ({"tolerance": 0.0}, "tolerance is 0"), ({"tolerance": 1.5}, r"tolerance is 1\.5"),
+    ({"tolerance": math.nan}, "nan"), ({"tolerance": 1e-3, "nfe": 5}, "tolerance and nfe"),
+    ({"tolerance": 1e-3, "sampler": "heun"}, "and sampler"),
+    ({"tolerance": 1e-3, "times": [1, 0]}, "and times"),
+])
+def test_a_tolerance_that_cannot_be_is_refused_before_anything_is_computed(words, message):
+    denoiser = Counted(orn.Cosine())
+    with pytest.raises(ValueError, match=message):
+        orn.sample(denoiser, **words)
+    assert not denoiser.times
+
+
 def test_ddim_keeps_x_hat_and_eps_hat_of_each_step(mixture_of, schedule):
     """Song et al. 2021: z_s = signal_s x-hat + noise_s eps-hat, on every schedule and grid."""
     frames = list(orn.generate(mixture_of(schedule), 5, sampler="ddim", steps=6, seed=1))

@@ -25,6 +25,8 @@ def sample(
     count: Annotated[int, Parameter(help="Samples to draw.")] = 64,
     nfe: Annotated[int | None, Parameter(help="Network calls a sample, never exceeded; 20 by default.")] = None,
     steps: Annotated[int | None, Parameter(help="Steps of the sampler, in place of --nfe.")] = None,
+    tolerance: Annotated[float | None, Parameter(
+        help="Error that a step may make, such as 1e-3, in place of a budget: as many calls as that takes.")] = None,
     sampler: Sampler = "auto",
     label: Annotated[str | None, Parameter(help="A class by name, or by index; by default all in turn.")] = None,
     condition: Annotated[str | None, Parameter(
@@ -67,12 +69,13 @@ def sample(
         raise ValueError(f"--guidance is {guidance:g}, but there is nothing to guide towards; {remedy}")
     try:
         x = draw(model, count, sampler=rule(sampler), nfe=nfe, steps=steps, condition=labels if told is None else told,
-                 guidance=guidance, seed=seed, progress=sys.stderr.isatty())
+                 guidance=guidance, seed=seed, progress=sys.stderr.isatty(), tolerance=tolerance)
     except ValueError as error:
         # The library speaks of its arguments, the user typed flags.
-        raise ValueError(re.sub(r"^(nfe and )?(nfe|steps|guidance|condition|sampler|seed)\b",
+        raise ValueError(re.sub(r"^((?:nfe|tolerance) and )?(nfe|steps|tolerance|guidance|condition|sampler|seed)\b",
                                 lambda match: f"--{match[0].replace(' and ', ' and --')}", str(error))) from None
     facts = {"seed": seed, "sampler": sampler, "nfe": nfe, "steps": steps, "guidance": guidance, "label": label,
+             **({} if tolerance is None else {"tolerance": tolerance}),
              "model": digest(run), "ornstein": __version__, **({} if condition is None else {"condition": condition})}
     pictures.write(spec, x.cpu(), labels, out, facts, told)
     alike = f", without --condition {','.join(spec.conditions).upper()}: drawn from all conditions alike"

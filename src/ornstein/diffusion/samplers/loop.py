@@ -15,6 +15,7 @@ from ornstein import noise
 from ornstein.diffusion.denoiser import Batched, Condition, Denoiser, for_rows, kind_of
 from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.guidance import Guided
+from ornstein.diffusion.samplers.accurate import accurate
 from ornstein.diffusion.samplers.adams import Adams
 from ornstein.diffusion.samplers.ancestral import Ancestral
 from ornstein.diffusion.samplers.choice import Choice
@@ -88,7 +89,7 @@ class Frame:
 def sample(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto", nfe: int | None = None,
            steps: int | None = None, times: Sequence[float] | Tensor | None = None, z: Tensor | None = None,
            condition: Condition = None, guidance: float | None = None, seed: int = 0,
-           progress: bool = False, batch: int | None = None) -> Tensor:
+           progress: bool = False, batch: int | None = None, tolerance: float | None = None) -> Tensor:
     """Draw samples: start from noise and walk back to the data, a network call or two a step.
 
     Args:
@@ -107,6 +108,8 @@ def sample(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto",
         progress: whether to show a line of progress on standard error.
         batch: rows of one network call; the last call is filled up, so that on a CPU a sample does not depend on its
             neighbours bit for bit. 64 on a CPU and 256 elsewhere unless given.
+        tolerance: in (0, 1), in place of a sampler and a budget: the probability flow is followed by steps of order 5
+            that each sample chooses so that one is wrong by no more, in units of the data.
 
     Returns:
         (count, *shape) samples, in the dtype and on the device of z if given, else of the denoiser.
@@ -114,7 +117,14 @@ def sample(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto",
     Raises:
         ValueError: two of nfe, steps and times; a budget below one step; times that do not fall from 1 to 0; an
             unknown sampler; shapes that do not fit. Nothing is computed before.
+        RuntimeError: a tolerance that a sample does not reach in 2,000 steps.
     """
+    if tolerance is not None:
+        named = [name for name, value in (("nfe", nfe), ("steps", steps), ("times", times)) if value is not None]
+        if named or sampler != "auto":
+            raise ValueError(f"tolerance and {(named or ['sampler'])[0]} are both given; a tolerance chooses its steps")
+        denoiser, conditions, start, rows = _prepared(denoiser, count, z, condition, guidance, seed, batch)
+        return accurate(denoiser, start, conditions, rows, tolerance)
     frames = generate(denoiser, count, sampler=sampler, nfe=nfe, steps=steps, times=times, z=z, condition=condition,
                       guidance=guidance, seed=seed, batch=batch)
     for frame in frames:
@@ -137,14 +147,20 @@ def generate(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto
         rule, walk = plan(denoiser, sampler, nfe, steps, times)
     else:
         rule, walk = choice.rule(SAMPLERS), choice.walk(denoiser.schedule)
+    denoiser, conditions, start, rows = _prepared(denoiser, count, z, condition, guidance, seed, batch)
+    return _walk(Batched(denoiser, conditions, rows), rule, walk, start, seed)
+
+
+def _prepared(denoiser: Denoiser, count: int, z: Tensor | None, condition: Condition, guidance: float | None, seed: int,
+              batch: int | None) -> tuple[Denoiser, Tensor | None, Tensor, int]:
+    """The denoiser with its guidance, the condition of each row, where to start, and the rows of a network call."""
     start = _start(denoiser, count, z, seed)
     conditions = None if condition is None else for_rows(condition, len(start), "cpu")
-    if guided:
+    if guidance is not None and guidance != 1:
         denoiser = Guided(denoiser, guidance)
     if batch is not None and batch < 1:
         raise ValueError(f"batch is {batch}; it must be at least 1")
-    rows = batch or (ROWS if start.device.type == "cpu" else 4 * ROWS)
-    return _walk(Batched(denoiser, conditions, rows), rule, walk, start, seed)
+    return denoiser, conditions, start, batch or (ROWS if start.device.type == "cpu" else 4 * ROWS)
 
 
 def tuned_for(denoiser: Denoiser, nfe: int | None, steps: int | None,

@@ -1,0 +1,54 @@
+"""Samples to a tolerance: the probability flow by steps of order 5 whose sizes each sample chooses."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ornstein.diffusion.adaptive import integrate
+from ornstein.diffusion.denoiser import Batched, Denoiser
+from ornstein.diffusion.estimate import Estimate
+from ornstein.diffusion.schedule import as_time, spread
+
+__all__ = ["accurate"]
+
+
+@torch.no_grad()
+def accurate(denoiser: Denoiser, z: Tensor, conditions: Tensor | None, rows: int, tolerance: float) -> Tensor:
+    """Where the flow takes z: dy / d(angle) = v from t = 1 to noise / signal = tolerance, then x-hat.
+
+    Args:
+        denoiser: to ask.
+        z: (B, *shape) latents at t = 1.
+        conditions: one entry for each row, or None.
+        rows: of one network call.
+        tolerance: error that a step may make in y = z / hypot(signal, noise), absolute and relative, root mean square
+            over a sample's values; > 0 and < 1.
+
+    Returns:
+        (B, *shape) samples, in the dtype of z.
+
+    Raises:
+        ValueError: a tolerance outside (0, 1).
+        RuntimeError: a field that the tolerance cannot be reached on.
+    """
+    if not 0 < tolerance < 1:
+        raise ValueError(f"tolerance is {tolerance}; it must lie between 0 and 1")
+    schedule, shape = denoiser.schedule, z.shape[1:]
+    first = schedule.level(as_time(1.0))
+    last = torch.tensor(math.atan(tolerance), dtype=torch.float64)
+
+    def ask(y: Tensor, angle: Tensor, live: Tensor) -> Estimate:
+        time = schedule.time(-2 * torch.log(torch.tan(angle.cpu())))
+        told = None if conditions is None else conditions[live.cpu()]
+        latent = y.reshape(-1, *shape).to(z)
+        return Batched(denoiser, told, rows)(latent * spread(schedule.level(time).radius, latent), time)
+
+    def slope(y: Tensor, angle: Tensor, live: Tensor) -> Tensor:
+        return ask(y, angle, live).v.flatten(1).double()
+
+    y, _ = integrate(slope, (z / first.radius.to(z)).flatten(1).double(), first.angle, last,
+                     lambda before, after: tolerance * (1 + torch.maximum(before.abs(), after.abs())))
+    return ask(y, last.expand(len(y)), torch.arange(len(y))).x
