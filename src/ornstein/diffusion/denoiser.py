@@ -110,8 +110,7 @@ class Batched:
     def __call__(self, z: Tensor, t: Tensor) -> Estimate:
         """The estimate for all rows of z, (B, *shape), at the times t, () or (B,)."""
         if len(z) == self.rows:
-            told = None if self.conditions is None else self.conditions.to(z.device)
-            return Estimate.from_v(self.denoiser(z, t, told).v, z, self.denoiser.schedule.level(t))
+            return self.denoiser(z, t, None if self.conditions is None else self.conditions.to(z.device))
         answers = []
         for start in range(0, len(z), self.rows):
             take = torch.arange(start, start + self.rows).clamp(max=len(z) - 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -57,7 +58,7 @@ def _like(factor: float | Tensor, z: Tensor) -> float | Tensor:
     return factor.to(z) if isinstance(factor, Tensor) else factor
 
 
-def _renoise(levels: list[tuple[float, float]]) -> tuple[float, float]:
+def _renoise(levels: Sequence[tuple[float, float]]) -> tuple[float, float]:
     """keep and sqrt(added) of the forward step from the second level to the first."""
     (signal_t, noise_t), (signal_s, noise_s) = levels
     keep = signal_t / signal_s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -39,7 +40,7 @@ class DDIM(Rule):
         z, std, fresh = combine(factors[:2], [step.estimate]), factors[2], step.noise()
         return z + (std.to(z) if isinstance(std, Tensor) else std) * fresh
 
-    def _weights(self, levels: list[tuple[float, float]]) -> tuple[float, float, float]:
+    def _weights(self, levels: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
         (signal_s, noise_s), (signal_t, noise_t) = levels
         # Posterior variance (20.17), with keep = signal_t / signal_s: noise_s^2 (1 - keep^2 noise_s^2 / noise_t^2).
         std = self.eta * noise_s * math.sqrt(max(1 - (signal_t / signal_s * noise_s / noise_t) ** 2, 0.0))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import torch
+import math
+from collections.abc import Sequence
+
 from torch import Tensor
 
-from ornstein.diffusion.samplers.rule import Rule, Step
-from ornstein.diffusion.schedule import spread
+from ornstein.diffusion.samplers.rule import Rule, Step, combine, readings
 
 __all__ = ["DPM"]
 
@@ -25,12 +26,19 @@ class DPM(Rule):
     spacing = "log_snr"
 
     def advance(self, step: Step) -> Tensor:
-        level_t, level_s = step.schedule.level(step.t), step.schedule.level(step.s)
-        keep = level_s.noise / level_t.noise
-        guess = step.estimate.x
-        for time, before in step.past:
-            behind = level_t.log_snr - step.schedule.log_snr(time)
-            ahead = level_s.log_snr - level_t.log_snr
-            share = torch.where(behind.isfinite() & ahead.isfinite() & (behind != 0), ahead / (2 * behind), 0.0)
-            guess = guess + spread(share, guess) * (guess - before.x)
-        return spread(keep, guess) * step.z + spread(level_s.signal - level_t.signal * keep, guess) * guess
+        seen = [step.estimate, *(estimate for _, estimate in step.past)]
+        return combine(step.factors(self._weights, [step.s, step.t, *(time for time, _ in step.past)]), seen)
+
+    def _weights(self, levels: Sequence[tuple[float, float]]) -> list[float]:
+        """Factors of z and v of each call."""
+        (signal_s, noise_s), (signal_t, noise_t), *before = levels
+        keep = noise_s / noise_t
+        gain, share = signal_s - signal_t * keep, 0.0
+        places = [math.log(signal / noise) if signal > 0 and noise > 0 else math.inf for signal, noise in levels]
+        if before and math.isfinite(sum(places)) and places[1] != places[2]:
+            share = (places[0] - places[1]) / (2 * (places[1] - places[2]))
+        (now_z, now_v), _ = readings(signal_t, noise_t)
+        found = [keep + gain * (1 + share) * now_z, gain * (1 + share) * now_v]
+        for level in before:
+            found += [-gain * share * part for part in readings(*level)[0]]
+        return found

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -143,7 +143,7 @@ class Multistep(Rule):
         last = step.clean()
         if last is True:
             return self._clean(step, seen, times)
-        ahead = combine(step.factors(partial(self._weights, clean=False), times), seen)
+        ahead = combine(step.factors(functools.partial(self._weights, clean=False), times), seen)
         return ahead if last is None else torch.where(last, self._clean(step, seen, times), ahead)
 
     def _clean(self, step: Step, seen: list[Estimate], times: list[Tensor]) -> Tensor:
@@ -151,13 +151,14 @@ class Multistep(Rule):
         x = step.estimate.x
         if not self.corrected or not step.past:
             return x
-        moves = combine(step.factors(partial(self._weights, clean=True), times), seen)
+        moves = combine(step.factors(functools.partial(self._weights, clean=True), times), seen)
         time, before = step.past[0]
         now, then = step.level(step.t), step.level(time)
         ratio = now.noise / now.signal
         return x + response(x - before.x, step.estimate.eps * ratio, then.noise / then.signal / ratio) * moves
 
-    def _weights(self, levels: list[tuple[float, float]], clean: bool) -> list[float]:
+    @functools.lru_cache(4096)  # noqa: B019  a rule and a walk are used again and again
+    def _weights(self, levels: tuple[tuple[float, float], ...], clean: bool) -> list[float]:
         """Factors of z and v of each call, (z, v, z, v, ...), in z_s; if `clean`, in the change of z_t / signal_t."""
         goal, *nodes = (view(self.frame, self.variance, *level) for level in levels)
         places = [node.place for node in nodes]

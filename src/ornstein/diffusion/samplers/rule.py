@@ -68,7 +68,7 @@ class Step:
             return True if float(self.s) == 0 else None
         return spread(self.s == 0, self.z).bool() if (self.s == 0).any() else None
 
-    def factors(self, rule: Callable[[list[tuple[float, float]]], Sequence[float]],
+    def factors(self, rule: Callable[[tuple[tuple[float, float], ...]], Sequence[float]],
                 times: Sequence[Tensor]) -> list[float] | list[Tensor]:
         """Numbers that follow from levels alone, calculated in float64 for each row.
 
@@ -80,10 +80,10 @@ class Step:
             The numbers; where the times differ from row to row, (B, 1, ...) tensors that broadcast against z.
         """
         rows = max((len(time) for time in times if time.ndim), default=1)
-        levels = [[self._level(float(time.reshape(-1)[row if time.numel() > 1 else 0])) for time in times]
-                  for row in range(rows)]
         if rows == 1:
-            return list(rule(levels[0]))
+            return list(rule(tuple(self._level(time.item()) for time in times)))
+        levels = [tuple(self._level(float(time.reshape(-1)[row if time.numel() > 1 else 0])) for time in times)
+                  for row in range(rows)]
         found = torch.tensor([list(rule(level)) for level in levels], dtype=torch.float64)
         return list(found.T.reshape(-1, rows, *[1] * (self.z.ndim - 1)))
 

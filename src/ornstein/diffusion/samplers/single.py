@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -53,7 +55,7 @@ class SingleStep(Rule):
             return whole
         return torch.where(inside.reshape(-1, *[1] * (z.ndim - 1)).to(z.device), whole, straight)
 
-    def _weights(self, levels: list[tuple[float, float]]) -> list[float]:
+    def _weights(self, levels: Sequence[tuple[float, float]]) -> list[float]:
         (signal_s, noise_s), (signal_t, noise_t), (signal, noise) = levels
         x, eps = readings(signal, noise)
         if self.frame == "x":

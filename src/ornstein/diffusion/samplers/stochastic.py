@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -55,7 +56,7 @@ class StochasticAdams(Rule):
         ahead = ahead + (std.to(fresh) if isinstance(std, Tensor) else std) * fresh
         return ahead if last is None else torch.where(last, step.estimate.x, ahead)
 
-    def _weights(self, levels: list[tuple[float, float]]) -> list[float]:
+    def _weights(self, levels: Sequence[tuple[float, float]]) -> list[float]:
         """Factors of z and v of each call in the mean of z_s, and the deviation of the noise."""
         (signal_s, noise_s), (signal_t, noise_t), *_ = levels
         goal, *nodes = (view("x", 1.0, *level) for level in levels)
