@@ -26,7 +26,9 @@ FINALISTS = 4  # rules whose times are fitted
 KNOTS = 6  # of the factor by which the steps of a grid are stretched
 ROWS, LEAST, LARGEST = 3000, 60, 400  # evaluations of a fit: ROWS / nfe, at least and at most
 ACCURATE, STEPS, FINER = "adams-moulton", 200, 8  # the reference: rule, least steps, steps a call
-WORSE = 1.02  # of a distance to data beyond which a smaller error on the paths is not believed
+OTHERS = 8  # rules on their best grids whose distance to data is asked for as well
+ALIKE = 1.001  # of the least distance to data: what lies within is told apart by the error on the paths
+MANY, FEW, SMALL = 2000, 500, 256  # samples that a distance is taken of, where they have at most SMALL values and else
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,9 @@ def tune(model: Denoiser, nfe: int, *, starts: int = 128, condition: Condition =
     The error is that against the end of the exact path (probability flow) from the same noise, followed in many steps.
     Every rule walks every kind of grid; the steps of the best ones are then stretched by a smooth factor of the log
     SNR, whose values at a few knots are found by Nelder and Mead's method. What was found is confirmed on as many
-    starts again, which the search has not seen, and on a distance to data if there is one. Where nothing is better than
-    `sampler="auto"` without tuning, that is the choice.
+    starts again, which the search has not seen. With a distance to data, what is nearest is chosen, and among what is
+    as near to 0.1 % what has the least error: a model's own flow is not its data, and an error may lead nearer to
+    them. Where nothing is better than `sampler="auto"` without tuning, that is the choice.
 
     Args:
         model: any `Denoiser`; its `tuned` gets the choice.
@@ -54,7 +57,7 @@ def tune(model: Denoiser, nfe: int, *, starts: int = 128, condition: Condition =
         starts: noises to search with, >= 16; as many again confirm.
         condition: a class or vector for all, (2 starts,) classes or (2 starts, K) vectors, or None.
         seed: of the noise, which is other noise than that of samples.
-        distance: of a set of samples to the data, smaller is better, called with (starts, *shape) samples.
+        distance: of a set of samples to the data, smaller is better, called with (B, *shape) samples of the same noise.
         progress: called with a line of text now and then.
 
     Returns:
@@ -69,35 +72,36 @@ def tune(model: Denoiser, nfe: int, *, starts: int = 128, condition: Condition =
         raise ValueError(f"starts is {starts}; it must be at least 16")
     tell = progress or (lambda _: None)
     search, unseen = _starts(model, nfe, starts, condition, seed, tell)
-    tried: list[tuple[float, str, Tensor]] = []
+    tried: list[tuple[float, str, str, Tensor]] = []
     for name, rule in SAMPLERS.items():
         if rule.stochastic or rule.calls > nfe:
             continue
         for spacing in SPACINGS:
             times = grid(model.schedule, nfe // rule.calls, spacing)
-            tried.append((_error(model, name, times, search), name, times))
+            tried.append((_error(model, name, times, search), name, spacing, times))
     tell(f"{len(tried)} pairs of a rule and a grid tried")
-    best: dict[str, Tensor] = {}
-    for _, name, times in sorted(tried, key=lambda entry: entry[0]):
-        best.setdefault(name, times)
-    found: dict[str, Tensor] = {}
-    for name, times in list(best.items())[:FINALISTS]:
-        found[name] = _stretched(model, name, times, search, nfe)
+    best: dict[str, tuple[str, Tensor]] = {}
+    for _, name, spacing, times in sorted(tried, key=lambda entry: entry[0]):
+        best.setdefault(name, (spacing, times))
+    rules: dict[str, tuple[str | Rule, Tensor]] = {PLAIN: plan(model, PLAIN, nfe, None, None)}
+    for name, (_, times) in list(best.items())[:FINALISTS]:
+        rules[f"{name}, fitted times"] = name, _stretched(model, name, times, search, nfe)
         tell(f"times of {name} fitted")
-    ends = {PLAIN: _run(model, *plan(model, PLAIN, nfe, None, None), unseen)}
-    ends |= {name: _run(model, name, times, unseen) for name, times in found.items()}
-    errors = {name: float(_each(end, unseen).median()) for name, end in ends.items()}
-    errors = {name: error for name, error in errors.items() if math.isfinite(error)}
-    far = {} if distance is None else {name: distance(ends[name]) for name in errors}
-    better = [name for name in sorted(errors, key=errors.__getitem__) if name != PLAIN and errors[name] < errors[PLAIN]
-              and (not far or far[name] <= WORSE * far[PLAIN])]
-    told = "" if not far else f"; distance to data {far[better[0] if better else PLAIN]:.4g} against {far[PLAIN]:.4g}"
-    if better:
-        name, times = better[0], found[better[0]]
+    if distance is not None:  # which may prefer a rule whose error is of another kind
+        rules |= {f"{name}, times {spacing}": (name, times) for name, (spacing, times) in list(best.items())[:OTHERS]}
+    errors = {what: _error_of(model, *walk, unseen) for what, walk in rules.items()}
+    errors = {what: error for what, error in errors.items() if math.isfinite(error)}
+    far = {} if distance is None else _distances(model, {what: rules[what] for what in errors}, distance, starts,
+                                                 condition, seed, tell)
+    near = [what for what in errors if not far or far[what] <= ALIKE * min(far.values())]
+    chosen = min(near, key=errors.__getitem__)
+    told = "" if not far else f"; distance to data {far[chosen]:.4g}, of auto {far[PLAIN]:.4g}"
+    if chosen != PLAIN:
+        name, times = rules[chosen]
         angles = model.schedule.level(times).angle
-        choice = Choice(nfe, name, tuple(times.tolist()), tuple(angles.tolist()), errors,
-                        f"{name} on fitted times: median error {errors[name]:.3g} on unseen starts, where auto without "
-                        f"tuning has {errors[PLAIN]:.3g}{told}")
+        choice = Choice(nfe, str(name), tuple(times.tolist()), tuple(angles.tolist()), errors,
+                        f"{chosen}: median error {errors[chosen]:.3g} on unseen starts, where auto without tuning has "
+                        f"{errors[PLAIN]:.3g}{told}")
     else:
         choice = Choice(nfe, PLAIN, errors=errors, why="nothing was better than auto without tuning, which has a "
                         f"median error of {errors[PLAIN]:.3g} on unseen starts{told}")
@@ -112,7 +116,7 @@ def _starts(model: Denoiser, nfe: int, starts: int, condition: Condition, seed: 
     radius = model.schedule.level(as_time(1.0)).radius
     z = noise.per_sample(seed, "tune", range(2 * starts), 0, like.new_empty(2 * starts, *model.shape)) * radius.to(like)
     told = None if condition is None else torch.as_tensor(condition)
-    single = told is None or len(told.shape) == int(told.is_floating_point())
+    single = told is None or _single(told)
     for part in (slice(None, starts), slice(starts, None)):
         mine = told if told is None or single else told[part]
         end = sample(model, z=z[part], condition=mine, sampler=ACCURATE, times=grid(model.schedule, steps, "power"))
@@ -120,8 +124,34 @@ def _starts(model: Denoiser, nfe: int, starts: int, condition: Condition, seed: 
         tell(f"{starts} exact paths of {steps} steps")
 
 
+def _distances(model: Denoiser, rules: dict[str, tuple[str | Rule, Tensor]], distance: Callable[[Tensor], float],
+               starts: int, condition: Condition, seed: int, tell: Callable[[str], None]) -> dict[str, float]:
+    """The distance to data of what each rule makes of the same noise."""
+    like, count = kind_of(model), max(starts, MANY if math.prod(model.shape) <= SMALL else FEW)
+    radius = model.schedule.level(as_time(1.0)).radius
+    z = noise.per_sample(seed, "tune", range(2 * starts, 2 * starts + count), 0,
+                         like.new_empty(count, *model.shape)) * radius.to(like)
+    told = None if condition is None else torch.as_tensor(condition)
+    if told is not None and not _single(told):
+        told = told[torch.arange(count) % len(told)]
+    found = {what: distance(sample(model, z=z, condition=told, sampler=rule, times=times))
+             for what, (rule, times) in rules.items()}
+    tell(f"distance to data of {count} samples of each of {len(found)}")
+    return found
+
+
+def _single(told: Tensor) -> bool:
+    """Whether a condition is one for all."""
+    return len(told.shape) == int(told.is_floating_point())
+
+
 def _run(model: Denoiser, rule: str | Rule, times: Tensor, starts: _Starts) -> Tensor:
     return sample(model, z=starts.z, condition=starts.condition, sampler=rule, times=times)
+
+
+def _error_of(model: Denoiser, rule: str | Rule, times: Tensor, starts: _Starts) -> float:
+    """The median of the errors of the samples."""
+    return float(_each(_run(model, rule, times, starts), starts).median())
 
 
 def _each(x: Tensor, starts: _Starts) -> Tensor:

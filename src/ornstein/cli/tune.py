@@ -56,7 +56,7 @@ def tune(
                     progress=lambda line: print(line, file=sys.stderr, flush=True) if live else None)
     print(f"median error against the exact path, {starts} unseen starts, {nfe} calls")
     for name, error in sorted(choice.errors.items(), key=lambda entry: entry[1]):
-        print(f"  {name:14s} {error:.3g}")
+        print(f"  {name:30s} {error:.3g}")
     print(f"chosen: {choice.why}")
     place = run / MODEL if run.is_dir() else run
     save(model, place)
