@@ -69,17 +69,20 @@ def main() -> None:
     labels = torch.arange(10).repeat_interleave(asked.count // 10)
     rows = []
 
+    def decoded(x: Tensor) -> np.ndarray:
+        return data.spec.decode(x).reshape(len(x), -1).astype(np.float64)
+
     def judge(name: str, calls: int, seed: int, x: Tensor | None) -> None:
         if x is None or not x.isfinite().all():
             return
-        values = data.spec.decode(x).reshape(len(x), -1).astype(np.float64)
-        rows.append({"name": name, "calls": calls, "seed": seed, "fd": frechet(held, values) / floor})
+        rows.append({"name": name, "calls": calls, "seed": seed, "fd": frechet(held, decoded(x)) / floor})
         with asked.out.open("a", encoding="utf-8") as file:
             file.write(json.dumps(rows[-1]) + "\n")
 
     for calls in asked.calls:
         model.tuned = {}
-        choice = orn.tune(model, calls, starts=asked.starts, condition=torch.arange(2 * asked.starts) % 10)
+        choice = orn.tune(model, calls, starts=asked.starts, condition=torch.arange(2 * asked.starts) % 10,
+                          distance=lambda x: frechet(training, decoded(x)))
         print(f"{calls} calls: {choice.why}", flush=True)
         for seed in asked.seeds:
             z = torch.randn(len(labels), *model.shape, generator=torch.Generator().manual_seed(seed))
