@@ -1,4 +1,4 @@
-"""What may be said of two models side by side: which is better, only where the error bars have nothing in common."""
+"""What may be said of two models side by side: which is better, only where that is more than chance."""
 
 from __future__ import annotations
 
