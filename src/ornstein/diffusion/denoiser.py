@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ornstein.data.spec import DataSpec
 from ornstein.diffusion.estimate import LEAST_SIGNAL, PREDICTIONS, Estimate
 from ornstein.diffusion.linear import LinearGuess
-from ornstein.diffusion.schedule import Level, Schedule, as_time
+from ornstein.diffusion.schedule import Level, Moment, Schedule, as_time
 from ornstein.machine import has_bf16
 from ornstein.names import require
 
@@ -91,6 +91,8 @@ class Denoiser(nn.Module):
         """The level at t for the rows of z, after checking that z holds samples of this denoiser's shape."""
         if z.shape[1:] != self.shape:
             raise ValueError(f"z has shape {tuple(z.shape)}; it must be (B, {', '.join(map(str, self.shape))})")
+        if type(t) is Moment and t.schedule is self.schedule:
+            return t.fit(z)
         return self.schedule.level(as_time(t)).fit(z)
 
 
@@ -106,7 +108,6 @@ class Batched:
     def __init__(self, denoiser: Denoiser, conditions: Tensor | None, rows: int) -> None:
         self.denoiser, self.conditions, self.rows = denoiser, conditions, rows
 
-    @torch.no_grad()
     def __call__(self, z: Tensor, t: Tensor) -> Estimate:
         """The estimate for all rows of z, (B, *shape), at the times t, () or (B,)."""
         if len(z) == self.rows:

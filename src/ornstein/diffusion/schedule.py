@@ -70,8 +70,46 @@ def spread(value: Tensor, z: Tensor) -> Tensor:
     return value.to(z).reshape(-1, *[1] * (z.ndim - 1))
 
 
+class Moment(Tensor):
+    """A time of a walk, () float64 on the CPU in [0, 1], that remembers what it is on the walk's schedule.
+
+    Args:
+        time: () float64.
+        schedule: of the walk.
+        level: there, () float64.
+        numbers: the same signal and noise.
+        fitted: the same in the dtype and on the device of the walk's latents.
+    """
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # pyrefly: ignore  # what is made of it is a tensor
+    schedule: Schedule
+    level: Level
+    numbers: tuple[float, float]
+    fitted: Level
+
+    def fit(self, z: Tensor) -> Level:
+        """Its level in the dtype and on the device of z."""
+        if self.fitted.signal.dtype is z.dtype and self.fitted.signal.device == z.device:
+            return self.fitted
+        return self.level.fit(z)
+
+
+def moments(schedule: Schedule, times: Tensor, z: Tensor) -> list[Moment]:
+    """The times of a walk of z, (n + 1,) float64, whose levels on its schedule are asked for once and together."""
+    level, walk = schedule.level(as_time(times)), []
+    fitted = Level(level.signal.to(z), level.noise.to(z))
+    for time, *pair, signal, noise in zip(times, *level, *fitted, strict=True):
+        moment = torch.Tensor._make_subclass(Moment, time)
+        moment.schedule, moment.level, moment.fitted = schedule, Level(*pair), Level(signal, noise)
+        moment.numbers = (pair[0].item(), pair[1].item())
+        walk.append(moment)
+    return walk
+
+
 def as_time(t: Tensor | float, name: str = "t") -> Tensor:
     """A time as a float64 tensor on the CPU, checked to lie in [0, 1]."""
+    if type(t) is Moment:
+        return t
     time = torch.as_tensor(t, dtype=torch.float64, device="cpu")  # a number must not pass through float32
     if not ((time >= 0) & (time <= 1)).all():  # NaN fails too
         raise ValueError(f"{name} is {time.flatten()[:4].tolist()}; every time must lie in [0, 1]")
@@ -178,6 +216,8 @@ def _in_double(method: Callable[[Any, Tensor], Level]) -> Any:
 
     @functools.wraps(method)
     def level(self: Schedule, t: Tensor | float) -> Level:
+        if type(t) is Moment and t.schedule is self:
+            return t.level
         return Level(*(_cast(entry, t) for entry in method(self, as_time(t))))
 
     return level

@@ -113,6 +113,7 @@ class Reader:
         """Standard normal noise like x; row i has the same in any batch that begins with the same rows."""
         return noise.normal(seed, stream, draw, step, tuple(self.x.shape)).to(self.x)
 
+    @torch.no_grad()
     def __call__(self, z: Tensor, t: Tensor) -> Estimate:
         """The estimate at float64 latents z, in float64."""
         v = self.batched(z.to(self.like.dtype), t).v.double()

@@ -29,7 +29,7 @@ from ornstein.diffusion.samplers.rule import Rule, Step
 from ornstein.diffusion.samplers.runge import CLASSIC, EULER, RungeKutta
 from ornstein.diffusion.samplers.single import SingleStep
 from ornstein.diffusion.samplers.stochastic import StochasticAdams
-from ornstein.diffusion.schedule import as_time, falling, grid
+from ornstein.diffusion.schedule import as_time, falling, grid, moments
 from ornstein.names import find
 
 __all__ = ["AUTO", "NFE", "SAMPLERS", "Frame", "generate", "sample", "samplers"]
@@ -211,19 +211,18 @@ def _start(denoiser: Denoiser, count: int, z: Tensor | None, seed: int) -> Tenso
     return noise.per_sample(seed, "start", range(count), 0, like.new_empty(count, *denoiser.shape)) * radius.to(like)
 
 
-@torch.no_grad()
 def _walk(denoise: Batched, rule: Rule, times: Tensor, z: Tensor, seed: int) -> Iterator[Frame]:
-    schedule, past, estimate = denoise.denoiser.schedule, (), denoise(z, times[0])
-    levels = schedule.level(times)
-    known = {time: (signal, sigma) for time, signal, sigma in
-             zip(times.tolist(), levels.signal.tolist(), levels.noise.tolist(), strict=True)}
-    for number, (t, s) in enumerate(pairwise(times)):
-        yield Frame(float(t), z, estimate)
-        eps = _Noise(seed, number, z)
-        z = rule.advance(Step(schedule, t, s, estimate, past, denoise, eps, known))
-        past = ((t, estimate), *past)[:rule.memory]
-        if s > 0:
-            estimate = denoise(z, s)
+    schedule, clock, last = denoise.denoiser.schedule, times.tolist(), len(times) - 2
+    walk, past = moments(schedule, times, z), ()
+    with torch.no_grad():
+        estimate = denoise(z, walk[0])
+    for number, (t, s) in enumerate(pairwise(walk)):
+        yield Frame(clock[number], z, estimate)
+        with torch.no_grad():
+            z = rule.advance(Step(schedule, t, s, estimate, past, denoise, _Noise(seed, number, z)))
+            past = ((t, estimate), *past)[:rule.memory]
+            if number < last:
+                estimate = denoise(z, s)
     yield Frame(0.0, z, estimate)
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ornstein.diffusion.estimate import Estimate
-from ornstein.diffusion.schedule import Level, Schedule, spread
+from ornstein.diffusion.schedule import Level, Moment, Schedule, spread
 
 __all__ = ["Rule", "Step", "combine", "readings", "rotate", "turned"]
 
@@ -28,7 +28,6 @@ class Step:
         past: (time, estimate) of the steps before, latest first, as many as the rule's `memory` and fewer at the start.
         denoise: calls the denoiser once more, denoise(z, time) -> Estimate.
         noise: draws standard normal noise like z; the k-th draw of a step is always the same.
-        known: (signal, noise) of the times of the walk, so that no step asks for them again; may be empty.
     """
 
     schedule: Schedule
@@ -38,7 +37,6 @@ class Step:
     past: tuple[tuple[Tensor, Estimate], ...]
     denoise: Callable[[Tensor, Tensor], Estimate]
     noise: Callable[[], Tensor]
-    known: Mapping[float, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def z(self) -> Tensor:
@@ -79,18 +77,18 @@ class Step:
         Returns:
             The numbers; where the times differ from row to row, (B, 1, ...) tensors that broadcast against z.
         """
-        rows = max((len(time) for time in times if time.ndim), default=1)
+        rows = max([len(time) if time.ndim else 1 for time in times])
         if rows == 1:
-            return list(rule(tuple(self._level(time.item()) for time in times)))
-        levels = [tuple(self._level(float(time.reshape(-1)[row if time.numel() > 1 else 0])) for time in times)
+            return list(rule(tuple([self._level(time) for time in times])))
+        levels = [tuple(self._level(time.reshape(-1)[row if time.numel() > 1 else 0]) for time in times)
                   for row in range(rows)]
         found = torch.tensor([list(rule(level)) for level in levels], dtype=torch.float64)
         return list(found.T.reshape(-1, rows, *[1] * (self.z.ndim - 1)))
 
-    def _level(self, time: float) -> tuple[float, float]:
-        if time in self.known:
-            return self.known[time]
-        level = self.schedule.level(torch.tensor(time, dtype=torch.float64))
+    def _level(self, time: Tensor) -> tuple[float, float]:
+        if type(time) is Moment and time.schedule is self.schedule:
+            return time.numbers
+        level = self.schedule.level(time)
         return float(level.signal), float(level.noise)
 
 
@@ -125,7 +123,7 @@ def rotate(step: Step, v: Tensor) -> Tensor:
         v: (B, ...) velocity at time t.
     """
     factors = step.factors(lambda levels: turned(*levels), (step.s, step.t))
-    return combine(factors, [replace(step.estimate, v=v)])
+    return combine(factors, [Estimate(step.z, step.estimate.level, v)])
 
 
 def turned(whither: tuple[float, float], whence: tuple[float, float]) -> tuple[float, float]:
@@ -146,17 +144,23 @@ def combine(factors: Sequence[float] | Sequence[Tensor], seen: Sequence[Estimate
 
     Args:
         factors: two a estimate: numbers, or tensors that broadcast against z.
-        seen: estimates of one shape.
+        seen: estimates of one shape, at least one.
+
+    Raises:
+        ValueError: no estimate.
     """
-    like, total = seen[0].z, None
-    wide = torch.promote_types(like.dtype, torch.float32)
+    like, kind = seen[0].z, seen[0].z.dtype
+    wide = kind if kind.itemsize > 2 else torch.float32
+    total: Tensor | None = None
     for factor, value in zip(factors, [part for one in seen for part in (one.z, one.v)], strict=True):
         if isinstance(factor, Tensor):
             term = factor.to(like.device, wide) * value
             total = term if total is None else total + term
         elif total is None:
-            total = value.to(wide) * factor
+            total = torch.mul(value if wide is kind else value.to(wide), factor)
         elif factor:
             total.add_(value, alpha=factor)
-    return torch.zeros_like(like) if total is None else total.to(like.dtype)
+    if total is None:
+        raise ValueError("seen is empty; a step needs at least one estimate")
+    return total if wide is kind else total.to(kind)
 
