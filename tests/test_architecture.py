@@ -22,7 +22,7 @@ FLOORS = {
     1: ("settings", "noise", "diffusion.schedule", "networks", "data"),
     2: ("diffusion.encoder", "diffusion.estimate", "diffusion.linear"),
     3: ("diffusion.denoiser",),
-    4: ("diffusion.exact", "diffusion.decoder", "diffusion.guidance", "diffusion.adaptive"),
+    4: ("diffusion.exact", "diffusion.decoder", "diffusion.guidance", "diffusion.damping", "diffusion.adaptive"),
     5: ("diffusion.loss", "diffusion.likelihood", "diffusion.samplers", "diffusion.editing"),
     6: ("checkpoint", "tuning", "figures", "own", "diffusion.score"),
     7: ("training", "evaluation", "check"),

@@ -11,6 +11,7 @@ import ornstein as orn
 from conftest import SCHEDULES, normal
 from ornstein.diffusion.samplers.choice import Choice
 from ornstein.diffusion.samplers.loop import SAMPLERS
+from ornstein.evaluation.distances import frechet
 
 
 def medians(model, nfe, choice, z):
@@ -47,6 +48,61 @@ def test_samples_that_are_further_from_the_data_are_not_chosen(mixture_of):
     assert orn.tune(model, 6, starts=32, distance=lambda _: 1.0).sampler != "auto"
 
 
+class Long(orn.Denoiser):
+    """A model whose velocity is longer than that of its data by a factor."""
+
+    def __init__(self, inner, factor):
+        super().__init__(inner.schedule, inner.shape)
+        self.inner, self.factor = inner, factor
+
+    def forward(self, z, t, condition=None):
+        found = self.inner(z, t, condition)
+        return orn.Estimate(z, found.level, self.factor * found.v)
+
+
+@pytest.fixture(scope="module")
+def gaussian():
+    """Data whose directions differ: a velocity of another length changes their variances."""
+    variance = torch.tensor([0.01, 0.04, 0.2, 0.5, 2.0, 4.0], dtype=torch.float64)
+    return orn.ExactGaussian(torch.zeros(6, dtype=torch.float64), variance, orn.Cosine())
+
+
+def damped(model, gaussian):
+    """The choice by the distance to 20,000 of the data."""
+    data = gaussian.draw(20_000, seed=3).numpy()
+    return orn.tune(model, 10, starts=32, distance=lambda x: frechet(data, x.numpy()))
+
+
+def test_a_velocity_that_is_too_long_is_damped(gaussian):
+    """One that is 1 / 0.9 of what it should be by 0.06 to 0.1; and auto then uses the damping."""
+    model = Long(gaussian, 1 / 0.9)
+    choice = damped(model, gaussian)
+    assert 0.06 <= choice.damping <= 0.1, choice.why
+    z = normal(20, 6, seed=1)
+    own = orn.sample(orn.Damped(model, choice.damping), z=z, sampler=choice.sampler, times=choice.times)
+    assert torch.equal(orn.sample(model, z=z, nfe=10), own)
+
+
+def test_a_velocity_that_is_right_is_left_alone(gaussian):
+    assert damped(gaussian, gaussian).damping == 0
+
+
+def test_data_that_are_moved_are_damped_alike():
+    """The samples move with the data's mean, to the rounding of 7 steps in float32."""
+    torch.manual_seed(0)
+    network, found = orn.MLP((2,), width=8, depth=1), []
+    for mean in (0.0, 100.0):
+        model = orn.NetworkDenoiser(network, orn.Cosine(), (2,), data_mean=mean).eval()
+        found.append(orn.sample(orn.Damped(model, 0.1), z=normal(20, 2).float(), sampler="ddim", nfe=7) - mean)
+    torch.testing.assert_close(*found, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("damping", [0.6, -0.6, float("nan")])
+def test_a_damping_that_cannot_be_is_refused(damping):
+    with pytest.raises(ValueError, match=f"damping is {damping}"):
+        orn.Damped(Long(orn.ExactGaussian(torch.zeros(2), torch.ones(2), orn.Cosine()), 1.0), damping)
+
+
 @pytest.fixture
 def tuned():
     """A small network with a choice for 3 calls."""
@@ -56,7 +112,7 @@ def tuned():
     times = torch.tensor([1.0, 0.7, 0.2, 0.0], dtype=torch.float64)
     angles = model.schedule.level(times).angle
     errors = {"auto": 1.0, "ddim": 0.5}
-    model.tuned[3] = Choice(3, "ddim", tuple(times.tolist()), tuple(angles.tolist()), errors, "told")
+    model.tuned[3] = Choice(3, "ddim", tuple(times.tolist()), tuple(angles.tolist()), errors, "told", 0.02)
     return model
 
 
@@ -66,7 +122,8 @@ def test_a_choice_is_kept_with_the_model_and_draws_the_same_samples(tuned, tmp_p
     assert again.tuned == tuned.tuned
     own = orn.sample(tuned, 5, nfe=3)
     assert torch.equal(orn.sample(again, 5, nfe=3), own)
-    assert torch.equal(orn.sample(tuned, 5, sampler="ddim", times=tuned.tuned[3].times), own)
+    damped = orn.Damped(tuned, 0.02)
+    assert torch.equal(orn.sample(damped, 5, sampler="ddim", times=tuned.tuned[3].times), own)
     tuned.tuned = {}
     assert not torch.equal(orn.sample(tuned, 5, nfe=3), own)
 
@@ -86,12 +143,16 @@ def test_a_choice_is_for_its_calls_without_guidance_and_for_its_schedule(tuned):
     ({"sampler": "os.system"}, "unknown"), ({"sampler": "ancestral"}, "deterministic"), ({"nfe": 2}, "no more calls"),
     ({"nfe": 10**9}, "at most"), ({"times": [1.0, 0.2, 0.7, 0.0]}, "strictly"),
     ({"times": [1.0, float("nan"), 0.2, 0.0]}, "strictly"),
-    ({"angles": [0.0]}, "angles"), ({"errors": None}, "not whole"), ({"times": []}, "strictly"),
+    ({"angles": [0.0]}, "angles"), ({"damping": 2.0}, "damping is 2.0"), ({"errors": None}, "not whole"),
+    ({"times": []}, "strictly"),
 ])
 def test_a_file_with_a_choice_that_cannot_be_is_refused(tuned, change, message):
     with pytest.raises(ValueError, match=message):
         Choice.from_dict({**tuned.tuned[3].as_dict(), **change}, SAMPLERS)
-    assert Choice.from_dict(tuned.tuned[3].as_dict(), SAMPLERS) == dataclasses.replace(tuned.tuned[3])
+    facts = tuned.tuned[3].as_dict()
+    assert Choice.from_dict(facts, SAMPLERS) == tuned.tuned[3]
+    del facts["damping"]  # as it was written before there was any
+    assert Choice.from_dict(facts, SAMPLERS) == dataclasses.replace(tuned.tuned[3], damping=0.0)
 
 
 @pytest.mark.parametrize(("words", "message"), [({"nfe": 0}, "nfe is 0"), ({"nfe": 1001}, "at most 1000"),

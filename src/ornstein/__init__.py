@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 _ROOMS = {
     "ornstein.checkpoint": ("load", "save"),
     "ornstein.data": ("DataSpec", "Dataset", "load_data"),
+    "ornstein.diffusion.damping": ("Damped",),
     "ornstein.diffusion.decoder": ("Decoder",),
     "ornstein.diffusion.denoiser": ("Denoiser", "NetworkDenoiser"),
     "ornstein.diffusion.encoder": ("Encoder", "draw"),

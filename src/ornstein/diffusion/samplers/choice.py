@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ornstein.diffusion.damping import as_damping
 from ornstein.diffusion.samplers.rule import Rule
 from ornstein.diffusion.schedule import Schedule, falling
 from ornstein.names import find, whole
@@ -32,6 +33,7 @@ class Choice:
         errors: by what was tried, the median over unseen starts of the error against the exact path (root mean square
             over a sample's values, in units of the data).
         why: one sentence.
+        damping: of the model's velocity (`Damped`).
     """
 
     nfe: int
@@ -40,6 +42,7 @@ class Choice:
     angles: tuple[float, ...] = ()
     errors: Mapping[str, float] = field(default_factory=dict)
     why: str = ""
+    damping: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -56,7 +59,8 @@ class Choice:
             nfe = whole("nfe", facts["nfe"])
             times, angles = (tuple(map(float, facts[name])) for name in ("times", "angles"))
             errors = {str(name): float(value) for name, value in facts["errors"].items()}
-            choice = cls(nfe, str(facts["sampler"]), times, angles, errors, str(facts["why"]))
+            damping = as_damping(float(facts.get("damping", 0.0)))
+            choice = cls(nfe, str(facts["sampler"]), times, angles, errors, str(facts["why"]), damping)
         except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"a tuned choice is not whole ({type(error).__name__}: {error}); tune the model "
                              "again") from None

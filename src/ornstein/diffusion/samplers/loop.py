@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ornstein import noise
+from ornstein.diffusion.damping import Damped
 from ornstein.diffusion.denoiser import Batched, Condition, Denoiser, for_rows, kind_of
 from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.guidance import Guided
@@ -147,6 +148,8 @@ def generate(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto
         rule, walk = plan(denoiser, sampler, nfe, steps, times)
     else:
         rule, walk = choice.rule(SAMPLERS), choice.walk(denoiser.schedule)
+        if choice.damping:
+            denoiser = Damped(denoiser, choice.damping)
     denoiser, conditions, start, rows = _prepared(denoiser, count, z, condition, guidance, seed, batch)
     return _walk(Batched(denoiser, conditions, rows), rule, walk, start, seed)
 
