@@ -1,4 +1,4 @@
-"""What a sampler costs beside the network: seconds a step on a denoiser that costs next to nothing."""
+"""What a sampler costs beside the network: seconds a step on a denoiser that costs nothing, and of its arithmetic."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ SHAPE = (3, 32, 32)
 PAIRS = {"ddim": diffusers.DDIMScheduler, "dpm++": diffusers.DPMSolverMultistepScheduler,
          "unipc": diffusers.UniPCMultistepScheduler, "deis": diffusers.DEISMultistepScheduler,
          "auto": diffusers.DPMSolverMultistepScheduler}
+TERMS = {"ddim": 2, "dpm++": 4, "unipc": 6, "deis": 6, "auto": 8}  # z and v of each call that a step looks at
 
 
 class Free(orn.Denoiser):
@@ -48,6 +49,17 @@ def theirs(kind: type, rows: int, steps: int) -> float:
     return (time.perf_counter() - begin) / steps
 
 
+def bare(terms: int, rows: int, steps: int) -> float:
+    """Seconds a step of nothing but the arithmetic: so many tensors times a number each, added up."""
+    parts = [torch.randn(rows, *SHAPE) for _ in range(terms)]
+    begin = time.perf_counter()
+    for _ in range(steps):
+        z = parts[0] * 0.5
+        for part in parts[1:]:
+            z.add_(part, alpha=0.5)
+    return (time.perf_counter() - begin) / steps
+
+
 def main() -> None:
     """One line a sampler and a number of rows."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -58,11 +70,12 @@ def main() -> None:
     for rows in (1, 16, 64):
         for name, kind in PAIRS.items():
             ours(name, rows, options.steps), theirs(kind, rows, options.steps)
-            pairs = [(ours(name, rows, options.steps), theirs(kind, rows, options.steps))
-                     for _ in range(options.repeats)]
-            one, other = (median(side) for side in zip(*pairs, strict=True))
-            print(f"{rows:3d} rows  {name:6s} {1e3 * one:7.3f} ms   {kind.__name__:28s} {1e3 * other:7.3f} ms   ratio "
-                  f"{median(a / b for a, b in pairs):.2f}", flush=True)
+            runs = [(ours(name, rows, options.steps), theirs(kind, rows, options.steps),
+                     bare(TERMS[name], rows, options.steps)) for _ in range(options.repeats)]
+            one, other, least = (median(side) for side in zip(*runs, strict=True))
+            print(f"{rows:3d} rows  {name:6s} {1e3 * one:7.3f} ms, its arithmetic {1e3 * least:7.3f} ms   "
+                  f"{kind.__name__:28s} {1e3 * other:7.3f} ms   ratio {median(a / b for a, b, _ in runs):.2f}, of the "
+                  f"arithmetic {median(c / b for _, b, c in runs):.2f}", flush=True)
 
 
 if __name__ == "__main__":

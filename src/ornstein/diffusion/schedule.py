@@ -98,10 +98,11 @@ def moments(schedule: Schedule, times: Tensor, z: Tensor) -> list[Moment]:
     """The times of a walk of z, (n + 1,) float64, whose levels on its schedule are asked for once and together."""
     level, walk = schedule.level(as_time(times)), []
     fitted = Level(level.signal.to(z), level.noise.to(z))
-    for time, *pair, signal, noise in zip(times, *level, *fitted, strict=True):
+    numbers = zip(level.signal.tolist(), level.noise.tolist(), strict=True)
+    for time, pair, mine, known in zip(times, zip(*level, strict=True), zip(*fitted, strict=True), numbers,
+                                       strict=True):
         moment = torch.Tensor._make_subclass(Moment, time)
-        moment.schedule, moment.level, moment.fitted = schedule, Level(*pair), Level(signal, noise)
-        moment.numbers = (pair[0].item(), pair[1].item())
+        moment.schedule, moment.level, moment.fitted, moment.numbers = schedule, Level(*pair), Level(*mine), known
         walk.append(moment)
     return walk
 
@@ -111,7 +112,8 @@ def as_time(t: Tensor | float, name: str = "t") -> Tensor:
     if type(t) is Moment:
         return t
     time = torch.as_tensor(t, dtype=torch.float64, device="cpu")  # a number must not pass through float32
-    if not ((time >= 0) & (time <= 1)).all():  # NaN fails too
+    inside = 0 <= t <= 1 if isinstance(t, float) else bool(((time >= 0) & (time <= 1)).all())
+    if not inside:  # NaN is not either
         raise ValueError(f"{name} is {time.flatten()[:4].tolist()}; every time must lie in [0, 1]")
     return time
 
@@ -163,8 +165,9 @@ class Schedule(ABC):
         target = torch.as_tensor(log_snr, dtype=torch.float64, device="cpu")
         if target.isnan().any():
             raise ValueError("log_snr has the entry nan; it must be a number, or +-inf")
-        found = torch.where(target >= self.log_snr(0.0), 0.0, self._inverse(target))
-        return _cast(torch.where(target <= self.log_snr(1.0), 1.0, found), log_snr)
+        clean, noisy = self.log_snr(torch.tensor([0.0, 1.0], dtype=torch.float64))
+        found = torch.where(target >= clean, 0.0, self._inverse(target))
+        return _cast(torch.where(target <= noisy, 1.0, found), log_snr)
 
     def _inverse(self, log_snr: Tensor) -> Tensor:
         """`time` inside the schedule's ends, by bisection; anything beyond them."""

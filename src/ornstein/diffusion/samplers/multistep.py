@@ -87,11 +87,11 @@ def response(moved: Tensor, noise: Tensor, ratio: Tensor) -> Tensor:
         noise: (B, ...) eps-hat times noise / signal.
         ratio: of noise / signal at the level before to that now, > 1, broadcasting against z.
     """
-    power = noise**2
+    power, square = noise**2, ratio**2
     told = torch.where(power == 0, 0.0, moved * noise / power).clamp(min=0.0)
     g = told = told.clamp(max=MOST)
     for _ in range(ROUNDS):
-        g = (told / (1 - ((g + 1) / (g + ratio**2)).sqrt())).clamp(max=MOST)
+        g = (told / (g + 1).div_(g + square).sqrt_().neg_().add_(1)).clamp_(max=MOST)
     return g / (1 + g)
 
 
