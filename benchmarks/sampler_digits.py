@@ -60,13 +60,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the noise")
     parser.add_argument("--starts", type=int, default=64, help="that a tuning searches with")
     parser.add_argument("--calls", type=int, nargs="+", default=list(CALLS))
+    parser.add_argument("--walks", nargs="+", help="of diffusers, by name; all unless given")
     parser.add_argument("--out", type=Path, default=Path("sampler_digits.jsonl"))
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
     model, data = orn.load(asked.run), orn.load_data("digits")
     training, held = (np.asarray(part.values, np.float64).reshape(len(part), -1) for part in data.split())
     floor = frechet(held, training)
-    labels = torch.arange(10).repeat_interleave(asked.count // 10)
+    labels = torch.arange(asked.count) % 10
+    walks = [(name, make) for name, make in schedulers() if asked.walks is None or name in asked.walks]
     rows = []
 
     def decoded(x: Tensor) -> np.ndarray:
@@ -89,7 +91,7 @@ def main() -> None:
             judge("tuned", calls, seed, orn.sample(model, z=z, nfe=calls, condition=labels))
             for name in ("auto", *(name for name, about in orn.samplers().items() if about["calls"] <= calls)):
                 judge(name, calls, seed, draw(model, z, labels, calls, name))
-            for name, make in schedulers():
+            for name, make in walks:
                 judge(f"diffusers {name}", calls, seed, scheduled(make, model, z, labels, calls))
     for calls in asked.calls:
         here = [row for row in rows if row["calls"] == calls]
