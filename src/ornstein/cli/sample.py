@@ -80,7 +80,8 @@ def sample(
     pictures.write(spec, x.cpu(), labels, out, facts, told)
     alike = f", without --condition {','.join(spec.conditions).upper()}: drawn from all conditions alike"
     tuned = tuned_for(model, nfe, steps, None) if sampler == "auto" and guidance in (None, 1) else None
-    how = f" by {tuned.sampler}, tuned for {tuned.nfe} calls" if tuned else ""
+    damped = f", velocity damped by {tuned.damping:g}" if tuned and tuned.damping else ""
+    how = f" by {tuned.sampler}, tuned for {tuned.nfe} calls{damped}" if tuned else ""
     print(f"{count} samples in {out}{how}{alike if spec.conditions and told is None else ''}")
 
 
