@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 import ornstein as orn
 from conftest import CHAINS, PRESERVING, SCHEDULES, Squared, exact_alpha
-from ornstein.diffusion.schedule import RHO, SPACINGS, spread
+from ornstein.diffusion.schedule import RHO, SPACINGS, moments, spread
 
 F64 = torch.float64
 any_schedule = st.sampled_from(sorted(SCHEDULES)).map(SCHEDULES.get)
@@ -284,3 +284,16 @@ def test_impossible_grids_are_refused(schedule):
 
 def test_a_grid_of_numpy_integers_is_a_grid(schedule):
     assert torch.equal(orn.grid(schedule, np.int64(4)), orn.grid(schedule, 4))
+
+
+def test_a_time_of_a_walk_knows_its_level_on_its_own_schedule_only(schedule):
+    """To rounding that of its number; another schedule, and what is made of the time, know nothing of it."""
+    times, other = torch.tensor([1.0, 0.6, 0.1, 0.0], dtype=F64), orn.Exploding(0.01, 3.0)
+    for time, number in zip(moments(schedule, times, torch.zeros(2, 3)), times.tolist(), strict=True):
+        assert_close(schedule.level(time), schedule.level(number), rtol=1e-14, atol=1e-16)
+        assert_close(time.fit(torch.zeros(1, dtype=F64)), schedule.level(number), rtol=1e-14, atol=1e-16)
+        assert time.fit(torch.zeros(1)).signal.dtype is torch.float32
+        assert_close(torch.tensor(time.numbers, dtype=F64), torch.stack(schedule.level(time)), rtol=0, atol=0)
+        assert_close(other.level(time), other.level(number), rtol=0, atol=0)
+        assert type(time / 2) is torch.Tensor
+        assert_close(schedule.level(time / 2), schedule.level(number / 2), rtol=0, atol=0)
