@@ -148,7 +148,8 @@ class Schedule(ABC):
 
     def log_snr(self, t: Tensor | float) -> Tensor:
         """2 log(signal / noise) at time t, shaped like t; +-inf at exact ends."""
-        return _cast(self.level(as_time(t)).log_snr, t)
+        time = torch.as_tensor(t, dtype=torch.float64, device="cpu")
+        return _cast(self.level(time).log_snr, t)
 
     def time(self, log_snr: Tensor | float) -> Tensor:
         """The time at which the log signal-to-noise ratio has a given value, to float64 precision.
