@@ -20,7 +20,6 @@ __all__ = ["FRAMES", "Multistep", "adams", "response"]
 GROWTH = {"v": 0.0, "x": 1.0, "eps": -1.0}  # of the density of each frame in its place
 FRAMES = tuple(GROWTH)
 NEAR, FINE = 1e-6, 1e-12  # gaps between two places, over the last step and as such, that are rounding
-ROUNDS, MOST = 6, 1e4  # of the fixed point in `response`
 LONG = 5.0  # steps in log(signal / noise) that are as good as infinite: a polynomial says nothing over them
 HIGHEST = 4  # order; higher ones are stable on fewer and fewer problems
 # Gauss and Legendre's rule: 3 points are exact for polynomials up to degree 5, 8 are for those times an exponential.
@@ -79,20 +78,24 @@ def response(moved: Tensor, noise: Tensor, ratio: Tensor) -> Tensor:
     """How much of a small change of z / signal is found again in x-hat, value by value, in [0, 1].
 
     For a value that is Gaussian with variance g times (noise / signal)^2 it is g / (1 + g), and along the flow x-hat
-    moves by  moved = g noise (1 - sqrt((g + 1) / (g + ratio^2)))  from a level with `ratio` times the noise. This g is
-    found from what x-hat did: a value that stands still, as in data of one point, does not respond.
+    moves by  moved = g noise (1 - sqrt((g + 1) / (g + 1 / p)))  from a level with 1 / ratio times the noise, p =
+    ratio^2. Squared, that is a quadratic equation in g, and with k = moved / noise its answer is
+
+        g / (1 + g) = k / (k + 2 (1 - p - 2 p k) / (2 - p k + sqrt((p k)^2 + 4 p (1 + k)))),
+
+    0 for k <= 0, as in data of one point, and 1 from 2 p k = 1 - p on, where g is infinite.
 
     Args:
         moved: (B, ...) by how much x-hat has changed since the level before.
         noise: (B, ...) eps-hat times noise / signal.
-        ratio: of noise / signal at the level before to that now, > 1, broadcasting against z.
+        ratio: of noise / signal now to that at the level before, in [0, 1), broadcasting against z.
     """
-    power, square = noise**2, ratio**2
-    told = torch.where(power == 0, 0.0, moved * noise / power).clamp(min=0.0)
-    g = told = told.clamp(max=MOST)
-    for _ in range(ROUNDS):
-        g = (told / (g + 1).div_(g + square).sqrt_().neg_().add_(1)).clamp_(max=MOST)
-    return g / (1 + g)
+    p = ratio**2
+    k = (moved / noise).nan_to_num_(nan=0.0).clamp_(min=0.0)
+    share = p * k
+    root = (share + 4).mul_(share).add_(4 * p).sqrt_()
+    rest = (1 - p - 2 * share).clamp_(min=0.0).mul_(2).div_(root.sub_(share).add_(2)).add_(k)
+    return k / rest.clamp_(min=torch.finfo(rest.dtype).tiny)
 
 
 class Multistep(Rule):
@@ -154,8 +157,8 @@ class Multistep(Rule):
         moves = combine(step.factors(functools.partial(self._weights, clean=True), times), seen)
         time, before = step.past[0]
         now, then = step.level(step.t), step.level(time)
-        ratio = now.noise / now.signal
-        return x + response(x - before.x, step.estimate.eps * ratio, then.noise / then.signal / ratio) * moves
+        spread = now.noise / now.signal
+        return x + response(x - before.x, step.estimate.eps * spread, spread * then.signal / then.noise) * moves
 
     @functools.lru_cache(4096)  # noqa: B019  a rule and a walk are used again and again
     def _weights(self, levels: tuple[tuple[float, float], ...], clean: bool) -> list[float]:
