@@ -8,6 +8,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 from torch import nn
 from torch.testing import assert_close
@@ -15,6 +17,7 @@ from torch.testing import assert_close
 import ornstein as orn
 from conftest import SCHEDULES, normal
 from ornstein.diffusion.samplers.loop import SAMPLERS
+from ornstein.diffusion.samplers.multistep import response
 
 F64 = torch.float64
 ORDERED = ["chain-linear", "cosine", "linear", "exploding", "own"]
@@ -131,6 +134,21 @@ def test_data_of_one_point_are_sampled_exactly(schedule, sampler, steps):
         for walk in ({"steps": steps}, {"times": torch.linspace(1, 0, steps + 1, dtype=F64)}):
             x = orn.sample(denoiser, 4, sampler=sampler, **walk)
             assert_close(x, point.expand(4, 3), rtol=0, atol=1e-11)
+
+
+@given(growth=st.floats(1e-3, 1e3), ratio=st.floats(0, 0.99), noise=st.floats(-3, 3).filter(lambda e: abs(e) > 1e-3))
+def test_a_gaussian_value_responds_as_its_own_conditional_mean_does(growth, ratio, noise):
+    """Its x-hat moves by g / (1 + g) of z / signal, found back from how far x-hat moved along the flow."""
+    moved = growth * noise * (1 - ratio * math.sqrt((growth + 1) / (growth * ratio**2 + 1)))
+    told = response(*(torch.tensor(value, dtype=F64) for value in (moved, noise, ratio)))
+    assert_close(float(told), growth / (1 + growth), rtol=0, atol=1e-9)
+
+
+def test_what_no_gaussian_does_has_the_nearest_response():
+    """Moved not at all or backwards: none; moved too far: all. Never NaN, without noise or without a step either."""
+    moved, noise = torch.tensor([0.0, -1.0, 9.0, 0.0, 9.0, 0.0]), torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0, 1.0])
+    ratio = torch.tensor([0.5, 0.5, 0.5, 0.5, 0.5, 1.0])
+    assert response(moved, noise, ratio).tolist() == [0, 0, 1, 0, 1, 0]
 
 
 @pytest.mark.parametrize("sampler", ["ancestral", "ancestral-beta"])
