@@ -1,0 +1,87 @@
+"""Restart over an interval (Xu et al. 2023) beside our rules, on a model of the digits: distance to the held-out ones.
+
+A losing experiment: it is no rule of `ornstein.samplers()`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import ornstein as orn
+from ornstein.diffusion.samplers.heun import Heun
+from ornstein.diffusion.samplers.rule import Step
+from ornstein.evaluation.distances import frechet
+
+WIDEST, FINEST, RHO = 80.0, 0.02, 7.0  # ends of the grid in noise / signal, and its exponent, as in EDM
+TRIALS = ((10, 3, 0.2, 2.0, 3), (10, 3, 0.5, 5.0, 3), (14, 2, 0.3, 3.0, 3))  # steps, rounds, low, high, steps a round
+RIVALS = (("auto", 8), ("auto", 40), ("sa", 40), ("edm", 40), ("dpm++sde", 40))
+
+
+def between(schedule: orn.Schedule, high: float, low: float, steps: int) -> Tensor:
+    """Times even in (noise / signal)^(1 / 7) from `high` to `low`, (steps + 1,) float64."""
+    roots = torch.linspace(high ** (1 / RHO), low ** (1 / RHO), steps + 1, dtype=torch.float64)
+    return schedule.time(-2 * RHO * roots.log())
+
+
+class Restart(Heun):
+    """Heun; having reached `low` for the first time, noise back to `high` and down to `low` again, some times."""
+
+    stochastic = True
+
+    def __init__(self, low: Tensor, again: Tensor, rounds: int) -> None:
+        self.low, self.again, self.rounds = float(low), again, rounds
+
+    def advance(self, step: Step) -> Tensor:
+        z = super().advance(step)
+        if float(step.s) != self.low:
+            return z
+        lower, upper = step.schedule.level(step.s), step.schedule.level(self.again[0])
+        keep = float(upper.signal / lower.signal)
+        std = math.sqrt(float(upper.noise) ** 2 - (keep * float(lower.noise)) ** 2)
+        for _ in range(self.rounds):
+            z = keep * z + std * step.noise()
+            for t, s in pairwise(self.again):
+                z = super().advance(dataclasses.replace(step, t=t, s=s, estimate=step.denoise(z, t)))
+        return z
+
+
+def main() -> None:
+    """The mean distance over the noises, a line a way of drawing."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path, help="of `ornstein train digits --config recipes/digits.yaml --out RUN`")
+    parser.add_argument("--noises", type=int, default=6)
+    asked = parser.parse_args()
+    model, data = orn.load(asked.run), orn.load_data("digits")
+    training, held = (np.asarray(part.values, np.float64).reshape(len(part), -1) for part in data.split())
+    floor, labels = frechet(held, training), torch.arange(2000) % 10
+
+    def judge(name: str, calls: int, **walk: object) -> None:
+        found = []
+        for seed in range(asked.noises):
+            z = torch.randn(len(labels), *model.shape, generator=torch.Generator().manual_seed(seed))
+            x = data.spec.decode(orn.sample(model, z=z, condition=labels, seed=seed, **walk))
+            found.append(frechet(held, x.reshape(len(x), -1).astype(np.float64)) / floor)
+        print(f"{name:32s} {calls:3d} calls  {math.fsum(found) / len(found):.4f}", flush=True)
+
+    for steps, rounds, low, high, inner in TRIALS:
+        grid = between(model.schedule, WIDEST, FINEST, steps)
+        near = grid[(grid - between(model.schedule, low, low, 1)[0]).abs().argmin()]
+        reached = float(torch.exp(-model.schedule.log_snr(near) / 2))
+        rule = Restart(near, between(model.schedule, high, reached, inner), rounds)
+        rule.again[-1] = near
+        times = torch.cat([torch.ones(1), grid, torch.zeros(1)])
+        judge(f"restart {rounds} times, {low} to {high}", 2 * steps + 3 + 2 * rounds * inner, sampler=rule, times=times)
+    for name, calls in RIVALS:
+        judge(name, calls, sampler=name, nfe=calls)
+
+
+if __name__ == "__main__":
+    main()
