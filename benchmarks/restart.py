@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 import ornstein as orn
-from ornstein.diffusion.samplers.heun import Heun
-from ornstein.diffusion.samplers.rule import Step
+from ornstein.diffusion.samplers.rule import Rule, Step, rotate
 from ornstein.evaluation.distances import frechet
 
 WIDEST, FINEST, RHO = 80.0, 0.02, 7.0  # ends of the grid in noise / signal, and its exponent, as in EDM
@@ -31,16 +30,16 @@ def between(schedule: orn.Schedule, high: float, low: float, steps: int) -> Tens
     return schedule.time(-2 * RHO * roots.log())
 
 
-class Restart(Heun):
-    """Heun; having reached `low` for the first time, noise back to `high` and down to `low` again, some times."""
+class Restart(Rule):
+    """Heun in noise / signal; having reached `low`, noise back to `high` and down to `low` again, some times."""
 
-    stochastic = True
+    order, calls, stochastic = 2, 2, True
 
     def __init__(self, low: Tensor, again: Tensor, rounds: int) -> None:
         self.low, self.again, self.rounds = float(low), again, rounds
 
     def advance(self, step: Step) -> Tensor:
-        z = super().advance(step)
+        z = self._down(step)
         if float(step.s) != self.low:
             return z
         lower, upper = step.schedule.level(step.s), step.schedule.level(self.again[0])
@@ -49,12 +48,22 @@ class Restart(Heun):
         for _ in range(self.rounds):
             z = keep * z + std * step.noise()
             for t, s in pairwise(self.again):
-                z = super().advance(dataclasses.replace(step, t=t, s=s, estimate=step.denoise(z, t)))
+                z = self._down(dataclasses.replace(step, t=t, s=s, estimate=step.denoise(z, t)))
         return z
+
+    @staticmethod
+    def _down(step: Step) -> Tensor:
+        if float(step.t) == 1 or float(step.s) == 0:  # infinitely far in noise / signal, or where eps says nothing
+            return rotate(step, step.estimate.v)
+        now, then = step.level(step.t), step.level(step.s)
+        length = then.noise / then.signal - now.noise / now.signal
+        y, slope = step.z / now.signal, step.estimate.eps
+        ahead = step.denoise((y + length * slope) * then.signal, step.s).eps
+        return (y + length * (slope + ahead) / 2) * then.signal
 
 
 def main() -> None:
-    """The mean distance over the noises, a line a way of drawing."""
+    """The mean distance over the noises and its standard error, a line a way of drawing."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="of `ornstein train digits --config recipes/digits.yaml --out RUN`")
     parser.add_argument("--noises", type=int, default=6)
@@ -69,7 +78,8 @@ def main() -> None:
             z = torch.randn(len(labels), *model.shape, generator=torch.Generator().manual_seed(seed))
             x = data.spec.decode(orn.sample(model, z=z, condition=labels, seed=seed, **walk))
             found.append(frechet(held, x.reshape(len(x), -1).astype(np.float64)) / floor)
-        print(f"{name:32s} {calls:3d} calls  {math.fsum(found) / len(found):.4f}", flush=True)
+        error = np.std(found, ddof=1) / math.sqrt(len(found))
+        print(f"{name:32s} {calls:3d} calls  {np.mean(found):.4f}±{error:.4f}", flush=True)
 
     for steps, rounds, low, high, inner in TRIALS:
         grid = between(model.schedule, WIDEST, FINEST, steps)
@@ -78,7 +88,7 @@ def main() -> None:
         rule = Restart(near, between(model.schedule, high, reached, inner), rounds)
         rule.again[-1] = near
         times = torch.cat([torch.ones(1), grid, torch.zeros(1)])
-        judge(f"restart {rounds} times, {low} to {high}", 2 * steps + 3 + 2 * rounds * inner, sampler=rule, times=times)
+        judge(f"restart {rounds} times, {low} to {high}", 2 * steps + 2 + 2 * rounds * inner, sampler=rule, times=times)
     for name, calls in RIVALS:
         judge(name, calls, sampler=name, nfe=calls)
 
