@@ -23,7 +23,7 @@ PAGES = {name: (ROOT / name).read_text("utf-8") for name in FILES}
 QUICK = [(r"minutes=1\b", "images=640"), (r"--minutes \d+", "--images 640"), (r"--images 200000", "--images 640"),
          (r"train moons", "train moons --images 640"),
          (r"(ornstein evaluate .*?)--out", r"\1--count 60 --no-likelihood --features pixels --out"),
-         (r"(ornstein likelihood .*)", r"\1 --count 8"), (r"(ornstein tune .*)", r"\1 --starts 16"),
+         (r"(ornstein likelihood .*)", r"\1 --count 8"), (r"(ornstein tune .*) --nfe \d+", r"\1 --nfe 2 --starts 16"),
          (r'nfe=200\b', "nfe=40"), (r"--config recipes/(\S+)", rf"--config {ROOT}/recipes/\1 --images 640")]
 # test_cli runs the first; the second needs another program, the third another machine.
 ELSEWHERE = ("ornstein check\n", "tensorboard ", "pip ", "make", "git ")

@@ -15,6 +15,7 @@ from ornstein import noise
 from ornstein.diffusion.damping import Damped
 from ornstein.diffusion.denoiser import Condition, Denoiser, kind_of
 from ornstein.diffusion.samplers.choice import MOST, Choice
+from ornstein.diffusion.samplers.loop import ROWS as BATCH
 from ornstein.diffusion.samplers.loop import SAMPLERS, automatic, plan, sample
 from ornstein.diffusion.samplers.rule import Rule
 from ornstein.diffusion.schedule import SPACINGS, as_time, grid
@@ -176,7 +177,8 @@ def _single(told: Tensor) -> bool:
 
 
 def _run(model: Denoiser, rule: str | Rule, times: Tensor, starts: _Starts) -> Tensor:
-    return sample(model, z=starts.z, condition=starts.condition, sampler=rule, times=times)
+    few = len(starts.z) if len(starts.z) < BATCH else None  # no rows to fill up with
+    return sample(model, z=starts.z, condition=starts.condition, sampler=rule, times=times, batch=few)
 
 
 def _error_of(model: Denoiser, rule: str | Rule, times: Tensor, starts: _Starts) -> float:
