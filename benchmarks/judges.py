@@ -86,7 +86,7 @@ class Judge:
     def __call__(self, drawn: Drawn) -> dict[str, float | int | str]:
         """All figures of one row, by name."""
         raw = (drawn.samples.double().flatten(1).numpy() + 1) * (self.spec.high - self.spec.low) / 2 + self.spec.low
-        rounded = self.spec.decode(drawn.samples).reshape(len(raw), -1).astype(np.float64)
+        rounded = self.rounded(drawn.samples)
         labels = drawn.labels.numpy()
         distance = nearest(rounded, self.train)
         return {
@@ -95,10 +95,18 @@ class Judge:
             "images_per_second": round(drawn.images / drawn.seconds, 1) if drawn.seconds else 0.0,
             "drawing": round(drawn.drawing, 2),
             "recognised": float((self.classifier.predict(rounded) == labels).mean()),
-            "fd": frechet(self.held, rounded) / self.floor, "fd_raw": frechet(self.held, raw) / self.floor,
+            "fd": self.distance(rounded), "fd_raw": self.distance(raw),
             "auc": float(np.mean([self._forest(rounded, labels, seed) for seed in range(SUBSETS)])),
             "nearest": float(np.median(distance)) / self.unit, "copies": float((distance == 0).mean()),
         }
+
+    def rounded(self, samples: torch.Tensor) -> np.ndarray:
+        """Samples in [-1, 1] at the data's own levels, a row each."""
+        return self.spec.decode(samples).reshape(len(samples), -1).astype(np.float64)
+
+    def distance(self, rows: np.ndarray) -> float:
+        """Fréchet distance of pixels to the held-out digits, over that of the training digits to them."""
+        return frechet(self.held, rows) / self.floor
 
     def _forest(self, rows: np.ndarray, labels: np.ndarray, seed: int) -> float:
         rng = np.random.default_rng(seed)

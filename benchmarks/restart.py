@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from judges import Judge
 from torch import Tensor
 
 import ornstein as orn
+from ornstein.diffusion.encoder import draw
 from ornstein.diffusion.samplers.rule import Rule, Step, rotate
-from ornstein.evaluation.distances import frechet
 
 WIDEST, FINEST, RHO = 80.0, 0.02, 7.0  # ends of the grid in noise / signal, and its exponent, as in EDM
 TRIALS = ((10, 3, 0.2, 2.0, 3), (10, 3, 0.5, 5.0, 3), (14, 2, 0.3, 3.0, 3))  # steps, rounds, low, high, steps a round
@@ -42,11 +43,8 @@ class Restart(Rule):
         z = self._down(step)
         if float(step.s) != self.low:
             return z
-        lower, upper = step.schedule.level(step.s), step.schedule.level(self.again[0])
-        keep = float(upper.signal / lower.signal)
-        std = math.sqrt(float(upper.noise) ** 2 - (keep * float(lower.noise)) ** 2)
         for _ in range(self.rounds):
-            z = keep * z + std * step.noise()
+            z = draw(orn.Encoder(step.schedule).step(z, step.s, self.again[0]), step.noise())
             for t, s in pairwise(self.again):
                 z = self._down(dataclasses.replace(step, t=t, s=s, estimate=step.denoise(z, t)))
         return z
@@ -69,26 +67,25 @@ def main() -> None:
     parser.add_argument("--noises", type=int, default=6)
     asked = parser.parse_args()
     model, data = orn.load(asked.run), orn.load_data("digits")
-    training, held = (np.asarray(part.values, np.float64).reshape(len(part), -1) for part in data.split())
-    floor, labels = frechet(held, training), torch.arange(2000) % 10
+    judged, labels = Judge(data), torch.arange(2000) % 10
 
     def judge(name: str, calls: int, **walk: object) -> None:
         found = []
         for seed in range(asked.noises):
             z = torch.randn(len(labels), *model.shape, generator=torch.Generator().manual_seed(seed))
-            x = data.spec.decode(orn.sample(model, z=z, condition=labels, seed=seed, **walk))
-            found.append(frechet(held, x.reshape(len(x), -1).astype(np.float64)) / floor)
+            x = orn.sample(model, z=z, condition=labels, seed=seed, **walk)
+            found.append(judged.distance(judged.rounded(x)))
         error = np.std(found, ddof=1) / math.sqrt(len(found))
         print(f"{name:32s} {calls:3d} calls  {np.mean(found):.4f}±{error:.4f}", flush=True)
 
     for steps, rounds, low, high, inner in TRIALS:
         grid = between(model.schedule, WIDEST, FINEST, steps)
-        near = grid[(grid - between(model.schedule, low, low, 1)[0]).abs().argmin()]
+        near = grid[(grid - model.schedule.time(torch.tensor(-2 * math.log(low)))).abs().argmin()]
         reached = float(torch.exp(-model.schedule.log_snr(near) / 2))
-        rule = Restart(near, between(model.schedule, high, reached, inner), rounds)
-        rule.again[-1] = near
+        again = torch.cat([between(model.schedule, high, reached, inner)[:-1], near[None]])
         times = torch.cat([torch.ones(1), grid, torch.zeros(1)])
-        judge(f"restart {rounds} times, {low} to {high}", 2 * steps + 2 + 2 * rounds * inner, sampler=rule, times=times)
+        judge(f"restart {rounds} times, {low} to {high}", 2 * steps + 2 + 2 * rounds * inner,
+              sampler=Restart(near, again, rounds), times=times)
     for name, calls in RIVALS:
         judge(name, calls, sampler=name, nfe=calls)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import diffusers
 import numpy as np
 import torch
+from judges import Judge
 from sampler_peers import schedulers
 from torch import Tensor
 
@@ -65,26 +66,22 @@ def main() -> None:
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
     model, data = orn.load(asked.run), orn.load_data("digits")
-    training, held = (np.asarray(part.values, np.float64).reshape(len(part), -1) for part in data.split())
-    floor = frechet(held, training)
+    judged = Judge(data)
     labels = torch.arange(asked.count) % 10
     walks = [(name, make) for name, make in schedulers() if asked.walks is None or name in asked.walks]
     rows = []
 
-    def decoded(x: Tensor) -> np.ndarray:
-        return data.spec.decode(x).reshape(len(x), -1).astype(np.float64)
-
     def judge(name: str, calls: int, seed: int, x: Tensor | None) -> None:
         if x is None or not x.isfinite().all():
             return
-        rows.append({"name": name, "calls": calls, "seed": seed, "fd": frechet(held, decoded(x)) / floor})
+        rows.append({"name": name, "calls": calls, "seed": seed, "fd": judged.distance(judged.rounded(x))})
         with asked.out.open("a", encoding="utf-8") as file:
             file.write(json.dumps(rows[-1]) + "\n")
 
     for calls in asked.calls:
         model.tuned = {}
         choice = orn.tune(model, calls, starts=asked.starts, condition=torch.arange(2 * asked.starts) % 10,
-                          distance=lambda x: frechet(training, decoded(x)))
+                          distance=lambda x: frechet(judged.train, judged.rounded(x)))
         print(f"{calls} calls: {choice.why}", flush=True)
         for seed in asked.seeds:
             z = torch.randn(len(labels), *model.shape, generator=torch.Generator().manual_seed(seed))

@@ -15,8 +15,7 @@ from ornstein import noise
 from ornstein.diffusion.damping import Damped
 from ornstein.diffusion.denoiser import Condition, Denoiser, kind_of
 from ornstein.diffusion.samplers.choice import MOST, Choice
-from ornstein.diffusion.samplers.loop import ROWS as BATCH
-from ornstein.diffusion.samplers.loop import SAMPLERS, automatic, plan, sample
+from ornstein.diffusion.samplers.loop import ROWS, SAMPLERS, automatic, plan, sample
 from ornstein.diffusion.samplers.rule import Rule
 from ornstein.diffusion.schedule import SPACINGS, as_time, grid
 from ornstein.names import whole
@@ -26,7 +25,7 @@ __all__ = ["tune"]
 PLAIN = "auto"
 FINALISTS = 4  # rules whose times are fitted
 KNOTS = 6  # of the factor by which the steps of a grid are stretched
-ROWS, LEAST, LARGEST = 3000, 60, 400  # evaluations of a fit: ROWS / nfe, at least and at most
+CALLS, LEAST, LARGEST = 3000, 60, 400  # evaluations of a fit: CALLS / nfe, at least and at most
 ACCURATE, STEPS, FINER = "adams-moulton", 200, 8  # the reference: rule, least steps, steps a call
 OTHERS = 8  # rules on their best grids whose distance to data is asked for as well
 DAMPING, FURTHEST = 0.01, 0.1  # steps of the damping, and where they end
@@ -177,7 +176,7 @@ def _single(told: Tensor) -> bool:
 
 
 def _run(model: Denoiser, rule: str | Rule, times: Tensor, starts: _Starts) -> Tensor:
-    few = len(starts.z) if len(starts.z) < BATCH else None  # no rows to fill up with
+    few = len(starts.z) if len(starts.z) < ROWS else None  # no rows to fill up with
     return sample(model, z=starts.z, condition=starts.condition, sampler=rule, times=times, batch=few)
 
 
@@ -218,7 +217,7 @@ def _stretched(model: Denoiser, name: str, times: Tensor, starts: _Starts, nfe: 
 
     first = np.zeros(1 + knots)
     simplex = np.vstack([first, first + np.eye(len(first)) * np.where(np.arange(len(first)) == 0, 0.5, 0.3)])
-    budget = int(np.clip(ROWS / nfe, LEAST, LARGEST))
+    budget = int(np.clip(CALLS / nfe, LEAST, LARGEST))
     fit = minimize(cost, first, method="Nelder-Mead",
                    options={"maxfev": budget, "initial_simplex": simplex, "adaptive": True})
     return moved(fit.x) if fit.fun < math.inf else times

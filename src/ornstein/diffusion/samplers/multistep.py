@@ -156,9 +156,8 @@ class Multistep(Rule):
             return x
         moves = combine(step.factors(functools.partial(self._weights, clean=True), times), seen)
         time, before = step.past[0]
-        now, then = step.level(step.t), step.level(time)
-        spread = now.noise / now.signal
-        return x + response(x - before.x, step.estimate.eps * spread, spread * then.signal / then.noise) * moves
+        now, then = (level.noise / level.signal for level in (step.level(step.t), step.level(time)))
+        return x + response(x - before.x, step.estimate.eps * now, now / then) * moves
 
     @functools.lru_cache(4096)  # noqa: B019  a rule and a walk are used again and again
     def _weights(self, levels: tuple[tuple[float, float], ...], clean: bool) -> list[float]:
