@@ -379,3 +379,17 @@ def test_a_missing_an_empty_and_a_pictureless_folder_have_each_their_message(tmp
 def test_a_wrong_size_is_refused(tmp_path, size):
     fill(tmp_path, 1)
     refuse(tmp_path, f"size is {size!r}; it must be a whole number 4..4096", size=size)
+
+
+def test_rows_are_called_by_the_names_of_their_files(tmp_path):
+    """Through what is skipped and what is held out, a name stays with its pixels."""
+    for number in range(40):
+        save(tmp_path, f"{'ab'[number % 2]}/{number:02}.png", np.full((8, 8, 3), number, np.uint8))
+    (tmp_path / "a/00.png").write_bytes(b"broken")
+    for reader in ("cache", "stream"):
+        for part in load_data(tmp_path, reader=reader).split():
+            shown = np.asarray(part.values)[:, 0, 0, 0]
+            named = [int(name[2:4]) for name in part.names]
+            assert [name[:2] for name in part.names] == [f"{'ab'[number % 2]}/" for number in named]
+            assert [shown == number for shown, number in zip(shown, named, strict=True)].count(False) <= (
+                reader == "stream")  # which lets another stand in for the broken one

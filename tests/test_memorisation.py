@@ -61,6 +61,7 @@ def test_planted_copies_are_found(how, share):
     samples, training, held, source = split(0)
     count = int(share * len(samples))
     samples[:count] = COPIES[how](source[:count])
+    training.names = [f"digits/{row}.png" for row in range(len(training))]
     found = memorisation(samples, training, held)
     assert found.copies
     assert found.p_value < (0.002 if share < 0.2 else 1e-4)
@@ -68,6 +69,7 @@ def test_planted_copies_are_found(how, share):
     assert found.exact == pytest.approx(share if how == "exact" else 0, abs=0.01 if how == "noise of 2 %" else 0)
     # Row i was planted from training row i, and the nearest pairs say so, and how.
     assert all(pair.sample == pair.training < count for pair in found.pairs)
+    assert all(pair.name == f"digits/{pair.training}.png" for pair in found.pairs)
     if how != "flipped":  # a digit may be its own mirror image
         wanted = how if how == "cropped" else "as it is"
         assert sum(pair.how == wanted for pair in found.pairs) > len(found.pairs) / 2

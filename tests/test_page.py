@@ -85,7 +85,8 @@ def report(name: str = "digits", worse: float = 1.0, seed: int = 0) -> Report:
                    0.0295, (("reconstruction", -21.84, 0.2), ("prior", 0.0021, 0.0001),
                             ("diffusion", -nats - 21.8421, 1.25))),
         Likelihood("gaussian", "One Gaussian", "", -196.9, 0.8, 297, 4.44, 0.018)]
-    pairs = tuple(Pair(10 * place + 3, 77 * place + 12, 0.41 + 0.03 * place, "flipped") for place in range(3))
+    pairs = tuple(Pair(10 * place + 3, 77 * place + 12, 0.41 + 0.03 * place, "flipped", f"seven/{place}.png" * (place > 0))
+                  for place in range(3))
     pictures = {"samples": image(120, 300), "real": image(120, 300)}
     for place in range(2):  # the third pair has none
         pictures |= {f"pair-{place}-sample": image(8, 8), f"pair-{place}-training": image(8, 8)}
@@ -246,6 +247,11 @@ def test_the_first_sentence_is_made_of_the_figures(opened):
     page = opened([found])
     assert "evidence of copying, to be looked at" in page.inner_text(".lead")
     assert "Evidence is not a verdict" in page.inner_text("#memorisation")
+
+
+def test_a_nearest_pair_is_named_by_its_file_where_it_has_one(opened):
+    named = opened([report()]).locator(".pair span").all_inner_texts()
+    assert [text.splitlines()[0] for text in named[1::2]] == ["training picture 12", "seven/1.png", "seven/2.png"]
 
 
 def test_the_figures_on_the_page_are_those_of_the_report(opened, tmp_path):

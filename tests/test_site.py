@@ -86,6 +86,14 @@ def test_no_formula_loses_a_part_on_its_way_to_the_site(site, page):
     assert {len(fraction) for fraction in tree.iter("{http://www.w3.org/1998/Math/MathML}mfrac")} <= {2}
 
 
+def test_a_slice_in_a_docstring_is_a_slice_on_the_site(site):
+    """And not the words before a colon and those after it."""
+    text = re.sub(r"<[^>]+>", "", (site / "reference" / "schedules.html").read_text("utf-8"))
+    assert "event shape z.shape[1:]." in text
+    for page in (site / "reference").glob("*.html"):
+        assert not re.search(r"\[[^\]\n]* (?:–|-) \]", re.sub(r"<[^>]+>", "", page.read_text("utf-8"))), page.name
+
+
 def test_every_public_name_is_in_the_reference(site):
     names = set(re.findall(r'id="ornstein\.(\w+)"', "".join(
         path.read_text("utf-8") for path in (site / "reference").glob("*.html"))))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 
+CODE = re.compile(r"(`[^`]+`(?:_[a-z]+)?|\b[\w.]+\[[^\]\s]*:[^\]\s]*\])")
+
 
 def escape(line: str) -> str:
-    """Single back quotes become code; stars, bars and closing underscores outside of them are what they are."""
-    parts = re.split(r"(`[^`]+`(?:_[a-z]+)?)", line)
-    return "".join(f"``{part.strip('`')}``" if part.startswith("`") else re.sub(r"([*|]|_(?=\W|$))", r"\\\1", part)
-                   for part in parts)
+    """Single back quotes become code, and so do slices, whose colon napoleon would take for the end of a type; stars,
+    bars and closing underscores outside of them are what they are.
+    """
+    return "".join(f"``{part.strip('`')}``" if number % 2 else re.sub(r"([*|]|_(?=\W|$))", r"\\\1", part)
+                   for number, part in enumerate(CODE.split(line)))
 
 
 def plain(_app, what, _name, _thing, _options, lines: list[str]) -> None:

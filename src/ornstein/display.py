@@ -71,10 +71,10 @@ class Display:
         elif isinstance(event, Finished):
             held, gap = event.model.metrics["held_out"], event.model.metrics["gap"]
             self.say(f"done in {_clock(event.seconds)}: {event.images:,} samples seen" + (
-                "" if held is None else f", held-out loss {held:.4f}, {gap:+.4f} from that on training data"))
+                "" if held is None else f", held-out loss {held:.4f}, {_gap(gap)} the training loss"))
 
     def _progress(self, event: Progress) -> None:
-        held = "" if event.held_out is None else f"  held out {event.held_out:.4f} (gap {event.gap:+.4f})"
+        held = "" if event.held_out is None else f"  held out {event.held_out:.4f} ({_gap(event.gap)} training)"
         held += f"  {event.skipped} steps skipped" if event.skipped else ""
         rate = f"{event.rate:,.0f}/s  " if event.rate else ""
         loss = "no loss yet" if event.loss is None else f"loss {event.loss:.4f}"
@@ -93,6 +93,11 @@ class Display:
 
 def _json(kind: str, **facts: Any) -> None:
     print(json.dumps({"event": kind, **facts}, default=str), flush=True)
+
+
+def _gap(gap: float) -> str:
+    """How far a held-out loss is from the training loss, in words."""
+    return f"{abs(gap):.4f} {'below' if gap < 0 else 'above'}"
 
 
 def _clock(seconds: float) -> str:

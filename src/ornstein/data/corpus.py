@@ -272,7 +272,7 @@ def _dataset(corpus: Corpus, values: np.ndarray, record: dict[str, Any]) -> Data
     notes = [*record["notes"], *corpus.notes]
     if kept:
         notes.append(f"the decoded pictures are kept in {cache.folder()} ({values.nbytes / 1e6:,.0f} MB)")
-    return _finished(corpus, good, corpus.labels[rows], failed, notes, record["late"], record["digest"])
+    return _finished(corpus, good, rows, failed, notes, record["late"], record["digest"])
 
 
 def _streamed(corpus: Corpus, shape: tuple[int, int, int], failed: dict[int, str], looked: int) -> Dataset:
@@ -280,13 +280,14 @@ def _streamed(corpus: Corpus, shape: tuple[int, int, int], failed: dict[int, str
     digest = None if corpus.identity is None else cache.key_of("stream", corpus.identity, shape)
     notes = [f"the pictures are decoded each time they are asked for; {looked} of {len(values)} settled that they are "
              f"{shape[1]}x{shape[2]}, and a damaged one is stood in for by the next of its class", *corpus.notes]
-    data = _finished(corpus, values, corpus.labels, failed, notes, [], digest)
+    data = _finished(corpus, values, np.arange(len(values)), failed, notes, [], digest)
     data.streamed = True
     return data
 
 
-def _finished(corpus: Corpus, values: Values, labels: np.ndarray, failed: dict[int, str], notes: list[str],
+def _finished(corpus: Corpus, values: Values, rows: np.ndarray, failed: dict[int, str], notes: list[str],
               late: list[str], digest: str | None) -> Dataset:
+    labels = corpus.labels[rows]
     held, unheld = hold_out(len(values))
     skipped = [f"{corpus.keys[row]}: {failed[row]}" for row in sorted(failed)]
     skipped += [f"{key}: {why}" for key, why in corpus.others.items()]
@@ -295,7 +296,8 @@ def _finished(corpus: Corpus, values: Values, labels: np.ndarray, failed: dict[i
         more = f", and {len(skipped) - 5} more" if len(skipped) > 5 else ""
         notes.append(f"files skipped: {len(skipped)}: {', '.join(skipped[:5])}{more}")
     spec = DataSpec(printable(corpus.name) or "pictures", "picture", values.shape[1:], 0.0, 255.0, 256, corpus.classes)
-    return Dataset(values, labels, held, spec, notes, skipped, values_digest=digest)
+    names = [corpus.keys[row] for row in rows.tolist()]
+    return Dataset(values, labels, held, spec, notes, skipped, values_digest=digest, names=names)
 
 
 def _size_notes(sides: np.ndarray, size: int, chosen: bool) -> list[str]:

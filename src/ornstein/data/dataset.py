@@ -6,6 +6,7 @@ import copy
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any, Protocol
 
 import numpy as np
@@ -79,6 +80,7 @@ class Dataset:
         values_digest: SHA-256 (hex) of the values where the source knows it, and with it that they are finite;
             they are not read to the end then.
         streamed: whether the values are made anew each time, so that they are better read ahead (`stream`).
+        names: (N,) what people call each row, such as a file's name; None where rows have no names.
 
     Raises:
         ValueError: types, shapes or lengths that disagree, no samples, values that are not finite, unknown labels.
@@ -93,6 +95,7 @@ class Dataset:
     conditions: np.ndarray | None = None
     values_digest: str | None = None
     streamed: bool = False
+    names: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         rows = len(self.values)
@@ -158,6 +161,7 @@ class Dataset:
             part.values_digest = None
             part.labels, part.held = self.labels[mask], self.held[mask]
             part.conditions = None if self.conditions is None else self.conditions[mask]
+            part.names = None if self.names is None else list(compress(self.names, mask.tolist()))
         part.notes, part.skipped = list(self.notes), list(self.skipped)
         return part
 

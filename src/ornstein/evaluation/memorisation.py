@@ -102,7 +102,8 @@ def memorisation(samples: Tensor, training: Dataset, held: Dataset, *, seed: int
         copies=p_value <= LEVEL, exact=float(exact.mean()),
         distance=float(np.median(closest[:len(x)]) / max(np.median(closest[len(x):]), 1e-12)),
         typical=float(np.median(other)),
-        pairs=tuple(Pair(int(picked[one]), int(nearest[one]), float(own[one]), how)
+        pairs=tuple(Pair(int(picked[one]), int(nearest[one]), float(own[one]), how,
+                         "" if training.names is None else training.names[nearest[one]])
                     for one, how in zip(order, search.how(x[order], nearest[order]), strict=True)))
 
 

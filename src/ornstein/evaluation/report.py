@@ -103,12 +103,14 @@ class Pair:
         training: row of the training one in its set.
         ratio: its distance over that to the next ones, 0 for a copy; held-out pictures have `typical`.
         how: how the training picture was changed to come so near: "as it is", "flipped", "cropped".
+        name: of the training picture, such as its file's, where the data have names.
     """
 
     sample: int
     training: int
     ratio: float
     how: str
+    name: str = ""
 
 
 @dataclass(frozen=True)

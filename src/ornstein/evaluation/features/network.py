@@ -64,9 +64,10 @@ class Network(Features):
             _train(self.body, head, x, y)
         self.head = head if told else None
         digest = hashlib.sha256(b"".join(value.numpy().tobytes() for value in self.body.state_dict().values()))
-        on = f"{len(known)} classes of" if told else "changed copies of"
-        super().__init__("network", f"network: trained on {on} {len(rows):,} {spec.name}, sha256 "
-                         f"{digest.hexdigest()[:8]}", spec, spec.classes if told else ())
+        things = f"{len(rows):,} training {'pictures' if spec.kind == 'picture' else 'samples'} of “{spec.name}”"
+        what = f"tells the {len(known)} classes of {things}" if told else f"recognises changed copies of {things}"
+        super().__init__("network", f"network: a small one that {what}, sha256 {digest.hexdigest()[:8]}", spec,
+                         spec.classes if told else ())
 
     def _features(self, x: Tensor) -> Tensor:
         # Filled up to a whole batch: a row's features do not depend on how many come with it.
