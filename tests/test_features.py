@@ -41,7 +41,8 @@ def test_a_network_trained_on_classes_knows_unseen_digits(network):
     assert (network.predict(X_HELD) == Y_HELD.numpy()).mean() >= 0.97
     assert nearest_agree(network, X, Y, X_HELD, Y_HELD) >= 0.97
     assert network.classes == TRAIN.spec.classes
-    assert network.name.startswith("network: a small one that tells the 10 classes of 1,500 training pictures of “digits”, sha256 ")
+    assert network.name.startswith("network: a small one that tells the 10 classes of 1,500 training pictures of "
+                                   "“digits”, sha256 ")
 
 
 def test_features_of_a_row_do_not_depend_on_the_others(network):
@@ -53,7 +54,8 @@ def test_without_labels_features_separate_classes_they_were_never_told():
     """A class is guessed from five neighbours at 0.1 by chance; 500 digits without labels give above 0.8."""
     blind = features("network", first(TRAIN, 500, labels=False))
     assert nearest_agree(blind, X[:500], Y[:500], X_HELD, Y_HELD) >= 0.8
-    assert blind.name.startswith("network: a small one that recognises changed copies of 500 training pictures of “digits”")
+    assert blind.name.startswith("network: a small one that recognises changed copies of 500 training pictures of "
+                                 "“digits”")
     with pytest.raises(ValueError, match="were not trained on classes"):
         blind.predict(X_HELD)
 

@@ -85,8 +85,8 @@ def report(name: str = "digits", worse: float = 1.0, seed: int = 0) -> Report:
                    0.0295, (("reconstruction", -21.84, 0.2), ("prior", 0.0021, 0.0001),
                             ("diffusion", -nats - 21.8421, 1.25))),
         Likelihood("gaussian", "One Gaussian", "", -196.9, 0.8, 297, 4.44, 0.018)]
-    pairs = tuple(Pair(10 * place + 3, 77 * place + 12, 0.41 + 0.03 * place, "flipped", f"seven/{place}.png" * (place > 0))
-                  for place in range(3))
+    pairs = tuple(Pair(10 * place + 3, 77 * place + 12, 0.41 + 0.03 * place, "flipped", name)
+                  for place, name in enumerate(("", "seven/1.png", "seven/2.png")))
     pictures = {"samples": image(120, 300), "real": image(120, 300)}
     for place in range(2):  # the third pair has none
         pictures |= {f"pair-{place}-sample": image(8, 8), f"pair-{place}-training": image(8, 8)}

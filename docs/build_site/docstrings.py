@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+# Back quotes with the letters after them, and slices.
 CODE = re.compile(r"(`[^`]+`(?:_[a-z]+)?|\b[\w.]+\[[^\]\s]*:[^\]\s]*\])")
 
 
