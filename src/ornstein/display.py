@@ -95,9 +95,9 @@ def _json(kind: str, **facts: Any) -> None:
     print(json.dumps({"event": kind, **facts}, default=str), flush=True)
 
 
-def _gap(gap: float) -> str:
+def _gap(gap: float | None) -> str:
     """How far a held-out loss is from the training loss, in words."""
-    return f"{abs(gap):.4f} {'below' if gap < 0 else 'above'}"
+    return f"{abs(gap or 0.0):.4f} {'below' if (gap or 0.0) < 0 else 'above'}"
 
 
 def _clock(seconds: float) -> str:
