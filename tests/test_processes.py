@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import torch.distributed as dist
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 import ornstein as orn
+from ornstein.training import plan
 from ornstein.training.engine import Engine
-from ornstein.training.events import Finished, Progress, Saved
+from ornstein.training.events import Finished, Progress, Saved, TrainingFailed
 from ornstein.training.learner import Learner
 from ornstein.training.plan import resolve
 from ornstein.training.run import Run
@@ -104,6 +107,47 @@ def test_a_run_goes_on_with_another_number_of_processes_and_another_way(tmp_path
         assert float((value - models[1].state_dict()[name]).abs().max()) < 1e-4, name
 
 
+def forked(processes: int, out: Path | None = None) -> orn.NetworkDenoiser:
+    """The model of a short run in processes that are forked from this one."""
+    settings = orn.Settings(processes=processes, precision="fp32", options=SMALL, batch=64)
+    return orn.Trainer("digits", images=3200, settings=settings, out=out).fit()
+
+
+def test_forked_processes_learn_what_one_learns_to_rounding_and_repeat_bit_for_bit(tmp_path):
+    one, two, again = forked(1), forked(2, tmp_path), forked(2)
+    assert Run(tmp_path).settings().processes == 2
+    for name, value in two.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+        assert float((value - one.state_dict()[name]).abs().max()) < 1e-4, name
+    assert two.metrics["held_out"] == pytest.approx(one.metrics["held_out"], abs=1e-6)
+    assert multiprocessing.active_children() == []
+    assert not dist.is_initialized()
+
+
+def test_what_fails_in_a_forked_process_ends_the_training_with_its_reason(monkeypatch):
+    def step(learner, rate):
+        if learner.engine.first:
+            return Learner.step_as_ever(learner, rate)
+        raise TrainingFailed("the second process says why")
+
+    monkeypatch.setattr(Learner, "step_as_ever", Learner.step, raising=False)
+    monkeypatch.setattr(Learner, "step", step)
+    with pytest.raises(TrainingFailed, match="the second process says why"):
+        forked(2)
+    assert multiprocessing.active_children() == []
+
+
+def test_a_worker_a_core_is_chosen_where_the_batch_keeps_each_busy(monkeypatch):
+    data = {"digits": orn.load_data("digits"), "points": orn.load_data("moons")}
+    monkeypatch.setattr(plan, "cores", lambda: 6)
+    workers = {(name, batch): resolve(orn.Settings(images=1, batch=batch), each, "cpu").processes
+               for name, each in data.items() for batch in (16, 64, 128, 192)}
+    assert workers == {("digits", 16): 1, ("digits", 64): 4, ("digits", 128): 4, ("digits", 192): 6,
+                       **dict.fromkeys((("points", batch) for batch in (16, 64, 128, 192)), 1)}
+    assert resolve(orn.Settings(images=1, threads=2), data["digits"], "cpu").processes == 1
+    assert resolve(orn.Settings(images=1), data["digits"], "cuda").processes == 1
+
+
 def one_of_many(world: int, shard: int) -> list[int]:
     """Weights in all and in this process, and rows of a batch of 8,192, as rank 3 of a job that is not there."""
     dist.init_process_group("fake", rank=3, world_size=world, store=FakeStore())
@@ -132,7 +176,7 @@ def test_a_job_of_1024_processes_in_groups_of_8_holds_an_eighth_each():
 def test_a_batch_that_the_processes_do_not_divide_is_refused(tmp_path):
     with pytest.raises(ValueError, match="batch is 128; 3 processes need a multiple of 3"):
         orn.Trainer("digits", images=100, settings=orn.Settings(processes=3), out=tmp_path)
-    trainer = orn.Trainer("digits", images=100, settings=orn.Settings(processes=2))
+    trainer = orn.Trainer("digits", images=100, settings=orn.Settings(processes=2, parallel="fsdp"))
     with pytest.raises(ValueError, match="processes is 2, and this is one: start them with ornstein train"):
         trainer.fit()
     with pytest.raises(ValueError, match="shard is 3; it must divide the 4 processes"):

@@ -52,10 +52,10 @@ class Settings:
     label_dropout: float | None = None  # share of samples trained without their label, which guidance needs
     precision: str = "auto"  # auto, fp32 or bf16
     compile: bool | None = None  # the network, with torch.compile, before the first step
-    processes: int | None = None  # None: 1, or as many as torchrun has started
+    processes: int | None = None  # None: a worker a core where that pays, or as many as torchrun has started
     parallel: str = "auto"  # with several processes: ddp (weights in each) or fsdp (weights split over them)
     shard: int | None = None  # processes that one copy of the weights is split over; None: all
-    threads: int | None = None  # of the one process, on a CPU: their number decides the order of sums
+    threads: int | None = None  # of one process, on a CPU, in place of workers: their number decides the order of sums
     save_seconds: float = 10.0  # between states, unless writing one takes more than a fiftieth of that
     keep: int = 2  # states to go on from that are kept
 

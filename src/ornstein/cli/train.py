@@ -96,7 +96,7 @@ def train(
     engine.begin()
     trainer = Trainer(settings.data, minutes=minutes, images=images, seed=seed, settings=settings, out=out,
                       resume=resume or again, overwrite=overwrite and not again, started=started, job=launch.job())
-    if trainer.processes > 1 and not one_of_many:
+    if trainer.processes > 1 and not one_of_many and not trainer.forks:
         trainer.prepare()
         words = [word for word in sys.argv[1:] if word.partition("=")[0] not in ("--overwrite", "--resume")]
         launch.launch([*words, "--resume"], trainer.processes, started - trainer.used)

@@ -20,7 +20,7 @@ from ornstein.data import Dataset, DataSpec, load_data
 from ornstein.data.dataset import digest_values
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.guidance import Guided
-from ornstein.diffusion.samplers import generate
+from ornstein.diffusion.samplers import sample
 from ornstein.diffusion.samplers.loop import NFE, plan
 from ornstein.diffusion.samplers.rule import Rule
 from ornstein.evaluation.classifier import accuracy_interval
@@ -111,10 +111,8 @@ def evaluate(model: Denoiser, data: Dataset | Any, *, held: Dataset | Any | None
         report_of_draw = {"count": count, "sampler": sampler if isinstance(sampler, str) else type(sampler).__name__,
                           "nfe": NFE if nfe is None and steps is None else nfe, "steps": steps, "guidance": guidance,
                           "seed": seed}
-        for frame in generate(model, count, sampler=sampler, nfe=nfe, steps=steps, guidance=guidance, condition=told,
-                              seed=seed):
-            share(1 - frame.time)
-        x = _as_data(frame.latent.float().cpu(), training.spec)
+        x = _as_data(sample(model, count, sampler=sampler, nfe=nfe, steps=steps, guidance=guidance, condition=told,
+                            seed=seed, progress=share).float().cpu(), training.spec)
     report = Report(
         name or training.spec.name, datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         importlib.metadata.version("ornstein"), _of_data(training, unseen), _of_model(model, facts), report_of_draw,

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -16,7 +17,7 @@ from ornstein import machine
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.names import require
 
-__all__ = ["PARALLEL", "Engine", "begin", "end", "full", "like", "local"]
+__all__ = ["PARALLEL", "Engine", "begin", "end", "full", "join", "like", "local"]
 
 PARALLEL = ("ddp", "fsdp")
 PATIENCE = timedelta(hours=1)  # with a process that lives and does not answer; dead ones are noticed at once
@@ -171,6 +172,12 @@ def begin() -> None:
     """Join the processes that torchrun has started, if it has."""
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
         dist.init_process_group("cpu:gloo,cuda:nccl" if machine.device() == "cuda" else "gloo", timeout=PATIENCE)
+
+
+def join(place: Path, rank: int, world: int) -> None:
+    """Join the processes on this machine that name the same new file."""
+    dist.init_process_group("gloo", store=dist.FileStore(str(place), world), rank=rank, world_size=world,
+                            timeout=PATIENCE)
 
 
 def end() -> None:

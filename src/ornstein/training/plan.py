@@ -10,12 +10,14 @@ from ornstein.machine import can_compile, has_bf16
 from ornstein.networks import suit
 from ornstein.settings import Settings
 from ornstein.training.run import Run
+from ornstein.workers import cores
 
 __all__ = ["MINUTES", "agreed", "reasons", "resolve"]
 
 RICH = 4  # samples for each value of one, from which their covariance is known well
 # How and where a run is computed may change when it goes on; what is computed may not.
 PORTABLE = ("data", "processes", "parallel", "shard", "micro_batch", "keep", "threads", "save_seconds")
+FEW = 16  # rows of a batch that keep a worker busy
 SMALL = 16  # side of a picture up to which its pixels are few enough for a covariance
 PAYS = 4.0  # minutes from which half a minute of compilation is won back: it saves a quarter to a third of a step
 LONG = 4.0  # minutes from which a network twice as large is ahead
@@ -109,14 +111,23 @@ def _choices(settings: Settings, data: Dataset, device: str) -> dict[str, tuple[
         (256, "points cost next to nothing") if points else (128, "small samples make short steps"))
     found["learning_rate"] = (settings.learning_rate, "") if settings.learning_rate else (
         1e-3 if large and work == 2 else 4e-3 if drawn and not large else 2e-3, "")
+    shareable = device == "cpu" and len(shape) > 1 and settings.threads is None
+    workers = _workers(found["batch"][0]) if shareable else 1
+    found["processes"] = (settings.processes, "") if settings.processes else (
+        workers, "a worker of one thread on each core" if workers > 1 else "")
     found["threads"] = (settings.threads, "") if settings.threads or len(shape) > 1 or device == "cuda" else (
         1, "vectors are too small to share the work")
-    one = (settings.processes or 1) == 1 and settings.parallel != "fsdp"
-    pays = large and one and can_compile(device) and (minutes or 0) >= PAYS
+    whole = settings.parallel != "fsdp"
+    pays = large and whole and can_compile(device) and (minutes or 0) >= PAYS
     found["compile"] = (settings.compile, "") if settings.compile is not None else (
         (True, f"{minutes:g} minutes pay for the half minute that it takes") if pays else
-        (False, "the budget is too short for it" if large and one and minutes else ""))
+        (False, "the budget is too short for it" if large and whole and minutes else ""))
     return found
+
+
+def _workers(batch: int) -> int:
+    """The most workers that this machine has cores for, that share a batch evenly and have enough to do."""
+    return max(count for count in range(1, cores() + 1) if count == 1 or (batch % count == 0 and batch >= FEW * count))
 
 
 def _shown(value: Any) -> str:

@@ -18,16 +18,19 @@ from ornstein import checkpoint
 from ornstein.data import Dataset, load_data
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.settings import Settings
+from ornstein.training.budget import Budget, Due
+from ornstein.training.crew import can_fork, together
 from ornstein.training.engine import Engine
 from ornstein.training.events import Event, Finished, Interrupted, Progress, Saved, Started, TrainingFailed, Warned
 from ornstein.training.journal import Journal
 from ornstein.training.learner import Learner, learning_rate
-from ornstein.training.plan import MINUTES, agreed, reasons, resolve
+from ornstein.training.plan import agreed, reasons, resolve
 from ornstein.training.previews import draw
 from ornstein.training.run import Run
 from ornstein.training.signals import signals
 from ornstein.training.states import State
 from ornstein.training.trackers import Tracker, checked, follow
+from ornstein.workers import threads
 
 __all__ = ["Trainer"]
 
@@ -89,12 +92,12 @@ class Trainer:
         self.digest = self.data.digest()
         if self.engine.world > 1:
             wanted = wanted.replace(processes=self.engine.world)
-        if self.own is not None:  # whether it can be compiled is for its author to say
-            wanted = wanted.replace(compile=bool(wanted.compile))
+        if self.own is not None:  # whether it can be compiled, or have twins, is for its author to say
+            wanted = wanted.replace(compile=bool(wanted.compile), processes=wanted.processes or 1)
         kind = torch.device(self.engine.device).type
         self.settings = before or resolve(wanted, self.data, kind)
         self.reasons = () if before or self.own is not None else tuple(reasons(wanted, self.data, kind))
-        # Several processes are started by the command line or by torchrun, and then this is one of them.
+        # Several processes are forked from this one, or started by torchrun, and then this is one of them.
         self.processes = self.engine.world if self.engine.world > 1 else self.settings.processes or 1
         threads = None if self.processes > 1 else self.settings.threads or torch.get_num_threads()
         self.settings = self.settings.replace(processes=self.processes, threads=threads)
@@ -109,7 +112,6 @@ class Trainer:
         if self.settings.batch_size % self.processes:
             raise ValueError(f"batch is {self.settings.batch_size}; {self.processes} processes need a multiple of "
                              f"{self.processes}")
-        self.seconds = 60 * (self.settings.minutes or MINUTES)  # the budget, unless it is one of images
         self._state = self._newest() if before else None
         if self._state and self._state.note["digest"] != self.digest:
             raise ValueError(f"data {self.data.spec.name!r} are not what the run in {out} was trained on: "
@@ -194,14 +196,33 @@ class Trainer:
         """Train, step by step; yields `Started`, then `Progress`, `Saved`, `Drawn` and `Warned`, last
         `Finished` or `Interrupted`."""
         self._stop.clear()
-        if self.processes != self.engine.world:
-            raise ValueError(f"processes is {self.processes}, and this is one: start them with ornstein train "
-                             "--processes, or with torchrun")
         if self._begun:
             self.started, self._state = time.monotonic(), self._newest()
         self._begun = True
-        if self.settings.threads and self.settings.threads != torch.get_num_threads():
-            torch.set_num_threads(self.settings.threads)
+        if self.processes == self.engine.world:
+            with threads(self.settings.threads):
+                yield from self._process(self.engine)
+            return
+        if not self.forks:
+            raise ValueError(f"processes is {self.processes}, and this is one: start them with ornstein train "
+                             "--processes, or with torchrun")
+        yield from together(self.processes, self._process, self._again if self.run else None)
+
+    @property
+    def forks(self) -> bool:
+        """Whether this process can fork the others that it needs."""
+        return self.engine.world == 1 and self.settings.parallel == "ddp" and can_fork(self.engine.device)
+
+    def _again(self) -> None:
+        """Make ready to go on from the last state, with what the memory allows."""
+        settings = (self.run and self.run.settings()) or self.settings
+        self.engine = Engine()
+        self.settings, self._state = self.settings.replace(micro_batch=settings.micro_batch), self._newest()
+
+    def _process(self, engine: Engine) -> Iterator[Event]:
+        """Train as one of the processes, or the only one."""
+        self.engine = engine
+        engine.choose(self.settings.parallel, self.settings.shard)
         train_set, held_set = self.data.split()
         learner = Learner(self.settings, train_set, self.engine, self.own)
         try:
@@ -222,10 +243,7 @@ class Trainer:
             note = state.note
             state.fill(learner.state()[0])
             learner.restore(note)
-        # A resumed budget goes on where its checkpoint was written; what a new start of the same job lost counts too.
-        self.origin = min(self.started, time.monotonic() - note["seconds"])
-        self.tail = note["tail"]  # seconds that the end of the budget will need
-        self.prelude = note.get("prelude", 0.0)  # seconds before the first step
+        self.budget = Budget(self.settings, self.started, note)
         journal = Journal(self.run if self.engine.first else None, note)
         if self.run and self.engine.first:
             if state:
@@ -251,13 +269,13 @@ class Trainer:
         shown = 0.0
         if self.settings.compile:
             learner.warm()
+        budget = self.budget
         if learner.images == 0:
-            self.prelude = min(self.engine.most([time.monotonic() - self.origin])[0], self.seconds / 2)
+            budget.prelude = min(self.engine.most([budget.seconds])[0], budget.whole / 2)
         # The first process's clock here too: with split weights all must look at the same time.
-        begun = self.engine.most([self._share(learner) if self.engine.first else 0.0])[0]
-        looks = [share for share in LOOKS if share > begun]
+        begun = self.engine.most([budget.share(learner.images) if self.engine.first else 0.0])[0]
         kept = self.settings.snapshots if self.run else 0
-        marks = [place / kept for place in range(1, kept + 1) if place / kept > begun]
+        looks, snapshots = Due(LOOKS, begun), Due([place / kept for place in range(1, kept + 1)], begun)
         logged = saved = time.monotonic()
         patience = self.settings.save_seconds
         first, seen, micro_batch = learner.images, learner.images, learner.micro_batch
@@ -266,24 +284,21 @@ class Trainer:
             # Clocks differ: the first process's counts. A wish to stop is every process's.
             ours = float(self.engine.first)
             share, log, save, stop = self.engine.most([
-                self._share(learner) if ours else 0.0, ours * (now - logged >= LOG_SECONDS),
+                ours * budget.share(learner.images), ours * (now - logged >= LOG_SECONDS),
                 ours * (now - saved >= patience), float(self._stop.is_set())])
             if log or learner.images == first + self.settings.batch_size:
                 rate = (learner.images - seen) / (now - logged)
                 seen, logged = learner.images, now
                 yield from self._progress(learner, journal, min(share, 1.0), rate)
-            if looks and share >= looks[0]:
-                due = any(done in PREVIEWS for done in looks if done <= share)
-                looks = [later for later in looks if later > share]
-                begin = time.monotonic()
+            if reached := looks(share):
+                begin, due = time.monotonic(), not {*reached}.isdisjoint(PREVIEWS)
                 self._look(learner, train_set, held_set, journal)
-                if due and not stop and self.engine.most([ours * (shown <= SHOWN * (begin - self.origin))])[0]:
+                if due and not stop and self.engine.most([ours * (shown <= SHOWN * budget.seconds)])[0]:
                     yield from self._preview(learner, train_set)
                     shown += time.monotonic() - begin
                 # As much again is needed at the end, and a checkpoint: it must fit into the budget.
-                self.tail = max(self.tail, 1.2 * (time.monotonic() - begin))
-            if marks and share >= marks[0] and learner.images > first:
-                marks = [later for later in marks if later > share]
+                budget.tail = max(budget.tail, 1.2 * (time.monotonic() - begin))
+            if learner.images > first and snapshots(share):
                 yield from self._snapshot(learner)
             if learner.images > first and (stop or save):
                 yield from self._keep(learner, journal, finished=False)
@@ -307,20 +322,14 @@ class Trainer:
                 yield Warned(f"out of memory: from now on {micro_batch} samples pass at once, in as many passes as the "
                              f"batch of {self.settings.batch_size} needs")
         if learner.images == 0:
-            raise TrainingFailed(f"the budget of {self.seconds:g} seconds was over before the first step; "
+            raise TrainingFailed(f"the budget of {budget.whole:g} seconds was over before the first step; "
                                "give more minutes")
         self._look(learner, train_set, held_set, journal)
         yield from self._preview(learner, train_set)
         yield from self._progress(learner, journal, 1.0, 0.0)
         learner.average.metrics = journal.metrics(learner.images)
         yield from self._keep(learner, journal, finished=True)
-        yield Finished(learner.average, learner.images, time.monotonic() - self.origin, already=False)
-
-    def _share(self, learner: Learner) -> float:
-        """Share of the budget that is used; of minutes, less what the end will need."""
-        if self.settings.images is not None:
-            return learner.images / self.settings.images
-        return (time.monotonic() - self.origin - self.prelude) / max(self.seconds - self.tail - self.prelude, 1e-9)
+        yield Finished(learner.average, learner.images, budget.seconds, already=False)
 
     def _settle(self, learner: Learner) -> None:
         """Write the micro-batch that the memory allows where a resumed run reads it."""
@@ -333,14 +342,12 @@ class Trainer:
         journal.look(learner.average_loss(train_set), held)
 
     def _progress(self, learner: Learner, journal: Journal, share: float, rate: float) -> Iterator[Event]:
-        seconds = time.monotonic() - self.origin
-        left = (self.settings.images - learner.images) / max(rate, 1e-9) if self.settings.images is not None \
-            else self.seconds - seconds
+        seconds, left = self.budget.seconds, self.budget.left(learner.images, rate)
         loss = journal.loss(self.engine)
         if fault := journal.log(learner, seconds, rate):
             yield Warned(fault)
         yield Progress(learner.images, share, loss, journal.held_out, journal.gap, rate,
-                       journal.learning_rate, seconds, max(left, 0.0), learner.skipped)
+                       journal.learning_rate, seconds, left, learner.skipped)
 
     def _preview(self, learner: Learner, train_set: Dataset) -> Iterator[Event]:
         """Draw some samples; with split weights every process must take part."""
@@ -364,8 +371,8 @@ class Trainer:
             return
         run, average = self.run, learner.averaged()
         tensors, note = learner.state()
-        note |= {"seconds": time.monotonic() - self.origin, "loss": loss, "held_out": journal.held_out,
-                 "gap": journal.gap, "tail": self.tail, "prelude": self.prelude, "finished": finished,
+        note |= {"seconds": self.budget.seconds, "loss": loss, "held_out": journal.held_out,
+                 "gap": journal.gap, "tail": self.budget.tail, "prelude": self.budget.prelude, "finished": finished,
                  "digest": self.digest, "processes": self.engine.world}
         try:
             self.engine.once(lambda: checkpoint.save(learner.average, run.path / checkpoint.MODEL, average))

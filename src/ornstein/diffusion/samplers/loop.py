@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -32,6 +34,7 @@ from ornstein.diffusion.samplers.single import SingleStep
 from ornstein.diffusion.samplers.stochastic import StochasticAdams
 from ornstein.diffusion.schedule import as_time, falling, grid, moments
 from ornstein.names import find
+from ornstein.workers import each, shared
 
 __all__ = ["AUTO", "NFE", "SAMPLERS", "Frame", "generate", "sample", "samplers"]
 
@@ -90,7 +93,8 @@ class Frame:
 def sample(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto", nfe: int | None = None,
            steps: int | None = None, times: Sequence[float] | Tensor | None = None, z: Tensor | None = None,
            condition: Condition = None, guidance: float | None = None, seed: int = 0,
-           progress: bool = False, batch: int | None = None, tolerance: float | None = None) -> Tensor:
+           progress: bool | Callable[[float], None] = False, batch: int | None = None,
+           tolerance: float | None = None) -> Tensor:
     """Draw samples: start from noise and walk back to the data, a network call or two a step.
 
     Args:
@@ -106,7 +110,7 @@ def sample(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto",
         condition: a class for all, a (count,) tensor of classes, a vector (K,) for all, (count, K) of them, or None.
         guidance: scale of classifier-free guidance; None or 1 is the conditional model itself.
         seed: of the noise; the i-th sample of a seed is the same in any count.
-        progress: whether to show a line of progress on standard error.
+        progress: whether to show a line of progress on standard error; or what is told the share that is done.
         batch: rows of one network call; the last call is filled up, so that on a CPU a sample does not depend on its
             neighbours bit for bit. 64 on a CPU and 256 elsewhere unless given.
         tolerance: in (0, 1), in place of a sampler and a budget: the probability flow is followed by steps of order 5
@@ -120,18 +124,33 @@ def sample(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto",
             unknown sampler; shapes that do not fit. Nothing is computed before.
         RuntimeError: a tolerance that a sample does not reach in 2,000 steps.
     """
-    if tolerance is not None:
+    if tolerance is None:
+        walks = _walks(denoiser, count, sampler, nfe, steps, times, z, condition, guidance, seed, batch)
+        end = walks.end
+    else:
         named = [name for name, value in (("nfe", nfe), ("steps", steps), ("times", times)) if value is not None]
         if named or sampler != "auto":
             raise ValueError(f"tolerance and {(named or ['sampler'])[0]} are both given; a tolerance chooses its steps")
-        denoiser, conditions, start, rows = _prepared(denoiser, count, z, condition, guidance, seed, batch)
-        return accurate(denoiser, start, conditions, rows, tolerance)
-    frames = generate(denoiser, count, sampler=sampler, nfe=nfe, steps=steps, times=times, z=z, condition=condition,
-                      guidance=guidance, seed=seed, batch=batch)
-    for frame in frames:
-        if progress:
-            print(f"\rsampling {100 * (1 - frame.time):3.0f} %", end="" if frame.time else "\n", file=sys.stderr)
-    return frame.latent
+        walks = _walks(denoiser, count, "euler", None, 1, None, z, condition, guidance, seed, batch)
+        end = partial(walks.accurate, tolerance=tolerance)
+    blocks = [range(first, min(first + walks.rows, walks.count)) for first in range(0, walks.count, walks.rows)]
+    alone = walks.like.device.type != "cpu" or len(blocks) == 1
+    size = walks.count, *denoiser.shape
+    samples = walks.like.new_empty(size) if alone else shared(size, walks.like)
+
+    def draw(block: int) -> None:
+        rows = blocks[block]
+        samples[rows.start:rows.stop] = end(rows)
+
+    tell = progress if callable(progress) else _line if progress else None
+    for done in each(draw, len(blocks), 1 if alone else None):
+        if tell:
+            tell(done / len(blocks))
+    return samples
+
+
+def _line(share: float) -> None:
+    print(f"\rsampling {100 * share:3.0f} %", end="" if share < 1 else "\n", file=sys.stderr)
 
 
 def generate(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto", nfe: int | None = None,
@@ -142,6 +161,14 @@ def generate(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto
 
     Arguments and errors are those of `sample`; the checks run when it is called, the network when it is iterated.
     """
+    walks = _walks(denoiser, count, sampler, nfe, steps, times, z, condition, guidance, seed, batch)
+    return walks.frames(range(walks.count))
+
+
+def _walks(denoiser: Denoiser, count: int, sampler: str | Rule, nfe: int | None, steps: int | None,
+           times: Sequence[float] | Tensor | None, z: Tensor | None, condition: Condition, guidance: float | None,
+           seed: int, batch: int | None) -> Walks:
+    """The walks that the arguments of `sample` ask for, after refusing what cannot be."""
     guided = guidance is not None and guidance != 1
     choice = None if guided or sampler != "auto" else tuned_for(denoiser, nfe, steps, times)
     if choice is None:
@@ -150,20 +177,83 @@ def generate(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto
         rule, walk = choice.rule(SAMPLERS), choice.walk(denoiser.schedule)
         if choice.damping:
             denoiser = Damped(denoiser, choice.damping)
-    denoiser, conditions, start, rows = _prepared(denoiser, count, z, condition, guidance, seed, batch)
-    return _walk(Batched(denoiser, conditions, rows), rule, walk, start, seed)
-
-
-def _prepared(denoiser: Denoiser, count: int, z: Tensor | None, condition: Condition, guidance: float | None, seed: int,
-              batch: int | None) -> tuple[Denoiser, Tensor | None, Tensor, int]:
-    """The denoiser with its guidance, the condition of each row, where to start, and the rows of a network call."""
-    start = _start(denoiser, count, z, seed)
-    conditions = None if condition is None else for_rows(condition, len(start), "cpu")
-    if guidance is not None and guidance != 1:
-        denoiser = Guided(denoiser, guidance)
+    if z is None and count < 1:
+        raise ValueError(f"count is {count}; it must be at least 1")
+    if z is not None and (z.shape[1:] != denoiser.shape or not len(z) or not z.is_floating_point()):
+        raise ValueError(f"z has shape {tuple(z.shape)} and dtype {z.dtype}; it must be a floating-point tensor "
+                         f"(B, {', '.join(map(str, denoiser.shape))}) with B >= 1")
     if batch is not None and batch < 1:
         raise ValueError(f"batch is {batch}; it must be at least 1")
-    return denoiser, conditions, start, batch or (ROWS if start.device.type == "cpu" else 4 * ROWS)
+    count, like = (count, kind_of(denoiser)) if z is None else (len(z), z)
+    conditions = None if condition is None else for_rows(condition, count, "cpu")
+    if guided:
+        denoiser = Guided(denoiser, guidance)
+    rows = batch or (ROWS if like.device.type == "cpu" else 4 * ROWS)
+    return Walks(denoiser, rule, walk, count, z, like, conditions, seed, rows)
+
+
+@dataclass(frozen=True)
+class Walks:
+    """Walks from noise to data that are about to begin; each is the same alone and among others.
+
+    Args:
+        denoiser: with its guidance.
+        rule: of each step.
+        times: (n + 1,) float64, from 1 down to 0.
+        count: of walks.
+        z: (count, *shape) where they start, or None for noise.
+        like: gives the dtype and the device of the samples.
+        conditions: one entry for each walk, or None.
+        seed: of the noise.
+        rows: of one network call.
+    """
+
+    denoiser: Denoiser
+    rule: Rule
+    times: Tensor
+    count: int
+    z: Tensor | None
+    like: Tensor
+    conditions: Tensor | None
+    seed: int
+    rows: int
+
+    def start(self, rows: range) -> Tensor:
+        """Where some of the walks start, (len(rows), *shape) at t = 1."""
+        if self.z is not None:
+            return self.z[rows.start:rows.stop]
+        radius = self.denoiser.schedule.level(as_time(1.0)).radius
+        like = self.like.new_empty(len(rows), *self.denoiser.shape)
+        return noise.per_sample(self.seed, "start", rows, 0, like) * radius.to(like)
+
+    def told(self, rows: range) -> Tensor | None:
+        """The conditions of some of the walks."""
+        return None if self.conditions is None else self.conditions[rows.start:rows.stop]
+
+    def end(self, rows: range) -> Tensor:
+        """The samples that some of the walks end with."""
+        return deque(self.frames(rows), maxlen=1)[0].latent
+
+    def accurate(self, rows: range, tolerance: float) -> Tensor:
+        """The samples that some of the walks end with, by as many steps as a tolerance takes."""
+        return accurate(self.denoiser, self.start(rows), self.told(rows), self.rows, tolerance)
+
+    def frames(self, rows: range) -> Iterator[Frame]:
+        """Some of the walks, step by step."""
+        z, denoise = self.start(rows), Batched(self.denoiser, self.told(rows), self.rows)
+        schedule, clock, last = self.denoiser.schedule, self.times.tolist(), len(self.times) - 2
+        walk, past = moments(schedule, self.times, z), ()
+        with torch.no_grad():
+            estimate = denoise(z, walk[0])
+        for number, (t, s) in enumerate(pairwise(walk)):
+            yield Frame(clock[number], z, estimate)
+            with torch.no_grad():
+                fresh = _Noise(self.seed, rows, number, z)
+                z = self.rule.advance(Step(schedule, t, s, estimate, past, denoise, fresh))
+                past = ((t, estimate), *past)[:self.rule.memory]
+                if number < last:
+                    estimate = denoise(z, s)
+        yield Frame(0.0, z, estimate)
 
 
 def tuned_for(denoiser: Denoiser, nfe: int | None, steps: int | None,
@@ -201,41 +291,13 @@ def plan(denoiser: Denoiser, sampler: str | Rule, nfe: int | None, steps: int | 
     return rule, grid(denoiser.schedule, steps, rule.spacing)
 
 
-def _start(denoiser: Denoiser, count: int, z: Tensor | None, seed: int) -> Tensor:
-    if z is not None:
-        if z.shape[1:] != denoiser.shape or not len(z) or not z.is_floating_point():
-            raise ValueError(f"z has shape {tuple(z.shape)} and dtype {z.dtype}; it must be a floating-point tensor "
-                             f"(B, {', '.join(map(str, denoiser.shape))}) with B >= 1")
-        return z
-    if count < 1:
-        raise ValueError(f"count is {count}; it must be at least 1")
-    like = kind_of(denoiser)
-    radius = denoiser.schedule.level(as_time(1.0)).radius
-    return noise.per_sample(seed, "start", range(count), 0, like.new_empty(count, *denoiser.shape)) * radius.to(like)
-
-
-def _walk(denoise: Batched, rule: Rule, times: Tensor, z: Tensor, seed: int) -> Iterator[Frame]:
-    schedule, clock, last = denoise.denoiser.schedule, times.tolist(), len(times) - 2
-    walk, past = moments(schedule, times, z), ()
-    with torch.no_grad():
-        estimate = denoise(z, walk[0])
-    for number, (t, s) in enumerate(pairwise(walk)):
-        yield Frame(clock[number], z, estimate)
-        with torch.no_grad():
-            z = rule.advance(Step(schedule, t, s, estimate, past, denoise, _Noise(seed, number, z)))
-            past = ((t, estimate), *past)[:rule.memory]
-            if number < last:
-                estimate = denoise(z, s)
-    yield Frame(0.0, z, estimate)
-
-
 class _Noise:
     """The noise of one step: its k-th draw is a function of (seed, sample, step, k) alone."""
 
-    def __init__(self, seed: int, step: int, like: Tensor) -> None:
-        self.seed, self.step, self.like, self.draws = seed, step, like, 0
+    def __init__(self, seed: int, samples: range, step: int, like: Tensor) -> None:
+        self.seed, self.samples, self.step, self.like, self.draws = seed, samples, step, like, 0
 
     def __call__(self) -> Tensor:
         place = self.step + (self.draws << 32)
         self.draws += 1
-        return noise.per_sample(self.seed, "sample", range(len(self.like)), place, self.like)
+        return noise.per_sample(self.seed, "sample", self.samples, place, self.like)

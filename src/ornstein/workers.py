@@ -1,0 +1,131 @@
+"""Worker processes of one thread each: they are forked from this one, share its memory as it was, and end with it.
+
+Threads inside an operation gain little on small tensors, and wait for one another by spinning, which beside another
+program costs many times what it gains. A worker a core is faster alone and keeps its share of a busy machine.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+
+import torch
+from torch import Tensor
+
+__all__ = ["cores", "each", "forked", "shared", "threads"]
+
+PAYS = 0.25  # seconds of work that are worth the start of workers
+
+
+def cores() -> int:
+    """Workers that fill this machine: torch's number of threads; 1 where this process cannot be forked safely.
+
+    `torch.set_num_threads` and OMP_NUM_THREADS limit it as they limit torch.
+    """
+    # A thread of the caller's may hold a lock that nobody would release in the fork; a GPU's context does not survive.
+    forkable = (sys.platform == "linux" and threading.current_thread() is threading.main_thread()
+                and not torch.cuda.is_initialized() and not multiprocessing.current_process().daemon)
+    return torch.get_num_threads() if forkable else 1
+
+
+@contextmanager
+def threads(count: int | None) -> Generator[None, None, None]:
+    """So many threads inside an operation, and as many as before after it; None leaves them as they are."""
+    before = torch.get_num_threads()
+    if count and count != before:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() != before:
+            torch.set_num_threads(before)
+
+
+@contextmanager
+def forked(work: Callable[[int], None], count: int) -> Generator[list[multiprocessing.process.BaseProcess], None, None]:
+    """Run work(0) .. work(count - 1) in a process each, which are ended when the block is left."""
+    fork = multiprocessing.get_context("fork")
+    parent = os.getpid()
+    processes = [fork.Process(target=_begin, args=(work, number, parent), daemon=True) for number in range(count)]
+    try:
+        for process in processes:
+            process.start()
+        yield list(processes)
+    finally:
+        for process in processes:
+            if process.pid is not None:
+                process.kill()
+                process.join()
+                process.close()
+
+
+def _begin(work: Callable[[int], None], number: int, parent: int) -> None:
+    for wish in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(wish, signal.SIG_IGN)  # the first process hears it, and ends the others
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os._exit(1)
+    torch.set_num_threads(1)  # the fork has none of the parent's threads, and would wait for them
+    work(number)
+
+
+def shared(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """A new tensor of a shape, of the dtype of `like`, in memory that forked processes write into for all."""
+    values = torch.Size(shape).numel()
+    memory = mmap.mmap(-1, values * like.element_size())
+    return torch.frombuffer(memory, dtype=like.dtype, count=values).reshape(shape)
+
+
+def each(work: Callable[[int], None], count: int, workers: int | None = None) -> Iterator[int]:
+    """Do work(0) .. work(count - 1), by as many workers as there are cores where that pays; yields how many are done.
+
+    Args:
+        work: one piece, which leaves its result in `shared` memory; the same whichever process does it.
+        count: of pieces, >= 1.
+        workers: processes at most, this one included; `cores()` unless given.
+    """
+    workers = min(cores() if workers is None else workers, count)
+    began = time.monotonic()
+    with threads(1):
+        work(0)
+        yield 1
+        if workers == 1 or (count - 1) * (time.monotonic() - began) < PAYS:
+            for number in range(1, count):
+                work(number)
+                yield number + 1
+            return
+        following, done = multiprocessing.Value("q", 1), shared((count,), torch.empty(0, dtype=torch.bool))
+        done[0] = True
+
+        def take() -> int:
+            with following.get_lock():
+                following.value += 1
+                return following.value - 1
+
+        def share(_: int) -> None:
+            # A piece that fails here is done again by the first process, where its exception is seen.
+            with suppress(Exception):
+                while (number := take()) < count:
+                    work(number)
+                    done[number] = True
+
+        with forked(share, workers - 1) as others:
+            while (number := take()) < count:
+                work(number)
+                done[number] = True
+                if not done.all():
+                    yield int(done.sum())
+            for process in others:
+                process.join()
+        for number in (~done).nonzero().flatten().tolist():
+            work(number)
+        if count > 1:
+            yield count
