@@ -1,8 +1,7 @@
 """Pictures a second of training and drawing on a quiet machine and beside other programs: `python benchmarks/cores.py`.
 
-`--against PATH` names the source folder (src) of another version, which takes turns with this one; figures are medians over the
-rounds, each round in a process of its own, and ratios are of neighbours in time. `--share` tells how much of a short budget passes
-before the first step.
+`--against PATH` names the source folder (src) of another version, which takes turns with this one; figures are medians
+over the rounds, each in a process of its own, and ratios between versions are of neighbours in time.
 """
 
 from __future__ import annotations
@@ -16,18 +15,30 @@ import sys
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 HERE = Path(__file__).parents[1] / "src"
 SPIN = "while True: pass"
-CONVOLVE = ("import torch; torch.set_num_threads(2); f = torch.nn.Conv2d(32, 32, 3, padding=1); x = torch.randn(64, 32, 32, 32)\n"
-            "while True: f(x).sum().backward()")
+CONVOLVE = """
+import torch
+torch.set_num_threads(2)
+layer, x = torch.nn.Conv2d(32, 32, 3, padding=1), torch.randn(64, 32, 32, 32)
+while True:
+    layer(x).sum().backward()
+"""
 BESIDE = {"alone": None, "beside one busy core": SPIN, "beside two torch threads": CONVOLVE}
-DRAW = ("import sys, time, torch, ornstein as orn; model = orn.load(sys.argv[1]); n = int(sys.argv[2]); orn.sample(model, 16, nfe=2)\n"
-        "t = time.monotonic(); orn.sample(model, n, nfe=10, condition=orn.load(sys.argv[1]).data.classes and 1 or None)\n"
-        "print(n / (time.monotonic() - t))")
+DRAW = """
+import sys, time
+import ornstein as orn
+model, count = orn.load(sys.argv[1]), int(sys.argv[2])
+orn.sample(model, 16, nfe=2)
+begun = time.monotonic()
+orn.sample(model, count, nfe=10)
+print(count / (time.monotonic() - begun))
+"""
 
 
 @contextmanager
@@ -51,15 +62,15 @@ def run(source: Path, *words: str) -> str:
     return subprocess.run([sys.executable, *words], env=env, capture_output=True, text=True, check=True).stdout
 
 
-def training(source: Path, place: Path, data: str, images: int, *settings: str) -> tuple[float, float]:
-    """Pictures a second between the second line of progress and the end; seconds before the first step."""
+def training(source: Path, place: Path, data: str, images: int, more: tuple[str, ...] = ()) -> float:
+    """Pictures a second between the second line of progress and the last."""
     out = place / "run"
-    said = run(source, "-m", "ornstein", "train", data, "--images", str(images), "--out", str(out), "--overwrite", "--json", "--set",
-               "snapshots=0", *settings)
+    said = run(source, "-m", "ornstein", "train", data, "--images", str(images), "--out", str(out), "--overwrite",
+               "--json", *(word for setting in ("snapshots=0", *more) for word in ("--set", setting)))
     events = [json.loads(line) for line in said.splitlines()]
     steps = [event for event in events if event["event"] == "progress" and event["images"]]
     (first, *_, last) = [event for event in steps if event["rate"]][1:]
-    return (last["images"] - first["images"]) / (last["seconds"] - first["seconds"]), steps[0]["seconds"]
+    return (last["images"] - first["images"]) / (last["seconds"] - first["seconds"])
 
 
 def drawing(source: Path, model: Path, count: int) -> float:
@@ -84,11 +95,12 @@ def main() -> None:
         np.save(colour, (coarse * 0.7 + rng.integers(0, 70, (2000, 32, 32, 3))).astype(np.uint8))
         kinds = {"digits": ("digits", 40_000, 3000), "32 px": (str(colour), 5_000, 600)}
         for name, (data, images, count) in kinds.items():
-            jobs = {"train": lambda source, data=data, n=images: training(source, place, data, int(n * asked.scale))[0],
-                    "compiled": lambda source, data=data, n=images: training(source, place, data, int(2 * n * asked.scale), "--set", "compile=true")[0]}
             model = place / f"model-{name[:2].strip()}"
             run(HERE, "-m", "ornstein", "train", data, "--images", "1000", "--out", str(model))
-            jobs["draw"] = lambda source, model=model, n=count: drawing(source, model, int(n * asked.scale))
+            images, count = int(images * asked.scale), int(count * asked.scale)
+            jobs = {"train": partial(training, place=place, data=data, images=images),
+                    "compiled": partial(training, place=place, data=data, images=2 * images, more=("compile=true",)),
+                    "draw": partial(drawing, model=model, count=count)}
             for job in asked.only:
                 if job == "compiled" and name == "digits":
                     continue
