@@ -215,7 +215,7 @@ class Trainer:
 
     def _again(self) -> None:
         """Make ready to go on from the last state, with what the memory allows."""
-        settings = (self.run and self.run.settings()) or self.settings
+        settings = self.settings if self.run is None else self.run.settings() or self.settings
         self.engine = Engine()
         self.settings, self._state = self.settings.replace(micro_batch=settings.micro_batch), self._newest()
 
