@@ -20,7 +20,7 @@ TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.item
 FLOORS = {
     0: ("names", "machine", "workers"),  # the ground: they import nothing of ours, and floor 1 leans on them
     1: ("settings", "noise", "diffusion.schedule", "networks", "data"),
-    2: ("diffusion.encoder", "diffusion.estimate", "diffusion.linear"),
+    2: ("diffusion.encoder", "diffusion.estimate", "diffusion.linear", "diffusion.condition"),
     3: ("diffusion.denoiser",),
     4: ("diffusion.exact", "diffusion.decoder", "diffusion.guidance", "diffusion.damping", "diffusion.adaptive"),
     5: ("diffusion.loss", "diffusion.likelihood", "diffusion.samplers", "diffusion.editing"),

@@ -12,6 +12,10 @@ import yaml
 from PIL import Image
 
 from conftest import FAST
+from data_corpus import fill
+from ornstein.settings import Settings
+from ornstein.training.reopen import reopen
+from ornstein.training.run import located
 
 
 def test_a_run_holds_what_it_promises(trained):
@@ -58,6 +62,61 @@ def test_samples_come_as_a_grid_numbers_or_single_pictures(trained, command, tmp
 def test_labels_match_a_name_then_an_index(trained, command, tmp_path):
     assert command("sample", trained, "--out", "a.npz", "--count", 3, "--nfe", 2, "--label", "4")[0] == 0
     assert list(np.load(tmp_path / "a.npz")["labels"]) == [4, 4, 4]
+
+
+def test_endings_may_be_capitals_and_folders_may_have_points(trained, command, tmp_path):
+    for out in ("A.PNG", "B.NPZ", "dir.v3", "runs.2026"):
+        assert command("sample", trained, "--out", out, "--count", 2, "--nfe", 1)[0] == 0
+    assert Image.open(tmp_path / "A.PNG").format == "PNG"
+    assert np.load(tmp_path / "B.NPZ")["x"].shape == (2, 1, 8, 8)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["A.PNG", "B.NPZ", "dir.v3", "runs.2026"]
+    assert len(list((tmp_path / "dir.v3").iterdir())) == 2
+    assert command("trace", trained, "--out", "T.PNG", "--figure", "schedules")[0] == 0
+    assert Image.open(tmp_path / "T.PNG").format == "PNG"
+
+
+def test_pictures_of_an_earlier_call_are_replaced_as_a_whole_or_not_at_all(trained, command, tmp_path):
+    assert command("sample", trained, "--count", 4, "--nfe", 1, "--out", "many")[0] == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "many").iterdir()}
+    code, _, errors = command("sample", trained, "--count", 2, "--seed", 2, "--nfe", 1, "--out", "many")
+    assert code == 2
+    assert "many holds 4 pictures of an earlier call, of which 2 would be replaced and 2 would not" in errors
+    assert {path: path.read_bytes() for path in (tmp_path / "many").iterdir()} == before
+    assert command("sample", trained, "--count", 5, "--nfe", 1, "--out", "many")[0] == 0
+    assert len(list((tmp_path / "many").iterdir())) == 5
+
+
+def test_a_run_finds_its_pictures_from_any_folder_and_says_so_where_they_are_gone(command, tmp_path, monkeypatch):
+    for name in ("cat", "dog"):
+        fill(tmp_path, 12, f"photos/{name}/{{}}.png")
+    words = ["--images", "64", *FAST]
+    code, out, _ = command("train", "photos", "--out", "r", *words)
+    assert code == 0
+    assert "classes: cat (12), dog (12)" in out
+    settings = Settings.from_yaml((tmp_path / "r/run.yaml").read_text())
+    assert (settings.data, settings.data_path) == ("photos", str(tmp_path / "photos"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert reopen(tmp_path / "r").trained_on.spec.classes == ("cat", "dog")
+    assert "already finished" in command("train", "--out", tmp_path / "r", "--resume")[1]
+    (tmp_path / "photos").rename(tmp_path / "elsewhere/moved")
+    with pytest.raises(ValueError, match=r"data 'photos' were at .* and are not there now.*--trained-on"):
+        reopen(tmp_path / "r")
+    with pytest.raises(FileNotFoundError, match="data 'photos' were at"):
+        located(settings)
+    code, _, errors = command("train", "--out", tmp_path / "r", "--resume")
+    assert code == 2
+    assert f"name them: ornstein train DATA --out {tmp_path}/r --resume" in errors
+    assert "already finished" in command("train", "moved", "--out", tmp_path / "r", "--resume")[1]
+    assert reopen(tmp_path / "r").trained_on.spec.classes == ("cat", "dog")
+
+
+def test_a_finished_run_is_told_what_a_longer_one_takes(trained, command):
+    code, _, errors = command("train", "--out", trained, "--resume", "--images", "900")
+    assert code == 2
+    assert "has used up its 640 pictures" in errors
+    assert f"ornstein train digits --images 900 --out {trained}-longer" in errors
+    assert "--overwrite" not in errors
 
 
 def test_the_installation_holds_its_own_certificates(command):
@@ -115,7 +174,7 @@ BAD = [
     (["train", "objects.npz", "--out", "r"], "Python objects"),
     (["train", "nan.npy", "--out", "r"], "nan"),
     (["train", "rank.npy", "--out", "r"], "rank.npy"),
-    (["train", "labels.npz", "--out", "r"], "label"),
+    (["train", "labels.npz", "--out", "r"], "the label of sample 1 is 0.5; labels must be all whole numbers"),
     (["train", "digits", "--out", "r", "--minutes", "0"], "minutes is 0.0; it must be greater than 0"),
     (["train", "digits", "--out", "r", "--minutes", "1", "--images", "5"], "give one budget, not both"),
     (["train", "digits", "--out", "r", "--network", "unett"], "network 'unett' is unknown; did you mean 'unet'?"),
@@ -142,6 +201,12 @@ BAD = [
     (["sample", "RUN", "--out", "s.png", "--nfe", "1", "--sampler", "heun"], "needs at least 2 calls"),
     (["sample", "RUN", "--out", "s.png", "--nfe", "4", "--steps", "4"], "give one of nfe, steps and times"),
     (["sample", "RUN", "--out", "s.gif"], "must end in .png or .npz, or be a folder"),
+    (["sample", "nothing", "--out", "s.gif"], "must end in .png or .npz, or be a folder"),  # before all else
+    (["sample", "RUN", "--out", ""], "--out: it is empty; name a file or a folder"),
+    (["train", "digits", "--out", ""], "--out: it is empty; name a file or a folder"),
+    (["train", "digits", "--out="], "--out: it is empty"), (["evaluate", "", "--out", "r"], "it is empty"),
+    (["train", "text", "--size", "48x32", "--out", "r"], "48x32 is no side; pictures are squares: give one number"),
+    (["train", "a.png", "b.png", "c.png", "--out", "r"], "b.png c.png are one too many; DATA is one folder"),
     (["sample", "RUN", "--out", "afile"], "which is a file already"),
     (["sample", "RUN", "--count", "-1", "--out", "s.png"], "count is -1; it must be at least 1"),
     (["trace", "RUN", "nothing.png", "--out", "s.png"], "nothing.png does not exist"),
@@ -161,7 +226,7 @@ def test_a_mistake_gives_one_line_and_leaves_nothing(command, tmp_path, trained,
     np.savez(tmp_path / "objects.npz", x=np.array([{}], dtype=object))
     np.save(tmp_path / "nan.npy", np.full((20, 3), np.nan))
     np.save(tmp_path / "rank.npy", np.zeros(20))
-    np.savez(tmp_path / "labels.npz", x=np.zeros((3, 2)), labels=np.array([0, 1, -7]))
+    np.savez(tmp_path / "labels.npz", x=np.zeros((3, 2)), labels=np.array([0, 0.5, 1]))
     before = sorted(tmp_path.rglob("*"))
     code, _, err = command(*[str(trained) if word == "RUN" else word for word in words])
     assert code == 2

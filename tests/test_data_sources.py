@@ -152,7 +152,9 @@ CONTENT = [file_of(Image.fromarray(np.full((8, 8, 3), value, np.uint8))) for val
 
 @pytest.mark.parametrize(("labels", "classes", "numbers"), [
     ([2, 0, 1] * 4, ("0", "1", "2"), [2, 0, 1]), (["b", "a", "c"] * 4, ("a", "b", "c"), [1, 0, 2]),
-    ([2, None, -1] * 4, ("0", "1", "2"), [2, -1, -1]), (["7", "3", None] * 4, tuple("01234567"), [7, 3, -1]),
+    ([2, None, -1] * 4, ("0", "1", "2"), [2, -1, -1]), ([1.0, None, float("nan")] * 4, ("0", "1"), [1, -1, -1]),
+    ([True, False, None] * 4, ("False", "True"), [1, 0, -1]), ([70000, 5, None] * 4, ("5", "70000"), [1, 0, -1]),
+    (["7", "3", None] * 4, tuple("01234567"), [7, 3, -1]),
 ])
 def test_labels_of_tables_are_numbers_or_text(tmp_path, labels, classes, numbers):
     for column in ("label", "fine_label", "class"):
@@ -196,7 +198,7 @@ def test_lists_of_numbers_are_arrays(tmp_path):
     ({"x": [[1.0]] * 11 + [[1.0, 2.0]]}, "column 'x': its lists have 2 different lengths, 1 to 2"),
     ({"x": [[1.0]] * 11 + [None]}, "1 entries are missing"), ({"x": [[1.0]] * 11 + [[None]]}, "1 numbers are missing"),
     ({"image": [*CONTENT[:10], None, None]}, "more than a tenth cannot be used: 2 of 12 failed: a.parquet row 10"),
-    ({"image": CONTENT, "label": [70000] * 12}, "the label of sample 0 is 70000; it must be -1 (none) or 0..65535"),
+    ({"image": CONTENT, "label": [1.5] * 12}, "the label of sample 0 is 1.5; labels must be all whole numbers or all"),
     ({"image": CONTENT[:0]}, "a.parquet"),
 ])
 def test_a_table_that_leaves_open_what_is_meant_is_refused(tmp_path, columns, message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import ClassVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.testing import assert_close
 
 import ornstein as orn
 from conftest import SCHEDULES, normal
+from ornstein.data import DataSpec
 from ornstein.diffusion.linear import LinearGuess
 
 F64 = torch.float64
@@ -162,9 +164,9 @@ def test_vector_conditions_are_sampled_and_guided_row_by_row():
     (torch.tensor(1.0), "condition has 1 entries of torch.float32"),
     (torch.tensor([1.0, math.inf]), "a row must be finite, or NaN throughout for none"),
     (torch.tensor([1.0, math.nan]), "a row must be finite, or NaN throughout for none"),
-    (torch.tensor([1, 2]), "condition has 2 entries of torch.int64"),
-    (torch.tensor([[1, 2]] * 4), "condition has 4 entries of torch.int64"),
-    (0, r"condition is \[0, 0, 0, 0\]; it must be vectors of 2 floats, or -1 for none"),
+    (torch.tensor([1, 2, 3]), "condition has 3 numbers a row; it must have 2"),
+    (0, r"it must be a vector of 2 numbers, or one for each of the 4 rows"),
+    ("a", "condition is 'a'; it must be a class as a whole number, or numbers"),
 ])
 def test_vectors_that_cannot_be_are_refused(condition, says):
     with pytest.raises(ValueError, match=says):
@@ -175,14 +177,73 @@ def test_a_model_of_classes_takes_no_vectors_and_one_without_takes_neither():
     classes = orn.NetworkDenoiser(orn.MLP((1,), classes=3, width=8, depth=1), orn.Cosine(), (1,))
     plain = orn.NetworkDenoiser(orn.MLP((1,), width=8, depth=1), orn.Cosine(), (1,))
     z = torch.zeros(2, 1)
-    with pytest.raises(ValueError, match="it must be classes, integers from 0 to 2, or -1 for none"):
+    with pytest.raises(ValueError, match="it must be a class from 0 to 2, or one for each of the 2 rows"):
         classes(z, 0.5, torch.ones(3))
-    with pytest.raises(ValueError, match=r"condition is \[3, 3\]; it must be a class from 0 to 2"):
+    with pytest.raises(ValueError, match=r"condition is \[3\]; it must be a class from 0 to 2"):
         classes(z, 0.5, 3)
     for condition in (0, torch.ones(2)):
         with pytest.raises(ValueError, match="this model has no classes and no vector conditions"):
             plain(z, 0.5, condition)
     assert torch.equal(plain(z, 0.5, -1).v, plain(z, 0.5).v)
+
+
+def of_classes():
+    """A model of the classes a, b, c and 7, of which no row had b."""
+    spec = DataSpec("kinds", "array", (1,), -1, 1, None, ("a", "b", "c", "7"), empty=(1,))
+    return orn.NetworkDenoiser(orn.MLP((1,), classes=4, width=8, depth=1), orn.Cosine(), (1,), data=spec).eval()
+
+
+@pytest.mark.parametrize(("condition", "numbers"), [
+    (2, [2, 2, 2]), (np.uint8(3), [3, 3, 3]), (np.uint16(3), [3, 3, 3]), (np.int64(-1), [-1, -1, -1]),
+    (torch.tensor([0, 2, 3], dtype=torch.uint8), [0, 2, 3]), (torch.tensor([0, 2, -1], dtype=torch.int8), [0, 2, -1]),
+    (torch.tensor(2, dtype=torch.int16), [2, 2, 2]), (np.array([0, 2, 3], np.uint16), [0, 2, 3]),
+    ([0, 2, 3], [0, 2, 3]),
+    ("c", [2, 2, 2]), ("7", [3, 3, 3]), ("0", [0, 0, 0]), (["a", "c", None], [0, 2, -1]),
+    (np.array(["7", "c", "a"]), [3, 2, 0]),
+])
+def test_classes_are_whole_numbers_of_any_type_or_names(condition, numbers):
+    model = of_classes()
+    assert model.read_condition(condition, 3).tolist() == numbers
+    x = torch.zeros(3, 1)
+    expected = torch.tensor(numbers)
+    assert torch.equal(model(x, 0.5, condition).v, model(x, 0.5, expected).v)
+    assert torch.equal(orn.sample(model, 3, nfe=2, condition=condition, guidance=2.0),
+                       orn.sample(model, 3, nfe=2, condition=expected, guidance=2.0))
+    mine, theirs = (orn.elbo(model, x, condition=told).log_prob for told in (condition, expected))
+    assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize(("condition", "says"), [
+    (1, "class 'b' cannot be chosen: no sample that was trained on has it (allowed: a, c, 7)"),
+    ("b", "class 'b' cannot"), ("1", "class '1' cannot"), (torch.tensor([0, 1, 2]), "class 'b' cannot"),
+    (4, "must be a class from 0 to 3"),
+    (-2, "must be a class from 0 to 3"), ("zebra", "class 'zebra' is unknown"), (True, "condition is True"),
+    (torch.tensor([True, False, True]), "condition is torch.bool"), (2.0, "must be a class from 0 to 3"),
+    (torch.eye(4)[:3], "of one-hot rows give condition.argmax(1)"), ([0, 2], "one for each of the "),
+    (torch.eye(4, dtype=torch.int64)[:3], "of one-hot rows give condition.argmax(1)"),
+])
+def test_classes_that_are_not_there_are_refused_before_the_network_is_asked(condition, says):
+    model = of_classes()
+    model.network = nn.Identity()  # which takes nothing
+    model.network.options = {"classes": 4}
+    for ask in (lambda: orn.generate(model, 3, condition=condition),
+                lambda: orn.elbo(model, torch.zeros(3, 1), condition=condition),
+                lambda: orn.ode_log_prob(model, torch.zeros(3, 1), condition=condition),
+                lambda: orn.Guided(model, 2.0)(torch.zeros(3, 1), 0.5, condition)):
+        with pytest.raises(ValueError, match=re.escape(says)):
+            ask()
+    if np.ndim(condition) == 0:
+        with pytest.raises(ValueError, match=re.escape(says.replace("the 3 rows", "the 256 rows"))):
+            orn.tune(model, 2, condition=condition)
+
+
+def test_a_condition_of_one_number_may_be_a_number_and_whole():
+    model = orn.NetworkDenoiser(orn.MLP((1,), conditions=1, width=8, depth=1), orn.Cosine(), (1,)).eval()
+    for condition, rows in ((3, [3, 3]), (-1, [-1, -1]), ([1, 2], [1, 2]), (np.array([0.5, 2]), [0.5, 2])):
+        got = orn.sample(model, 2, nfe=2, condition=condition)
+        assert torch.equal(got, orn.sample(model, 2, nfe=2, condition=torch.tensor(rows).float()[:, None]))
+    pair = vectors()
+    assert torch.equal(pair(torch.zeros(2, 1), 0.5, [1, 2]).v, pair(torch.zeros(2, 1), 0.5, torch.tensor([1.0, 2.0])).v)
 
 
 @pytest.mark.parametrize("predicts", ["v", "x"])

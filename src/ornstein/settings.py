@@ -25,6 +25,7 @@ class Settings:
     """
 
     data: str = "digits"
+    data_path: str | None = None  # where data on this machine lie, whatever folder a command is given in
     size: int | None = None  # side of square pictures; None: as the data are
     classes: bool | None = None  # None: conditional where the data have labels
     layout: str = "auto"  # axes of the user's arrays, without the samples' own: V, CL, CHW, DHWC ...

@@ -12,8 +12,9 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from ornstein import noise
+from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.damping import Damped
-from ornstein.diffusion.denoiser import Condition, Denoiser, kind_of
+from ornstein.diffusion.denoiser import Denoiser, kind_of
 from ornstein.diffusion.samplers.choice import MOST, Choice
 from ornstein.diffusion.samplers.loop import ROWS, SAMPLERS, automatic, plan, sample
 from ornstein.diffusion.samplers.rule import Rule
@@ -41,7 +42,7 @@ class _Starts:
     """Noise with the end of its exact path."""
 
     z: Tensor
-    condition: Condition
+    condition: Tensor | None
     end: Tensor
 
 
@@ -77,7 +78,8 @@ def tune(model: Denoiser, nfe: int, *, starts: int = 128, condition: Condition =
     if whole("starts", starts) < 16:
         raise ValueError(f"starts is {starts}; it must be at least 16")
     tell = progress or (lambda _: None)
-    search, unseen = _starts(model, nfe, starts, condition, seed, tell)
+    told = model.read_condition(condition, 2 * starts, "cpu")
+    search, unseen = _starts(model, nfe, starts, told, seed, tell)
     tried: list[tuple[float, str, str, Tensor]] = []
     for name, rule in SAMPLERS.items():
         if rule.stochastic or rule.calls > nfe:
@@ -97,39 +99,37 @@ def tune(model: Denoiser, nfe: int, *, starts: int = 128, condition: Condition =
         rules |= {f"{name}, times {spacing}": (name, times) for name, (spacing, times) in list(best.items())[:OTHERS]}
     errors = {what: _error_of(model, *walk, unseen) for what, walk in rules.items()}
     errors = {what: error for what, error in errors.items() if math.isfinite(error)}
-    judge = None if distance is None else _Judge(model, distance, starts, condition, seed)
+    judge = None if distance is None else _Judge(model, distance, starts, told, seed)
     far = {} if judge is None else {what: judge(*rules[what]) for what in errors}
     tell(f"distance to data of each of {len(far)}")
     near = [what for what in errors if not far or far[what] <= ALIKE * min(far.values())]
     chosen = min(near, key=errors.__getitem__)
-    told, damping = "" if not far else f"; distance to data {far[chosen]:.4g}, of auto {far[PLAIN]:.4g}", 0.0
+    apart, damping = "" if not far else f"; distance to data {far[chosen]:.4g}, of auto {far[PLAIN]:.4g}", 0.0
     if judge is not None:
         damping, least = _damped(*rules[chosen], judge, far[chosen])
-        told += f", {least:.4g} with the velocity damped by {damping:.2f}" if damping else ""
+        apart += f", {least:.4g} with the velocity damped by {damping:.2f}" if damping else ""
     if chosen != PLAIN or damping:
         rule, times = rules[chosen]
         name = rule if isinstance(rule, str) else automatic(nfe)
         angles = model.schedule.level(times).angle
         choice = Choice(nfe, name, tuple(times.tolist()), tuple(angles.tolist()), errors,
                         f"{chosen}: median error {errors[chosen]:.3g} on unseen starts, where auto without tuning has "
-                        f"{errors[PLAIN]:.3g}{told}", damping)
+                        f"{errors[PLAIN]:.3g}{apart}", damping)
     else:
         choice = Choice(nfe, PLAIN, errors=errors, why="nothing was better than auto without tuning, which has a "
-                        f"median error of {errors[PLAIN]:.3g} on unseen starts{told}")
+                        f"median error of {errors[PLAIN]:.3g} on unseen starts{apart}")
     model.tuned[nfe] = choice
     return choice
 
 
-def _starts(model: Denoiser, nfe: int, starts: int, condition: Condition, seed: int,
+def _starts(model: Denoiser, nfe: int, starts: int, told: Tensor | None, seed: int,
             tell: Callable[[str], None]) -> Iterator[_Starts]:
     """Starts to search with and starts to confirm on."""
     like, steps = kind_of(model), max(STEPS, FINER * nfe)
     radius = model.schedule.level(as_time(1.0)).radius
     z = noise.per_sample(seed, "tune", range(2 * starts), 0, like.new_empty(2 * starts, *model.shape)) * radius.to(like)
-    told = None if condition is None else torch.as_tensor(condition)
-    single = told is None or _single(told)
     for part in (slice(None, starts), slice(starts, None)):
-        mine = told if told is None or single else told[part]
+        mine = None if told is None else told[part]
         end = sample(model, z=z[part], condition=mine, sampler=ACCURATE, times=grid(model.schedule, steps, "power"))
         yield _Starts(z[part], mine, end)
         tell(f"{starts} exact paths of {steps} steps")
@@ -138,12 +138,11 @@ def _starts(model: Denoiser, nfe: int, starts: int, condition: Condition, seed: 
 class _Judge:
     """The distance to data of what a rule makes of a set of noise, the same for every rule."""
 
-    def __init__(self, model: Denoiser, distance: Callable[[Tensor], float], starts: int, condition: Condition,
+    def __init__(self, model: Denoiser, distance: Callable[[Tensor], float], starts: int, told: Tensor | None,
                  seed: int) -> None:
         self.model, self.distance, self.first, self.seed = model, distance, 2 * starts, seed
         self.count = max(starts, MANY if math.prod(model.shape) <= SMALL else FEW)
-        told = None if condition is None else torch.as_tensor(condition)
-        self.told = told if told is None or _single(told) else told[torch.arange(self.count) % len(told)]
+        self.told = None if told is None else told[torch.arange(self.count) % len(told)]
 
     def __call__(self, rule: str | Rule, times: Tensor, damping: float = 0.0, block: int = 0) -> float:
         like, first = kind_of(self.model), self.first + block * self.count
@@ -168,11 +167,6 @@ def _damped(rule: str | Rule, times: Tensor, judge: _Judge, plain: float) -> tup
     sure = damping and all(judge(rule, times, damping, block) < SURE * judge(rule, times, 0.0, block)
                            for block in range(1, 1 + BLOCKS))
     return (damping, least) if sure else (0.0, plain)
-
-
-def _single(told: Tensor) -> bool:
-    """Whether a condition is one for all."""
-    return len(told.shape) == int(told.is_floating_point())
 
 
 def _run(model: Denoiser, rule: str | Rule, times: Tensor, starts: _Starts) -> Tensor:

@@ -6,6 +6,7 @@ import os
 import sys
 
 from cyclopts import CycloptsError, MissingArgumentError
+from cyclopts.exceptions import UnusedCliTokensError
 
 from ornstein.cli import average, evaluate, look, sample, train, tune
 from ornstein.cli.app import app
@@ -56,6 +57,10 @@ def _line(error: Exception | str) -> str:
     if isinstance(error, MissingArgumentError) and error.argument is not None and error.command_chain:
         name = error.argument.name if error.argument.index is None else error.argument.name.strip("-").upper()
         return f"{name} is missing (ornstein {' '.join(error.command_chain)} --help says what it takes)"
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        left = " ".join(error.unused_tokens[:3]) + (" ..." if len(error.unused_tokens) > 3 else "")
+        return (f"{left} {'is' if len(error.unused_tokens) == 1 else 'are'} one too many; DATA is one folder, file or "
+                "quoted pattern (of pictures give the folder that holds them)")
     if isinstance(error, OSError) and error.filename and error.strerror:
         line = f"{error.filename}: {error.strerror.lower()}; name another path"
     return line + (" (ornstein --help shows the commands)" if isinstance(error, CycloptsError) else "")

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
 from ornstein import __version__
 
-__all__ = ["Data", "Run", "Sampler", "Seed", "app", "fits"]
+__all__ = ["Data", "Out", "Run", "Sampler", "Seed", "app", "ending", "fits", "side"]
+
+DRAWINGS = (".png", ".npz")
+FILMS = (".mp4", ".mp3", ".jp2", ".m4v")  # endings with a digit that are a file's
 
 app = App(
     name="ornstein", version=__version__, version_flags=["--version"],
@@ -19,7 +24,24 @@ app = App(
 )
 Data = Annotated[str | None, Parameter(
     help="digits, moons, mixture; a folder of pictures; .npy, .npz, .parquet or .tar files; or hf:NAME.")]
-Run = Annotated[Path, Parameter(help="Folder of a run, or a model.safetensors file.")]
+
+
+def _path(_: type, tokens: Sequence[Any]) -> Path:
+    if not tokens[0].value:
+        raise ValueError("it is empty; name a file or a folder, '.' for this one")
+    return Path(tokens[0].value)
+
+
+def side(_: type, tokens: Sequence[Any]) -> int:
+    """The side of pictures, from a word."""
+    word = tokens[0].value
+    if not re.fullmatch(r"[+-]?[0-9]+", word):
+        raise ValueError(f"{word} is no side; pictures are squares: give one number of pixels, such as --size 32")
+    return int(word)
+
+
+Out = Annotated[Path, Parameter(converter=_path)]
+Run = Annotated[Path, Parameter(help="Folder of a run, or a model.safetensors file.", converter=_path)]
 Seed = Annotated[int, Parameter(help="Of all randomness, from 0 to 2^64 - 1.")]
 Sampler = Annotated[str, Parameter(help="A name of `ornstein list samplers`, or path.py:Class for a rule of your own.")]
 
@@ -32,3 +54,16 @@ def fits(count: int, shape: tuple[int, ...]) -> None:
         raise ValueError(f"--count is {count}; so many samples of shape {shape} need {need / 2**30:,.0f} GiB of "
                          f"memory, this machine has {there / 2**30:,.0f}; draw {max(1, count * there // (2 * need)):,} "
                          "at a time, each with a --seed of its own")
+
+
+def ending(out: Path) -> str:
+    """What --out of samples stands for: ".png", ".npz", or "" for a folder."""
+    kind = out.suffix.lower()
+    if out.is_dir() if kind in DRAWINGS else out.is_file():
+        raise ValueError(f"out is {out}, which is a {'folder' if out.is_dir() else 'file'} already; name another")
+    if kind in DRAWINGS:
+        return kind
+    # dir.v3 and runs.2026 are folders; x.jpg was meant for a file.
+    if out.is_dir() or not kind or (re.search(r"[0-9]", kind) and kind not in FILMS):
+        return ""
+    raise ValueError(f"out is {out}; it must end in .png or .npz, or be a folder")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ornstein.cli.app import Run, app
+from ornstein.cli.app import Out, Run, app
 
 __all__ = ["average"]
 
@@ -24,7 +24,7 @@ def average(
         help="Relative width of the average, up to 0.28; without it several are tried and nothing is written.")] = None,
     images: Annotated[int | None, Parameter(
         help="Pictures seen at its end, where averages were kept; the last by default.")] = None,
-    out: Annotated[Path | None, Parameter(help="FILE.safetensors for the model; the run's own if left out.")] = None,
+    out: Annotated[Out | None, Parameter(help="FILE.safetensors for the model; the run's own if left out.")] = None,
 ) -> None:
     """Average a run's weights anew, over any length, after the training."""
     if not run.is_dir():
@@ -37,7 +37,7 @@ def average(
     from ornstein.checkpoint import MODEL, save
     from ornstein.training.reaverage import reaverage
 
-    if out is not None and out.suffix != ".safetensors":
+    if out is not None and out.suffix.lower() != ".safetensors":
         raise ValueError(f"out is {out}; it must end in .safetensors")
     model, missed = reaverage(run, width, images)
     place = out or run / MODEL
@@ -51,6 +51,7 @@ def _compare(run: Path, images: int | None) -> None:
     import torch
 
     from ornstein.diffusion.score import level_losses
+    from ornstein.evaluation.rows import as_seen
     from ornstein.training.reaverage import reaverage
     from ornstein.training.reopen import reopen
 
@@ -58,6 +59,9 @@ def _compare(run: Path, images: int | None) -> None:
     held = opened.trained_on.split()[1]
     if not len(held):
         raise ValueError(f"{run} held no samples out of its training to compare widths on; give --width")
+    held, notes = as_seen(opened.model, held, "data", opened.model.data)
+    for note in notes:
+        print(note)
     x, told = held.batch(np.arange(min(HELD, len(held))))
     network = getattr(opened.model.network, "options", {})
     condition = told if network.get("classes") or network.get("conditions") else None

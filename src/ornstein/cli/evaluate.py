@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ornstein.cli.app import Run, Sampler, Seed, app, fits
+from ornstein.cli.app import Out, Run, Sampler, Seed, app, fits
 
 __all__ = ["evaluate", "likelihood"]
 
@@ -21,7 +21,7 @@ def evaluate(
     run: Run,
     other: Annotated[Path | None, Parameter(help="A second run, to compare the first one with.")] = None,
     *,
-    out: Annotated[Path, Parameter(help="Folder for the page (index.html) and its figures (report.json).")],
+    out: Annotated[Out, Parameter(help="Folder for the page (index.html) and its figures (report.json).")],
     data: Unseen = None,
     trained_on: TrainedOn = None,
     count: Annotated[int | None, Parameter(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from ornstein.cli.app import Run, Seed, app
+from ornstein.cli.app import Out, Run, Seed, app
 
 __all__ = ["check", "list_", "trace"]
 
@@ -18,7 +18,7 @@ def trace(
     image: Annotated[Path | None, Parameter(
         help="A picture of your own; by default, and for arrays, what the model draws.")] = None,
     *,
-    out: Annotated[Path, Parameter(help="FILE.png to draw into; of points FILE.gif or FILE.webp, which move.")],
+    out: Annotated[Out, Parameter(help="FILE.png to draw into; of points FILE.gif or FILE.webp, which move.")],
     figure: Annotated[str, Parameter(
         help="bound, chain, field, graph, guidance, kernel, noising, posterior, reverse, samplers or schedules; auto "
              "is the field for points of the plane, the chain for all else.")] = "auto",
@@ -26,7 +26,7 @@ def trace(
     seed: Seed = 0,
 ) -> None:
     """Draw a figure of the chapter of your own model and picture: the forward chain and the way back, by default."""
-    if out.suffix not in (".png", ".gif", ".webp"):
+    if out.suffix.lower() not in (".png", ".gif", ".webp"):
         raise ValueError(f"out is {out}; it must end in .png, or for a moving figure in .gif or .webp")
     from ornstein.checkpoint import load
     from ornstein.figures.trace import draw

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import re
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from ornstein import __version__
-from ornstein.cli.app import Run, Sampler, Seed, app, fits
+from ornstein.cli.app import Out, Run, Sampler, Seed, app, ending, fits
 
 __all__ = ["sample"]
 
@@ -20,7 +19,7 @@ __all__ = ["sample"]
 def sample(
     run: Run,
     *,
-    out: Annotated[Path, Parameter(
+    out: Annotated[Out, Parameter(
         help="FILE.png for one drawing of all, FILE.npz for numbers, or a folder for single pictures.")],
     count: Annotated[int, Parameter(help="Samples to draw.")] = 64,
     nfe: Annotated[int | None, Parameter(help="Network calls a sample, never exceeded; 20 by default.")] = None,
@@ -35,6 +34,9 @@ def sample(
     seed: Seed = 0,
 ) -> None:
     """Draw samples from a trained model; a seed gives the same pictures again."""
+    kind = ending(out)
+    if count < 1:
+        raise ValueError(f"count is {count}; it must be at least 1")
     import torch
 
     from ornstein.checkpoint import digest, load
@@ -48,17 +50,11 @@ def sample(
     spec = model.data
     if spec is None:
         raise ValueError(f"{run} says nothing of its data; draw from it in Python with ornstein.sample")
-    if out.is_dir() if out.suffix else out.is_file():
-        raise ValueError(f"out is {out}, which is a {'folder' if out.is_dir() else 'file'} already; name another")
-    if count < 1:
-        raise ValueError(f"count is {count}; it must be at least 1")
-    if out.suffix not in (".png", ".npz", ""):
-        raise ValueError(f"out is {out}; it must end in .png or .npz, or be a folder")
-    if not out.suffix:
+    if not kind:
         if spec.kind != "picture":
             raise ValueError(f"samples of shape {spec.shape} are no pictures; name a .png file to see them drawn, or a "
                              ".npz file for the numbers")
-        pictures.numbered(out)
+        pictures.numbered(out, count)
     fits(count, spec.shape)
     labels = pictures.cycle(model, count) if label is None else torch.full((count,), spec.label(label))
     told = None

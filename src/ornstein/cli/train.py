@@ -12,7 +12,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ornstein import __version__
-from ornstein.cli.app import Data, app
+from ornstein.cli.app import Data, Out, app, side
 
 __all__ = ["train"]
 
@@ -21,13 +21,13 @@ __all__ = ["train"]
 def train(
     data: Data = None,
     *,
-    out: Annotated[Path, Parameter(help="Folder of the run, made if missing.")],
+    out: Annotated[Out, Parameter(help="Folder of the run, made if missing.")],
     minutes: Annotated[float | None, Parameter(
         help="Wall clock to spend, start-up included; 10 unless --images is given.")] = None,
     images: Annotated[int | None, Parameter(
         help="Pictures to see, in place of --minutes; such runs repeat bit for bit on a CPU.")] = None,
     size: Annotated[int | None, Parameter(
-        help="Side of the pictures in pixels; a folder's are resized and cropped.")] = None,
+        help="Side of the pictures in pixels; a folder's are resized and cropped.", converter=side)] = None,
     classes: Annotated[bool | None, Parameter(
         help="Learn the classes; by default wherever the data have labels.", negative="--no-classes")] = None,
     layout: Annotated[str | None, Parameter(
@@ -71,14 +71,15 @@ def train(
             raise ValueError(f"{config}: {error}") from None
         # A finished run's file has a budget; one given here takes its place.
         settings = settings.replace(**({"minutes": None, "images": None} if minutes or images else {}))
-    if data is None and config is None:
-        from ornstein.training.run import Run
+    if data is None:
+        from ornstein.training.run import Run, located
 
-        there = Run(out).settings() if resume else None
+        there = settings if config is not None else Run(out).settings() if resume else None
         if there is None:
             raise ValueError("DATA is missing; name digits, a folder of pictures, shards or an array file"
                              + (f" (there is no run in {out} to go on with)" if resume else ""))
-        data = there.data
+        data = located(there, f"name them: ornstein train DATA --out {out} "
+                       + ("--resume" if config is None else f"--config {config}"))
     given = {"data": data, "minutes": minutes, "images": images, "size": size, "classes": classes, "network": network,
              "layout": layout, "seed": seed, "precision": precision, "processes": processes}
     settings = settings.replace(**{name: value for name, value in given.items() if value is not None})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from ornstein.data.corpus import READERS
 from ornstein.data.dataset import Dataset
 from ornstein.data.digits import load_digits
 from ornstein.data.folder import load_folder
+from ornstein.data.labels import said
 from ornstein.data.parquet import load_parquet
 from ornstein.data.pictures import read_picture
 from ornstein.data.places import braced, files_of, is_pattern
@@ -27,7 +28,7 @@ from ornstein.data.spec import LAYOUTS, DataSpec, printable
 from ornstein.data.toys import load_mixture, load_moons
 from ornstein.names import require
 
-__all__ = ["DataSpec", "Dataset", "load_data", "read_picture", "sources"]
+__all__ = ["DataSpec", "Dataset", "load_data", "path_of", "read_picture", "sources"]
 
 Array = np.ndarray | torch.Tensor
 
@@ -43,6 +44,15 @@ def sources() -> dict[str, str]:
     return {name: line for name, (line, _) in SOURCES.items()}
 
 
+def path_of(source: Any) -> str | None:
+    """Return the absolute path (or pattern) of a source that lies on this machine, None for any other."""
+    if not isinstance(source, str | Path):
+        return None
+    if isinstance(source, str) and (source in SOURCES or source.startswith("hf:") or is_remote(source)):
+        return None
+    return os.path.abspath(Path(source).expanduser())
+
+
 def load_data(source: Any, *, size: int | None = None, classes: bool | None = None, layout: str = "auto",
               reader: str = "auto") -> Dataset:
     """Return the data of a source.
@@ -51,8 +61,8 @@ def load_data(source: Any, *, size: int | None = None, classes: bool | None = No
         source: the name of a built-in set (which wins over a path); a folder of pictures; .npy, .npz, .parquet or
             .tar files, the last two also as a folder, a glob, or with a range {000..009}, .tar also at http(s);
             "hf:NAME[:SPLIT]"; an array
-            or tensor of samples; a pair of samples and labels, or of samples and vector conditions; or anything with
-            len() and items: pictures, arrays, pairs with a label, tables.
+            or tensor of samples; a pair of samples and labels, or of samples and conditions (fractions, or more
+            columns than one); or anything with len() and items: pictures, arrays, pairs with a label, tables.
         size: side of square pictures in pixels; picture files are resized to it, other data must have it already.
         classes: None keeps labels where there are any, True demands them, False drops them and vector conditions.
         layout: the axes of one sample of an array: V; L, CL, LC; HW, CHW, HWC; DHW, CDHW, DHWC; "auto" reads them from
@@ -84,7 +94,8 @@ def load_data(source: Any, *, size: int | None = None, classes: bool | None = No
     if classes is False and (data.spec.classes or data.spec.conditions):
         data.notes.append("the labels were dropped" if data.spec.classes else "the conditions were dropped")
         data.labels, data.conditions = np.full_like(data.labels, -1), None
-        data.spec = replace(data.spec, classes=(), conditions=())
+        data.spec = replace(data.spec, classes=(), conditions=(), empty=())
+    data.notes[:0] = said(data.spec, data.labels)
     return data
 
 
@@ -101,14 +112,32 @@ def _load(source: Any, size: int | None, layout: str, reader: str) -> Dataset:
     if isinstance(source, Array):
         return load_array(numbers(source), layout=layout)
     if isinstance(source, tuple):
-        if len(source) not in (1, 2) or not all(isinstance(part, Array) for part in source):
-            raise TypeError("data is tuple; it must be a pair of samples and labels, or conditions, as arrays or "
-                            "tensors")
-        return load_array(*map(numbers, source), layout=layout)
+        return _load_pair(source, layout)
+    kind = type(source).__name__
+    if hasattr(source, "to_numpy"):  # of pandas and its like
+        raise TypeError(f"data is {kind}; give its numbers as an array, data[columns].to_numpy(), or with labels a "
+                        "pair, (data[columns].to_numpy(), data['label'].to_numpy())")
+    if isinstance(source, Mapping):
+        raise TypeError(f"data is {kind}; give one of its arrays, data['x'], or with labels a pair, (data['x'], "
+                        "data['labels']); of an .npz file its path")
     if is_sequence(source):
         return load_sequence(source, **options)
-    raise TypeError(f"data is {type(source).__name__}; it must be a name, a path, an array or tensor, a pair of "
-                    "samples and labels, or have len() and items")
+    raise TypeError(f"data is {kind}; it must be a name, a path, an array or tensor, a pair of samples and labels, or "
+                    "have len() and items")
+
+
+def _load_pair(source: tuple[Any, ...], layout: str) -> Dataset:
+    if len(source) not in (1, 2) or not isinstance(source[0], Array) or not isinstance(source[-1], Array | list):
+        raise TypeError("data is tuple; it must be a pair of samples and labels, or conditions, as arrays or tensors")
+    values, *beside = source
+    labels = [np.array(one, dtype=object) if isinstance(one, list) and np.ndim(one) == 1 else
+              np.asarray(one) if isinstance(one, list) else numbers(one) for one in beside]
+    if labels and labels[0].ndim == 1 and labels[0].dtype.kind == "f" and np.mod(
+            labels[0][np.isfinite(labels[0])], 1).any():
+        data = load_array(numbers(values), conditions=labels[0], layout=layout)
+        data.notes.append("the second array has fractions: read as numbers to condition on, not as classes")
+        return data
+    return load_array(numbers(values), *labels, layout=layout)
 
 
 def _load_remote(source: str, options: dict[str, Any]) -> Dataset:

@@ -9,13 +9,13 @@ import numpy as np
 
 from ornstein.data import cache
 from ornstein.data.dataset import Dataset, check_conditions, digest_values, hold_out
+from ornstein.data.labels import number_labels, one_hot
 from ornstein.data.ranges import bounds, choose
 from ornstein.data.spec import LAYOUTS, DataSpec, channel_first, printable
 from ornstein.names import require
 
 __all__ = ["load_array", "load_array_file", "read_layout"]
 
-MOST_CLASSES = 65536
 CHANNELS = (1, 3, 4)
 PICTURE_SIDE, PICTURE_SHAPE = 8, 4  # the shortest side and the longest proportion of what is taken for grey pictures
 BESIDE = ("labels", "y", "classes", "conditions", "condition", "names")
@@ -24,8 +24,9 @@ BESIDE = ("labels", "y", "classes", "conditions", "condition", "names")
 def load_array_file(path: Path, layout: str = "auto") -> Dataset:
     """Return the set in a .npy or .npz file.
 
-    A .npz file holds one array of samples (x, images, data, arr_0, or any one name), optionally labels or y,
-    (N,) whole numbers, and classes, their names by index; or conditions, (N, K) floats, and names, one for each column.
+    A .npz file holds one array of samples (x, images, data, arr_0, or any one name), optionally labels or y, (N,) whole
+    numbers or text, and classes, their names by number; or conditions, (N,) or (N, K) numbers, and names, one for each
+    column.
 
     Args:
         path: the file.
@@ -52,8 +53,9 @@ def load_array_file(path: Path, layout: str = "auto") -> Dataset:
         if beside in held and not there:
             raise ValueError(f"{where}: has {beside} and no {wanted}; save {wanted} beside them, one per sample")
     mapped = cache.file_facts(path) if isinstance(samples[0], np.memmap) else None
-    return load_array(samples[0], (labels or conditions or [None])[0], held.get("names" if conditions else "classes"),
-                      layout=layout, name=printable(path.stem), where=where, mapped=mapped)
+    return load_array(samples[0], *labels, classes=held.get("names" if conditions else "classes"),
+                      conditions=conditions[0] if conditions else None, layout=layout, name=printable(path.stem),
+                      where=where, mapped=mapped)
 
 
 def _read(path: Path, where: str) -> dict[str, np.ndarray]:
@@ -79,14 +81,15 @@ def _read(path: Path, where: str) -> dict[str, np.ndarray]:
 
 
 def load_array(values: np.ndarray, labels: np.ndarray | None = None, classes: np.ndarray | None = None, *,
-               layout: str = "auto", name: str = "array", where: str = "array",
+               conditions: np.ndarray | None = None, layout: str = "auto", name: str = "array", where: str = "array",
                mapped: list[Any] | None = None) -> Dataset:
     """Return a set from an array of samples.
 
     Args:
         values: (N, *axes of the layout) bool, whole or floating numbers, finite, N >= 1; copied.
-        labels: (N,) whole numbers, -1 for none; or (N, K) floats as vector conditions, a row of NaN for none.
+        labels: (N,) or (N, 1) labels, as `number_labels` takes them; (N, K) numbers are vector conditions.
         classes: (K,) names of the labels 0..K-1, or of the conditions; the numbers themselves when None.
+        conditions: (N,) or (N, K) numbers that a model is told, a row of NaN for none, in place of labels.
         layout: the axes of one sample, a word of `LAYOUTS`, or "auto" for what `read_layout` says.
         name: short name of the source.
         where: how messages call the source.
@@ -112,11 +115,15 @@ def load_array(values: np.ndarray, labels: np.ndarray | None = None, classes: np
         values = np.array(values, order="C")
     found = _scanned(values, where, None if mapped is None else cache.key_of("array", mapped, layout))
     span = choose(values.dtype, found["least"], found["most"])
-    conditions, numbers, names = None, np.full(len(values), -1, dtype=np.int64), ()
-    if labels is not None and labels.ndim == 2 and labels.dtype.kind == "f":
-        conditions, names = _conditions(labels, classes, len(values), where)
+    if labels is not None and labels.ndim == 2:
+        labels, conditions = _columns(labels, where)
+    names, numbers = (), np.full(len(values), -1, dtype=np.int64)
+    if conditions is not None:
+        conditions, names = _conditions(conditions, classes, len(values), where)
     else:
         numbers, names = _labelled(labels, classes, len(values), where)
+    if conditions is not None and one_hot(conditions):
+        notes.append("the conditions are one-hot rows; as labels (argmax(1)) they would be classes, with names")
     held, unheld = hold_out(len(values))
     # A range for each channel is for fields and measurements; a picture has one.
     picture = values.ndim == 4 and values.shape[1] in CHANNELS and not isinstance(span.low, tuple)
@@ -186,37 +193,44 @@ def _scanned(values: np.ndarray, where: str, key: str | None) -> dict[str, Any]:
     return record
 
 
+def _columns(labels: np.ndarray, where: str) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Labels or conditions from two axes, of which the other is None."""
+    if labels.shape[1] == 1 and labels.dtype.kind != "f":
+        return labels[:, 0], None
+    if one_hot(labels):
+        raise ValueError(f"{where}: labels are one-hot rows of shape {labels.shape}; give the numbers of the classes, "
+                         "labels.argmax(1)")
+    return None, labels
+
+
 def _conditions(conditions: np.ndarray, names: np.ndarray | None, rows: int,
                 where: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    if len(conditions) != rows or conditions.shape[1] == 0:
+    if conditions.dtype.kind not in "biuf":
+        raise ValueError(f"{where}: conditions are {conditions.dtype}; they must be numbers (text is for labels)")
+    conditions = conditions[:, None] if conditions.ndim == 1 else conditions
+    if conditions.ndim != 2 or len(conditions) != rows or conditions.shape[1] == 0:
         raise ValueError(f"{where}: conditions have shape {conditions.shape}; they must be ({rows}, K) with K >= 1")
+    conditions = conditions.astype(np.float32)
     check_conditions(f"{where}: conditions", conditions)
     columns = conditions.shape[1]
     if names is None:
-        return conditions.astype(np.float32), tuple(map(str, range(columns)))
+        return conditions, tuple(map(str, range(columns)))
     if names.shape != (columns,) or names.dtype.kind != "U":
         raise ValueError(f"{where}: names are {names.dtype} of shape {names.shape}; they must be text of shape "
                          f"({columns},), one for each column of the conditions")
-    return conditions.astype(np.float32), tuple(names.tolist())
+    return conditions, tuple(names.tolist())
 
 
 def _labelled(labels: np.ndarray | None, classes: np.ndarray | None, rows: int,
               where: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    if classes is not None and (classes.ndim != 1 or classes.dtype.kind != "U"):
+        raise ValueError(f"{where}: classes are {classes.dtype} of shape {classes.shape}; "
+                         "they must be text of shape (K,), one name per label")
     if labels is None:
         if classes is not None:
             raise ValueError(f"{where}: has classes and no labels; save labels beside them, one per sample")
         return np.full(rows, -1, dtype=np.int64), ()
-    if labels.dtype.kind not in "iu" or labels.shape != (rows,):
-        raise ValueError(f"{where}: labels are {labels.dtype} of shape {labels.shape}; "
-                         f"they must be whole numbers of shape ({rows},)")
-    count = int(labels.max()) + 1
-    if count > MOST_CLASSES:
-        raise ValueError(f"{where}: labels reach {count - 1}; number them from 0 to {MOST_CLASSES - 1} at most")
-    if classes is None:
-        names = tuple(map(str, range(count)))
-    elif classes.ndim != 1 or classes.dtype.kind != "U":
-        raise ValueError(f"{where}: classes are {classes.dtype} of shape {classes.shape}; "
-                         "they must be text of shape (K,), one name per label")
-    else:
-        names = tuple(classes.tolist())
-    return labels.astype(np.int64), names
+    if labels.dtype.kind not in "biufUO" or labels.shape != (rows,):
+        raise ValueError(f"{where}: labels are {labels.dtype} of shape {labels.shape}; they must be whole numbers or "
+                         f"text of shape ({rows},)")
+    return number_labels(labels, None if classes is None else tuple(classes.tolist()), where)

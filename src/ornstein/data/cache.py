@@ -18,7 +18,7 @@ from filelock import FileLock
 
 __all__ = ["SMALL", "file_facts", "folder", "free", "key_of", "open_values", "recall", "remember", "write_values"]
 
-VERSION = 1  # of what the readers make: raise it when a picture gives other pixels
+VERSION = 2  # of what the readers make: raise it when a picture gives other pixels
 SMALL = 64_000_000  # bytes that are decoded faster than they are worth keeping
 
 

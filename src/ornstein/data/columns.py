@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +13,7 @@ from ornstein.data.spec import printable
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["ARRAYS", "CONDITIONS", "LABELS", "PICTURES", "Columns", "choose_columns", "dense", "number_labels"]
+__all__ = ["ARRAYS", "CONDITIONS", "LABELS", "PICTURES", "Columns", "choose_columns", "dense"]
 
 PICTURES = ("image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp")
 ARRAYS = ("x", "images", "data", "values", "array", "signal", "trace", "arr_0")
@@ -25,13 +23,14 @@ CONDITIONS = ("conditions", "condition")
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of columns: of the samples, and of what belongs to them, None without; and the class names by index."""
+    """Names of columns: of the samples, and of what belongs to them, None without; the class names by number; notes."""
 
     samples: str
     pictures: bool
     label: str | None = None
     classes: tuple[str, ...] | None = None
     conditions: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def choose_columns(schema: pa.Schema, where: str) -> Columns:
@@ -60,46 +59,15 @@ def choose_columns(schema: pa.Schema, where: str) -> Columns:
     named = {name: tuple(feature["names"]) for name, feature in features.items()
              if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and feature.get("names")}
     plain = [name for name, kind in kinds.items() if name in LABELS and (
-        pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
-        or pa.types.is_dictionary(kind))]
+        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_string(kind)
+        or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind))]
     label = _one(list(named), LABELS) or _one(plain, LABELS)
-    conditions = None if label else _one([name for name, kind in kinds.items() if name in CONDITIONS
-                                          and _is_array(kind)], CONDITIONS)
-    return Columns(samples, bool(pictures), label, named.get(label) if label else None, conditions)
-
-
-def number_labels(labels: Sequence[Any], classes: tuple[str, ...] | None,
-                  where: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return labels as class indices, and the names of the classes.
-
-    Args:
-        labels: of each sample a whole number, or its text, or None for none. Texts of digits only are numbers.
-        classes: names by index, where the source has them.
-        where: how messages call the source.
-
-    Raises:
-        ValueError: a label of another kind, numbers beside texts, or numbers without a class.
-    """
-    given = [label for label in labels if label is not None]
-    if all(isinstance(label, str) for label in given) and given:
-        if classes is None and all(re.fullmatch(r"-1|[0-9]{1,18}", label) for label in given):
-            return number_labels([None if label is None else int(label) for label in labels], None, where)
-        names = classes or tuple(sorted({printable(label) for label in given}))
-        numbers = {name: number for number, name in enumerate(names)}
-        if strange := sorted({label for label in given if printable(label) not in numbers}):
-            raise ValueError(f"{where}: label {strange[0]!r} is none of the classes {', '.join(names)}")
-        return np.array([-1 if label is None else numbers[printable(label)] for label in labels], np.int64), names
-    for row, label in enumerate(labels):
-        if label is not None and (isinstance(label, bool) or not isinstance(label, int | np.integer)):
-            raise ValueError(f"{where}: the label of sample {row} is {label!r}; labels must be all whole numbers or "
-                             "all text")
-    array = np.array([-1 if label is None else int(label) for label in labels], dtype=np.int64)
-    most = len(classes) - 1 if classes else 65535
-    if len(array) and (array.min() < -1 or array.max() > most):
-        row = int(np.flatnonzero((array < -1) | (array > most))[0])
-        raise ValueError(f"{where}: the label of sample {row} is {array[row]}; it must be -1 (none) or 0..{most}")
-    count = int(array.max()) + 1 if len(array) else 0
-    return array, classes or tuple(map(str, range(count)))
+    conditions = None if label or pictures else _one([name for name, kind in kinds.items() if name in CONDITIONS and (
+        _is_array(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind))], CONDITIONS)
+    left = [f"column {name!r} ({kind}) was not read" for name, kind in kinds.items()
+            if name in (*LABELS, *CONDITIONS) and name not in (samples, label, conditions)]
+    return Columns(samples, bool(pictures), label, named.get(label) if label else None, conditions,
+                   tuple(map(printable, left)))
 
 
 def dense(column: pa.ChunkedArray, where: str) -> np.ndarray:

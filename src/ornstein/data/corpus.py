@@ -48,7 +48,7 @@ class Corpus:
             the end; None when it is not known.
         others: what is no picture: its printable name to the reason.
         notes: sentences for the user.
-        looked: width, height and whether it is grey of each picture, or why it has none, where they are known.
+        looked: what `header` says of each picture, or why it says nothing, where that is known.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Corpus:
     identity: list[Any] | None = None
     others: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    looked: list[tuple[int, int, bool] | str] | None = None
+    looked: list[tuple[int, int, bool, bool] | str] | None = None
 
 
 def load_corpus(corpus: Corpus, size: int | None = None, reader: str = "auto") -> Dataset:
@@ -91,12 +91,12 @@ def load_corpus(corpus: Corpus, size: int | None = None, reader: str = "auto") -
 
         # Set once around all threads: the filters are shared by the whole process.
         warnings.simplefilter("always")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `header` has limits of its own
         found = _headers(corpus, some, pool, failed)
         if len(found) and (reader == "stream" or (reader == "auto" and corpus.listing is not None and
                                                   count * np.prod(_shape(found, size)) > cache.free() // 2)):
             _refuse(corpus, failed, len(some))
-            return _streamed(corpus, _shape(found, size), failed, len(some))
+            return _streamed(corpus, _shape(found, size), failed, len(some), _clear_notes(found))
         if len(some) < count:
             found = _headers(corpus, np.arange(count), pool, failed)
         _refuse(corpus, failed, count)
@@ -166,8 +166,8 @@ def _key(corpus: Corpus, size: int | None) -> str:
 
 
 def _headers(corpus: Corpus, rows: np.ndarray, pool: ThreadPoolExecutor, failed: dict[int, str]) -> np.ndarray:
-    """(N, 4) row, width, height, grey of each picture that has them."""
-    def look(given: Given | Exception) -> tuple[int, int, bool] | str:
+    """(N, 5) row, width, height, grey, transparent of each picture that has them."""
+    def look(given: Given | Exception) -> tuple[int, int, bool, bool] | str:
         try:
             if isinstance(given, Exception):
                 raise given
@@ -184,7 +184,7 @@ def _headers(corpus: Corpus, rows: np.ndarray, pool: ThreadPoolExecutor, failed:
                 failed[int(row)] = one
             else:
                 found.append((row, *one))
-    return np.array(found, dtype=np.int64).reshape(-1, 4)
+    return np.array(found, dtype=np.int64).reshape(-1, 5)
 
 
 def _blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
@@ -250,7 +250,7 @@ def _decoded(corpus: Corpus, shape: tuple[int, int, int], size: int | None, foun
         good = found[_whole(found[:, 0], failed)]
         if _shape(good, size) != shape:
             raise _SettledAnewError
-        notes = _size_notes(good[:, 1:3], shape[1], size is None)
+        notes = [*_size_notes(good[:, 1:3], shape[1], size is None), *_clear_notes(good)]
         late = [f"Pillow warned of odd files, warnings: {len(warned)}, first: {reason(warning.message)}"
                 for warning in warned[:1]]
         return {"notes": notes, "late": late, "failed": {str(row): failed[row] for row in failed},
@@ -275,11 +275,12 @@ def _dataset(corpus: Corpus, values: np.ndarray, record: dict[str, Any]) -> Data
     return _finished(corpus, good, rows, failed, notes, record["late"], record["digest"])
 
 
-def _streamed(corpus: Corpus, shape: tuple[int, int, int], failed: dict[int, str], looked: int) -> Dataset:
+def _streamed(corpus: Corpus, shape: tuple[int, int, int], failed: dict[int, str], looked: int,
+              seen: list[str]) -> Dataset:
     values = LazyPictures(corpus, shape)
     digest = None if corpus.identity is None else cache.key_of("stream", corpus.identity, shape)
     notes = [f"the pictures are decoded each time they are asked for; {looked} of {len(values)} settled that they are "
-             f"{shape[1]}x{shape[2]}, and a damaged one is stood in for by the next of its class", *corpus.notes]
+             f"{shape[1]}x{shape[2]}, and a damaged one is stood in for by the next of its class", *seen, *corpus.notes]
     data = _finished(corpus, values, np.arange(len(values)), failed, notes, [], digest)
     data.streamed = True
     return data
@@ -317,3 +318,8 @@ def _size_notes(sides: np.ndarray, size: int, chosen: bool) -> list[str]:
     if (short < size).any():
         notes.append(f"{count(short < size)} were enlarged to {size} pixels")
     return notes
+
+
+def _clear_notes(found: np.ndarray) -> list[str]:
+    clear = int(found[:, 4].sum())
+    return [f"{clear} of {len(found)} pictures have transparency, which was laid on white"] if clear else []

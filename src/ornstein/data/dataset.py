@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import Any, Protocol
 
@@ -72,7 +72,7 @@ class Dataset:
             map, or any object with `shape`, `dtype`, `len()` and `values[rows]` for int arrays and slices.
         labels: (N,) int64 class indices, -1 for none.
         held: (N,) bool, True for the rows held out of training.
-        spec: what the values mean.
+        spec: what the values mean; which classes are empty is counted here.
         notes: sentences for the user on what was done to the source.
         skipped: "path: reason" for each file that was left out.
         conditions: (N, K) float32 vector conditions, K = len(spec.conditions) >= 1, a row of NaN for none; None where
@@ -123,6 +123,13 @@ class Dataset:
         if wrong.size:
             allowed = f"-1 (none) or 0..{count - 1}" if count else "-1 (none), for there are no classes"
             raise ValueError(f"label {self.labels[wrong[0]]} in row {wrong[0]} is out of range; it must be {allowed}")
+        if count:
+            there = np.unique(self.labels[~self.held])
+            empty = tuple(np.setdiff1d(np.arange(count), there).tolist())
+            if len(empty) == count:  # of no row is anything known
+                self.labels, self.spec = np.full_like(self.labels, -1), replace(self.spec, classes=(), empty=())
+            elif empty != self.spec.empty:
+                self.spec = replace(self.spec, empty=empty)
 
     def __len__(self) -> int:
         return len(self.values)

@@ -9,19 +9,25 @@ import numpy as np
 
 from ornstein.data.corpus import Corpus, check_size, load_corpus
 from ornstein.data.dataset import Dataset
-from ornstein.data.pictures import FORMATS
+from ornstein.data.labels import listed, number_names
+from ornstein.data.pictures import FORMATS, UNREAD
 from ornstein.data.spec import printable
 
 __all__ = ["load_folder"]
+
+TRAINING = ("train", "training")
+BESIDE = ("val", "valid", "validation", "test", "testing", "dev", "eval", "evaluation", "holdout", "heldout")
 
 
 def load_folder(folder: Path, size: int | None = None, reader: str = "auto") -> Dataset:
     """Return the pictures below a folder as squares, with its sub-folders as classes where two or more hold pictures.
 
+    A folder around all others is looked into, and of folders such as train and val only train is read; notes say so.
     Transparent pixels are laid on white, 16-bit grey v becomes v / 257, and an animation gives its first frame.
 
     Args:
-        folder: searched with all its sub-folders; hidden files and folders are ignored, links to folders not followed.
+        folder: searched with all its sub-folders; hidden files and folders are ignored, and a link to a folder is
+            followed unless that is read already.
         size: side of the squares in pixels, 4..4096; None chooses one up to 64 and says so in a note.
         reader: as in `load_corpus`.
 
@@ -43,7 +49,10 @@ def load_folder(folder: Path, size: int | None = None, reader: str = "auto") -> 
     cut = len(os.path.join(folder, ""))
     inside = [os.fspath(path)[cut:] for path in files]
     keys = [printable(Path(text).as_posix() if os.sep != "/" else text) for text in inside]
-    labels, classes, notes = _classes([key.split("/") for key in keys])
+    rows, depth, notes = _meant([key.split("/") for key in keys], where)
+    files, inside, keys = [files[row] for row in rows], [inside[row] for row in rows], [keys[row] for row in rows]
+    labels, classes, more = _classes([key.split("/")[depth:] for key in keys])
+    notes += more
     listing = [[text, *_state(path)] for text, path in zip(inside, files, strict=True)]
     named = {_shown(folder, path): why for path, why in others.items()}
     return load_corpus(Corpus(
@@ -68,27 +77,74 @@ def _walk(folder: Path, where: str) -> tuple[list[Path], dict[Path, str]]:
         raise ValueError(f"{where}: cannot be read ({printable(str(error))}); allow it or leave it out") from error
 
     files, others = [], {}
-    for place, folders, names in os.walk(folder, onerror=unreadable):
+    read = [os.path.realpath(folder)]
+    for place, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        others |= {path: "a link to a folder" for name in folders if (path := Path(place, name)).is_symlink()}
+        for name in [name for name in folders if os.path.islink(os.path.join(place, name))]:
+            real = os.path.realpath(os.path.join(place, name))
+            # Each folder is read once: a link that leads back would never end.
+            if any(os.path.commonpath([real, one]) in (real, one) for one in read):
+                folders.remove(name)
+                others[Path(place, name)] = "a link to a folder that is read already"
+            read.append(real)
         for path in (Path(place, name) for name in sorted(names) if not name.startswith(".")):
-            if path.suffix.lower() in FORMATS:
+            suffix = path.suffix.lower()
+            if suffix in FORMATS:
                 files.append(path)
             else:
-                others[path] = "not a picture"
+                others[path] = f"{suffix} is not read, save it as JPEG or PNG" if suffix in UNREAD else "not a picture"
     if not files and not others:
         raise ValueError(f"{where}: the folder is empty; put pictures into it ({' '.join(FORMATS)})")
     if not files:
-        raise ValueError(f"{where}: none of the {len(others)} files in the folder is a picture ({' '.join(FORMATS)})")
+        strange = sorted({path.suffix.lower() for path in others} & set(UNREAD))
+        remedy = f"; save those in {' '.join(strange)} as JPEG or PNG first" if strange else ""
+        raise ValueError(f"{where}: none of the {len(others)} files in the folder is a picture ({' '.join(FORMATS)})"
+                         f"{remedy}")
     return files, others
+
+
+def _meant(parts: list[list[str]], where: str) -> tuple[list[int], int, list[str]]:
+    """Which pictures are trained on, at what depth their classes are, and notes on both."""
+    rows, depth, notes = list(range(len(parts))), 0, []
+    while True:
+        heads = {parts[row][depth] for row in rows if len(parts[row]) > depth + 1}
+        loose = sum(len(parts[row]) == depth + 1 for row in rows)
+        if len(heads) > 1 and all(head.lower() in (*TRAINING, *BESIDE) for head in heads):
+            rows, said = _training(parts, rows, depth, where)
+            notes.append(f"{said}; evaluate takes one of those as --data")
+        elif len(heads) != 1 or loose or all(len(parts[row]) == depth + 2 for row in rows):
+            break
+        depth += 1
+    if depth and len(heads) > 1:
+        notes.append(f"the classes are the folders in {'/'.join(parts[rows[0]][:depth])} (--no-classes drops them)")
+    # Splits inside each class.
+    inner = {parts[row][depth + 1].lower() if len(parts[row]) > depth + 2 else "" for row in rows}
+    if len(heads) > 1 and len(inner) > 1 and inner <= {*TRAINING, *BESIDE}:
+        rows, said = _training(parts, rows, depth + 1, where)
+        notes.append(said)
+    return rows, depth, notes
+
+
+def _training(parts: list[list[str]], rows: list[int], depth: int, where: str) -> tuple[list[int], str]:
+    """The pictures in the folders for training, of such splits as train and val, and a note on those left out."""
+    splits = sorted({parts[row][depth] for row in rows if len(parts[row]) > depth + 1})
+    ours = [split for split in splits if split.lower() in TRAINING]
+    if len(ours) != 1:
+        raise ValueError(f"{where}: its folders {listed(splits)} are splits, and "
+                         f"{'none' if not ours else 'more than one'} is train; name the one to train on, such as "
+                         f"{where}/{splits[0]}")
+    kept = [row for row in rows if len(parts[row]) > depth + 1 and parts[row][depth] == ours[0]]
+    others = listed([split for split in splits if split != ours[0]])
+    return kept, (f"only the pictures in {ours[0]} are read, not the {len(rows) - len(kept):,} in {others} or beside "
+                  "them")
 
 
 def _classes(parts: list[list[str]]) -> tuple[np.ndarray, tuple[str, ...], list[str]]:
     places = [part[0] if len(part) > 1 else None for part in parts]
-    classes = tuple(sorted({place for place in places if place is not None}))
-    if len(classes) < 2:
+    there = {place for place in places if place is not None}
+    if len(there) < 2:
         return np.full(len(parts), -1, dtype=np.int64), (), []
-    numbers = {name: number for number, name in enumerate(classes)}
+    numbers, classes = number_names(there)
     labels = np.array([-1 if place is None else numbers[place] for place in places], dtype=np.int64)
     loose = places.count(None)
     return labels, classes, [f"pictures beside the class folders, without a class: {loose}"] if loose else []

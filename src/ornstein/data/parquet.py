@@ -12,9 +12,10 @@ import numpy as np
 
 from ornstein.data import cache
 from ornstein.data.array import load_array
-from ornstein.data.columns import Columns, choose_columns, dense, number_labels
+from ornstein.data.columns import Columns, choose_columns, dense
 from ornstein.data.corpus import Corpus, check_size, load_corpus
 from ornstein.data.dataset import Dataset
+from ornstein.data.labels import number_labels
 from ornstein.data.spec import printable
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def load_parquet(paths: Sequence[Path], name: str, where: str, *, size: int | No
         raise ValueError(f"{where}: holds 0 rows; at least 1 is needed")
     labels = None if columns.label is None else number_labels(
         _column(files, columns.label, where).to_pylist(), columns.classes, where)
-    said = [f"samples are column {columns.samples!r}" + (f", labels column {columns.label!r}" if columns.label else "")]
+    said = [f"samples are column {columns.samples!r}" + (f", labels column {columns.label!r}" if columns.label else ""),
+            *columns.notes]
     if not columns.pictures:
         return _arrays(files, columns, labels, name, where, layout, said)
     table = _Pictures(paths, files, columns.samples, where)
@@ -76,12 +78,13 @@ def load_parquet(paths: Sequence[Path], name: str, where: str, *, size: int | No
 def _arrays(files: list[Any], columns: Columns, labels: tuple[np.ndarray, tuple[str, ...]] | None, name: str,
             where: str, layout: str, said: list[str]) -> Dataset:
     values = dense(_column(files, columns.samples, where), f"{where}: column {columns.samples!r}")
-    beside, names = labels or (None, None)
+    numbers, names = labels or (None, ())
+    conditions = None
     if columns.conditions:
         column = _column(files, columns.conditions, where)
-        beside = dense(column, f"{where}: column {columns.conditions!r}").astype(np.float64)
-    data = load_array(values, beside, None if names is None else np.array(names, dtype=str), layout=layout, name=name,
-                      where=where)
+        conditions = dense(column, f"{where}: column {columns.conditions!r}").astype(np.float64)
+    data = load_array(values, numbers if names else None, np.array(names, dtype=str) if names else None,
+                      conditions=conditions, layout=layout, name=name, where=where)
     data.notes[:0] = said
     return data
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import math
+import threading
+import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,14 +19,17 @@ if TYPE_CHECKING:
 
     Given = Path | bytes | Image.Image
 
-__all__ = ["FORMATS", "LEAST_SIDE", "MOST_SIDE", "header", "pixels", "read_picture", "reason"]
+__all__ = ["FORMATS", "LEAST_SIDE", "MOST_SIDE", "UNREAD", "header", "pixels", "read_picture", "reason"]
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF",
-           ".tiff": "TIFF", ".gif": "GIF"}
+           ".tiff": "TIFF", ".gif": "GIF", ".jfif": "JPEG", ".jpe": "JPEG"}
 READ = sorted(set(FORMATS.values()))
+UNREAD = (".avif", ".heic", ".heif", ".jxl", ".svg")
 MOST_PIXELS = 25_000_000
+MOST_REDUCED = 178_000_000  # of a JPEG, which is decoded at a half, a quarter or an eighth
 LEAST_SIDE = 4
 MOST_SIDE = 4096
+_one = threading.Lock()  # the largest pictures are decoded one at a time: a progressive JPEG takes 6 bytes a pixel
 
 
 def read_picture(path: Path, shape: tuple[int, ...]) -> np.ndarray:
@@ -43,20 +50,25 @@ def read_picture(path: Path, shape: tuple[int, ...]) -> np.ndarray:
         raise ValueError(f"shape is {shape}; a picture file gives squares of 1 or 3 channels")
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; name a picture file")
+    from PIL import Image
+
     try:
-        return pixels(path, shape[0], shape[1])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_open` has limits of its own
+            return pixels(path, shape[0], shape[1])
     except (OSError, ValueError, SyntaxError, Warning) as error:
         raise ValueError(f"{path} cannot be used: {reason(error)}") from None
 
 
-def header(given: Given) -> tuple[int, int, bool]:
-    """Return width, height and whether a picture is grey, without decoding it.
+def header(given: Given) -> tuple[int, int, bool, bool]:
+    """Return width, height, whether a picture is grey and whether it may be transparent, without decoding it.
 
     Raises:
         Exception: of nearly any type, as Pillow does for a broken file; `reason` puts it in words.
     """
     with _open(given) as picture:
-        return *picture.size, picture.mode in ("1", "L", "LA", "La") or picture.mode.startswith("I")
+        grey = picture.mode in ("1", "L", "LA", "La") or picture.mode.startswith("I")
+        return *picture.size, grey, picture.has_transparency_data
 
 
 def pixels(given: Given, channels: int, size: int) -> np.ndarray:
@@ -76,7 +88,7 @@ def pixels(given: Given, channels: int, size: int) -> np.ndarray:
     from PIL import Image, ImageOps
 
     mode = "L" if channels == 1 else "RGB"
-    with _open(given) as picture:
+    with _open(given) as picture, _one if math.prod(picture.size) > MOST_PIXELS else nullcontext():
         picture.draft(mode, (2 * size, 2 * size))
         ImageOps.exif_transpose(picture, in_place=True)
         flat = _flat(picture).convert(mode)
@@ -100,9 +112,10 @@ def _open(given: Given) -> Image.Image:
 
     picture = given if isinstance(given, Image.Image) else _open_file(given)
     width, height = picture.size
+    most = MOST_REDUCED if picture.format in ("JPEG", "MPO") else MOST_PIXELS
     fault = ""
-    if width * height > MOST_PIXELS:
-        fault = f"{width}x{height} is above {MOST_PIXELS // 10**6} megapixels"
+    if width * height > most:
+        fault = f"{width}x{height} is above {most // 10**6} megapixels"
     elif min(width, height) < LEAST_SIDE:
         fault = f"{width}x{height} is smaller than {LEAST_SIDE} pixels"
     if fault:

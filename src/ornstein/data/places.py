@@ -6,13 +6,21 @@ import glob
 import re
 from pathlib import Path
 
-from ornstein.data.pictures import FORMATS
+from ornstein.data.pictures import FORMATS, UNREAD
 from ornstein.data.spec import printable
 
 __all__ = ["braced", "files_of", "is_pattern"]
 
 PACKED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip")
 TABLES = (".parquet", ".tar")
+OTHERWISE = {  # what to do with files that hold data and are not read
+    **dict.fromkeys((".csv", ".tsv", ".json", ".jsonl", ".xlsx"), "is a table of text; save its numbers as .npy, "
+                    "numpy.save('x.npy', pandas.read_csv('x.csv').to_numpy())"),
+    **dict.fromkeys((".pt", ".pth", ".pkl", ".pickle"), "could run code, so it is never loaded; save its numbers as "
+                    ".npy, with numpy.save"),
+    **dict.fromkeys((".h5", ".hdf5", ".mat", ".nc", ".zarr", ".nii"), "is not read; save its numbers as .npy, with "
+                    "numpy.save"),
+    **dict.fromkeys((*FORMATS, *UNREAD), "is one file; give the folder that holds the pictures")}
 
 
 def is_pattern(source: str) -> bool:
@@ -62,12 +70,18 @@ def files_of(source: str | Path) -> tuple[str, list[Path]]:
             if not found or not found[0].is_file():
                 raise FileNotFoundError(f"{where}: no file is named like {printable(name)}")
         kinds = sorted({one.suffix.lower() for one in paths})
+        if set(kinds) <= {*FORMATS, *UNREAD}:
+            places = sorted({str(one.parent) for one in paths})
+            raise ValueError(f"{where}: names {len(paths)} pictures; give the folder that holds them"
+                             + (f", {printable(places[0])}" if len(places) == 1 else ""))
         if len(kinds) != 1 or kinds[0] not in TABLES:
             raise ValueError(f"{where}: names files {' '.join(kinds)}; it must be .parquet or .tar files, of one kind")
         return kinds[0], paths
     kind = path.suffix.lower()
     if path.is_dir():
         return _folder(path, where)
+    if kind in OTHERWISE and path.exists():
+        raise ValueError(f"{where}: {OTHERWISE[kind]}")
     if kind in PACKED and path.exists():
         raise ValueError(f"{where}: is packed; unpack it first, into a folder or to a plain .tar")
     return (kind if kind in (*TABLES, ".npy", ".npz") else "folder"), [path]

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from ornstein.data.array import load_array
-from ornstein.data.columns import ARRAYS, CONDITIONS, LABELS, PICTURES, choose_columns, number_labels
+from ornstein.data.columns import ARRAYS, CONDITIONS, LABELS, PICTURES, choose_columns
 from ornstein.data.corpus import Corpus, check_size, load_corpus
 from ornstein.data.dataset import Dataset
+from ornstein.data.labels import number_labels
 from ornstein.data.pictures import header, reason
 from ornstein.data.spec import printable
 
@@ -76,7 +77,7 @@ def load_sequence(source: Any, *, size: int | None = None, layout: str = "auto",
     labels, names = number_labels([label for _, label, _ in items], known, name)
     conditions = [given for _, _, given in items]
     if any(given is not None for given in conditions):
-        return load_array(np.stack(arrays), _rows(conditions, name), layout=layout, name=name, where=name)
+        return load_array(np.stack(arrays), conditions=_rows(conditions, name), layout=layout, name=name, where=name)
     return load_array(np.stack(arrays), labels if names else None, np.array(names, dtype=str) if names else None,
                       layout=layout, name=name, where=name)
 
@@ -140,8 +141,8 @@ def _take(source: Any, row: int, name: str) -> tuple[Any, Any, Any]:
 
 
 def _rows(conditions: Sequence[Any], name: str) -> np.ndarray:
-    given = [None if one is None else np.asarray(numbers(one) if isinstance(one, torch.Tensor) else one, np.float64)
-             for one in conditions]
+    given = [None if one is None else np.atleast_1d(np.asarray(
+        numbers(one) if isinstance(one, torch.Tensor) else one, np.float64)) for one in conditions]
     shapes = {one.shape for one in given if one is not None}
     if len(shapes) != 1 or len(shape := shapes.pop()) != 1:
         raise ValueError(f"{name}: conditions must be vectors of one length; some have others")
@@ -150,7 +151,7 @@ def _rows(conditions: Sequence[Any], name: str) -> np.ndarray:
 
 def _pictures(source: Any, name: str, known: tuple[str, ...] | None, size: int | None, reader: str) -> Dataset:
     labels: list[Any] = []
-    looked: list[tuple[int, int, bool] | str] = []
+    looked: list[tuple[int, int, bool, bool] | str] = []
     for row in range(len(source)):
         x, label, _ = _take(source, row, name)
         if isinstance(x, np.ndarray):
@@ -184,14 +185,16 @@ def _load_table(table: Any, name: str, size: int | None, layout: str, reader: st
 
         indices, classes = labels or (np.full(len(table), -1, np.int64), ())
         return load_corpus(Corpus(name, name, [f"row {row}" for row in range(len(table))], read, indices, classes,
-                                  ["datasets", table._fingerprint], [table._fingerprint]), size, reader)
+                                  ["datasets", table._fingerprint], [table._fingerprint], {}, list(columns.notes)),
+                           size, reader)
     plain = table.with_format("numpy")
     values = np.asarray(plain[columns.samples][:])
-    beside, names = labels or (None, ())
-    if columns.conditions:
-        beside = np.asarray(plain[columns.conditions][:], dtype=np.float64)
-    return load_array(values, beside, np.array(names, dtype=str) if names else None, layout=layout, name=name,
-                      where=name)
+    indices, names = labels or (None, ())
+    conditions = np.asarray(plain[columns.conditions][:], dtype=np.float64) if columns.conditions else None
+    data = load_array(values, indices if names else None, np.array(names, dtype=str) if names else None,
+                      conditions=conditions, layout=layout, name=name, where=name)
+    data.notes[:0] = columns.notes
+    return data
 
 
 def _bytes(one: Any) -> Any:

@@ -16,9 +16,9 @@ import numpy as np
 
 from ornstein.data import cache
 from ornstein.data.array import load_array
-from ornstein.data.columns import number_labels
 from ornstein.data.corpus import Corpus, check_size, load_corpus
 from ornstein.data.dataset import Dataset
+from ornstein.data.labels import number_labels
 from ornstein.data.pictures import FORMATS
 from ornstein.data.spec import printable
 

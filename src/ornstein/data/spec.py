@@ -43,6 +43,7 @@ class DataSpec:
         layout: the axes of one sample as the user has them, in letters: V; L, CL or LC; HW, CHW or HWC; DHW, CDHW
             or DHWC; "" stands for V, CL, CHW or CDHW.
         conditions: names of the numbers in a vector condition, distinct printable text; () without, and with classes.
+        empty: numbers of the classes that no training row has, rising; a model knows nothing of them.
 
     Raises:
         ValueError: a field of the wrong type or out of its range; the message names it.
@@ -57,6 +58,7 @@ class DataSpec:
     classes: tuple[str, ...] = ()
     layout: str = ""
     conditions: tuple[str, ...] = ()
+    empty: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.layout == "" and isinstance(self.shape, tuple) and len(self.shape) in LAYOUTS:
@@ -92,6 +94,11 @@ class DataSpec:
             f"one with C, for there are {channels} channels")
         yield "conditions", _are_names(self.conditions), "distinct printable names"
         yield "conditions", not (self.conditions and self.classes), "() where there are classes"
+        rising = isinstance(self.empty, tuple) and all(type(k) is int for k in self.empty) and (
+            list(self.empty) == sorted(set(self.empty)))
+        yield "empty", rising and (
+            not self.empty or set(self.empty) < set(range(len(self.classes)))), (
+            "numbers of classes, rising, and not of all")
 
     def encode(self, values: np.ndarray) -> torch.Tensor:
         """Return source values as model values.
@@ -165,17 +172,32 @@ class DataSpec:
         spread = (-1, *(1,) * (len(self.shape) - 1))
         return np.reshape(self.low, spread).astype(np.float64), np.reshape(self.high, spread).astype(np.float64)
 
+    @property
+    def drawn(self) -> tuple[int, ...]:
+        """Numbers of the classes that training rows have."""
+        empty = set(self.empty)
+        return tuple(number for number in range(len(self.classes)) if number not in empty)
+
     def label(self, name: str) -> int:
-        """Return the index of a class, by its name first, then by its index as text ("3").
+        """Return the number of a class, by its name first, then by its number as text ("3").
 
         Raises:
-            ValueError: there is no such class (the message has the nearest), or there are no classes.
+            ValueError: there is no such class (the message has the nearest), no training row has it, or there are no
+                classes.
         """
         if not self.classes:
             raise ValueError(f"class {name!r} cannot be chosen: data {self.name!r} has no classes")
-        if name not in self.classes and name.isascii() and name.isdecimal() and int(name) < len(self.classes):
-            return int(name)
-        return self.classes.index(require("class", name, self.classes))
+        there = [self.classes[number] for number in self.drawn]
+        if name in self.classes:
+            number = self.classes.index(name)
+        elif name.isascii() and name.isdecimal() and len(name) < 9 and int(name) < len(self.classes):
+            number = int(name)
+        else:
+            number = self.classes.index(require("class", name, there))
+        if number in self.empty:
+            raise ValueError(f"class {name!r} cannot be chosen: no sample that was trained on has it (allowed: "
+                             f"{', '.join(there)})")
+        return number
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON values: tuples become lists."""
@@ -196,7 +218,7 @@ class DataSpec:
             if key not in known or key not in record:
                 fault = "missing" if key in known else "unknown"
                 raise ValueError(f"data spec key {key!r} is {fault}; it must have: {', '.join(known)}")
-        for key in ("shape", "classes", "conditions"):
+        for key in ("shape", "classes", "conditions", "empty"):
             if not isinstance(record.get(key, []), list):
                 raise ValueError(f"data spec {key} is {record[key]!r}; it must be a list")
         values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ornstein.diffusion.denoiser import Condition, Denoiser
+from ornstein.diffusion.condition import Condition
+from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.estimate import Estimate
 
 __all__ = ["Damped", "as_damping"]
@@ -33,6 +34,11 @@ class Damped(Denoiser):
     def __init__(self, denoiser: Denoiser, damping: float) -> None:
         super().__init__(denoiser.schedule, denoiser.shape)
         self.denoiser, self.damping = denoiser, as_damping(damping)
+
+    def read_condition(self, condition: Condition, rows: int,
+                       device: torch.device | str | None = None) -> Tensor | None:
+        """As for the denoiser inside."""
+        return self.denoiser.read_condition(condition, rows, device)
 
     def forward(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Estimate:
         found = self.denoiser(z, t, condition)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.distributions import Independent
 
-from ornstein.diffusion.denoiser import Condition, Denoiser
+from ornstein.diffusion.condition import Condition
+from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.encoder import Encoder, gaussian, transition
 from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.schedule import Schedule, spread

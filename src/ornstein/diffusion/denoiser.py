@@ -10,43 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from ornstein.data.spec import DataSpec
+from ornstein.diffusion.condition import Condition, as_classes, as_vectors, for_rows
 from ornstein.diffusion.estimate import LEAST_SIGNAL, PREDICTIONS, Estimate
 from ornstein.diffusion.linear import LinearGuess
 from ornstein.diffusion.schedule import Level, Moment, Schedule, as_time
 from ornstein.machine import has_bf16
 from ornstein.names import require
 
-__all__ = ["Batched", "Denoiser", "NetworkDenoiser", "for_rows", "kind_of", "nothing"]
-
-Condition = Tensor | int | None
-
-
-def for_rows(condition: Tensor | int, rows: int, device: torch.device | str | None = None) -> Tensor:
-    """A condition as one entry a row.
-
-    Args:
-        condition: a class, (rows,) classes, a vector (K,) of floats, or (rows, K) of them.
-        rows: how many there are.
-        device: to put it on; its own unless given.
-
-    Returns:
-        (rows,) whole numbers, or (rows, K) floats.
-
-    Raises:
-        ValueError: a condition of another shape.
-    """
-    given = torch.as_tensor(condition, device=device)
-    entries = given[None] if given.ndim == (1 if given.is_floating_point() else 0) else given
-    if entries.ndim != (2 if given.is_floating_point() else 1) or len(entries) not in (1, rows):
-        raise ValueError(f"condition has {len(given) if given.ndim else 1} entries of {given.dtype} in shape "
-                         f"{tuple(given.shape)}; it must be one integer, or one for each of the {rows} rows; or of "
-                         f"floats one vector (K,), or ({rows}, K)")
-    return entries.expand(rows, *entries.shape[1:])
-
-
-def nothing(condition: Tensor) -> Tensor:
-    """Like `condition`, but saying nothing: class -1, or vectors of NaN."""
-    return torch.full_like(condition, float("nan") if condition.is_floating_point() else -1)
+__all__ = ["Batched", "Denoiser", "NetworkDenoiser", "kind_of"]
 
 
 class Denoiser(nn.Module):
@@ -76,8 +47,7 @@ class Denoiser(nn.Module):
         Args:
             z: (B, *shape) latents.
             t: () or (B,) times in [0, 1].
-            condition: what the denoiser was told about the sample: an int, a (B,) tensor of classes, a (K,) or (B, K)
-                tensor of floats, or None.
+            condition: what the denoiser is told about the sample, as `read_condition` takes it.
 
         Returns:
             `Estimate`, shaped like z.
@@ -86,6 +56,24 @@ class Denoiser(nn.Module):
             ValueError: a time outside [0, 1], or a shape that does not fit.
         """
         raise NotImplementedError(f"{type(self).__name__} has no forward(z, t, condition=None) that gives an Estimate")
+
+    def read_condition(self, condition: Condition, rows: int,
+                       device: torch.device | str | None = None) -> Tensor | None:
+        """A condition as one entry a row, as this denoiser takes it.
+
+        Args:
+            condition: a class or (rows,) classes, as whole numbers or, where the denoiser knows the data, as names; a
+                vector (K,) of floats or (rows, K) of them; or None.
+            rows: how many there are.
+            device: to put it on; its own unless given.
+
+        Returns:
+            (rows,) int64 with -1 for none, (rows, K) floats with a row of NaN for none, or None.
+
+        Raises:
+            ValueError: a condition of another shape or kind, or a class that is not there.
+        """
+        return None if condition is None else for_rows(condition, rows, device)
 
     def level(self, z: Tensor, t: Tensor | float) -> Level:
         """The level at t for the rows of z, after checking that z holds samples of this denoiser's shape."""
@@ -246,36 +234,39 @@ class NetworkDenoiser(Denoiser):
         if not (std > 0).all():
             raise ValueError(f"condition_std is {float(std.min())}; it must be positive")
 
-    def _told(self, condition: Condition, z: Tensor) -> Tensor | None:
-        """The condition as one a row, checked here because a GPU only dies of a class that is not there."""
+    def read_condition(self, condition: Condition, rows: int,
+                       device: torch.device | str | None = None) -> Tensor | None:
+        """As for any denoiser; a class that no row of the training had is refused too, except in training itself."""
         if condition is None:
             return None
-        given = for_rows(condition, len(z), z.device)
         options = getattr(self.network, "options", None)  # a network of the user's own may have none
         known = options if isinstance(options, dict) and "classes" in options else {}
-        classes, vectors = known.get("classes"), known.get("conditions", 0)
-        if known and not classes and not vectors:
-            if given.is_floating_point() or not (given == -1).all():
+        classes, vectors = known.get("classes"), known.get("conditions")
+        if not known and self.data is not None:
+            classes, vectors = len(self.data.classes), len(self.data.conditions)
+        if not known and not classes and self.condition_mean is not None:
+            vectors = len(self.condition_mean)
+        if classes:
+            given = as_classes(condition, rows, device, classes, self.data)
+            if self.data is not None and self.data.empty and not self.training:
+                lost = torch.isin(given, torch.tensor(self.data.empty, device=given.device))
+                if lost.any():
+                    self.data.label(self.data.classes[int(given[lost][0])])  # says so
+            return given
+        if vectors:
+            return as_vectors(condition, rows, vectors, device)
+        if known:
+            given = None if isinstance(condition, str) else for_rows(condition, rows, device)
+            if given is None or given.is_floating_point() or not (given == -1).all():
                 raise ValueError("condition is given, but this model has no classes and no vector conditions")
             return given
-        if not given.is_floating_point():
-            if vectors and not (given == -1).all():
-                raise ValueError(f"condition is {given[:4].tolist()}; it must be vectors of {vectors} floats, or -1 "
-                                 "for none")
-            if classes and not ((given >= -1) & (given < classes)).all():
-                raise ValueError(f"condition is {given[:4].tolist()}; it must be a class from 0 to {classes - 1}, or "
-                                 "-1 for none")
+        return for_rows(condition, rows, device)
+
+    def _told(self, condition: Condition, z: Tensor) -> Tensor | None:
+        """The condition as the network sees it, checked here because a GPU only dies of a class that is not there."""
+        given = self.read_condition(condition, len(z), z.device)
+        if given is None or not given.is_floating_point():
             return given
-        if classes:
-            raise ValueError(f"condition is {given.dtype} of shape {tuple(given.shape)}; it must be classes, integers "
-                             f"from 0 to {classes - 1}, or -1 for none")
-        wanted = vectors or (given.shape[1] if self.condition_mean is None else len(self.condition_mean))
-        missing = given.isnan()
-        if given.shape[1] != wanted:
-            raise ValueError(f"condition has {given.shape[1]} numbers a row; it must have {wanted}")
-        if given.isinf().any() or (missing.any(1) != missing.all(1)).any():
-            raise ValueError("condition has a row with infinite or missing numbers; a row must be finite, or NaN "
-                             "throughout for none")
         given = given.to(self.data_std)
         if self.condition_mean is None or self.condition_std is None:
             return given

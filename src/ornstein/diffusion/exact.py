@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ornstein import noise
-from ornstein.diffusion.denoiser import Condition, Denoiser
+from ornstein.diffusion.condition import Condition, as_classes
+from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.schedule import Schedule, as_time
 
@@ -124,6 +125,11 @@ class ExactMixture(Denoiser):
         self.register_buffer("mean", mean)
         self.register_buffer("variance", variance)
 
+    def read_condition(self, condition: Condition, rows: int,
+                       device: torch.device | str | None = None) -> Tensor | None:
+        """As for any denoiser: components by their numbers."""
+        return None if condition is None else as_classes(condition, rows, device, len(self.weight))
+
     def _joint(self, z: Tensor, t: Tensor | float, condition: Condition) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """log of weight times density (B, K); spread of each component (B or 1, K); signal and noise (B or 1, 1)."""
         z = z.double()
@@ -134,12 +140,8 @@ class ExactMixture(Denoiser):
         square = ((z[:, None, :] - signal[..., None] * self.mean) ** 2).sum(-1)
         alone = -0.5 * (square / total + self.mean.shape[1] * (total * 2 * math.pi).log())
         log = self.weight.log() + alone
-        if condition is not None:
-            keep = torch.as_tensor(condition, device=z.device).reshape(-1, 1).expand(len(z), 1)
-            count = len(self.weight)
-            if not ((keep >= -1) & (keep < count)).all():
-                raise ValueError(f"condition is {keep.flatten()[:4].tolist()}; it must be a component from 0 to "
-                                 f"{count - 1}, or -1 for the whole mixture")
+        if (told := self.read_condition(condition, len(z), z.device)) is not None:
+            keep, count = told[:, None], len(self.weight)
             chosen = (torch.arange(count, device=z.device) == keep) | (keep < 0)
             # Given the component its weight is 1; -1 keeps the weights of the mixture.
             log = torch.where(keep < 0, log, alone).masked_fill(~chosen, -math.inf)
@@ -199,6 +201,11 @@ class ExactDataset(Denoiser):
         self.register_buffer("points", x.flatten(1))
         self.register_buffer("labels", labels)
 
+    def read_condition(self, condition: Condition, rows: int,
+                       device: torch.device | str | None = None) -> Tensor | None:
+        """As for any denoiser: labels as they are."""
+        return None if condition is None else as_classes(condition, rows, device)
+
     def _blocks(self, z: Tensor, t: Tensor | float, condition: Condition) -> Iterator[Tensor]:
         """log q(z_t | x_i) less its constant for blocks of rows of z, (rows, N); a point mass where noise is 0."""
         level = self.schedule.level(as_time(t).reshape(-1).expand(len(z)))
@@ -219,7 +226,7 @@ class ExactDataset(Denoiser):
         """Which points a condition keeps for a block of rows of z, (rows, N) bool; -1 keeps all."""
         if self.labels is None:
             raise ValueError("condition is given, but this ExactDataset was built without labels")
-        keep = torch.as_tensor(condition, device=z.device).reshape(-1, 1).expand(len(z), 1)[block]
+        keep = as_classes(condition, len(z), z.device)[block, None]
         chosen = (self.labels == keep) | (keep < 0)
         if not chosen.any(1).all():
             lost = int(keep[int((~chosen.any(1)).nonzero()[0])])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ornstein.diffusion.denoiser import Condition, Denoiser, for_rows, nothing
+from ornstein.diffusion.condition import Condition, nothing
+from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.schedule import as_time, spread
 
@@ -35,10 +36,15 @@ class Guided(Denoiser):
             raise ValueError(f"scale is {scale}; it must be a finite number")
         self.denoiser, self.scale, self.interval = denoiser, float(scale), interval
 
+    def read_condition(self, condition: Condition, rows: int,
+                       device: torch.device | str | None = None) -> Tensor | None:
+        """As for the denoiser inside."""
+        return self.denoiser.read_condition(condition, rows, device)
+
     def forward(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Estimate:
-        if condition is None:
+        given = self.read_condition(condition, len(z), z.device)
+        if given is None:
             raise ValueError("condition is None; guidance needs a class to guide towards")
-        given = for_rows(condition, len(z), z.device)
         time = as_time(t)
         inside = (time >= self.interval[0]) & (time <= self.interval[1])
         if self.scale == 1 or not inside.any():

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from ornstein import noise
-from ornstein.diffusion.denoiser import Condition, Denoiser
+from ornstein.diffusion.condition import Condition
+from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.encoder import Encoder, draw
 from ornstein.diffusion.schedule import Level, Schedule, as_time
 from ornstein.names import require

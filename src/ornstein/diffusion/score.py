@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ornstein.diffusion.denoiser import Condition, Denoiser
+from ornstein.diffusion.condition import Condition
+from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.encoder import draw
 from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.likelihood.bound import Reader, flat

@@ -228,8 +228,9 @@ def _affordable(size: int) -> int:
 def _of_data(training: Dataset, unseen: Dataset) -> dict[str, Any]:
     spec = training.spec
     return {"name": spec.name, "shape": list(spec.shape), "kind": spec.kind, "levels": spec.levels,
-            "classes": list(spec.classes), "conditions": list(spec.conditions), "training": len(training),
-            "held_out": len(unseen), "held_out_name": unseen.spec.name, "held_out_sha256": digest_values(unseen.values)}
+            "classes": [spec.classes[number] for number in spec.drawn], "conditions": list(spec.conditions),
+            "training": len(training), "held_out": len(unseen), "held_out_name": unseen.spec.name,
+            "held_out_sha256": digest_values(unseen.values)}
 
 
 def _of_model(model: Denoiser, facts: dict[str, Any] | None) -> dict[str, Any]:

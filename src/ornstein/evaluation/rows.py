@@ -67,17 +67,28 @@ def as_seen(model: Denoiser, data: Dataset, what: str, spec: DataSpec | None) ->
         raise ValueError(f"{what} {data.spec.name!r} has samples of shape {data.spec.shape}, the model's are of shape "
                          f"{model.shape}; give data of that shape")
     notes: list[str] = []
-    if spec is None or spec == data.spec:
+    if spec is None or (spec == data.spec and not spec.empty):
         return data, notes
-    known = (spec.classes, spec.conditions)
     data = copy.copy(data)
     if (data.spec.low, data.spec.high, data.spec.levels) != (spec.low, spec.high, spec.levels):
         _refuse_outside(data, spec, what)
         notes.append(f"{what} {data.spec.name!r} is mapped by the model's own range, {spec.low} to {spec.high}")
-    if known != (data.spec.classes, data.spec.conditions):
-        if any(known):
-            notes.append(f"{what} {data.spec.name!r} has other classes or conditions than the model: it is told none")
-        data.labels, data.conditions = np.full_like(data.labels, -1), None
+    if spec.classes:
+        # By name: unseen data may have fewer classes, or others beside, and number them in their own way.
+        named = {name: number for number, name in enumerate(spec.classes) if number not in spec.empty}
+        table = np.array([*(named.get(name, -1) for name in data.spec.classes), -1])
+        lost = int(((data.labels >= 0) & (table[data.labels] < 0)).sum())
+        data.labels = table[data.labels]
+        if lost or not data.spec.classes:
+            notes.append(f"{what} {data.spec.name!r} has " + (
+                f"{lost:,} rows of classes that the model was not trained on: it is told none for those" if lost else
+                "no classes: the model is told none"))
+    elif data.spec.classes:
+        data.labels = np.full_like(data.labels, -1)
+    if spec.conditions != data.spec.conditions:
+        if spec.conditions:
+            notes.append(f"{what} {data.spec.name!r} has other conditions than the model: it is told none")
+        data.conditions = None
     # Vector conditions that the data lack are none of theirs.
     keep = spec.conditions if data.conditions is not None else ()
     data.spec = replace(spec, name=data.spec.name, conditions=keep)
@@ -133,7 +144,7 @@ def sides(model: Denoiser, data: Dataset, held: Dataset | None,
     own = getattr(model, "data", None)
     if not conditional:
         data = copy.copy(data)
-        data.spec = replace(data.spec, classes=(), conditions=())
+        data.spec = replace(data.spec, classes=(), conditions=(), empty=())
         data.labels, data.conditions = np.full_like(data.labels, -1), None
     data, notes = as_seen(model, data, "data", own if isinstance(own, DataSpec) else None)
     training, unseen = data.split()

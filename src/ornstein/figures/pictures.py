@@ -133,38 +133,39 @@ def write(spec: DataSpec, x: Tensor, labels: Tensor | None, out: Path, facts: Ma
         conditions: (B, K) vector conditions, or None; kept in a .npz.
 
     Raises:
-        ValueError: a folder whose numbered pictures are not all Ornstein's; nothing in it has changed.
+        ValueError: a folder whose numbered pictures are not all Ornstein's, or more than there are samples; nothing in
+            it has changed.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    if out.suffix == ".npz":
+    kind = "" if out.is_dir() else out.suffix.lower()
+    if kind == ".npz":
         arrays: dict[str, Any] = {"x": spec.arrange(spec.decode(x))}
         if labels is not None:
             arrays |= {"labels": labels.numpy(), "classes": np.array(spec.classes)}
         if conditions is not None:
             arrays |= {"conditions": conditions.numpy(), "names": np.array(spec.conditions)}
-        np.savez_compressed(out, **arrays)
-    elif out.suffix == ".png":
+        with out.open("wb") as file:  # of a name, savez makes x.NPZ.npz
+            np.savez_compressed(file, **arrays)
+    elif kind == ".png":
         columns = max(1, round(len(x) ** 0.5))
         if labels is not None and 1 < len(labels.unique()) <= 16:
             # Each class in columns of its own.
-            classes = len(spec.classes)
+            classes = len(labels.unique())
             columns = classes * max(1, round(columns / classes))
         write_png(show(spec, x, columns, labels), out, facts)
     else:
-        earlier = numbered(out)
+        numbered(out, len(x))
         out.mkdir(exist_ok=True)
-        for path in earlier:
-            path.unlink()
         for number, one in enumerate(picture(spec, x)):
             own = {} if labels is None else {"class": spec.classes[int(labels[number])]}
             write_png(Image.fromarray(one), out / f"{number:05d}.png", {**facts, "number": number, **own})
 
 
-def numbered(folder: Path) -> list[Path]:
-    """The pictures that an earlier `write` left in a folder: all of them belong to one call.
+def numbered(folder: Path, count: int) -> None:
+    """Refuse a folder in which `count` pictures would not stand alone.
 
     Raises:
-        ValueError: a file is named like one of them, but is not Ornstein's.
+        ValueError: a file is named like one of them and is not Ornstein's, or an earlier call left more.
     """
     found = sorted(path for path in folder.glob("*.png") if re.fullmatch(r"[0-9]{5,}\.png", path.name))
     for path in found:
@@ -175,13 +176,16 @@ def numbered(folder: Path) -> list[Path]:
             ours = False
         if not ours:
             raise ValueError(f"{path} would be overwritten, and is no picture of ornstein's; name another folder")
-    return found
+    if more := [path for path in found if int(path.stem) >= count]:
+        raise ValueError(f"{folder} holds {len(found)} pictures of an earlier call, of which {count} would be replaced "
+                         f"and {len(more)} would not; name another folder")
 
 
 def cycle(model: NetworkDenoiser, count: int) -> Tensor | None:
-    """Classes 0, 1, 2, ... in turn for `count` samples of a conditional model; None without classes."""
-    classes = len(model.data.classes) if model.data else 0
-    return torch.arange(count) % classes if classes else None
+    """Classes 0, 1, 2, ... in turn for `count` samples of a conditional model, of those that were trained on; None
+    without classes."""
+    classes = model.data.drawn if model.data else ()
+    return torch.tensor(classes)[torch.arange(count) % len(classes)] if classes else None
 
 
 def preview(model: NetworkDenoiser, path: Path | None, count: int = 40) -> None:
@@ -195,7 +199,7 @@ def preview(model: NetworkDenoiser, path: Path | None, count: int = 40) -> None:
     spec = model.data
     if spec is None:
         return
-    classes = max(len(spec.classes), 1)
+    classes = max(len(spec.drawn), 1)
     columns = 10 if classes > 10 else classes * max(1, 8 // classes)
     if len(spec.shape) == 1:
         count *= 10

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ornstein import noise
-from ornstein.diffusion.denoiser import Condition
+from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.likelihood import ode_log_prob
 from ornstein.diffusion.samplers import Frame, generate
 from ornstein.diffusion.schedule import as_time, grid

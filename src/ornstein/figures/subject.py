@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ornstein.data import DataSpec, read_picture
-from ornstein.diffusion.denoiser import Condition, Denoiser, NetworkDenoiser
+from ornstein.diffusion.condition import Condition
+from ornstein.diffusion.denoiser import Denoiser, NetworkDenoiser
 from ornstein.diffusion.samplers import sample
 from ornstein.figures.pictures import cycle
 
@@ -66,7 +67,7 @@ def subject(model: NetworkDenoiser, image: Path | None = None, label: str | None
     if spec.classes and label is None and plane:
         condition = cycle(model, POINTS)
     elif spec.classes:
-        condition = torch.tensor([spec.label(label) if label is not None else 0])
+        condition = torch.tensor([spec.label(label) if label is not None else spec.drawn[0]])
     elif label is not None:
         raise ValueError(f"label is {label!r}, but this model has no classes; leave it out")
     if image is not None:

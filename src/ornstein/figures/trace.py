@@ -61,15 +61,16 @@ def write(of: Subject, out: Path, figure: str = "auto") -> None:
     """Draw a figure of any denoiser and samples; arguments and errors as for `draw`."""
     name = figure if figure != "auto" else "field" if of.plane else "chain"
     paint = find("figure", name, FIGURES)
-    if out.suffix not in (".png", *MOVING):
+    kind = out.suffix.lower()
+    if kind not in (".png", *MOVING):
         raise ValueError(f"out is {out}; it must end in .png, or for a moving figure in .gif or .webp")
-    if out.suffix in MOVING:
+    if kind in MOVING:
         if name != "field":
             raise ValueError(f"out is {out}, but figure {name!r} does not move; name a .png file, or take figure "
                              "'field'")
         frames = flight(of)
         out.parent.mkdir(parents=True, exist_ok=True)
-        if out.suffix == ".gif":
+        if kind == ".gif":
             from PIL import Image
 
             # One palette for all frames, so that still parts stay still.

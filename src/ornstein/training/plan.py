@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from typing import Any
 
 from ornstein.data import Dataset
@@ -16,7 +17,7 @@ __all__ = ["MINUTES", "agreed", "reasons", "resolve"]
 
 RICH = 4  # samples for each value of one, from which their covariance is known well
 # How and where a run is computed may change when it goes on; what is computed may not.
-PORTABLE = ("data", "processes", "parallel", "shard", "micro_batch", "keep", "threads", "save_seconds")
+PORTABLE = ("data", "data_path", "processes", "parallel", "shard", "micro_batch", "keep", "threads", "save_seconds")
 FEW = 16  # rows of a batch that keep a worker busy
 SMALL = 16  # side of a picture up to which its pixels are few enough for a covariance
 PAYS = 4.0  # minutes from which half a minute of compilation is won back: it saves a quarter to a third of a step
@@ -153,7 +154,13 @@ def agreed(run: Run, wanted: Settings, given: dict[str, Any]) -> Settings | None
     moved = {name: asked.pop(name) for name in PORTABLE if name in asked}
     asked["options"] = {**before.options, **wanted.options}
     for name, (there, here) in before.differences(asked).items():
+        if name in ("minutes", "images") and run.finished():
+            budget = f"{before.images:,} pictures" if before.images else f"{before.minutes:g} minutes"
+            wish = f"{here:g}" if isinstance(here, float) else here
+            raise ValueError(f"{name} is {wish}, but the run in {run.path} has used up its {budget}, at whose end its "
+                             "learning rate was 0; a longer training is another run: ornstein train "
+                             f"{shlex.quote(before.data)} --{name} {wish} --out {shlex.quote(f'{run.path}-longer')}")
         raise ValueError(f"{name} is {here!r}, but the run in {run.path} has {there!r}; leave it out to go on with "
-                         "the run, or start another (--overwrite)")
+                         "the run, or name another folder for another run")
     # What the data are is compared by their digest.
     return before.replace(**{name: value for name, value in moved.items() if name != "data"})

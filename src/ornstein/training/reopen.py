@@ -10,7 +10,7 @@ from ornstein.data import Dataset, load_data, sources
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.machine import device
 from ornstein.settings import Settings
-from ornstein.training.run import Run
+from ornstein.training.run import Run, located
 
 __all__ = ["Reopened", "reopen"]
 
@@ -56,7 +56,7 @@ def reopen(run: Path, data: str | None = None, trained_on: str | None = None) ->
             trained_on, data = data, None
         known = _read(str(trained_on), model, None)
     else:
-        facts["settings"] = settings.as_dict()
+        facts["settings"] = {name: value for name, value in settings.as_dict().items() if name != "data_path"}
         known = _again(run, model, settings, trained_on, data, notes)
     held = None if data is None else _read(data, model, settings)
     if held is not None and held.digest() == known.digest():
@@ -70,6 +70,7 @@ def _again(run: Path, model: NetworkDenoiser, settings: Settings, trained_on: st
     """The data of a training, which must be what they were."""
     place = trained_on or settings.data
     try:
+        place = trained_on or located(settings)
         known = load_data(place, size=settings.size, classes=settings.classes, layout=settings.layout,
                           reader=settings.reader)
     except (ImportError, OSError, ValueError) as error:

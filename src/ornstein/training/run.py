@@ -14,11 +14,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ornstein.checkpoint import MODEL, sync
+from ornstein.data.places import is_pattern
 from ornstein.settings import Settings
 from ornstein.training.snapshots import Snapshots
 from ornstein.training.states import States
 
-__all__ = ["Run"]
+__all__ = ["Run", "located"]
 
 SETTINGS, METRICS, STATES, PREVIEWS = "run.yaml", "metrics.jsonl", "checkpoints", "previews"
 AVERAGES = "averages"
@@ -110,6 +111,11 @@ class Run:
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from None
 
+    def finished(self) -> bool:
+        """Whether the run has used up its budget; raises ValueError where no state of it is whole."""
+        state = self.states(1).newest()[0]
+        return state is not None and bool(state.note["finished"])
+
     def begin(self, settings: Settings) -> None:
         """Make the folder and write the settings; what an earlier run left there is removed."""
         for file in [*(self.path / name for name in (SETTINGS, METRICS, MODEL)), *self.previews.glob("*.png"),
@@ -148,6 +154,26 @@ class Run:
         lines = file.read_text("utf-8").splitlines()
         # The last line of a run that was killed may be half written.
         _replace(file, "".join(line + "\n" for line in lines if _images(line) <= images))
+
+
+def located(settings: Settings, remedy: str = "") -> str:
+    """The data of settings, where they are now: at their absolute path, or where a relative one leads from here.
+
+    Args:
+        settings: of a run.
+        remedy: what to do where they are gone.
+
+    Raises:
+        FileNotFoundError: they are in neither place.
+    """
+    place, name = settings.data_path, settings.data
+    if place is None:
+        return name
+    for there in (place, name):
+        if Path(there).exists() or is_pattern(there):
+            return there
+    raise FileNotFoundError(f"data {name!r} were at {place} when the run began and are not there now"
+                            + (f"; {remedy}" if remedy else ""))
 
 
 def _images(line: str) -> float:

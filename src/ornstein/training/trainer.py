@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -15,7 +16,7 @@ import torch
 from torch import nn
 
 from ornstein import checkpoint
-from ornstein.data import Dataset, load_data
+from ornstein.data import Dataset, load_data, path_of
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.settings import Settings
 from ornstein.training.budget import Budget, Due
@@ -37,6 +38,7 @@ __all__ = ["Trainer"]
 LOG_SECONDS = 1.0  # between lines of metrics
 SAVE_SHARE = 0.02  # of the time that may be spent on writing states
 PREVIEWS = (0.1, 0.25, 0.5, 0.75)  # shares of the budget at which to draw samples; the last grid is drawn at the end
+READING = ("size", "classes", "layout", "reader")  # settings that say how data are read
 SHOWN = 0.05  # share of the time after which a preview is left out
 LOOKS = (0.02, *PREVIEWS)  # and at which to take the losses of the average
 
@@ -59,6 +61,7 @@ class Trainer:
         started: `time.monotonic()` when the budget of minutes began to count; now unless given.
         job: name of the job of several processes that this one belongs to.
         trackers: objects with the three methods of a `Tracker`, told how it goes.
+        options: any other setting by its name, such as size=32 or batch=64.
 
     Raises:
         FileExistsError: `out` holds a run, and neither resume nor overwrite is asked for.
@@ -70,16 +73,21 @@ class Trainer:
                  images: int | None = None, seed: int | None = None, out: str | Path | None = None,
                  settings: Settings | None = None, resume: bool = False, overwrite: bool = False,
                  started: float | None = None, job: str = "",
-                 trackers: Iterable[Tracker] = ()) -> None:
+                 trackers: Iterable[Tracker] = (), **options: Any) -> None:
         self.trackers = checked(trackers)
         self.started, self.job = time.monotonic() if started is None else started, job
         self._stop, self._begun, self._signal = threading.Event(), False, signal.SIGINT
         self._faults: list[str] = []
         self.own = network if isinstance(network, nn.Module) else None
-        given = {"minutes": minutes, "images": images, "seed": seed,
+        if out is not None and not os.fspath(out):
+            raise ValueError("out is ''; name a folder, or None to keep everything in memory")
+        if loaded := isinstance(data, Dataset) and next((name for name in READING if name in options), None):
+            raise ValueError(f"{loaded} is {options[loaded]!r}, but data are loaded already; give it to load_data")
+        given = {**options, "minutes": minutes, "images": images, "seed": seed,
                  "data": str(data) if isinstance(data, str | Path) else None,  # that of arrays is their name, below
                  "network": network if isinstance(network, str) and network != "auto" else None}
-        wanted = (settings or Settings()).replace(**{name: value for name, value in given.items() if value is not None})
+        wanted = (settings or Settings()).replace(**{name: value for name, value in given.items() if value is not None},
+                                                data_path=path_of(data))
         self.run = None if out is None else Run(out)
         self.engine = Engine()
         before = self._before(wanted, given, resume, overwrite) if self.engine.first else None
@@ -122,7 +130,7 @@ class Trainer:
         if not self.run:
             return None
         place = Path(wanted.data).expanduser()
-        if place.is_dir() and self.run.path.absolute().is_relative_to(place.absolute()):
+        if place.is_dir() and self.run.path.resolve().is_relative_to(place.resolve()):
             raise ValueError(f"out is {self.run.path}, in the folder of the data, which its pictures would become part "
                              "of; name another folder")
         self.run.refuse(resume, overwrite)

@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from ornstein import noise
+from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.decoder import VARIANCES, reverse_law
-from ornstein.diffusion.denoiser import Batched, Condition, Denoiser, for_rows, kind_of
+from ornstein.diffusion.denoiser import Batched, Denoiser, kind_of
 from ornstein.diffusion.encoder import Encoder, draw, gaussian
 from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.likelihood.levels import bin_log_prob, levels_of
@@ -105,7 +106,7 @@ class Reader:
             raise ValueError(f"x holds {lost} values that are not finite; every value must be a finite number")
         self.like = kind_of(denoiser)
         self.x = x.detach().to(self.like.device).double()
-        told = None if condition is None else for_rows(condition, len(x), "cpu")
+        told = denoiser.read_condition(condition, len(x), "cpu")
         self.batched, self.encoder = Batched(denoiser, told, min(ROWS, len(x))), Encoder(denoiser.schedule)
         self.schedule = denoiser.schedule
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ornstein import noise
-from ornstein.diffusion.denoiser import Condition, Denoiser
+from ornstein.diffusion.condition import Condition
+from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.encoder import draw
 from ornstein.diffusion.likelihood.bound import Bound, Reader, flat, prior_gap, reconstruction
 from ornstein.diffusion.likelihood.levels import levels_of

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ornstein import noise
 from ornstein.diffusion.adaptive import integrate
-from ornstein.diffusion.denoiser import Condition, Denoiser
+from ornstein.diffusion.condition import Condition
+from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.likelihood.bound import ROWS, Reader, flat
 from ornstein.diffusion.likelihood.levels import on_levels
 from ornstein.diffusion.schedule import as_time, spread

@@ -8,7 +8,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ornstein.diffusion.denoiser import Condition, Denoiser
+from ornstein.diffusion.condition import Condition
+from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.encoder import draw, transition
 from ornstein.diffusion.likelihood.bound import Reader
 from ornstein.diffusion.likelihood.times import rising

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from ornstein import noise
+from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.damping import Damped
-from ornstein.diffusion.denoiser import Batched, Condition, Denoiser, for_rows, kind_of
+from ornstein.diffusion.denoiser import Batched, Denoiser, kind_of
 from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.guidance import Guided
 from ornstein.diffusion.samplers.accurate import accurate
@@ -107,7 +108,8 @@ def sample(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto",
         steps: steps of the rule, in place of nfe.
         times: decreasing from 1 to 0, in place of both.
         z: (B, *shape) latents at t = 1 to start from, in place of noise; count is then ignored.
-        condition: a class for all, a (count,) tensor of classes, a vector (K,) for all, (count, K) of them, or None.
+        condition: a class for all or (count,) classes, by number or by name; a vector (K,) for all, (count, K) of them;
+            or None.
         guidance: scale of classifier-free guidance; None or 1 is the conditional model itself.
         seed: of the noise; the i-th sample of a seed is the same in any count.
         progress: whether to show a line of progress on standard error; or what is told the share that is done.
@@ -185,7 +187,7 @@ def _walks(denoiser: Denoiser, count: int, sampler: str | Rule, nfe: int | None,
     if batch is not None and batch < 1:
         raise ValueError(f"batch is {batch}; it must be at least 1")
     count, like = (count, kind_of(denoiser)) if z is None else (len(z), z)
-    conditions = None if condition is None else for_rows(condition, count, "cpu")
+    conditions = denoiser.read_condition(condition, count, "cpu")
     if guided:
         denoiser = Guided(denoiser, guidance)
     rows = batch or (ROWS if like.device.type == "cpu" else 4 * ROWS)
