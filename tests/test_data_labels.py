@@ -231,3 +231,9 @@ def test_an_open_archive_says_to_give_its_path(tmp_path):
     np.savez(tmp_path / "a.npz", x=TINY)
     with np.load(tmp_path / "a.npz") as archive, pytest.raises(TypeError, match=r"of an \.npz file its path"):
         load_data(archive)
+
+
+def test_a_fourth_channel_is_said_to_be_drawn_without():
+    notes = load_data(np.zeros((9, 8, 8, 4), np.uint8)).notes
+    assert any("drawings show the first three" in note for note in notes)
+    assert not any("drawings" in note for note in load_data(np.zeros((9, 8, 8, 3), np.uint8)).notes)

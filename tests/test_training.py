@@ -11,6 +11,7 @@ import torch
 from safetensors import safe_open
 
 import ornstein as orn
+from data_corpus import fill
 from ornstein.data import load_data
 from ornstein.machine import can_compile
 from ornstein.training.average import exponent, update
@@ -347,3 +348,14 @@ def test_a_compiled_training_repeats_bit_for_bit_and_learns_what_the_plain_one_d
     for a, b in zip(once, plain, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
     assert runs[0].metrics["held_out"] == pytest.approx(runs[2].metrics["held_out"], rel=1e-3)
+
+
+def test_a_trainer_takes_any_setting_by_its_name(tmp_path, digits):
+    fill(tmp_path / "kinds", 12, "{}.png", (16, 16, 3))
+    trainer = orn.Trainer(str(tmp_path / "kinds"), size=8, batch=4, images=4)
+    assert trainer.data.spec.shape == (3, 8, 8)
+    assert trainer.settings.batch == 4
+    for options, says in (({"sise": 8}, "setting 'sise' is unknown; did you mean 'size'"),
+                          ({"size": 8}, "loaded already"), ({"out": ""}, "out is ''; name a folder")):
+        with pytest.raises(ValueError, match=says):
+            orn.Trainer(digits, images=4, **options)

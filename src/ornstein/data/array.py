@@ -127,6 +127,9 @@ def load_array(values: np.ndarray, labels: np.ndarray | None = None, classes: np
     held, unheld = hold_out(len(values))
     # A range for each channel is for fields and measurements; a picture has one.
     picture = values.ndim == 4 and values.shape[1] in CHANNELS and not isinstance(span.low, tuple)
+    if picture and values.shape[1] == 4:
+        notes.append("pictures of 4 channels: all four are learnt and are in a .npz, drawings show the first three; of "
+                     "a fourth that is transparency, lay the pictures on white before")
     try:
         spec = DataSpec(name, "picture" if picture else "array", values.shape[1:], span.low, span.high, span.levels,
                         () if conditions is not None else names, layout, names if conditions is not None else ())
