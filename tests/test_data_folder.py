@@ -352,23 +352,6 @@ def test_a_picture_of_25_megapixels_is_still_read(tmp_path):
     assert not pixels(tmp_path, size=8).any()
 
 
-@pytest.mark.parametrize("name", ["large.jpg", "large.jfif", "large.JPE"])
-def test_a_jpeg_of_more_is_reduced_as_it_is_decoded(tmp_path, name):
-    ramp = Image.linear_gradient("L").resize((5120, 5120))
-    ramp.save(tmp_path / name, format="JPEG")
-    expected = np.asarray(ramp.reduce(640))
-    assert np.abs(pixels(tmp_path, size=8)[:, :, 0].astype(int) - expected).max() <= 2
-
-
-def test_pictures_in_newer_formats_say_what_to_do(tmp_path):
-    for name in ("a.heic", "b.AVIF"):
-        (tmp_path / name).write_bytes(b"1")
-    refuse(tmp_path, "none of the 2 files in the folder is a picture", "save those in .avif .heic as JPEG or PNG first")
-    fill(tmp_path, 1)
-    assert load_data(tmp_path).skipped == [f"{name}: {name[1:].lower()} is not read, save it as JPEG or PNG"
-                                           for name in ("a.heic", "b.AVIF")]
-
-
 def test_a_pipe_and_a_dead_link_are_skipped(tmp_path):
     fill(tmp_path, 20)
     os.mkfifo(tmp_path / "pipe.png")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 import ornstein as orn
 from data_corpus import fill
@@ -237,3 +238,21 @@ def test_a_fourth_channel_is_said_to_be_drawn_without():
     notes = load_data(np.zeros((9, 8, 8, 4), np.uint8)).notes
     assert any("drawings show the first three" in note for note in notes)
     assert not any("drawings" in note for note in load_data(np.zeros((9, 8, 8, 3), np.uint8)).notes)
+
+
+@pytest.mark.parametrize("name", ["large.jpg", "large.jfif", "large.JPE"])
+def test_a_jpeg_of_more_is_reduced_as_it_is_decoded(tmp_path, name):
+    ramp = Image.linear_gradient("L").resize((5120, 5120))
+    ramp.save(tmp_path / name, format="JPEG")
+    rows = load_data(tmp_path, size=8).values[0, 0].astype(float)
+    assert np.abs(rows - (32 * np.arange(8) + 15.5)[:, None]).max() <= 1
+
+
+def test_pictures_in_newer_formats_say_what_to_do(tmp_path):
+    for name in ("a.heic", "b.AVIF"):
+        (tmp_path / name).write_bytes(b"1")
+    with pytest.raises(ValueError, match=r"none of the 2 files .* save those in \.avif \.heic as JPEG or PNG first"):
+        load_data(tmp_path)
+    fill(tmp_path, 1)
+    assert load_data(tmp_path).skipped == [f"{name}: {name[1:].lower()} is not read, save it as JPEG or PNG"
+                                           for name in ("a.heic", "b.AVIF")]
