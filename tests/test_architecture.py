@@ -18,7 +18,7 @@ TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.item
 
 # Floor by floor, as in docs/architecture.md; an entry is a room: a module, or a package with all that is in it.
 FLOORS = {
-    0: ("names", "machine", "workers"),  # the ground: they import nothing of ours, and floor 1 leans on them
+    0: ("names", "machine", "files", "workers"),  # the ground: they import nothing of ours, and floor 1 leans on them
     1: ("settings", "noise", "diffusion.schedule", "networks", "data"),
     2: ("diffusion.encoder", "diffusion.estimate", "diffusion.linear", "diffusion.condition"),
     3: ("diffusion.denoiser",),

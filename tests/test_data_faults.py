@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import re
+import socket
 import struct
 import tarfile
 import time
@@ -117,3 +118,43 @@ def test_one_picture_is_a_set_and_holds_nothing_out(tmp_path):
     data = load_data(tmp_path)
     assert len(data) == 1
     assert "nothing is held out: 1 samples are fewer than 10" in data.notes
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.parquet", "a.npy", "a.npz", "a.png"])
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device", "folder"])
+def test_only_regular_files_are_opened(tmp_path, name, kind, monkeypatch):
+    if kind == "folder" and name == "a.png":
+        return
+    monkeypatch.chdir(tmp_path)  # the name of a socket must be short
+    {"pipe": lambda: os.mkfifo(name), "socket": lambda: socket.socket(socket.AF_UNIX).bind(name),
+     "device": lambda: os.symlink("/dev/zero", name), "folder": lambda: os.mkdir(name)}[kind]()
+    source = name if not name.endswith("png") else "."
+    with pytest.raises(ValueError, match="regular file|the folder is empty") as caught:
+        load_data(source)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("source", [
+    "{0..1000000000}.tar", "{0..99999}{0..99999}.tar", "http://localhost/{0..1000000000}.tar", "{0..1" + "0" * 5000
+    + "}.parquet", "x/{" + ",".join("ab" * 100_000) + "}.tar"])
+def test_more_files_than_a_set_can_have_are_refused_before_they_are_listed(source):
+    with pytest.raises(ValueError, match="names more than 100,000 files") as caught:
+        load_data(source)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("source", ["a" * 5000 + ".tar", "no\0body.tar", "~nobody-of-this-name/a.tar", "{" + "," * 200_000,
+                                    "a\x1b[31m.tar"])
+def test_a_name_that_no_file_can_have_is_one_printable_line(source):
+    with pytest.raises((FileNotFoundError, ValueError)) as caught:
+        load_data(source)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("kind", ["BMP", "TIFF", "GIF"])
+def test_pillow_maps_no_file(tmp_path, kind, monkeypatch):
+    """A map of a file that is cut meanwhile kills the process."""
+    fill(tmp_path, 1)
+    Image.open(tmp_path / "fill0.png").save(tmp_path / f"a.{kind.lower()}", kind)
+    monkeypatch.setattr("mmap.mmap", None)
+    assert len(load_data(tmp_path)) == 2

@@ -1,4 +1,4 @@
-"""Names and numbers that a user gives, checked: short names in explicit tables, and whole numbers."""
+"""Names and numbers that a user gives, checked: short names in explicit tables, whole and other numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-__all__ = ["find", "require", "whole"]
+__all__ = ["find", "printable", "require", "shortened", "whole"]
 
 Value = TypeVar("Value")
 
@@ -44,3 +44,13 @@ def whole(argument: str, value: Any, least: int = 1) -> int:
     if isinstance(value, bool | str) or not hasattr(value, "__int__") or value != value // 1 or not value >= least:
         raise ValueError(f"{argument} is {value!r}; it must be a whole number, at least {least}")
     return int(value)
+
+
+def printable(text: str) -> str:
+    """Return `text` on one line that any terminal and JSON file takes: other characters become escapes."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def shortened(text: str, most: int = 200) -> str:
+    """Return `text` as `printable` does, its middle left out where it has more than `most` characters."""
+    return printable(text if len(text) <= most else f"{text[:most // 2]} ... {text[-most // 2:]}")

@@ -26,7 +26,7 @@ from ornstein.data.sequence import is_sequence, load_hub, load_sequence, numbers
 from ornstein.data.shards import LocalShard, load_shards
 from ornstein.data.spec import LAYOUTS, DataSpec, printable
 from ornstein.data.toys import load_mixture, load_moons
-from ornstein.names import require
+from ornstein.names import require, shortened
 
 __all__ = ["DataSpec", "Dataset", "load_data", "path_of", "read_picture", "sources"]
 
@@ -150,22 +150,24 @@ def _load_remote(source: str, options: dict[str, Any]) -> Dataset:
 
 
 def _load_path(source: str | Path, options: dict[str, Any]) -> Dataset:
-    path, text = Path(source).expanduser(), str(source)
-    if isinstance(source, str) and not (source and (path.exists() or path.suffix or "/" in source or os.sep in source
+    # As text: a Path raises for a name that is too long and for the home of a user who is not there.
+    path, text = Path(os.path.expanduser(source)), str(source)
+    if isinstance(source, str) and not (source and (os.path.exists(path) or path.suffix or "/" in source or os.sep in source
                                                     or is_pattern(source))):
         try:
             require("data", source, SOURCES)
         except ValueError as error:
             raise ValueError(f"{printable(str(error))}; and no such path exists") from error
     kind, paths = files_of(source)
-    where = printable(text)
-    name = printable(path.resolve().name if path.is_dir() else path.stem if path.exists() else path.parent.name)
+    where = shortened(text)
+    name = printable(path.resolve().name if os.path.isdir(path) else
+                     path.stem if os.path.exists(path) else path.parent.name)
     if kind in (".npy", ".npz"):
         return load_array_file(paths[0], options["layout"])
     if kind == "folder":
         return load_folder(paths[0], options["size"], options["reader"])
-    if missing := [one for one in paths if not one.exists()]:
-        raise FileNotFoundError(f"{printable(str(missing[0]))}: there is no such file")
+    if missing := [one for one in paths if not os.path.exists(one)]:
+        raise FileNotFoundError(f"{shortened(str(missing[0]))}: there is no such file")
     if kind == ".parquet":
         return load_parquet(paths, name or "parquet", where, **options)
     return load_shards([LocalShard(one) for one in paths], name or "shards", where, **options)

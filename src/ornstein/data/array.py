@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,9 @@ def load_array_file(path: Path, layout: str = "auto") -> Dataset:
         ValueError: the file is broken, holds Python objects or other arrays, or `load_array` refuses what it holds.
     """
     where = printable(str(path))
-    if not path.exists():
+    if not os.path.exists(path):
         raise FileNotFoundError(f"{where}: there is no such file")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ValueError(f"{where}: is not a regular file; give a .npy or a .npz file")
     held = _read(path, where)
     labels = [held[name] for name in ("labels", "y") if name in held]

@@ -40,7 +40,7 @@ def load_folder(folder: Path, size: int | None = None, reader: str = "auto") -> 
     """
     check_size(size)
     where = printable(str(folder))
-    if not folder.exists():
+    if not os.path.exists(folder):
         raise FileNotFoundError(f"{where}: there is no such folder or file")
     if not folder.is_dir():
         raise ValueError(f"{where}: is not a folder; give a folder of pictures, a .npy, .npz, .parquet or .tar file")

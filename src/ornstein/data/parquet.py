@@ -17,6 +17,7 @@ from ornstein.data.corpus import Corpus, check_size, load_corpus
 from ornstein.data.dataset import Dataset
 from ornstein.data.labels import number_labels
 from ornstein.data.spec import printable
+from ornstein.files import open_regular
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,7 +52,9 @@ def load_parquet(paths: Sequence[Path], name: str, where: str, *, size: int | No
     files = []
     for path in paths:
         try:
-            files.append(pq.ParquetFile(path, memory_map=True))
+            open_regular(path).close()
+            # Not mapped: a map of a file that is cut meanwhile kills the process.
+            files.append(pq.ParquetFile(path, memory_map=False))
         except (pa.ArrowException, OSError) as error:
             raise ValueError(f"{printable(str(path))}: is broken or cut short, or no parquet file "
                              f"({printable(str(error))}); fetch it again") from error

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import threading
 import warnings
-from contextlib import nullcontext
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ornstein.data.spec import printable
+from ornstein.files import open_regular
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -88,7 +90,7 @@ def pixels(given: Given, channels: int, size: int) -> np.ndarray:
     from PIL import Image, ImageOps
 
     mode = "L" if channels == 1 else "RGB"
-    with _open(given) as picture, _one if math.prod(picture.size) > MOST_PIXELS else nullcontext():
+    with _open(given) as picture, _one if math.prod(picture.size) > MOST_PIXELS else contextlib.nullcontext():
         picture.draft(mode, (2 * size, 2 * size))
         ImageOps.exif_transpose(picture, in_place=True)
         flat = _flat(picture).convert(mode)
@@ -107,36 +109,38 @@ def reason(error: Exception | Warning | str) -> str:
     return printable(str(error)) or type(error).__name__
 
 
-def _open(given: Given) -> Image.Image:
+@contextlib.contextmanager
+def _open(given: Given) -> Iterator[Image.Image]:
     from PIL import Image, ImageOps
 
-    picture = given if isinstance(given, Image.Image) else _open_file(given)
+    if isinstance(given, Image.Image):
+        _check_sides(given)
+        # The caller's own picture must not be closed by us, nor turned twice.
+        yield ImageOps.exif_transpose(given)
+        return
+    if isinstance(given, Path) and not given.is_file():
+        raise ValueError("not a regular file")
+    # A file of ours: Pillow maps the one that it opens itself, and a map of a file that is cut kills.
+    with io.BytesIO(given) if isinstance(given, bytes) else open_regular(given) as file:
+        if not file.seek(0, io.SEEK_END):
+            raise ValueError("the file is empty")
+        file.seek(0)
+        try:
+            picture = Image.open(file, formats=READ)
+        except Image.UnidentifiedImageError as error:
+            raise ValueError("not a picture that can be read") from error
+        with picture:
+            _check_sides(picture)
+            yield picture
+
+
+def _check_sides(picture: Image.Image) -> None:
     width, height = picture.size
     most = MOST_REDUCED if picture.format in ("JPEG", "MPO") else MOST_PIXELS
-    fault = ""
     if width * height > most:
-        fault = f"{width}x{height} is above {most // 10**6} megapixels"
-    elif min(width, height) < LEAST_SIDE:
-        fault = f"{width}x{height} is smaller than {LEAST_SIDE} pixels"
-    if fault:
-        if picture is not given:
-            picture.close()
-        raise ValueError(fault)
-    # The caller's own picture must not be closed by us, nor turned twice.
-    return ImageOps.exif_transpose(picture) if picture is given else picture
-
-
-def _open_file(given: Path | bytes) -> Image.Image:
-    from PIL import Image
-
-    if isinstance(given, Path) and not given.is_file():
-        raise ValueError("not a regular file")  # opening a pipe would wait for ever
-    if (len(given) if isinstance(given, bytes) else given.stat().st_size) == 0:
-        raise ValueError("the file is empty")
-    try:
-        return Image.open(io.BytesIO(given) if isinstance(given, bytes) else given, formats=READ)
-    except Image.UnidentifiedImageError as error:
-        raise ValueError("not a picture that can be read") from error
+        raise ValueError(f"{width}x{height} is above {most // 10**6} megapixels")
+    if min(width, height) < LEAST_SIDE:
+        raise ValueError(f"{width}x{height} is smaller than {LEAST_SIDE} pixels")
 
 
 def _flat(picture: Image.Image) -> Image.Image:

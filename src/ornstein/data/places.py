@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import glob
+import itertools
+import math
+import os
 import re
 from pathlib import Path
 
 from ornstein.data.pictures import FORMATS, UNREAD
 from ornstein.data.spec import printable
+from ornstein.names import shortened
 
 __all__ = ["braced", "files_of", "is_pattern"]
 
@@ -21,33 +25,48 @@ OTHERWISE = {  # what to do with files that hold data and are not read
     **dict.fromkeys((".h5", ".hdf5", ".mat", ".nc", ".zarr", ".nii"), "is not read; save its numbers as .npy, with "
                     "numpy.save"),
     **dict.fromkeys((*FORMATS, *UNREAD), "is one file; give the folder that holds the pictures")}
+MOST_FILES = 100_000  # in one set
+MOST_DIGITS = 18  # of a number in a range
 
 
 def is_pattern(source: str) -> bool:
     """Whether a text names several files, by *, ? or [...], or by {000..009} or {a,b}."""
-    return any(mark in source for mark in "*?[") or bool(re.search(r"\{[^{}]*(\.\.|,)[^{}]*\}", source))
+    return any(mark in source for mark in "*?[") or any(isinstance(part, list) for part in _parts(source))
 
 
 def braced(source: str) -> list[str]:
     """Return the names that {000..009} and {a,b} stand for, in order; numbers keep their leading zeros.
 
     Raises:
-        ValueError: a range that runs backwards.
+        ValueError: a range that runs backwards, or more than `MOST_FILES` names.
     """
-    found = re.search(r"\{([^{}]*)\}", source)
-    if found is None:
-        return [source]
-    inside = found[1]
-    if span := re.fullmatch(r"(\d+)\.\.(\d+)", inside):
-        first, last = map(int, span.groups())
-        if last < first:
-            raise ValueError(f"data {printable(source)!r} counts from {first} down to {last}; write the lower first")
-        words = [f"{number:0{len(span[1])}d}" for number in range(first, last + 1)]
-    elif "," in inside:
-        words = inside.split(",")
-    else:
-        return [source]
-    return [whole for word in words for whole in braced(source[:found.start()] + word + source[found.end():])]
+    words = [part if isinstance(part, list) else [part] for part in _parts(source)]
+    if math.prod(map(len, words)) > MOST_FILES:
+        raise _too_many(source)
+    return ["".join(name) for name in itertools.product(*words)]
+
+
+def _parts(source: str) -> list[str | list[str]]:
+    """A text cut at its braces, each with the words that it stands for."""
+    parts: list[str | list[str]] = []
+    for piece in re.split(r"(\{[^{}]*\})", source):
+        if span := re.fullmatch(r"\{(\d+)\.\.(\d+)\}", piece):
+            if max(map(len, span.groups())) > MOST_DIGITS:
+                raise _too_many(source)
+            first, last = map(int, span.groups())
+            if last < first:
+                raise ValueError(f"data {shortened(source)!r} counts from {first} down to {last}; write the lower first")
+            if last - first >= MOST_FILES:
+                raise _too_many(source)
+            parts.append([f"{number:0{len(span[1])}d}" for number in range(first, last + 1)])
+        else:
+            parts.append(piece[1:-1].split(",") if piece.startswith("{") and "," in piece else piece)
+    return parts
+
+
+def _too_many(source: str) -> ValueError:
+    return ValueError(f"data {shortened(source)!r} names more than {MOST_FILES:,} files; that many are not read as one "
+                      "set: pack them into larger ones")
 
 
 def files_of(source: str | Path) -> tuple[str, list[Path]]:
@@ -60,15 +79,16 @@ def files_of(source: str | Path) -> tuple[str, list[Path]]:
         FileNotFoundError: a pattern that no file has, or a file of a range that is not there.
         ValueError: files of several kinds, or packed ones.
     """
-    path = Path(source).expanduser()
-    where = printable(str(source))
-    if not path.exists() and is_pattern(str(source)):
+    path = Path(os.path.expanduser(source))
+    where = shortened(str(source))
+    if not os.path.exists(path) and is_pattern(str(source)):
         paths = []
         for name in braced(str(path)):
             found = sorted(map(Path, glob.glob(name))) if any(mark in name for mark in "*?[") else [Path(name)]
-            paths += [one for one in found if one.is_file()]
-            if not found or not found[0].is_file():
-                raise FileNotFoundError(f"{where}: no file is named like {printable(name)}")
+            found = [one for one in found if os.path.isfile(one)]
+            paths += found
+            if not found:
+                raise FileNotFoundError(f"{where}: no file is named like {shortened(name)}")
         kinds = sorted({one.suffix.lower() for one in paths})
         if set(kinds) <= {*FORMATS, *UNREAD}:
             places = sorted({str(one.parent) for one in paths})
@@ -78,11 +98,11 @@ def files_of(source: str | Path) -> tuple[str, list[Path]]:
             raise ValueError(f"{where}: names files {' '.join(kinds)}; it must be .parquet or .tar files, of one kind")
         return kinds[0], paths
     kind = path.suffix.lower()
-    if path.is_dir():
+    if os.path.isdir(path):
         return _folder(path, where)
-    if kind in OTHERWISE and path.exists():
+    if kind in OTHERWISE and os.path.exists(path):
         raise ValueError(f"{where}: {OTHERWISE[kind]}")
-    if kind in PACKED and path.exists():
+    if kind in PACKED and os.path.exists(path):
         raise ValueError(f"{where}: is packed; unpack it first, into a folder or to a plain .tar")
     return (kind if kind in (*TABLES, ".npy", ".npz") else "folder"), [path]
 

@@ -21,6 +21,7 @@ from ornstein.data.dataset import Dataset
 from ornstein.data.labels import number_labels
 from ornstein.data.pictures import FORMATS
 from ornstein.data.spec import printable
+from ornstein.files import open_regular
 
 __all__ = ["LocalShard", "Shard", "load_shards"]
 
@@ -72,11 +73,11 @@ class LocalShard:
 
     def open(self) -> BinaryIO:
         """Open it for reading and seeking."""
-        return self.path.open("rb")
+        return open_regular(self.path)
 
     def read(self, offset: int, size: int) -> bytes:
         """Return some of its bytes."""
-        with self.path.open("rb", buffering=0) as file:
+        with open_regular(self.path) as file:
             return os.pread(file.fileno(), size, offset)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ornstein.names import require
+from ornstein.names import printable, require
 
 __all__ = ["LAYOUTS", "MOST_LEVELS", "DataSpec", "channel_first", "printable"]
 
@@ -18,11 +18,6 @@ __all__ = ["LAYOUTS", "MOST_LEVELS", "DataSpec", "channel_first", "printable"]
 LAYOUTS = {1: ("V",), 2: ("CL", "L", "LC"), 3: ("CHW", "HW", "HWC"), 4: ("CDHW", "DHW", "DHWC")}
 KINDS = {"picture": (3,), "array": (1, 2, 3, 4)}
 MOST_LEVELS = 65536  # float32 in [-1, 1] still tells this many levels apart with room to spare
-
-
-def printable(text: str) -> str:
-    """Return `text` on one line that any terminal and JSON file takes: other characters become escapes."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 @dataclass(frozen=True)
