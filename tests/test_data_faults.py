@@ -129,7 +129,7 @@ def test_only_regular_files_are_opened(tmp_path, name, kind, monkeypatch):
     {"pipe": lambda: os.mkfifo(name), "socket": lambda: socket.socket(socket.AF_UNIX).bind(name),
      "device": lambda: os.symlink("/dev/zero", name), "folder": lambda: os.mkdir(name)}[kind]()
     source = name if not name.endswith("png") else "."
-    with pytest.raises(ValueError, match="regular file|the folder is empty") as caught:
+    with pytest.raises(ValueError, match=r"regular file|the folder is empty") as caught:
         load_data(source)
     assert "\n" not in str(caught.value)
 
@@ -143,8 +143,8 @@ def test_more_files_than_a_set_can_have_are_refused_before_they_are_listed(sourc
     assert len(str(caught.value)) < 400
 
 
-@pytest.mark.parametrize("source", ["a" * 5000 + ".tar", "no\0body.tar", "~nobody-of-this-name/a.tar", "{" + "," * 200_000,
-                                    "a\x1b[31m.tar"])
+@pytest.mark.parametrize("source", ["a" * 5000 + ".tar", "no\0body.tar", "~nobody-of-this-name/a.tar",
+                                    "{" + "," * 200_000, "a\x1b[31m.tar"])
 def test_a_name_that_no_file_can_have_is_one_printable_line(source):
     with pytest.raises((FileNotFoundError, ValueError)) as caught:
         load_data(source)

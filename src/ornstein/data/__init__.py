@@ -26,6 +26,7 @@ from ornstein.data.sequence import is_sequence, load_hub, load_sequence, numbers
 from ornstein.data.shards import LocalShard, load_shards
 from ornstein.data.spec import LAYOUTS, DataSpec, printable
 from ornstein.data.toys import load_mixture, load_moons
+from ornstein.data.web import check_address, shown
 from ornstein.names import require, shortened
 
 __all__ = ["DataSpec", "Dataset", "load_data", "path_of", "read_picture", "sources"]
@@ -141,9 +142,9 @@ def _load_pair(source: tuple[Any, ...], layout: str) -> Dataset:
 
 
 def _load_remote(source: str, options: dict[str, Any]) -> Dataset:
-    addresses = braced(source)
+    addresses = [check_address(address) for address in braced(source)]
     if not all(urlsplit(address).path.endswith(".tar") for address in addresses):
-        raise ValueError(f"data {printable(source)!r} is no address of .tar shards; fetch other files to a disk")
+        raise ValueError(f"data {shown(source)!r} is no address of .tar shards; fetch other files to a disk")
     shards = [RemoteShard(address) for address in addresses]
     where = shards[0].name if len(shards) == 1 else f"{shards[0].name} and {len(shards) - 1} more"
     return load_shards(shards, printable(Path(urlsplit(addresses[0]).path).stem), where, **options)

@@ -134,7 +134,7 @@ def load_array(values: np.ndarray, labels: np.ndarray | None = None, classes: np
     try:
         spec = DataSpec(name, "picture" if picture else "array", values.shape[1:], span.low, span.high, span.levels,
                         () if conditions is not None else names, layout, names if conditions is not None else ())
-        return Dataset(values, numbers, held, spec, [*notes, *span.notes, *unheld], conditions=conditions,
+        return Dataset(values, numbers, held, spec, [*notes, *span.notes, *found.get("notes", []), *unheld], conditions=conditions,
                        values_digest=found["digest"])
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
@@ -192,8 +192,8 @@ def _scanned(values: np.ndarray, where: str, key: str | None) -> dict[str, Any]:
     else:
         least, most = bounds(values, where)
     record = {"least": least, "most": most, "digest": digest_values(values) if kept else None}
-    if kept:
-        cache.remember(key, record)
+    if kept and (note := cache.remember(key, record)):
+        return {**record, "notes": [note]}
     return record
 
 

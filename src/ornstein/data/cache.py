@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
+from ornstein.names import printable
+
 __all__ = ["SMALL", "file_facts", "folder", "free", "key_of", "open_values", "recall", "remember", "write_values"]
 
 VERSION = 2  # of what the readers make: raise it when a picture gives other pixels
@@ -41,31 +43,44 @@ def file_facts(path: Path) -> list[Any]:
 
 
 def free() -> int:
-    """Return how many bytes the disk of the cache folder has left."""
+    """Return how many bytes the cache folder can take: what its disk has left, or 0 where it cannot be written."""
     place = folder().absolute()
-    while not place.exists():
+    while not os.path.lexists(place) and place != place.parent:
         place = place.parent
-    return shutil.disk_usage(place).free
+    try:
+        return shutil.disk_usage(place).free if os.path.isdir(place) and os.access(place, os.W_OK | os.X_OK) else 0
+    except OSError:
+        return 0
 
 
 def recall(key: str) -> dict[str, Any] | None:
-    """Return the record kept under a key; None where there is none that can be read, for it can be made again."""
+    """Return the record kept under a key; None where there is none, or none as it was written: it can be made again."""
     try:
-        record = json.loads((folder() / f"{key}.json").read_text("utf-8"))
+        seen, _, text = (folder() / f"{key}.json").read_bytes().partition(b"\n")
+        return json.loads(text) if seen.decode() == hashlib.sha256(text).hexdigest() else None
     except (OSError, ValueError):
         return None
-    return record if isinstance(record, dict) else None
 
 
-def remember(key: str, record: dict[str, Any]) -> None:
+def remember(key: str, record: dict[str, Any]) -> str | None:
     """Keep a record of JSON values under a key.
 
-    Raises:
-        OSError: the cache folder cannot be written; the message has the remedy.
+    Returns:
+        What to tell the user where the cache folder cannot be written, and the record is made again at each start.
     """
+    try:
+        _write_record(key, record)
+    except OSError as error:
+        reason = printable(error.strerror or str(error))
+        return (f"nothing is kept for the next start: {printable(str(folder()))} cannot be written ({reason}); "
+                "ORNSTEIN_CACHE names another folder")
+    return None
+
+
+def _write_record(key: str, record: dict[str, Any]) -> None:
     text = json.dumps(record).encode()
-    with _replacing(folder() / f"{key}.json", len(text)) as file:
-        file.write(text)
+    with _replacing(folder() / f"{key}.json") as file:
+        file.write(hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
 
 
 def open_values(key: str) -> tuple[np.ndarray, dict[str, Any]] | None:
@@ -100,22 +115,21 @@ def write_values(key: str, shape: tuple[int, ...], blocks: Callable[[], Iterator
     need = int(np.prod(shape))
     with _told(path, need):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
-        if made := open_values(key):
-            return made
-        for left in path.parent.glob(f"{key}.*.npy.part"):  # of a process that was killed
-            left.unlink()
-        if free() < need:
-            with _told(path, need):
+        with FileLock(path.with_suffix(".lock")):
+            if made := open_values(key):
+                return made
+            for left in path.parent.glob(f"{key}.*.npy.part"):  # of a process that was killed
+                left.unlink()
+            if free() < need:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        with _replacing(path, need) as file:
-            # Written, not mapped: a full disk must be an error, and in a map it is a signal that kills.
-            np.lib.format.write_array_header_1_0(
-                file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-            for block in blocks():
-                file.write(np.ascontiguousarray(block).data)
-            facts = record()
-        remember(key, {**facts, "bytes": path.stat().st_size})
+            with _replacing(path) as file:
+                # Written, not mapped: a full disk must be an error, and in a map it is a signal that kills.
+                np.lib.format.write_array_header_1_0(
+                    file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+                for block in blocks():
+                    file.write(np.ascontiguousarray(block).data)
+                facts = record()
+            _write_record(key, {**facts, "bytes": path.stat().st_size})
     made = open_values(key)
     if made is None:
         raise OSError(f"{path}: was written and cannot be read back; check the disk, or set ORNSTEIN_CACHE to another")
@@ -124,17 +138,17 @@ def write_values(key: str, shape: tuple[int, ...], blocks: Callable[[], Iterator
 
 
 @contextlib.contextmanager
-def _replacing(path: Path, need: int) -> Iterator[Any]:
+def _replacing(path: Path) -> Iterator[Any]:
     beside = path.with_name(f"{path.stem}.{os.getpid()}.{threading.get_ident()}{path.suffix}.part")
-    with _told(path, need):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with beside.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-        finally:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with beside.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
 
 
@@ -143,7 +157,8 @@ def _told(path: Path, need: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR,
+                               errno.EEXIST, errno.ENAMETOOLONG):
             raise
         raise OSError(f"{path.parent}: {error.strerror}: the decoded data need {need / 1e6:,.1f} MB and "
                       f"{free() / 1e6:,.1f} MB are free; set ORNSTEIN_CACHE to a writable folder with room") from error

@@ -55,7 +55,8 @@ def _parts(source: str) -> list[str | list[str]]:
                 raise _too_many(source)
             first, last = map(int, span.groups())
             if last < first:
-                raise ValueError(f"data {shortened(source)!r} counts from {first} down to {last}; write the lower first")
+                raise ValueError(f"data {shortened(source)!r} counts from {first} down to {last}; "
+                                 "write the lower first")
             if last - first >= MOST_FILES:
                 raise _too_many(source)
             parts.append([f"{number:0{len(span[1])}d}" for number in range(first, last + 1)])

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import functools
-import http.client
 import io
+import logging
 import time
-import urllib.error
-import urllib.request
 from typing import Any, BinaryIO, ClassVar
-from urllib.parse import urlsplit
 
-from ornstein.data.spec import printable
+from ornstein.data import web
 
 __all__ = ["RemoteShard", "is_remote"]
 
 BLOCK = 2**20  # bytes that are fetched at once while the headers are read
-TIMEOUT = 30.0  # seconds without a byte until a request is given up
 WAITS = (1, 2, 4, 8, 16, 32, 60, 60, 60, 60, 60, 60)  # seconds between tries: some 7 minutes in all
-PASSING = (408, 425, 429, 500, 502, 503, 504)  # what a server says that may say something else later
+MOST_WAIT = 60.0  # seconds, whatever the server asks for
+SILENT = 2.0  # seconds of waiting that nobody needs to know of
+
+log = logging.getLogger(__name__)
 
 
 def is_remote(source: str) -> bool:
@@ -34,68 +33,67 @@ class RemoteShard:
         waits: seconds to wait before each new try; when they are used up, the fault is raised.
 
     Raises:
-        ConnectionError: the server did not answer within the tries.
-        ValueError: it answers, but not with the range that was asked for.
+        ConnectionError: there is no such server or file, or it did not answer within the tries.
+        ValueError: the address is none, the server sends other bytes than were asked for, or the file has changed
+            since it was first asked for.
     """
 
-    threads: ClassVar[int] = 16  # one request after the other would wait for the network each time
+    threads: ClassVar[int] = web.THREADS  # one request after the other would wait for the network each time
 
     def __init__(self, address: str, waits: tuple[float, ...] = WAITS) -> None:
-        self.address, self.waits = address, waits
+        self.address, self.waits = web.check_address(address), waits
 
     @property
     def name(self) -> str:
         """Printable address, without user, password and query."""
-        parts = urlsplit(self.address)
-        return printable(f"{parts.scheme}://{parts.hostname}{parts.path}")
+        return web.shown(self.address)
 
     @functools.cached_property
-    def _head(self) -> tuple[int, str]:
-        _, headers = self._ask(0, 1)
-        size = headers.get("Content-Range", "").rpartition("/")[2]
-        if not size.isdecimal():
-            raise ValueError(f"{self.name}: the server does not say how large it is; copy the shard to a disk")
-        return int(size), headers.get("ETag") or headers.get("Last-Modified") or ""
+    def _first(self) -> web.Part:
+        return self._ask(0, 1)
 
-    def facts(self) -> list[Any]:
-        """Address, size and what the server calls its version."""
-        return [self.name, *self._head]
+    def facts(self) -> list[Any] | None:
+        """The whole address, the size and what the server calls its version; None where it names no version."""
+        return [self.address, self._first.total, self._first.version] if self._first.version else None
 
     def open(self) -> BinaryIO:
         """Open it for reading and seeking."""
-        return io.BufferedReader(_Ranges(self, self._head[0]), BLOCK)
+        return io.BufferedReader(_Ranges(self, self._first.total), BLOCK)
 
     def read(self, offset: int, size: int) -> bytes:
         """Return some of its bytes, fewer at its end."""
-        size = min(size, self._head[0] - offset)
-        return self._ask(offset, size)[0] if size > 0 else b""
+        end = min(offset + size, self._first.total)
+        return b"".join(self._read(start, min(web.MOST, end - start)) for start in range(offset, end, web.MOST))
 
-    def _ask(self, offset: int, size: int) -> tuple[bytes, Any]:
-        # Opened by http and https only: `is_remote` has looked.
-        request = urllib.request.Request(self.address, headers={  # noqa: S310
-            "Range": f"bytes={offset}-{offset + size - 1}", "User-Agent": "ornstein"})
-        for wait in (*self.waits, None):
+    def _read(self, offset: int, size: int) -> bytes:
+        part = self._ask(offset, size)
+        if (part.total, part.version) != (self._first.total, self._first.version):
+            raise ValueError(f"{self.name}: has changed on the server while it was read; start again")
+        return part.content
+
+    def _ask(self, offset: int, size: int) -> web.Part:
+        waits, waited = iter(self.waits), 0.0
+        number = 1
+        while True:
+            number += 1
             try:
-                with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310
-                    if answer.status != 206:
-                        raise ValueError(f"{self.name}: the server does not give parts of a file (status "
-                                         f"{answer.status}); copy the shard to a disk")
-                    content = answer.read()
-                if len(content) == size:
-                    return content, answer.headers
-                fault = f"{len(content)} of {size} bytes came"
-            except urllib.error.HTTPError as error:
-                if error.code not in PASSING:
-                    raise ConnectionError(f"{self.name}: the server answers {error.code} {error.reason}; "
-                                          "check the address") from error
-                fault = f"{error.code} {error.reason}"
-            except (OSError, http.client.HTTPException) as error:
-                fault = printable(str(error)) or type(error).__name__
-            if wait is None:
-                break
-            time.sleep(wait)
-        raise ConnectionError(f"{self.name}: no answer in {len(self.waits) + 1} tries ({fault}); "
-                              "run it again when the server is back")
+                return web.fetch(self.address, offset, size)
+            except web.PassingFault as fault:
+                wait = next(waits, None)
+                if wait is None:
+                    raise ConnectionError(f"{self.name}: no answer in {number - 1} tries ({fault}); "
+                                          "run it again when the server is back") from fault
+                wait = min(max(wait, fault.after), MOST_WAIT)
+                waited += wait
+                if waited > SILENT:
+                    log.warning("%s: %s; try %d of %d follows in %.0f s", self.name, fault, number, len(self.waits) + 1,
+                                wait)
+            pause(wait)
+
+
+def pause(seconds: float) -> None:
+    """Wait between two tries."""
+    time.sleep(seconds)
 
 
 class _Ranges(io.RawIOBase):

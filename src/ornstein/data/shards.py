@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -22,10 +23,13 @@ from ornstein.data.labels import number_labels
 from ornstein.data.pictures import FORMATS
 from ornstein.data.spec import printable
 from ornstein.files import open_regular
+from ornstein.names import shortened
 
 __all__ = ["LocalShard", "Shard", "load_shards"]
 
-MOST_BESIDE = 1_000_000  # bytes of a label or a description
+MOST_LABEL = 1_000_000  # bytes of a label or a description
+MOST_BESIDE = 4_000_000  # bytes that are read for one member beside its content
+MOST_BYTES = 2**30  # of a picture or an array
 
 
 class Shard(Protocol):
@@ -38,8 +42,8 @@ class Shard(Protocol):
         """How messages call it."""
         ...
 
-    def facts(self) -> list[Any]:
-        """What changes when the shard does, as JSON values."""
+    def facts(self) -> list[Any] | None:
+        """What changes when the shard does, as JSON values; None where nothing is sure to."""
         ...
 
     def open(self) -> BinaryIO:
@@ -67,17 +71,28 @@ class LocalShard:
         """Printable path."""
         return printable(str(self.path))
 
-    def facts(self) -> list[Any]:
-        """Path, size and time of change."""
+    @functools.cached_property
+    def _state(self) -> list[Any]:
         return cache.file_facts(self.path)
+
+    def facts(self) -> list[Any] | None:
+        """Path, size and time of change."""
+        return self._state
 
     def open(self) -> BinaryIO:
         """Open it for reading and seeking."""
         return open_regular(self.path)
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return some of its bytes."""
+        """Return some of its bytes.
+
+        Raises:
+            ValueError: the file is not what it was when its facts were taken.
+        """
         with open_regular(self.path) as file:
+            state = os.fstat(file.fileno())
+            if [state.st_size, state.st_mtime_ns] != self._state[1:]:
+                raise ValueError(f"{self.name}: has changed since it was indexed; start again")
             return os.pread(file.fileno(), size, offset)
 
 
@@ -110,6 +125,10 @@ def load_shards(shards: Sequence[Shard], name: str, where: str, *, size: int | N
     kind = _kind(samples, where)
     labels, classes = number_labels([sample.get("label") for sample in samples], None, where)
     notes = [f"{len(keys)} samples in {len(shards)} shards" if len(shards) > 1 else f"{len(keys)} samples"]
+    notes += list(dict.fromkeys(note for index in indices for note in index.get("notes", [])))
+    if None in facts:
+        notes.append("the server names no version of its shards (ETag, Last-Modified): nothing of them is kept for the "
+                     "next start")
     if classes and (missing := int((labels == -1).sum())):
         notes.append(f"samples without a label: {missing}")
     if twice := len(keys) - len({key for _, key in keys}):
@@ -118,20 +137,11 @@ def load_shards(shards: Sequence[Shard], name: str, where: str, *, size: int | N
               for member, why in index["others"].items()}
     shown = [printable(f"{shards[number].name}: {key}" if len(shards) > 1 else key) for number, key in keys]
 
-    def member(row: int) -> bytes | Exception:
-        return _member(shards[keys[row][0]], samples[row].get(kind))
-
-    def read(rows: np.ndarray) -> list[bytes | Exception]:
-        threads = min(len(rows), shards[0].threads)
-        if threads <= 1:
-            return [member(row) for row in rows]
-        with ThreadPoolExecutor(threads) as pool:
-            return list(pool.map(member, rows))
-
+    read = _Members(shards, [(number, sample.get(kind)) for (number, _), sample in zip(keys, samples, strict=True)])
     if kind == "picture":
         identity = [[key, sample.get(kind)] for (_, key), sample in zip(keys, samples, strict=True)]
-        return load_corpus(Corpus(name, where, shown, read, labels, classes, ["tar", facts], identity, others, notes),
-                           size, reader)
+        return load_corpus(Corpus(name, where, shown, read, labels, classes, None if None in facts else ["tar", facts],
+                                  identity, others, notes), size, reader)
     arrays = [_array(content, key, where) for content, key in zip(read(np.arange(len(keys))), shown, strict=True)]
     shapes = sorted({(array.shape, array.dtype.name) for array in arrays})
     if len(shapes) > 1:
@@ -154,11 +164,27 @@ def _kind(samples: list[dict[str, Any]], where: str) -> str:
     return "picture" if pictures else "array"
 
 
-def _member(shard: Shard, place: list[int] | None) -> bytes | Exception:
-    if place is None:
-        return ValueError("the sample has no picture")
-    content = shard.read(*place)
-    return content if len(content) == place[1] else ValueError("the shard was cut since it was indexed")
+class _Members:
+    """The bytes of samples by their numbers, each at (shard, [offset, size])."""
+
+    def __init__(self, shards: Sequence[Shard], places: list[tuple[int, list[int] | None]]) -> None:
+        self.shards, self.places = shards, places
+
+    def __call__(self, rows: np.ndarray) -> list[bytes | Exception]:
+        threads = min(len(rows), self.shards[0].threads)
+        if threads <= 1:
+            return [self._one(row) for row in rows]
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(self._one, rows))
+
+    def _one(self, row: int) -> bytes | Exception:
+        shard, place = self.places[row]
+        if place is None:
+            return ValueError("the sample has no picture")
+        content = self.shards[shard].read(*place)
+        if len(content) != place[1]:
+            raise ValueError(f"{self.shards[shard].name}: was cut since it was indexed; start again")
+        return content
 
 
 def _array(content: bytes | Exception, key: str, where: str) -> np.ndarray:
@@ -171,10 +197,10 @@ def _array(content: bytes | Exception, key: str, where: str) -> np.ndarray:
                          f"({printable(str(error))})") from error
 
 
-def _index(shard: Shard, facts: list[Any]) -> dict[str, Any]:
+def _index(shard: Shard, facts: list[Any] | None) -> dict[str, Any]:
     """Samples by key, each with its place and label, and the members that are none; kept in the cache."""
-    key = cache.key_of("tar", facts)
-    if index := cache.recall(key):
+    key = None if facts is None else cache.key_of("tar", facts)
+    if key and (index := cache.recall(key)):
         return index
     try:
         with shard.open() as file:
@@ -182,8 +208,47 @@ def _index(shard: Shard, facts: list[Any]) -> dict[str, Any]:
     except tarfile.ReadError as error:
         raise ValueError(f"{shard.name}: is not a plain tar file ({printable(str(error))}); "
                          "unpack a compressed one first") from error
-    cache.remember(key, index)
+    if key and (note := cache.remember(key, index)):
+        return {**index, "notes": [note]}
     return index
+
+
+class _Headers:
+    """A tar file while its headers are read, so that none of them makes `tarfile` read much or for ever.
+
+    tarfile reads what a header says is a long name or a table of attributes, whole, however long it is said to be,
+    and calls itself for each header before a member.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.left, self.seek, self.tell = file, MOST_BESIDE, file.seek, file.tell
+        self.fault: ValueError | None = None  # of reading, not of what was read
+
+    def read(self, size: int = -1) -> bytes:
+        self.left -= max(size, tarfile.BLOCKSIZE)
+        if size < 0 or self.left < 0:
+            raise _DamagedError
+        try:
+            return self.file.read(size)
+        except ValueError as error:
+            self.fault = error
+            raise
+
+
+class _DamagedError(Exception):
+    """A header says what none can."""
+
+
+def _members(file: _Headers) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    """The members of a tar file, each with the file that `tarfile` has made of it."""
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:  # pyrefly: ignore[bad-argument-type]
+            for member in tar:
+                yield tar, member
+    except (ValueError, LookupError, OverflowError, RecursionError) as error:  # of numbers that are none
+        if error is file.fault:
+            raise
+        raise _DamagedError from error
 
 
 def _scan(file: BinaryIO, name: str) -> dict[str, Any]:
@@ -191,25 +256,31 @@ def _scan(file: BinaryIO, name: str) -> dict[str, Any]:
     file.seek(0)
     samples: dict[str, dict[str, Any]] = {}
     others: dict[str, str] = {}
-    with tarfile.open(fileobj=file, mode="r:") as tar:
-        last, fault = None, ""
-        try:
-            for member in tar:
-                last = member
-                if member.isreg() and member.offset_data + member.size > end:
-                    raise tarfile.ReadError("unexpected end of data")
-                _take(tar, member, samples, others, name)
-            file.seek(tar.offset)
-            # tarfile takes a header that it cannot read, and the end of the file, for the end of the archive.
-            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                fault = "is cut short" if end <= tar.offset + tarfile.BLOCKSIZE else "is damaged"
-        except tarfile.ReadError:
-            fault = "is cut short"
-        if fault:
-            # The last member may be half there, and the sample that it belongs to may have lost others.
-            whole = len(samples) - (last is not None and _key(last.name)[0] in samples)
-            raise ValueError(f"{name}: {fault} at byte {min(end, tar.offset)}, after {whole} whole samples; "
-                             "fetch it again")
+    headers = _Headers(file)
+    last, fault, place = None, "", 0
+    try:
+        for tar, member in _members(headers):
+            last, place, headers.left = member, tar.offset, MOST_BESIDE
+            if member.size < 0:
+                raise _DamagedError
+            if member.isreg() and member.offset_data + member.size > end:
+                raise tarfile.ReadError("unexpected end of data")
+            _take(tar, member, samples, others, name)
+            headers.left = MOST_BESIDE
+        file.seek(place)
+        # tarfile takes a header that it cannot read, and the end of the file, for the end of the archive.
+        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            fault = "is cut short" if end <= place + tarfile.BLOCKSIZE else "is damaged"
+    except tarfile.ReadError:
+        if last is None:
+            raise
+        fault = "is cut short"
+    except _DamagedError:
+        fault = "is damaged"
+    if fault:
+        # The last member may be half there, and the sample that it belongs to may have lost others.
+        whole = len(samples) - (last is not None and _key(last.name)[0] in samples)
+        raise ValueError(f"{name}: {fault} at byte {min(end, place)}, after {whole} whole samples; fetch it again")
     return {"samples": samples, "others": others}
 
 
@@ -236,7 +307,9 @@ def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, samples: dict[str, dict
     if kind and kind in sample:
         raise ValueError(f"{name}: sample {printable(key)} has two members for its {kind}, the second is {shown}; "
                          "keep one")
-    if kind in ("picture", "array"):
+    if kind in ("picture", "array") and member.size > MOST_BYTES:
+        others[shown] = f"{member.size:,} bytes; a member of more than {MOST_BYTES:,} is not read"
+    elif kind in ("picture", "array"):
         sample[kind] = [member.offset_data, member.size]
     elif kind:
         sample[kind] = True
@@ -249,14 +322,14 @@ def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, samples: dict[str, dict
 
 def _label(tar: tarfile.TarFile, member: tarfile.TarInfo, kind: str, where: str) -> int | str | None:
     file = tar.extractfile(member)
-    if file is None or member.size > MOST_BESIDE:
-        raise ValueError(f"{where}: {member.size} bytes are no label; at most {MOST_BESIDE} are read")
+    if file is None or member.size > MOST_LABEL:
+        raise ValueError(f"{where}: {member.size} bytes are no label; at most {MOST_LABEL} are read")
     try:
         text = file.read().decode()
         label = text.strip() if kind == "cls" else json.loads(text).get("label")
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"{where}: is not {'text' if kind == 'cls' else 'a JSON table'}; write it again") from error
     if label is not None and (isinstance(label, bool) or not isinstance(label, int | str)):
-        raise ValueError(f"{where}: its label is {label!r}; it must be a whole number or text")
+        raise ValueError(f"{where}: its label is {shortened(repr(label))}; it must be a whole number or text")
     # Numbers in .cls files are text, in .json files mostly numbers: both become text, and texts of digits numbers.
     return str(label) if label is not None and str(label) else None
