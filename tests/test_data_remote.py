@@ -4,7 +4,6 @@ import http.server
 import io
 import re
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -41,8 +40,6 @@ def server(tmp_path):
                 return self.connection.close()
             if isinstance(fault, int) or not path.exists():
                 return self.send_error(fault or 404)
-            if fault == "slow":
-                time.sleep(0.3)
             content = path.read_bytes()
             first, last = map(int, re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["Range"]).groups())
             self.send_response(200 if fault == "whole" else 206)
@@ -78,9 +75,8 @@ def test_remote_shards_are_what_local_ones_are(server, tmp_path, reader):
     assert "secret" not in repr(data.notes)
 
 
-@pytest.mark.parametrize("fault", ["gone", "slow", "cut", 500, 503, 429])
-def test_a_server_that_stumbles_changes_nothing(server, tmp_path, fault, monkeypatch):
-    monkeypatch.setattr(remote, "TIMEOUT", 0.15)
+@pytest.mark.parametrize("fault", ["gone", "cut", 500, 503, 429])
+def test_a_server_that_stumbles_changes_nothing(server, tmp_path, fault):
     server.faults += [fault] * 3
     data = load_data(f"{server.address}/{{0..1}}.tar", reader="stream")
     expected = load_data(tmp_path, reader="cache").values
@@ -96,13 +92,6 @@ def test_a_server_that_stays_away_is_one_line(server):
         load_data(f"{server.address}/0.tar")
 
 
-@pytest.mark.parametrize(("path", "faults", "kind", "message"), [
-    ("/9.tar", [], ConnectionError, "the server answers 404 Not Found; check the address"),
-    ("/0.tar", ["whole"], ValueError, "does not give parts of a file (status 200)"),
-    ("/0.tar", [403], ConnectionError, "answers 403"), ("/0.zip", [], ValueError, "is no address of .tar shards"),
-])
-def test_an_answer_that_will_not_change_is_not_waited_for(server, path, faults, kind, message):
-    server.faults += faults
-    with pytest.raises(kind, match=re.escape(message)) as caught:
-        load_data(server.address + path)
-    assert "\n" not in str(caught.value)
+def test_only_shards_are_read_over_http(server):
+    with pytest.raises(ValueError, match=r"/0\.zip' is no address of \.tar shards; fetch other files to a disk"):
+        load_data(server.address + "/0.zip")

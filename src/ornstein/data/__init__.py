@@ -153,8 +153,8 @@ def _load_remote(source: str, options: dict[str, Any]) -> Dataset:
 def _load_path(source: str | Path, options: dict[str, Any]) -> Dataset:
     # As text: a Path raises for a name that is too long and for the home of a user who is not there.
     path, text = Path(os.path.expanduser(source)), str(source)
-    if isinstance(source, str) and not (source and (os.path.exists(path) or path.suffix or "/" in source or os.sep in source
-                                                    or is_pattern(source))):
+    if isinstance(source, str) and not (source and (os.path.exists(path) or path.suffix or "/" in source
+                                                    or os.sep in source or is_pattern(source))):
         try:
             require("data", source, SOURCES)
         except ValueError as error:

@@ -134,8 +134,8 @@ def load_array(values: np.ndarray, labels: np.ndarray | None = None, classes: np
     try:
         spec = DataSpec(name, "picture" if picture else "array", values.shape[1:], span.low, span.high, span.levels,
                         () if conditions is not None else names, layout, names if conditions is not None else ())
-        return Dataset(values, numbers, held, spec, [*notes, *span.notes, *found.get("notes", []), *unheld], conditions=conditions,
-                       values_digest=found["digest"])
+        notes += [*span.notes, *found.get("notes", []), *unheld]
+        return Dataset(values, numbers, held, spec, notes, conditions=conditions, values_digest=found["digest"])
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
 
