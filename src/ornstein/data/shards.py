@@ -242,7 +242,8 @@ class _DamagedError(Exception):
 def _members(file: _Headers) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
     """The members of a tar file, each with the file that `tarfile` has made of it."""
     try:
-        with tarfile.open(fileobj=file, mode="r:") as tar:  # pyrefly: ignore[bad-argument-type]
+        readable: Any = file
+        with tarfile.open(fileobj=readable, mode="r:") as tar:
             for member in tar:
                 yield tar, member
     except (ValueError, LookupError, OverflowError, RecursionError) as error:  # of numbers that are none
