@@ -4,6 +4,7 @@ import contextlib
 import re
 import socket
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -108,3 +109,64 @@ def endless(piece: bytes, start: bytes = b""):
     yield start
     for _ in range(ENDLESS // len(piece)):
         yield piece
+
+
+def plain(status="206 Partial Content", body=None, keeps=False, **headers):
+    """An answer that differs from the right one in its status, its body or its headers."""
+    def script(request):
+        yield request.answer(body(request) if callable(body) else body, status, **{
+            name: value(request) if callable(value) else value for name, value in headers.items()})
+        if keeps:
+            yield True
+    return script
+
+
+def raw(*pieces):
+    """Bytes as they are; None waits until the client has gone."""
+    return lambda request: iter([piece(request) if callable(piece) else piece for piece in pieces])
+
+
+def moved(target, status="302 Found", hops=1):
+    """Sent on, so many times before the right answer."""
+    def script(request):
+        if request.path.count("x") >= hops:
+            return right(request)
+        place = target(request) if callable(target) else target
+        return iter([f"HTTP/1.1 {status}\r\nLocation: {place}\r\nContent-Length: 3\r\n\r\nabc".encode("latin-1"), True])
+    return script
+
+
+def first(count, script):
+    """So many answers of a script to one request, then the right one."""
+    seen = {}
+
+    def both(request):
+        seen[request.first] = seen.get(request.first, 0) + 1
+        return (script if seen[request.first] <= count else right)(request)
+    return both
+
+
+def at(request, change=0, total=0):
+    """The Content-Range of a request, moved, or of another size."""
+    return f"bytes {request.first + change}-{request.last + change}/{len(request.content) + total}"
+
+
+def chunked(request, *, extra=b"", end=b"0\r\n\r\n"):
+    """The right answer in two chunks."""
+    body = request.body + extra
+    half = len(body) // 2
+    parts = [b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:half], body[half:]) if part]
+    return request.answer(b"".join(parts) + end, Content_Length=None, Transfer_Encoding="chunked")
+
+
+def head(request, **headers):
+    """The headers of the right answer."""
+    return request.answer(b"", **({"Content_Length": len(request.body)} | headers))
+
+
+def drip(text, start=b""):
+    """A letter now and then."""
+    yield start
+    for letter in text:
+        time.sleep(0.02)
+        yield bytes([letter])

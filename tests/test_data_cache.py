@@ -12,6 +12,7 @@ import pytest
 
 from data_corpus import fill, save
 from ornstein.data import cache, load_data
+from ornstein.data.stored import StoredRows
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +28,7 @@ def test_a_folder_is_decoded_once(tmp_path, place, monkeypatch):
     fill(tmp_path, 20, "b/{}.png")
     (tmp_path / "a" / "bad.png").write_bytes(b"hello")
     first = load_data(tmp_path)
-    assert isinstance(first.values.values, np.memmap)
+    assert isinstance(first.values.values, StoredRows)
     assert any("kept in" in note for note in first.notes)
     monkeypatch.setattr("ornstein.data.corpus.pixels", None)
     monkeypatch.setattr("ornstein.data.corpus.header", None)

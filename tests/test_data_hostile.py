@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from data_corpus import pack
-from hostile import ENDLESS, Hostile, endless, right
+from hostile import ENDLESS, Hostile, at, chunked, drip, endless, first, head, moved, plain, raw, right
 from ornstein.data import load_data, remote, web
 
 TAKEN = 2**24  # bytes at most that a client takes of an answer without end, buffers of both sides included
@@ -46,56 +46,6 @@ def at_once(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("ORNSTEIN_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setattr(remote, "pause", waits.append)
     return waits
-
-
-def plain(status="206 Partial Content", body=None, keeps=False, **headers):
-    """An answer that differs from the right one in its status, its body or its headers."""
-    def script(request):
-        yield request.answer(body(request) if callable(body) else body, status, **{
-            name: value(request) if callable(value) else value for name, value in headers.items()})
-        if keeps:
-            yield True
-    return script
-
-
-def raw(*pieces):
-    """Bytes as they are; None waits until the client has gone."""
-    return lambda request: iter([piece(request) if callable(piece) else piece for piece in pieces])
-
-
-def moved(target, status="302 Found", hops=1):
-    """Sent on, so many times before the right answer."""
-    def script(request):
-        if request.path.count("x") >= hops:
-            return right(request)
-        place = target(request) if callable(target) else target
-        return iter([f"HTTP/1.1 {status}\r\nLocation: {place}\r\nContent-Length: 3\r\n\r\nabc".encode("latin-1"), True])
-    return script
-
-
-def first(count, script):
-    """So many answers of a script to one request, then the right one."""
-    seen = {}
-
-    def both(request):
-        seen[request.first] = seen.get(request.first, 0) + 1
-        return (script if seen[request.first] <= count else right)(request)
-    return both
-
-
-def at(request, change=0, total=0):
-    return f"bytes {request.first + change}-{request.last + change}/{len(request.content) + total}"
-
-
-def chunked(request, *, extra=b"", end=b"0\r\n\r\n"):
-    body = request.body + extra
-    half = len(body) // 2
-    parts = [b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:half], body[half:]) if part]
-    return request.answer(b"".join(parts) + end, Content_Length=None, Transfer_Encoding="chunked")
-
-
-def head(request, **headers):
-    return request.answer(b"", **({"Content_Length": len(request.body)} | headers))
 
 
 BOMB = gzip.compress(bytes(2**24))
@@ -196,13 +146,6 @@ REFUSED = {
                                           + b"fff\r\n"), "takes more than|sends more than"),
 }
 SLOW = ("silence", "silence after the headers", "silence at first", "a drip", "a drip of the body")
-
-
-def drip(text, start=b""):
-    yield start
-    for letter in text:
-        time.sleep(0.02)
-        yield bytes([letter])
 
 
 # The answers that are odd and right.

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ornstein.data import DataSpec, load_data
 from ornstein.data.spec import LAYOUTS
+from ornstein.data.stored import StoredRows
 
 RNG = np.random.default_rng(0)
 WORDS = [word for group in LAYOUTS.values() for word in group]
@@ -68,7 +69,7 @@ def test_an_array_file_is_mapped_and_keeps_its_type(tmp_path):
         values = (floats(20, 3, 16) * 50).astype(kind)
         np.save(tmp_path / "a.npy", values)
         data = load_data(tmp_path / "a.npy")
-        assert isinstance(data.values, np.memmap)
+        assert isinstance(data.values, StoredRows)
         assert data.values.dtype == values.dtype
         assert data.digest() == load_data(values).digest()
         train, held = data.split()

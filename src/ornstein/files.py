@@ -8,8 +8,6 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-from ornstein.names import printable
-
 __all__ = ["open_regular"]
 
 
@@ -24,7 +22,7 @@ def open_regular(path: Path) -> BinaryIO:
         PermissionError: it must not be read.
         ValueError: it is a folder, a pipe, a socket or a device.
     """
-    refused = f"{printable(str(path))}: is not a regular file; name another"
+    refused = f"{os.fspath(path)!r} is not a regular file; name another"  # as repr shows it: on one printable line
     try:
         file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115
     except IsADirectoryError:

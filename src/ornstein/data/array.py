@@ -13,6 +13,8 @@ from ornstein.data.dataset import Dataset, check_conditions, digest_values, hold
 from ornstein.data.labels import number_labels, one_hot
 from ornstein.data.ranges import bounds, choose
 from ornstein.data.spec import LAYOUTS, DataSpec, channel_first, printable
+from ornstein.data.stored import StoredRows
+from ornstein.files import open_regular
 from ornstein.names import require
 
 __all__ = ["load_array", "load_array_file", "read_layout"]
@@ -53,48 +55,54 @@ def load_array_file(path: Path, layout: str = "auto") -> Dataset:
     for beside, wanted, there in (("names", "conditions", conditions), ("classes", "labels", labels)):
         if beside in held and not there:
             raise ValueError(f"{where}: has {beside} and no {wanted}; save {wanted} beside them, one per sample")
-    mapped = cache.file_facts(path) if isinstance(samples[0], np.memmap) else None
-    return load_array(samples[0], *labels, classes=held.get("names" if conditions else "classes"),
+    data = load_array(samples[0], *labels, classes=held.get("names" if conditions else "classes"),
                       conditions=conditions[0] if conditions else None, layout=layout, name=printable(path.stem),
-                      where=where, mapped=mapped)
+                      where=where)
+    if isinstance(samples[0], np.ndarray) and samples[0].flags.f_contiguous and samples[0].nbytes >= cache.SMALL:
+        data.notes.append("the array lies in the file by columns (Fortran order): it was read into memory as a whole")
+    return data
 
 
-def _read(path: Path, where: str) -> dict[str, np.ndarray]:
-    with path.open("rb") as file:
-        if not file.read(6).startswith((b"\x93NUMPY", b"PK")):
+def _read(path: Path, where: str) -> dict[str, Any]:
+    with open_regular(path) as file:
+        start = file.read(6)
+        if not start.startswith((b"\x93NUMPY", b"PK")):
             raise ValueError(f"{where}: is neither a .npy nor a .npz file; write it with numpy.save or numpy.savez")
-    # Broken headers and archives raise a dozen types between them, all of which mean the same to the user.
-    try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {"x": loaded}
-        with loaded as archive:
-            parts = {name: archive[name] for name in archive.files}
-    except Exception as error:
-        if "Python objects" in str(error) or "Object arrays" in str(error):
-            raise ValueError(f"{where}: holds Python objects, which are never loaded: save plain numbers") from error
-        reason = printable(str(error)) or type(error).__name__
-        raise ValueError(f"{where}: is broken or cut short ({reason}); write it again") from error
+        file.seek(0)
+        # Broken headers and archives raise a dozen types between them, all of which mean the same to the user.
+        try:
+            if start.startswith(b"\x93NUMPY"):
+                stored = StoredRows(path)
+                large = stored.in_rows and stored.nbytes >= cache.SMALL
+                return {"x": stored if large else np.load(file, allow_pickle=False)}
+            with np.load(file, allow_pickle=False) as archive:
+                parts = {name: archive[name] for name in archive.files}
+        except Exception as error:
+            if "Python objects" in str(error) or "Object arrays" in str(error):
+                raise ValueError(f"{where}: holds Python objects, which are never loaded: save plain "
+                                 "numbers") from error
+            reason = printable(str(error)) or type(error).__name__
+            raise ValueError(f"{where}: is broken or cut short ({reason}); write it again") from error
     for name, part in parts.items():
         if not isinstance(part, np.ndarray):  # numpy hands out a member that is no array as bytes
             raise ValueError(f"{where}: member {name!r} is not an array; write the file with numpy.savez")
     return parts
 
 
-def load_array(values: np.ndarray, labels: np.ndarray | None = None, classes: np.ndarray | None = None, *,
-               conditions: np.ndarray | None = None, layout: str = "auto", name: str = "array", where: str = "array",
-               mapped: list[Any] | None = None) -> Dataset:
+def load_array(values: np.ndarray | StoredRows, labels: np.ndarray | None = None, classes: np.ndarray | None = None, *,
+               conditions: np.ndarray | None = None, layout: str = "auto", name: str = "array",
+               where: str = "array") -> Dataset:
     """Return a set from an array of samples.
 
     Args:
-        values: (N, *axes of the layout) bool, whole or floating numbers, finite, N >= 1; copied.
+        values: (N, *axes of the layout) bool, whole or floating numbers, finite, N >= 1; copied unless they
+            are in a file.
         labels: (N,) or (N, 1) labels, as `number_labels` takes them; (N, K) numbers are vector conditions.
         classes: (K,) names of the labels 0..K-1, or of the conditions; the numbers themselves when None.
         conditions: (N,) or (N, K) numbers that a model is told, a row of NaN for none, in place of labels.
         layout: the axes of one sample, a word of `LAYOUTS`, or "auto" for what `read_layout` says.
         name: short name of the source.
         where: how messages call the source.
-        mapped: what tells the file apart that the values are mapped from; they are not copied then.
 
     Raises:
         ValueError: any of these is not so.
@@ -111,10 +119,13 @@ def load_array(values: np.ndarray, labels: np.ndarray | None = None, classes: np
     if 0 in values.shape:
         raise ValueError(f"{where}: has shape {values.shape}; at least 1 sample of at least 1 value is needed")
     layout, notes = read_layout(values.shape, layout, where)
-    values = channel_first(values, layout)
-    if mapped is None:
-        values = np.array(values, order="C")
-    found = _scanned(values, where, None if mapped is None else cache.key_of("array", mapped, layout))
+    key = None
+    if isinstance(values, StoredRows):
+        values = StoredRows(Path(values.path), layout)
+        key = cache.key_of("array", values.facts, layout)
+    else:
+        values = np.array(channel_first(values, layout), order="C")
+    found = _scanned(values, where, key)
     span = choose(values.dtype, found["least"], found["most"])
     if labels is not None and labels.ndim == 2:
         labels, conditions = _columns(labels, where)
@@ -182,7 +193,7 @@ def read_layout(shape: tuple[int, ...], layout: str, where: str) -> tuple[str, l
     return "DHWC" if last else "CDHW", [f"read as volumes of {number} channels; --layout {other} reads them otherwise"]
 
 
-def _scanned(values: np.ndarray, where: str, key: str | None) -> dict[str, Any]:
+def _scanned(values: np.ndarray | StoredRows, where: str, key: str | None) -> dict[str, Any]:
     """Least and greatest value of each channel, and the digest where the file is so large that it was kept."""
     kept = key is not None and values.nbytes >= cache.SMALL
     if kept and (record := cache.recall(key)):

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
+from ornstein.data.stored import StoredRows
 from ornstein.names import printable
 
 __all__ = ["SMALL", "file_facts", "folder", "free", "key_of", "open_values", "recall", "remember", "write_values"]
@@ -83,21 +84,21 @@ def _write_record(key: str, record: dict[str, Any]) -> None:
         file.write(hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
 
 
-def open_values(key: str) -> tuple[np.ndarray, dict[str, Any]] | None:
-    """Return the array kept under a key, as a memory map, and its record; None where either is missing or damaged."""
+def open_values(key: str) -> tuple[StoredRows, dict[str, Any]] | None:
+    """Return the array kept under a key, left on the disk, and its record; None where either is missing or damaged."""
     record, path = recall(key), folder() / f"{key}.npy"
     if record is None:
         return None
     try:
         if path.stat().st_size != record["bytes"]:
             return None
-        return np.load(path, mmap_mode="r", allow_pickle=False), record
+        return StoredRows(path), record
     except (OSError, ValueError, KeyError):
         return None
 
 
 def write_values(key: str, shape: tuple[int, ...], blocks: Callable[[], Iterator[np.ndarray]],
-                 record: Callable[[], dict[str, Any]]) -> tuple[np.ndarray, dict[str, Any]]:
+                 record: Callable[[], dict[str, Any]]) -> tuple[StoredRows, dict[str, Any]]:
     """Keep a uint8 array that comes in blocks of rows, and its record; return them as `open_values` does.
 
     One process makes it; others that want the same wait, and find it made.

@@ -17,6 +17,7 @@ from ornstein.data import cache
 from ornstein.data.dataset import Dataset, RowView, Values, ValuesDigest, hold_out
 from ornstein.data.pictures import LEAST_SIDE, MOST_SIDE, header, pixels, reason
 from ornstein.data.spec import DataSpec, printable
+from ornstein.data.stored import StoredRows
 from ornstein.names import require
 
 if TYPE_CHECKING:
@@ -229,7 +230,8 @@ def _whole(rows: np.ndarray, failed: dict[int, str]) -> np.ndarray:
 
 
 def _decoded(corpus: Corpus, shape: tuple[int, int, int], size: int | None, found: np.ndarray, failed: dict[int, str],
-             pool: ThreadPoolExecutor, warned: list[warnings.WarningMessage]) -> tuple[np.ndarray, dict[str, Any]]:
+             pool: ThreadPoolExecutor,
+             warned: list[warnings.WarningMessage]) -> tuple[np.ndarray | StoredRows, dict[str, Any]]:
     count, seen = len(corpus.keys), ValuesDigest()
 
     def blocks() -> Iterator[np.ndarray]:
@@ -262,9 +264,9 @@ def _decoded(corpus: Corpus, shape: tuple[int, int, int], size: int | None, foun
     return cache.write_values(_key(corpus, size), (count, *shape), blocks, record)
 
 
-def _dataset(corpus: Corpus, values: np.ndarray, record: dict[str, Any]) -> Dataset:
+def _dataset(corpus: Corpus, values: np.ndarray | StoredRows, record: dict[str, Any]) -> Dataset:
     failed = {int(row): why for row, why in record["failed"].items()}
-    kept, rows = isinstance(values, np.memmap), np.arange(len(values))
+    kept, rows = isinstance(values, StoredRows), np.arange(len(values))
     rows = rows[_whole(rows, failed)]
     good: Values = values
     if failed:
