@@ -62,13 +62,16 @@ def test_other_pictures_or_another_size_are_decoded_anew(tmp_path, change):
     assert load_data(tmp_path, size=4 if change == "size" else None).digest() != before.digest()
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone", "json", "empty", "list"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "json", "empty", "list", "bit", "nested", "other"])
 def test_a_damaged_cache_is_made_anew(tmp_path, place, damage):
     fill(tmp_path, 12)
     digest = load_data(tmp_path).digest()
     record, values = next(place.glob("*.json")), next(place.glob("*.npy"))
     {"cut": lambda: os.truncate(values, 300), "gone": values.unlink, "json": lambda: record.write_text("{"),
-     "empty": lambda: record.write_text("{}"), "list": lambda: record.write_text("[]")}[damage]()
+     "empty": lambda: record.write_text("{}"), "list": lambda: record.write_text("[]"),
+     "nested": lambda: record.write_text("[" * 100_000),
+     "bit": lambda: record.write_bytes(record.read_bytes().replace(b"failed", b"fbiled")),
+     "other": lambda: record.write_text('{"failed": 5, "bytes": "x"}')}[damage]()
     assert load_data(tmp_path).digest() == digest
 
 
@@ -162,3 +165,44 @@ def test_a_mapped_file_needs_no_memory_of_its_size(tmp_path):
     run = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.npy")], capture_output=True, text=True,
                          check=False, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
     assert run.stdout == "the limit holds\n", run.stderr
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "\xff", '{"samples": {"0": 5}, "others": []}', "[" * 100_000, ""])
+def test_a_damaged_index_of_a_shard_is_made_anew(tmp_path, place, text):
+    from data_corpus import encoded, pack
+
+    pack(tmp_path / "a.tar", [(f"{n}.png", encoded("PNG", 8)) for n in range(3)])
+    expected = load_data(tmp_path / "a.tar", reader="stream").values[:]
+    index = next(place.glob("*.json"))
+    kept = index.read_bytes()
+    index.write_text(text, "latin-1")
+    assert np.array_equal(load_data(tmp_path / "a.tar", reader="stream").values[:], expected)
+    assert index.read_bytes() == kept
+
+
+@pytest.mark.parametrize("where", ["below a file", "a file", "/proc/nowhere", "locked"])
+def test_an_unwritable_cache_is_gone_on_without(tmp_path, monkeypatch, where):
+    from data_corpus import encoded, pack
+
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "locked").mkdir(mode=0o500)
+    monkeypatch.setenv("ORNSTEIN_CACHE", {"below a file": str(tmp_path / "file" / "cache"), "a file": str(
+        tmp_path / "file"), "locked": str(tmp_path / "locked")}.get(where, where))
+    if where == "locked":  # root may write there all the same
+        monkeypatch.setattr("os.access", lambda path, _: "locked" not in str(path))
+        monkeypatch.setattr(cache, "_replacing", _locked)
+    pack(tmp_path / "a.tar", [(f"{n}.png", encoded("PNG", 8)) for n in range(12)])
+    np.save(tmp_path / "a.npy", np.arange(3000.0).reshape(30, 100))
+    array = load_data(tmp_path / "a.npy")
+    assert np.array_equal(array.values[:], np.arange(3000.0).reshape(30, 100))
+    shard = load_data(tmp_path / "a.tar")
+    assert shard.streamed
+    monkeypatch.setattr(cache, "SMALL", 10**6)
+    small = load_data(tmp_path / "a.tar")
+    assert np.array_equal(small.values, shard.values[:])
+    for data in (array, shard, small):
+        assert len([note for note in data.notes if "nothing is kept for the next start" in note]) == 1
+
+
+def _locked(path):
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))

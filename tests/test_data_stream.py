@@ -1,6 +1,7 @@
 """What the endless stream promises: every sample once an epoch, one order for any number of processes, any start."""
 
 import itertools
+import pickle
 import re
 
 import numpy as np
@@ -9,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ornstein.data import load_data
+from data_corpus import fill, pack
+from ornstein.data import cache, load_data
 from ornstein.data.stream import stream
 
 pytest.importorskip("grain")
@@ -71,3 +73,42 @@ def test_the_rows_held_out_are_not_streamed():
 def test_wrong_numbers_are_refused(change, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         stream(numbered(20), **{"seed": 0, "batch": 8} | change)
+
+
+@pytest.fixture
+def sources(tmp_path, monkeypatch):
+    """A folder, a shard and a table of the same twelve pictures, and an array that stays on the disk."""
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setattr(cache, "SMALL", 1)
+    fill(tmp_path / "folder", 12, "{:02d}.png")
+    paths = sorted((tmp_path / "folder").iterdir())
+    pack(tmp_path / "a.tar", [(path.name, path.read_bytes()) for path in paths])
+    pq.write_table(pa.table({"image": [path.read_bytes() for path in paths]}), tmp_path / "a.parquet", row_group_size=5)
+    np.save(tmp_path / "a.npy", np.arange(1200.0).reshape(12, 100))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["folder", "a.tar", "a.parquet", "a.npy"])
+def test_a_set_can_be_sent_to_another_process(sources, name):
+    data = load_data(sources / name, reader="auto" if name == "a.npy" else "stream")
+    expected = data.batch([7, 0, 11])[0]
+    assert torch.equal(pickle.loads(pickle.dumps(data)).batch([7, 0, 11])[0], expected)  # noqa: S301
+
+
+@pytest.mark.parametrize("name", ["folder", "a.tar", "a.parquet", "a.npy"])
+def test_a_set_is_read_in_forked_workers(sources, name):
+    """The threads of the parent are not there, and its locks may be held for ever."""
+    data = load_data(sources / name, reader="auto" if name == "a.npy" else "stream")
+    expected = data.batch(range(12))[0]
+    loaded = torch.utils.data.DataLoader(range(12), batch_size=4, num_workers=2, collate_fn=data.batch,
+                                         multiprocessing_context="fork", timeout=60)
+    assert torch.equal(torch.cat([x for x, _ in loaded]), expected)
+
+
+@pytest.mark.slow
+def test_a_set_is_read_in_spawned_workers(sources):
+    data = load_data(sources / "a.tar", reader="stream")
+    loaded = torch.utils.data.DataLoader(range(12), batch_size=4, num_workers=1, collate_fn=data.batch,
+                                         multiprocessing_context="spawn", timeout=200)
+    assert torch.equal(torch.cat([x for x, _ in loaded]), data.batch(range(12))[0])

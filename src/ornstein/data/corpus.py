@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import statistics
@@ -16,6 +17,7 @@ import numpy as np
 from ornstein.data import cache
 from ornstein.data.dataset import Dataset, RowView, Values, ValuesDigest, hold_out
 from ornstein.data.pictures import LEAST_SIDE, MOST_SIDE, header, pixels, reason
+from ornstein.data.process import PerProcess
 from ornstein.data.spec import DataSpec, printable
 from ornstein.data.stored import StoredRows
 from ornstein.names import require
@@ -41,7 +43,7 @@ class Corpus:
         where: how messages call it.
         keys: printable name of each picture.
         read: gives the pictures of a few rows: bytes, paths or pictures of Pillow's, or an Exception for one that
-            cannot be had.
+            cannot be had. It can be pickled, for readers in other processes.
         labels: (N,) int64, -1 for none.
         classes: their names.
         listing: what the decoded pictures are a function of, as `cache.key_of` takes it; None when it is not known.
@@ -94,8 +96,10 @@ def load_corpus(corpus: Corpus, size: int | None = None, reader: str = "auto") -
         warnings.simplefilter("always")
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `header` has limits of its own
         found = _headers(corpus, some, pool, failed)
-        if len(found) and (reader == "stream" or (reader == "auto" and corpus.listing is not None and
-                                                  count * np.prod(_shape(found, size)) > cache.free() // 2)):
+        # What is small is decoded into memory, and needs no disk.
+        need = count * int(np.prod(_shape(found, size))) if len(found) else 0
+        if len(found) and (reader == "stream" or (reader == "auto" and corpus.listing is not None
+                                                  and need >= cache.SMALL and need > cache.free() // 2)):
             _refuse(corpus, failed, len(some))
             return _streamed(corpus, _shape(found, size), failed, len(some), _clear_notes(found))
         if len(some) < count:
@@ -138,7 +142,7 @@ class LazyPictures:
     def __init__(self, corpus: Corpus, shape: tuple[int, int, int]) -> None:
         self.corpus, self.shape = corpus, (len(corpus.keys), *shape)
         self.failed: dict[int, str] = {}
-        self._pool = ThreadPoolExecutor(THREADS)
+        self._pool = PerProcess(functools.partial(ThreadPoolExecutor, THREADS))
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -146,7 +150,7 @@ class LazyPictures:
     def __getitem__(self, rows: Any, /) -> np.ndarray:
         wanted = np.arange(len(self))[rows]
         given = self.corpus.read(wanted)
-        decoded = _spread(self._pool, lambda one: _decode(one, self.shape[1:]), given)
+        decoded = _spread(self._pool(), lambda one: _decode(one, self.shape[1:]), given)
         return np.stack([self._stand_in(row, one) if isinstance(one, str) else one
                          for row, one in zip(wanted, decoded, strict=True)] or [np.empty((0, *self.shape[1:]), "u1")])
 

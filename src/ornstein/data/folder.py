@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
@@ -56,8 +57,12 @@ def load_folder(folder: Path, size: int | None = None, reader: str = "auto") -> 
     listing = [[text, *_state(path)] for text, path in zip(inside, files, strict=True)]
     named = {_shown(folder, path): why for path, why in others.items()}
     return load_corpus(Corpus(
-        printable(folder.resolve().name) or "folder", where, keys, lambda rows: [files[row] for row in rows], labels,
+        printable(folder.resolve().name) or "folder", where, keys, functools.partial(_chosen, files), labels,
         classes, ["folder", listing], [entry[:2] for entry in listing], named, notes), size, reader)
+
+
+def _chosen(files: list[Path], rows: np.ndarray) -> list[Path | Exception]:
+    return [files[row] for row in rows]
 
 
 def _state(path: Path) -> tuple[int, int]:

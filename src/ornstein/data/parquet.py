@@ -16,6 +16,7 @@ from ornstein.data.columns import Columns, choose_columns, dense
 from ornstein.data.corpus import Corpus, check_size, load_corpus
 from ornstein.data.dataset import Dataset
 from ornstein.data.labels import number_labels
+from ornstein.data.process import PerProcess
 from ornstein.data.spec import printable
 from ornstein.files import open_regular
 
@@ -45,20 +46,12 @@ def load_parquet(paths: Sequence[Path], name: str, where: str, *, size: int | No
     """
     check_size(size)
     try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        import pyarrow.parquet  # noqa: F401
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f'{where}: parquet files need pyarrow: pip install "ornstein[parquet]"') from error
-    files = []
-    for path in paths:
-        try:
-            open_regular(path).close()
-            # Not mapped: a map of a file that is cut meanwhile kills the process.
-            files.append(pq.ParquetFile(path, memory_map=False))
-        except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"{printable(str(path))}: is broken or cut short, or no parquet file "
-                             f"({printable(str(error))}); fetch it again") from error
-        if not files[-1].schema_arrow.equals(files[0].schema_arrow):
+    files = [_opened(path) for path in paths]
+    for path, file in zip(paths, files, strict=True):
+        if not file.schema_arrow.equals(files[0].schema_arrow):
             raise ValueError(f"{printable(str(path))}: has other columns than {printable(str(paths[0]))}; "
                              "read them one by one")
     columns = choose_columns(files[0].schema_arrow, where)
@@ -70,12 +63,25 @@ def load_parquet(paths: Sequence[Path], name: str, where: str, *, size: int | No
             *columns.notes]
     if not columns.pictures:
         return _arrays(files, columns, labels, name, where, layout, said)
-    table = _Pictures(paths, files, columns.samples, where)
+    table = _Pictures(paths, files, columns.samples)
     numbers, classes = labels or (np.full(len(table), -1, np.int64), ())
     listing = ["parquet", columns.samples, [cache.file_facts(path) for path in paths]]
     identity = [[path.name, path.stat().st_size] for path in paths]
     return load_corpus(Corpus(name, where, table, table.read, numbers, classes, listing, identity, {}, said), size,
                        reader)
+
+
+def _opened(path: Path) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        open_regular(path).close()
+        # Not mapped: a map of a file that is cut meanwhile kills the process.
+        return pq.ParquetFile(path, memory_map=False)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{printable(str(path))}: is broken or cut short, or no parquet file "
+                         f"({printable(str(error))}); fetch it again") from error
 
 
 def _arrays(files: list[Any], columns: Columns, labels: tuple[np.ndarray, tuple[str, ...]] | None, name: str,
@@ -105,14 +111,14 @@ def _column(files: list[Any], name: str, where: str) -> pa.ChunkedArray:
 class _Pictures(Sequence[str]):
     """Bytes of the pictures in a column; as a sequence, the names of its rows."""
 
-    def __init__(self, paths: Sequence[Path], files: list[Any], column: str, where: str) -> None:
-        self.paths, self.files, self.column, self.where = paths, files, column, where
+    def __init__(self, paths: Sequence[Path], files: list[Any], column: str) -> None:
+        self.paths = paths
         self.groups = [(file, group) for file, opened in enumerate(files) for group in range(opened.num_row_groups)]
         counts = [files[file].metadata.row_group(group).num_rows for file, group in self.groups]
         self.starts = np.cumsum([0, *counts])
         self.firsts = np.cumsum([0, *(file.metadata.num_rows for file in files)])
-        self._lock = threading.Lock()
-        self._group = functools.lru_cache(GROUPS)(self._read_group)
+        facts = [cache.file_facts(path) for path in paths]
+        self._tables = PerProcess(functools.partial(_Tables, paths, facts, column))
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -127,20 +133,36 @@ class _Pictures(Sequence[str]):
 
         found: list[bytes | Exception] = [ValueError("has no bytes")] * len(rows)
         groups = np.searchsorted(self.starts, rows, side="right") - 1
-        for group in np.unique(groups):
-            places = np.flatnonzero(groups == group)
-            with self._lock:  # a parquet file has one place to read at
-                column = self._group(int(group))
-            taken = column.take(pa.array(rows[places] - self.starts[group])).to_pylist()
+        for number in np.unique(groups):
+            places = np.flatnonzero(groups == number)
+            column = self._tables()(*self.groups[number])
+            taken = column.take(pa.array(rows[places] - self.starts[number])).to_pylist()
             for place, one in zip(places, taken, strict=True):
                 if one is not None:
                     found[place] = one
         return found
 
-    def _read_group(self, number: int) -> pa.Array:
+
+class _Tables:
+    """The open files of one process, with the row groups that it has read last."""
+
+    def __init__(self, paths: Sequence[Path], facts: list[list[Any]], column: str) -> None:
+        self.paths, self.column = paths, column
+        self.files = [_opened(path) for path in paths]
+        for path, known in zip(paths, facts, strict=True):
+            if cache.file_facts(path) != known:
+                raise ValueError(f"{printable(str(path))}: has changed since it was opened; start again")
+        self._lock = threading.Lock()
+        self._group = functools.lru_cache(GROUPS)(self._read)
+
+    def __call__(self, file: int, group: int) -> pa.Array:
+        """Return a row group of a file."""
+        with self._lock:  # a parquet file has one place to read at
+            return self._group(file, group)
+
+    def _read(self, file: int, group: int) -> pa.Array:
         import pyarrow as pa
 
-        file, group = self.groups[number]
         try:
             column = self.files[file].read_row_group(group, columns=[self.column]).column(0).combine_chunks()
         except (pa.ArrowException, OSError) as error:

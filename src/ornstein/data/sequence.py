@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 from collections.abc import Mapping, Sequence
@@ -163,7 +164,7 @@ def _pictures(source: Any, name: str, known: tuple[str, ...] | None, size: int |
             looked.append(reason(error))
     indices, classes = number_labels(labels, known, name)
     corpus = Corpus(name, name, [f"item {row}" for row in range(len(source))],
-                    lambda rows: [_take(source, int(row), name)[0] for row in rows], indices, classes, looked=looked)
+                    functools.partial(_items, source, name), indices, classes, looked=looked)
     return load_corpus(corpus, size, reader)
 
 
@@ -180,9 +181,7 @@ def _load_table(table: Any, name: str, size: int | None, layout: str, reader: st
         if isinstance(table.features[columns.samples], datasets.Image):
             plain = plain.cast_column(columns.samples, datasets.Image(decode=False))
 
-        def read(rows: np.ndarray) -> list[Any]:
-            return [_bytes(one) for one in plain[rows.tolist()][columns.samples]]
-
+        read = functools.partial(_cells, plain, columns.samples)
         indices, classes = labels or (np.full(len(table), -1, np.int64), ())
         return load_corpus(Corpus(name, name, [f"row {row}" for row in range(len(table))], read, indices, classes,
                                   ["datasets", table._fingerprint], [table._fingerprint], {}, list(columns.notes)),
@@ -195,6 +194,14 @@ def _load_table(table: Any, name: str, size: int | None, layout: str, reader: st
                       conditions=conditions, layout=layout, name=name, where=name)
     data.notes[:0] = columns.notes
     return data
+
+
+def _items(source: Any, name: str, rows: np.ndarray) -> list[Any]:
+    return [_take(source, int(row), name)[0] for row in rows]
+
+
+def _cells(table: Any, column: str, rows: np.ndarray) -> list[Any]:
+    return [_bytes(one) for one in table[rows.tolist()][column]]
 
 
 def _bytes(one: Any) -> Any:
