@@ -27,7 +27,7 @@ rows = st.one_of(st.lists(st.integers(-40, 39), max_size=60), st.integers(-40, 3
 
 
 @given(wanted=rows)
-@settings(max_examples=150)
+@settings(max_examples=60)
 def test_any_rows_are_those_of_the_array(wanted, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "any.npy"
     if not path.exists():

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ornstein.data.process import PerProcess
 from ornstein.data.spec import printable
 from ornstein.files import open_regular
 
@@ -31,7 +32,8 @@ MOST_PIXELS = 25_000_000
 MOST_REDUCED = 178_000_000  # of a JPEG, which is decoded at a half, a quarter or an eighth
 LEAST_SIDE = 4
 MOST_SIDE = 4096
-_one = threading.Lock()  # the largest pictures are decoded one at a time: a progressive JPEG takes 6 bytes a pixel
+# The largest pictures are decoded one at a time: a progressive JPEG takes 6 bytes a pixel.
+_one = PerProcess(threading.Lock)
 
 
 def read_picture(path: Path, shape: tuple[int, ...]) -> np.ndarray:
@@ -90,7 +92,7 @@ def pixels(given: Given, channels: int, size: int) -> np.ndarray:
     from PIL import Image, ImageOps
 
     mode = "L" if channels == 1 else "RGB"
-    with _open(given) as picture, _one if math.prod(picture.size) > MOST_PIXELS else contextlib.nullcontext():
+    with _open(given) as picture, _one() if math.prod(picture.size) > MOST_PIXELS else contextlib.nullcontext():
         picture.draft(mode, (2 * size, 2 * size))
         ImageOps.exif_transpose(picture, in_place=True)
         flat = _flat(picture).convert(mode)

@@ -41,7 +41,7 @@ class StoredRows:
         self._offset = self._file.tell()
         self._row = math.prod(self._stored[1:]) * self.dtype.itemsize
         self.in_rows = not by_columns or sum(side > 1 for side in self._stored) < 2
-        self.facts = [os.fsdecode(self.path), *self._state()]
+        self.facts: list[Any] = [os.fsdecode(self.path), *self._state()]
         if self.dtype.hasobject:
             raise ValueError("Object arrays are never loaded")
         need = self._offset + self.nbytes
