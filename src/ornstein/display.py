@@ -41,7 +41,7 @@ class Display:
 
     def event(self, event: Event) -> None:
         """Show an event of `ornstein.training.events`."""
-        from ornstein.training.events import Drawn, Finished, Progress, Started, Warned
+        from ornstein.training.events import Drawn, Finished, Noted, Progress, Started, Warned
 
         if self.silent or isinstance(event, Drawn):
             return
@@ -52,6 +52,8 @@ class Display:
             _json(type(event).__name__.lower(), **facts)
         elif isinstance(event, Progress):
             self._progress(event)
+        elif isinstance(event, Noted):
+            self.say(event.text)
         elif isinstance(event, Warned):
             self.say(f"warning: {event.text}")
         elif isinstance(event, Started):

@@ -38,6 +38,13 @@ class Engine:
             self.device = f"cuda:{int(os.environ.get('LOCAL_RANK', '0'))}"
             torch.cuda.set_device(self.device)
 
+    @classmethod
+    def alone(cls) -> Engine:
+        """One process's engine, inside a process that is one of several."""
+        engine = cls()
+        engine.world, engine.rank, engine.shard = 1, 0, 1
+        return engine
+
     def choose(self, parallel: str, shard: int | None = None) -> None:
         """Say how the processes share the work.
 

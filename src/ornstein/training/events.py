@@ -8,7 +8,8 @@ from pathlib import Path
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.settings import Settings
 
-__all__ = ["Drawn", "Event", "Finished", "Interrupted", "Progress", "Saved", "Started", "TrainingFailed", "Warned"]
+__all__ = ["Drawn", "Event", "Finished", "Interrupted", "Noted", "Progress", "Saved", "Started", "TrainingFailed",
+           "Warned"]
 
 
 class TrainingFailed(RuntimeError):
@@ -27,6 +28,13 @@ class Started:
     notes: tuple[str, ...]
     resumed_at: int | None
     reasons: tuple[str, ...] = ()  # of what was chosen for the user
+
+
+@dataclass(frozen=True)
+class Noted:
+    """What goes on, in a sentence."""
+
+    text: str
 
 
 @dataclass(frozen=True)
@@ -90,4 +98,4 @@ class Finished:
     already: bool
 
 
-Event = Started | Progress | Warned | Saved | Drawn | Interrupted | Finished
+Event = Started | Noted | Progress | Warned | Saved | Drawn | Interrupted | Finished

@@ -62,7 +62,8 @@ class Learner:
         for model in (self.model, self.average):
             engine.split(model)
         self.second = [value.detach().clone() for value in self.model.network.parameters()]
-        self.trained = engine.wrap(self.model, own=network is not None, compiled=bool(settings.compile))
+        self.own = network is not None
+        self.trained = engine.wrap(self.model, self.own)
         self.weights = list(self.model.network.parameters())
         matrices = [value for value in self.weights if value.ndim > 1]
         vectors = [value for value in self.weights if value.ndim <= 1]
@@ -123,13 +124,23 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         return loss
 
-    def warm(self) -> None:
-        """Run the next step without taking it, so that what is compiled is compiled, and leave all as it was."""
+    def compile(self) -> None:
+        """Train through `torch.compile` from now on; the next step is run without taking it, to have it compiled."""
+        self.trained = self.engine.wrap(self.model, self.own, compiled=True)
         buffers = [buffer.clone() for buffer in self.model.network.buffers()]
         self._gradient(self.loader(self.step_number))
         self.optimizer.zero_grad(set_to_none=True)
         for buffer, before in zip(self.model.network.buffers(), buffers, strict=True):
             buffer.copy_(before)
+
+    def rehearse(self) -> None:
+        """Compile what `compile` will, in a process beside the training that shares PyTorch's cache on disk with it."""
+        rows, told = self.settings.batch_size // self.engine.world, self.data.batch(np.zeros(1, dtype=np.int64))[1]
+        rows = min(rows, self.micro_batch or rows)
+        x, told = torch.zeros(rows, *self.model.shape), told.expand(rows, *told.shape[1:]).clone()
+        twin = Engine.alone().wrap(self.model, compiled=True)
+        denoising_loss(twin, x, torch.full((rows,), 0.5), x, told, self.settings.weighting,
+                       self.model.data_std).sum().backward()
 
     def _gradient(self, batch: Batch) -> Tensor:
         """Leave the gradient of the batch's mean loss in the weights, by as many passes as the memory asks for."""

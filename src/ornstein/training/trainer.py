@@ -8,7 +8,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ornstein.data import Dataset, load_data, path_of
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.settings import Settings
 from ornstein.training.budget import Budget, Due
+from ornstein.training.compilation import Compilation
 from ornstein.training.crew import can_fork, together
 from ornstein.training.engine import Engine
 from ornstein.training.events import Event, Finished, Interrupted, Progress, Saved, Started, TrainingFailed, Warned
@@ -233,15 +234,13 @@ class Trainer:
         engine.choose(self.settings.parallel, self.settings.shard)
         train_set, held_set = self.data.split()
         learner = Learner(self.settings, train_set, self.engine, self.own)
-        try:
-            # After all that may be refused: nothing is left behind then.
-            with self.run.held(self.job) if self.run and self.engine.first else nullcontext():
-                events = self._events(learner, train_set, held_set)
-                over = self._state is not None and self._state.note["finished"]  # of that nothing is left to track
-                tracked = self.trackers if self.engine.first and not over else ()
-                yield from follow(events, tracked, self.run.path if self.run else None)
-        finally:
-            learner.loader.close()
+        # Held after all that may be refused: nothing is left behind then.
+        with (closing(learner.loader), closing(Compilation(learner)) as self.compilation,
+              self.run.held(self.job) if self.run and self.engine.first else nullcontext()):
+            events = self._events(learner, train_set, held_set)
+            over = self._state is not None and self._state.note["finished"]  # of that nothing is left to track
+            tracked = self.trackers if self.engine.first and not over else ()
+            yield from follow(events, tracked, self.run.path if self.run else None)
 
     def _events(self, learner: Learner, train_set: Dataset, held_set: Dataset) -> Iterator[Event]:
         state = self._state
@@ -275,8 +274,7 @@ class Trainer:
 
     def _train(self, learner: Learner, train_set: Dataset, held_set: Dataset, journal: Journal) -> Iterator[Event]:
         shown = 0.0
-        if self.settings.compile:
-            learner.warm()
+        yield from self.compilation.begin()
         budget = self.budget
         if learner.images == 0:
             budget.prelude = min(self.engine.most([budget.seconds])[0], budget.whole / 2)
@@ -291,9 +289,11 @@ class Trainer:
             now = time.monotonic()
             # Clocks differ: the first process's counts. A wish to stop is every process's.
             ours = float(self.engine.first)
-            share, log, save, stop = self.engine.most([
+            share, log, save, stop, compiled = self.engine.most([
                 ours * budget.share(learner.images), ours * (now - logged >= LOG_SECONDS),
-                ours * (now - saved >= patience), float(self._stop.is_set())])
+                ours * (now - saved >= patience), float(self._stop.is_set()),
+                float(self.compilation.done)])
+            yield from self.compilation.settle(bool(compiled), share)
             if log or learner.images == first + self.settings.batch_size:
                 rate = (learner.images - seen) / (now - logged)
                 seen, logged = learner.images, now
