@@ -7,6 +7,7 @@ program costs many times what it gains. A worker a core is faster alone and keep
 from __future__ import annotations
 
 import ctypes
+import math
 import mmap
 import multiprocessing
 import os
@@ -22,7 +23,7 @@ from torch import Tensor
 
 __all__ = ["cores", "each", "forked", "shared", "threads"]
 
-PAYS = 0.25  # seconds of work that are worth the start of workers
+PAYS = 0.2  # seconds of work that are worth the start of workers
 
 
 def cores() -> int:
@@ -78,23 +79,27 @@ def _begin(work: Callable[[int], None], number: int, parent: int) -> None:
 
 
 def shared(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """A new tensor of a shape, of the dtype of `like`, in memory that forked processes write into for all."""
-    values = torch.Size(shape).numel()
-    memory = mmap.mmap(-1, values * like.element_size())
-    return torch.frombuffer(memory, dtype=like.dtype, count=values).reshape(shape)
+    """A new tensor of a shape, of the kind of `like`, on a CPU in memory that forked processes write into for all."""
+    if like.device.type != "cpu" or 0 in shape or cores() == 1:
+        return like.new_empty(shape)
+    return _mapped(shape, like.dtype)
 
 
-def each(work: Callable[[int], None], count: int, workers: int | None = None) -> Iterator[int]:
-    """Do work(0) .. work(count - 1), by as many workers as there are cores where that pays; yields how many are done.
+def _mapped(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    return torch.frombuffer(mmap.mmap(-1, math.prod(shape) * dtype.itemsize), dtype=dtype).reshape(shape)
+
+
+def each(work: Callable[[int], None], count: int, device: torch.device | str = "cpu") -> Iterator[int]:
+    """Do work(0) .. work(count - 1), by a worker a core where that pays; yields how many are done.
 
     Args:
         work: one piece, which leaves its result in `shared` memory; the same whichever process does it.
         count: of pieces, >= 1.
-        workers: processes at most, this one included; `cores()` unless given.
+        device: where they are worked on; only a CPU has workers.
     """
-    workers = min(cores() if workers is None else workers, count)
+    workers = min(cores(), count) if torch.device(device).type == "cpu" else 1
     began = time.monotonic()
-    with threads(1):
+    with threads(1 if torch.device(device).type == "cpu" else None):
         work(0)
         yield 1
         if workers == 1 or (count - 1) * (time.monotonic() - began) < PAYS:
@@ -102,7 +107,7 @@ def each(work: Callable[[int], None], count: int, workers: int | None = None) ->
                 work(number)
                 yield number + 1
             return
-        following, done = multiprocessing.Value("q", 1), shared((count,), torch.empty(0, dtype=torch.bool))
+        following, done = multiprocessing.Value("q", 1), _mapped((count,), torch.bool)
         done[0] = True
 
         def take() -> int:

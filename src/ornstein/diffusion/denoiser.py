@@ -16,6 +16,7 @@ from ornstein.diffusion.linear import LinearGuess
 from ornstein.diffusion.schedule import Level, Moment, Schedule, as_time
 from ornstein.machine import has_bf16
 from ornstein.names import require
+from ornstein.workers import each, shared
 
 __all__ = ["Batched", "Denoiser", "NetworkDenoiser", "kind_of"]
 
@@ -100,13 +101,18 @@ class Batched:
         """The estimate for all rows of z, (B, *shape), at the times t, () or (B,)."""
         if len(z) == self.rows:
             return self.denoiser(z, t, None if self.conditions is None else self.conditions.to(z.device))
-        answers = []
-        for start in range(0, len(z), self.rows):
-            take = torch.arange(start, start + self.rows).clamp(max=len(z) - 1)
+        v = shared(z.shape, z)
+
+        def ask(block: int) -> None:
+            first = block * self.rows
+            take = torch.arange(first, first + self.rows).clamp(max=len(z) - 1)
             told = None if self.conditions is None else self.conditions[take].to(z.device)
             times = t[take] if t.ndim and len(t) > 1 else t
-            answers.append(self.denoiser(z[take.to(z.device)], times, told).v)
-        return Estimate.from_v(torch.cat(answers)[:len(z)], z, self.denoiser.schedule.level(t))
+            v[first:first + self.rows] = self.denoiser(z[take.to(z.device)], times, told).v[:len(z) - first]
+
+        for _ in each(ask, -(-len(z) // self.rows), v.device):
+            pass
+        return Estimate.from_v(v, z, self.denoiser.schedule.level(t))
 
 
 def kind_of(denoiser: Denoiser) -> Tensor:

@@ -17,6 +17,7 @@ from ornstein.diffusion.likelihood.bound import ROWS, Reader, flat
 from ornstein.diffusion.likelihood.levels import on_levels
 from ornstein.diffusion.schedule import as_time, spread
 from ornstein.names import require, whole
+from ornstein.workers import each, shared
 
 __all__ = ["DIVERGENCES", "EXACT", "Flow", "divergence_of", "ode_likelihood", "ode_log_prob",
            "random_signs"]
@@ -103,12 +104,17 @@ def ode_likelihood(denoiser: Denoiser, x: Tensor, divergence: str = "auto", *, t
     width = size + (1 if exact else len(signs))
 
     def slope(state: Tensor, angle: Tensor, rows: Tensor) -> Tensor:
-        parts = []
-        for block in torch.arange(len(rows)).split(ROWS):
+        blocks, parts = torch.arange(len(rows)).split(ROWS), shared((len(rows), width), state)
+
+        def ask(number: int) -> None:
+            block = blocks[number]
             e = [sign[rows[block].cpu()].to(state) for sign in signs]
             v, parted = _field(denoiser, read, state[block, :size], angle[block], rows[block], e)
-            parts.append(torch.cat([v, parted], 1))
-        return torch.cat(parts)
+            parts[block] = torch.cat([v, parted], 1)
+
+        for _ in each(ask, len(blocks), state.device):
+            pass
+        return parts
 
     def scale(before: Tensor, after: Tensor) -> Tensor:
         allowed = torch.full_like(before, tolerance)

@@ -136,16 +136,14 @@ def sample(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto",
         walks = _walks(denoiser, count, "euler", None, 1, None, z, condition, guidance, seed, batch)
         end = partial(walks.accurate, tolerance=tolerance)
     blocks = [range(first, min(first + walks.rows, walks.count)) for first in range(0, walks.count, walks.rows)]
-    alone = walks.like.device.type != "cpu" or len(blocks) == 1
-    size = walks.count, *denoiser.shape
-    samples = walks.like.new_empty(size) if alone else shared(size, walks.like)
+    samples = shared((walks.count, *denoiser.shape), walks.like)
 
     def draw(block: int) -> None:
         rows = blocks[block]
         samples[rows.start:rows.stop] = end(rows)
 
     tell = progress if callable(progress) else _line if progress else None
-    for done in each(draw, len(blocks), 1 if alone else None):
+    for done in each(draw, len(blocks), samples.device):
         if tell:
             tell(done / len(blocks))
     return samples
