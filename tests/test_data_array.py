@@ -39,25 +39,33 @@ def test_the_rank_and_the_axes_settle_the_shape(shape, stored):
 
 
 @pytest.mark.parametrize(("values", "low", "high", "levels"), [
-    (np.array([3, 9], np.uint8), 0, 255, 256), (np.array([True, True]), 0, 1, 2),
-    (np.array([-3, 9], np.int64), -3, 9, 13), (np.array([0, 65535], np.uint16), 0, 65535, 65536),
-    (np.array([0, 65536]), 0, 65536, None), (np.array([0.25, 1.0]), 0, 1, None),
-    (np.array([-0.25, 1.0]), -1, 1, None), (np.array([-0.25, 7.5]), -0.25, 7.5, None),
-    (np.array([3.0, 3.0], ">f8"), 2.5, 3.5, None), (np.array([5, 5], np.int8), 4.5, 5.5, None),
-    (np.array([0.0, 0.0], np.float16), 0, 1, None), (np.array([-7, 2**40]), -7, 2**40, None),
+    (np.array([3, 9, 7], np.uint8), 3, 9, 4), (np.array([True, True]), 0, 1, 2),
+    (np.array([9, 90, 7], np.uint8), 0, 255, 256), (np.array([9, 9], np.uint8), 0, 255, 256),
+    (np.array([0, 255], np.uint8), 0, 255, 2), (np.array([-3, 9], np.int64), -3, 9, 2),
+    (np.array([-3, 9, 10], np.int64), -3, 10, 14), (np.array([0, 1, 65535], np.uint16), 0, 65535, 65536),
+    (np.array([0, 65536, 2]), 0, 65536, 32769), (np.array([0.25, 1.0]), 0.25, 1, None),
+    (np.array([-0.25, 1.0]), -0.25, 1, None), (np.array([-0.25, 7.5]), -0.25, 7.5, None),
+    (np.array([3.0, 3.0], ">f8"), 0, 6, 3), (np.array([5, 5], np.int8), 0, 10, 3),
+    (np.array([0.0, 0.0], np.float16), -1, 1, 3), (np.array([-7, 2**40]), -7, 2**40, 2),
+    (np.array([-2**63, 2**63 - 2, 2**63 - 1]), -2**63, 2**63 - 1, None),
+    (np.array([2**60, 2**60 + 3, 2**60 + 7]), 2**60, 2**60 + 7, 8),
+    (np.array([2**64 - 1, 2**64 - 5], np.uint64), 2**64 - 5, 2**64 - 1, 2),
 ])
 def test_the_type_and_the_values_settle_the_range(values, low, high, levels):
     data = load_data(values[:, None])
     assert (data.spec.low, data.spec.high, data.spec.levels) == (low, high, levels)
     assert np.array_equal(data.values[:, 0], values.astype(np.float32))
     if levels:
-        assert np.array_equal(data.spec.decode(data.batch([0, 1])[0])[:, 0], values)
+        assert np.array_equal(data.spec.decode(data.batch(range(len(values)))[0])[:, 0], values)
 
 
-def test_widened_and_rounded_data_say_so():
-    assert "every value is 3: the range is widened" in load_data(np.full((5, 2), 3.0)).notes[0]
+def test_what_the_values_are_is_said():
+    assert load_data(np.full((5, 2), 3.0)).notes[0] == "every value is 3"
+    masks = load_data(RNG.integers(0, 2, (20, 1, 6, 6)).astype(np.uint8))
+    assert masks.spec.kind == "picture"
+    assert "pictures of so few values are drawn from 0, black, to 1, white" in masks.notes
     data = load_data(np.array([[2**30], [2**30 + 1]]))
-    assert "beyond 16777216 are rounded to float32 in samples" in data.notes[0]
+    assert "source values 1073741824..1073741825 map to -1..1" in data.notes
     assert data.batch([0, 1])[0].tolist() == [[-1], [1]]
 
 
@@ -109,7 +117,7 @@ def test_labels_without_names_are_named_by_number():
     (np.array([["a"]]), "holds <U1"), (np.array([[None]]), "holds object"),
     (np.zeros((2, 2), "datetime64[s]"), "holds datetime64[s]"), (np.zeros((2, 2), "i4,f4"), "holds [("),
     (np.array([[0], [np.nan], [np.inf]]), "has 2 values that are not finite, the first in row 1"),
-    (np.array([[0], [1e300]]), "the range of float32"), (np.array([[-3e38], [3e38]]), "high is"),
+    (np.array([[0], [1e300]]), "must lie within +-1e+100"), (np.array([[0], [1e-200]]), "high is"),
     (np.ma.masked_array(np.zeros((2, 2)), True), "is a masked array"),
 ])
 def test_values_that_cannot_be_used_are_refused(values, message):

@@ -145,7 +145,7 @@ def test_a_disk_too_small_is_streamed_to_and_says_so(tmp_path, monkeypatch):
 def test_a_large_array_is_read_to_the_end_once(tmp_path, place, monkeypatch):
     np.save(tmp_path / "a.npy", np.random.default_rng(0).standard_normal((50, 3, 16)))
     first = load_data(tmp_path / "a.npy")
-    monkeypatch.setattr("ornstein.data.array.bounds", None)
+    monkeypatch.setattr("ornstein.data.array.survey", None)
     monkeypatch.setattr("ornstein.data.dataset.digest_values", None)
     again = load_data(tmp_path / "a.npy")
     assert again.spec == first.spec

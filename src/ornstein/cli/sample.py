@@ -59,7 +59,7 @@ def sample(
     labels = pictures.cycle(model, count) if label is None else torch.full((count,), spec.label(label))
     told = None
     if condition is not None:
-        told = torch.tensor(_numbers(condition, spec)).expand(count, -1)
+        told = torch.tensor(_numbers(condition, spec), dtype=torch.float64).expand(count, -1)
     if guidance is not None and guidance != 1 and labels is None and told is None:
         remedy = "give --condition" if spec.conditions else "leave it out"
         raise ValueError(f"--guidance is {guidance:g}, but there is nothing to guide towards; {remedy}")

@@ -11,7 +11,7 @@ import numpy as np
 from ornstein.data import cache
 from ornstein.data.dataset import Dataset, check_conditions, digest_values, hold_out
 from ornstein.data.labels import number_labels, one_hot
-from ornstein.data.ranges import bounds, choose
+from ornstein.data.ranges import choose, survey
 from ornstein.data.spec import LAYOUTS, DataSpec, channel_first, printable
 from ornstein.data.stored import StoredRows
 from ornstein.files import open_regular
@@ -122,11 +122,12 @@ def load_array(values: np.ndarray | StoredRows, labels: np.ndarray | None = None
     key = None
     if isinstance(values, StoredRows):
         values = StoredRows(Path(values.path), layout)
-        key = cache.key_of("array", values.facts, layout)
+        key = cache.key_of("survey", values.facts, layout)
     else:
         values = np.array(channel_first(values, layout), order="C")
     found = _scanned(values, where, key)
-    span = choose(values.dtype, found["least"], found["most"])
+    picture = values.ndim == 4 and values.shape[1] in CHANNELS
+    span = choose(values.dtype, found["channels"], picture)
     if labels is not None and labels.ndim == 2:
         labels, conditions = _columns(labels, where)
     names, numbers = (), np.full(len(values), -1, dtype=np.int64)
@@ -138,13 +139,14 @@ def load_array(values: np.ndarray | StoredRows, labels: np.ndarray | None = None
         notes.append("the conditions are one-hot rows; as labels (argmax(1)) they would be classes, with names")
     held, unheld = hold_out(len(values))
     # A range for each channel is for fields and measurements; a picture has one.
-    picture = values.ndim == 4 and values.shape[1] in CHANNELS and not isinstance(span.low, tuple)
-    if picture and values.shape[1] == 4:
+    kind = "picture" if picture and not isinstance(span.low, tuple) else "array"
+    if kind == "picture" and values.shape[1] == 4:
         notes.append("pictures of 4 channels: all four are learnt and are in a .npz, drawings show the first three; of "
                      "a fourth that is transparency, lay the pictures on white before")
     try:
-        spec = DataSpec(name, "picture" if picture else "array", values.shape[1:], span.low, span.high, span.levels,
-                        () if conditions is not None else names, layout, names if conditions is not None else ())
+        spec = DataSpec(name, kind, values.shape[1:], span.low, span.high, span.levels,
+                        () if conditions is not None else names, layout, names if conditions is not None else (),
+                        least=span.least, most=span.most)
         notes += [*span.notes, *found.get("notes", []), *unheld]
         return Dataset(values, numbers, held, spec, notes, conditions=conditions, values_digest=found["digest"])
     except ValueError as error:
@@ -194,15 +196,12 @@ def read_layout(shape: tuple[int, ...], layout: str, where: str) -> tuple[str, l
 
 
 def _scanned(values: np.ndarray | StoredRows, where: str, key: str | None) -> dict[str, Any]:
-    """Least and greatest value of each channel, and the digest where the file is so large that it was kept."""
+    """What `survey` finds, and the digest where the file is so large that it was kept."""
     kept = key is not None and values.nbytes >= cache.SMALL
     if kept and (record := cache.recall(key)):
         return record
-    if values.dtype == np.uint8 or values.dtype.kind == "b":
-        least = most = []
-    else:
-        least, most = bounds(values, where)
-    record = {"least": least, "most": most, "digest": digest_values(values) if kept else None}
+    record = {"channels": {} if values.dtype.kind == "b" else survey(values, where),
+              "digest": digest_values(values) if kept else None}
     if kept and (note := cache.remember(key, record)):
         return {**record, "notes": [note]}
     return record
@@ -229,11 +228,21 @@ def _conditions(conditions: np.ndarray, names: np.ndarray | None, rows: int,
     check_conditions(f"{where}: conditions", conditions)
     columns = conditions.shape[1]
     if names is None:
-        return conditions, tuple(map(str, range(columns)))
+        return _fine(conditions), tuple(map(str, range(columns)))
     if names.shape != (columns,) or names.dtype.kind != "U":
         raise ValueError(f"{where}: names are {names.dtype} of shape {names.shape}; they must be text of shape "
                          f"({columns},), one for each column of the conditions")
-    return conditions, tuple(names.tolist())
+    return _fine(conditions), tuple(names.tolist())
+
+
+def _fine(conditions: np.ndarray) -> np.ndarray:
+    """Conditions in float32, or in float64 where float32 would lose more than a millionth of what a column spans."""
+    known = conditions[np.isfinite(conditions).all(1)].astype(np.float64)
+    single = known.astype(np.float32)
+    if not len(known):
+        return conditions.astype(np.float32)
+    lost = np.abs(single - known).max(0) > 1e-6 * np.ptp(known, axis=0)
+    return conditions.astype(np.float64 if lost.any() else np.float32)
 
 
 def _labelled(labels: np.ndarray | None, classes: np.ndarray | None, rows: int,

@@ -18,6 +18,7 @@ from ornstein.data import cache
 from ornstein.data.dataset import Dataset, RowView, Values, ValuesDigest, hold_out
 from ornstein.data.pictures import LEAST_SIDE, MOST_SIDE, header, pixels, reason
 from ornstein.data.process import PerProcess
+from ornstein.data.ranges import SEEN, Range, choose, survey
 from ornstein.data.spec import DataSpec, printable
 from ornstein.data.stored import StoredRows
 from ornstein.names import require
@@ -302,7 +303,13 @@ def _finished(corpus: Corpus, values: Values, rows: np.ndarray, failed: dict[int
     if skipped:
         more = f", and {len(skipped) - 5} more" if len(skipped) > 5 else ""
         notes.append(f"files skipped: {len(skipped)}: {', '.join(skipped[:5])}{more}")
-    spec = DataSpec(printable(corpus.name) or "pictures", "picture", values.shape[1:], 0.0, 255.0, 256, corpus.classes)
+    span = Range(0.0, 255.0, 256, 0.0, 255.0)
+    some = np.unique(np.linspace(0, len(values) - 1, 256).astype(np.int64))
+    if not isinstance(values, LazyPictures) and np.ptp(values[some]) < SEEN * 256:  # masks, all but black in 0..255
+        span = choose(values.dtype, survey(values, corpus.where), picture=True)
+        notes += span.notes
+    spec = DataSpec(printable(corpus.name) or "pictures", "picture", values.shape[1:], span.low, span.high, span.levels,
+                    corpus.classes, least=span.least, most=span.most)
     names = [corpus.keys[row] for row in rows.tolist()]
     return Dataset(values, labels, held, spec, notes, skipped, values_digest=digest, names=names)
 

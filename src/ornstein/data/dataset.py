@@ -75,8 +75,8 @@ class Dataset:
         spec: what the values mean; which classes are empty is counted here.
         notes: sentences for the user on what was done to the source.
         skipped: "path: reason" for each file that was left out.
-        conditions: (N, K) float32 vector conditions, K = len(spec.conditions) >= 1, a row of NaN for none; None where
-            the set has no such conditions.
+        conditions: (N, K) float32 or float64 vector conditions, K = len(spec.conditions) >= 1, a row of NaN for none;
+            None where the set has no such conditions.
         values_digest: SHA-256 (hex) of the values where the source knows it, and with it that they are finite;
             they are not read to the end then.
         streamed: whether the values are made anew each time, so that they are better read ahead (`stream`).
@@ -106,7 +106,8 @@ class Dataset:
         wanted = {"values": ((rows, *self.spec.shape), self.values.dtype.name), "labels": ((rows,), "int64"),
                   "held": ((rows,), "bool")}
         if self.conditions is not None:
-            wanted["conditions"] = (rows, len(self.spec.conditions)), "float32"
+            fine = self.conditions.dtype.name == "float64"
+            wanted["conditions"] = (rows, len(self.spec.conditions)), "float64" if fine else "float32"
         for name, (shape, kind) in wanted.items():
             array = getattr(self, name)
             if tuple(array.shape) != shape or array.dtype.name != kind:
@@ -141,8 +142,8 @@ class Dataset:
             index: (B,) whole numbers, each a row of the set.
 
         Returns:
-            (B, *shape) float32 in [-1, 1]; and (B,) int64 labels, -1 for none, or (B, K) float32 conditions where the
-            set has them, a row of NaN for none.
+            (B, *shape) float32, in [-1, 1] but for values far from all others; and (B,) int64 labels, -1 for none, or
+            (B, K) floats, the conditions, where the set has them, a row of NaN for none.
 
         Raises:
             ValueError: an index that is not a list of whole numbers.

@@ -12,12 +12,13 @@ import torch
 
 from ornstein.names import printable, require
 
-__all__ = ["LAYOUTS", "MOST_LEVELS", "DataSpec", "channel_first", "printable"]
+__all__ = ["LAYOUTS", "MOST_LEVELS", "WIDEST", "DataSpec", "above", "channel_first", "printable"]
 
 # Axes of one sample as the user has them, by the rank of the model's shape; the first is what a bare array is.
 LAYOUTS = {1: ("V",), 2: ("CL", "L", "LC"), 3: ("CHW", "HW", "HWC"), 4: ("CDHW", "DHW", "DHWC")}
 KINDS = {"picture": (3,), "array": (1, 2, 3, 4)}
 MOST_LEVELS = 65536  # float32 in [-1, 1] still tells this many levels apart with room to spare
+WIDEST = 1e100  # of values and ranges, and one over the narrowest: float64 can still square them
 
 
 @dataclass(frozen=True)
@@ -26,19 +27,25 @@ class DataSpec:
 
     encode(v) = 2 (v - low) / (high - low) - 1
 
+    `low` and `high` are the scale that a model learns on, which follows the spread of the data; `least` and `most` are
+    what the data reach, from which pictures are drawn and levels are counted.
+
     Args:
         name: short name of the source ("digits", a folder's name, a file's stem), printable text.
         kind: "picture", for what can be drawn as one, or "array".
         shape: of one sample in the model, channels first, each side >= 1: (C, H, W) for a picture; (D,), (C, L),
             (C, H, W) or (C, D, H, W) for an array.
         low: source value that maps to -1, finite; or a tuple of them, one for each entry of the first axis.
-        high: source value that maps to 1, above low by 1e-30 to 1e38; a tuple exactly where low is one.
-        levels: how many evenly spaced values low..high exist, 2..65536; None when continuous, and with tuples.
+        high: source value that maps to 1, above low by 1e-100 to 1e100; a tuple exactly where low is one.
+        levels: how many evenly spaced values least..most exist, 2..2^53; None when continuous; a tuple of both exactly
+            where low is one.
         classes: class names by index, distinct printable text; () without classes.
         layout: the axes of one sample as the user has them, in letters: V; L, CL or LC; HW, CHW or HWC; DHW, CDHW
             or DHWC; "" stands for V, CL, CHW or CDHW.
         conditions: names of the numbers in a vector condition, distinct printable text; () without, and with classes.
         empty: numbers of the classes that no training row has, rising; a model knows nothing of them.
+        least: source value that is drawn black and is the first level; `low` when None; a tuple where low is one.
+        most: source value that is drawn white and is the last level; `high` when None; a tuple where low is one.
 
     Raises:
         ValueError: a field of the wrong type or out of its range; the message names it.
@@ -49,15 +56,21 @@ class DataSpec:
     shape: tuple[int, ...]
     low: float | tuple[float, ...]
     high: float | tuple[float, ...]
-    levels: int | None
+    levels: int | tuple[int | None, ...] | None
     classes: tuple[str, ...] = ()
     layout: str = ""
     conditions: tuple[str, ...] = ()
     empty: tuple[int, ...] = ()
+    least: float | tuple[float, ...] | None = None
+    most: float | tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.layout == "" and isinstance(self.shape, tuple) and len(self.shape) in LAYOUTS:
             object.__setattr__(self, "layout", LAYOUTS[len(self.shape)][0])
+        for mine, other in (("least", "low"), ("most", "high"), ("levels", "low")):
+            if getattr(self, mine) is None and (mine != "levels" or isinstance(self.low, tuple)):
+                value = getattr(self, other)
+                object.__setattr__(self, mine, (None,) * len(value) if mine == "levels" else value)
         for key, good, allowed in self._checks():
             if not good:
                 raise ValueError(f"data spec {key} is {getattr(self, key)!r}; it must be {allowed}")
@@ -71,16 +84,20 @@ class DataSpec:
         count = f"{ranks[0]} to {ranks[-1]}" if len(ranks) > 1 else f"{ranks[0]}"
         yield "shape", whole and len(self.shape) in ranks, f"{count} whole numbers >= 1 for kind {self.kind}"
         channels = self.shape[0]
-        yield "low", _is_range(self.low, channels), f"a finite number, or a tuple of {channels}, one a channel"
-        yield "high", _is_range(self.high, channels), f"a finite number, or a tuple of {channels}, one a channel"
-        alike = isinstance(self.low, tuple) == isinstance(self.high, tuple)
-        yield "high", alike, f"a tuple exactly where low = {self.low} is one"
-        gaps = np.subtract(self.high, self.low, dtype=np.float64)
-        yield "high", bool(((gaps >= 1e-30) & (gaps <= 1e38)).all()), f"above low = {self.low} (by 1e-30 to 1e38)"
-        levels = self.levels
-        yield "levels", levels is None or (type(levels) is int and 2 <= levels <= MOST_LEVELS), (
-            f"a whole number 2..{MOST_LEVELS}, or None")
-        yield "levels", levels is None or not isinstance(self.low, tuple), "None where each channel has its own range"
+        for low, high in (("low", "high"), ("least", "most")):
+            first, last = getattr(self, low), getattr(self, high)
+            for key, value in ((low, first), (high, last)):
+                yield key, _is_range(value, channels), f"a finite number, or a tuple of {channels}, one a channel"
+                yield key, isinstance(self.low, tuple) == isinstance(value, tuple), (
+                    f"a tuple exactly where low = {self.low} is one")
+            gaps = _apart(last, first)
+            yield high, bool(((gaps >= 1 / WIDEST) & (gaps <= WIDEST)).all()), (
+                f"above {low} = {first} (by 1e-100 to 1e100)")
+        entries = self.levels if isinstance(self.levels, tuple) else (self.levels,)
+        whole = all(entry is None or (type(entry) is int and 2 <= entry <= 2**53) for entry in entries)
+        yield "levels", whole, "a whole number 2..2^53, or None"
+        yield "levels", len(entries) == (channels if isinstance(self.low, tuple) else 1), (
+            f"one entry for each of {channels} channels where low is a tuple")
         yield "classes", _are_names(self.classes), "distinct printable names"
         layouts = LAYOUTS[len(self.shape)]
         yield "layout", isinstance(self.layout, str) and self.layout in layouts, (
@@ -95,12 +112,40 @@ class DataSpec:
             not self.empty or set(self.empty) < set(range(len(self.classes)))), (
             "numbers of classes, rising, and not of all")
 
+    @property
+    def rounds(self) -> bool:
+        """Whether decoding rounds to levels, in some channel at least."""
+        return any(self.levels) if isinstance(self.levels, tuple) else self.levels is not None
+
+    @property
+    def bins(self) -> int | None:
+        """The number of levels where they are evenly spaced from -1 to 1 in the model, which likelihoods count; else
+        None."""
+        if not isinstance(self.levels, int) or (self.low, self.high) != (self.least, self.most):
+            return None
+        return self.levels if self.levels <= MOST_LEVELS else None
+
+    @property
+    def extent(self) -> tuple[np.ndarray, np.ndarray]:
+        """`least` and `most` as float64 that broadcasts against a sample."""
+        first, last = (self._along(end, self.shape).astype(np.float64) for end in (self.least, self.most))
+        return first, last
+
+    @property
+    def ends(self) -> tuple[np.ndarray, np.ndarray]:
+        """`least` and `most` as model values, float64 that broadcasts against a sample: -1 and 1 unless the scale is
+        another."""
+        wide = _apart(self.high, self.low)
+        first, last = ((2 * _apart(end, self.low) / wide - 1).reshape(-1, *(1,) * (len(self.shape) - 1))
+                       for end in (self.least, self.most))
+        return first, last
+
     def encode(self, values: np.ndarray) -> torch.Tensor:
         """Return source values as model values.
 
         Args:
-            values: source values, channels first, low..high, of any shape; ending in `shape` where channels have
-                ranges of their own.
+            values: source values, channels first, of any shape; ending in `shape` where channels have ranges of their
+                own.
 
         Returns:
             float32 of the same shape, in [-1, 1] for values in low..high.
@@ -108,15 +153,12 @@ class DataSpec:
         Raises:
             ValueError: a shape that does not end in `shape`, where each channel has its own range.
         """
-        low, high = self._range(values.shape)
+        low, high = self._along(self.low, values.shape), self._along(self.high, values.shape)
         # What float32 cannot hold, it must not hold before the range is taken off: 1e9 + 0.001 is lost otherwise.
-        wide = values.dtype.itemsize > 4 or (values.dtype.kind in "iu" and values.dtype.itemsize == 4)
-        x = torch.from_numpy(np.array(values, dtype=np.float64 if wide else np.float32, order="C"))
+        narrow = values.dtype.kind in "biu" and values.dtype.itemsize <= 2 and np.equal(np.trunc(low), low).all()
+        x = torch.from_numpy(np.subtract(values, low, dtype=np.float32) if narrow else above(values, low))
         # Dividing by the range, not multiplying by its inverse, lands on 1 exactly.
-        if isinstance(low, float | int):
-            return x.sub_(low).div_(high - low).mul_(2).sub_(1).float()
-        offset, width = (torch.from_numpy(part).to(x) for part in (low, high - low))
-        return x.sub_(offset).div_(width).mul_(2).sub_(1).float()
+        return x.div_(torch.from_numpy(_apart(high, low)).to(x)).mul_(2).sub_(1).float()
 
     def decode(self, x: torch.Tensor) -> np.ndarray:
         """Return model values as source values: clipped and rounded to the levels where there are any.
@@ -125,21 +167,47 @@ class DataSpec:
             x: model values of any shape, floating type and device; shape as in `encode`.
 
         Returns:
-            The same shape, channels first (`arrange` gives the user's): uint8 for 256 levels of 0..255, float32
-            otherwise; without levels only mapped, not clipped.
+            The same shape, channels first (`arrange` gives the user's): uint8 for levels of 0..255; else float32 where
+            that tells a million values of the range apart, or all whole numbers in it; else float64, or int64 for whole
+            numbers beyond 2^53. Without levels only mapped, not clipped.
 
         Raises:
             ValueError: NaN where there are levels, for it has no nearest one; a shape as in `encode`.
         """
-        low, high = self._range(tuple(x.shape))
+        low, high, least, most = (self._along(end, tuple(x.shape)) for end in
+                                  (self.low, self.high, self.least, self.most))
         unit = (x.detach().cpu().double().numpy() + 1) / 2
-        if self.levels is None:
-            return (low + unit * (high - low)).astype(np.float32)
-        if lost := int(np.isnan(unit).sum()):
+        kind = self._kind()
+        counts = self._along(self.levels, tuple(x.shape)).astype(np.float64)
+        if not counts.any():
+            return (low + unit * _apart(high, low)).astype(kind)
+        lost = int((np.isnan(unit) & (counts > 0)).sum())
+        if lost:
             raise ValueError(f"x holds {lost} values that are not a number; only numbers can be decoded")
-        top = self.levels - 1
-        values = low + np.rint(unit.clip(0, 1) * top) * (high - low) / top
-        return values.astype(np.uint8 if (low, high, top) == (0, 255, 255) else np.float32)
+        top, wide = np.maximum(counts, 2) - 1, _apart(most, least)
+        place = np.rint(((unit * _apart(high, low) + _apart(low, least)) / wide).clip(0, 1) * top)
+        if kind == np.int64:
+            least, step = (part.astype(object) for part in (least, (most - least) // top.astype(np.int64)))
+            return (least + place.astype(np.int64) * step).astype(kind)
+        step = wide / top
+        # A step that is whole is multiplied, for then the result is whole; others lose nothing by dividing last.
+        rounded = least + np.where(np.trunc(step) == step, place * step, place * wide / top)
+        return np.where(counts > 0, rounded, low + unit * _apart(high, low)).astype(kind)
+
+    def _kind(self) -> type:
+        """The type of decoded values."""
+        entries = self.levels if isinstance(self.levels, tuple) else (self.levels,)
+        if entries[0] is not None and len(entries) == 1 and (self.least, self.most) == (0, 255):
+            return np.uint8
+        least, most = (np.atleast_1d(np.asarray(end, np.float64)) for end in (self.least, self.most))
+        wide, far = np.atleast_1d(_apart(self.most, self.least)), np.maximum(abs(least), abs(most))
+        steps = wide / np.array([math.nan if entry is None else entry - 1 for entry in entries])
+        exact = (np.trunc(least) == least) & (np.trunc(steps) == steps)  # levels that are whole numbers
+        small, large = np.finfo(np.float32).tiny, np.finfo(np.float32).max
+        fine = (far * 2**-24 <= wide * 2**-20) & (wide > small * 2**20) & (far < large)
+        if np.where(exact, far <= 2**24, fine).all():
+            return np.float32
+        return np.int64 if exact.all() and far.max() >= 2**53 and far.max() < 2**63 else np.float64
 
     def arrange(self, values: np.ndarray) -> np.ndarray:
         """Return decoded samples with their axes as the user's data have them: (N, H, W, C) comes back so.
@@ -159,13 +227,13 @@ class DataSpec:
             return np.moveaxis(values, 1, -1)
         return values if "C" in self.layout or self.layout == "V" else values[:, 0]
 
-    def _range(self, shape: tuple[int, ...]) -> tuple[Any, Any]:
-        if not isinstance(self.low, tuple):
-            return self.low, self.high
+    def _along(self, entries: Any, shape: tuple[int, ...]) -> np.ndarray:
+        """One entry, or those of the channels, as an array that broadcasts against values; None becomes 0."""
+        if not isinstance(entries, tuple):
+            return _numbers([entries]).reshape(())
         if shape[-len(self.shape):] != self.shape:
             raise ValueError(f"values have shape {shape}; with a range for each channel it must end in {self.shape}")
-        spread = (-1, *(1,) * (len(self.shape) - 1))
-        return np.reshape(self.low, spread).astype(np.float64), np.reshape(self.high, spread).astype(np.float64)
+        return _numbers(entries).reshape(-1, *(1,) * (len(self.shape) - 1))
 
     @property
     def drawn(self) -> tuple[int, ...]:
@@ -236,12 +304,40 @@ def channel_first(values: np.ndarray, layout: str) -> np.ndarray:
     return values if "C" in layout or layout == "V" else values[:, None]
 
 
+def above(values: np.ndarray, zero: np.ndarray) -> np.ndarray:
+    """Return values - zero as float64, exactly also where both are whole numbers that float64 cannot hold.
+
+    Args:
+        values: numbers.
+        zero: numbers that broadcast against them: float64, or int64 and Python's own where they are whole.
+    """
+    if values.dtype.kind not in "iu" or zero.dtype.kind == "f":
+        return np.subtract(values, zero, dtype=np.float64)
+    # Whole numbers modulo 2^64 know their difference, whatever their own size.
+    turned = np.asarray(zero.astype(object) % 2**64, dtype=np.uint64)
+    more, less = values.astype(np.uint64) - turned, turned - values.astype(np.uint64)
+    return np.where(values >= zero, more.astype(np.float64), -less.astype(np.float64))
+
+
+def _apart(high: Any, low: Any) -> np.ndarray:
+    """high - low as float64, exactly where both are whole."""
+    return np.asarray(np.subtract(_numbers(high), _numbers(low)), dtype=np.float64)
+
+
+def _numbers(entries: Any) -> np.ndarray:
+    """Whole numbers as Python's own where any is beyond 2^53, for nothing else holds all of them; others as float64."""
+    array = np.asarray(entries, dtype=object)
+    array[np.equal(array, np.array(None))] = 0
+    whole = all(isinstance(entry, int) for entry in array.flat)
+    return array if whole and any(abs(entry) > 2**53 for entry in array.flat) else array.astype(np.float64)
+
+
 def _is_name(text: object) -> bool:
     return isinstance(text, str) and text != "" and text.isprintable()
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= WIDEST
 
 
 def _is_range(value: object, channels: int) -> bool:

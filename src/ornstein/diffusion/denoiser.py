@@ -228,13 +228,18 @@ class NetworkDenoiser(Denoiser):
             raise ValueError(f"condition_{'mean' if mean is None else 'std'} is None; give condition_mean and "
                              "condition_std together, or neither")
         for name, value in (("condition_mean", mean), ("condition_std", std)):
-            value = None if value is None else torch.as_tensor(value, dtype=torch.float32)
+            value = None if value is None else torch.as_tensor(value)
             if value is not None and (value.ndim != 1 or not value.isfinite().all()):
                 raise ValueError(f"{name} is {value.tolist()}; it must be (K,) finite numbers")
             self.register_buffer(name, value)
         mean, std = self.condition_mean, self.condition_std
         if mean is None or std is None:
             return
+        # float64 where float32 holds the mean no better than to a millionth of the deviation: a time in seconds, say.
+        fine = mean.dtype == torch.float64 and bool((mean.abs() > 16 * std).any())
+        self.condition_mean, self.condition_std = (part.to(torch.float64 if fine else torch.float32)
+                                                   for part in (mean, std))
+        mean, std = self.condition_mean, self.condition_std
         if mean.shape != std.shape:
             raise ValueError(f"condition_mean has {len(mean)} entries and condition_std {len(std)}; they must agree")
         if not (std > 0).all():
@@ -273,10 +278,10 @@ class NetworkDenoiser(Denoiser):
         given = self.read_condition(condition, len(z), z.device)
         if given is None or not given.is_floating_point():
             return given
-        given = given.to(self.data_std)
         if self.condition_mean is None or self.condition_std is None:
-            return given
-        return (given - self.condition_mean) / self.condition_std
+            return given.to(self.data_std)
+        wide = given.to(torch.promote_types(given.dtype, self.condition_mean.dtype))
+        return ((wide - self.condition_mean) / self.condition_std).to(self.data_std)
 
 
 _READ = {"v": Estimate.from_v, "x": Estimate.from_x, "eps": Estimate.from_eps}

@@ -175,7 +175,7 @@ def _as_data(x: Tensor, spec: DataSpec) -> Tensor:
     if lost := int((~x.flatten(1).isfinite().all(1)).sum()):
         raise ValueError(f"{lost} of {len(x)} samples hold values that are not finite; the model is broken, or the "
                          "sampler does not suit it (try another --sampler or a larger --nfe)")
-    return x if spec.levels is None else spec.encode(spec.decode(x))
+    return spec.encode(spec.decode(x)) if spec.rounds else x
 
 
 def _for_features(training: Dataset, seed: int) -> tuple[Dataset, Dataset]:
@@ -227,7 +227,7 @@ def _affordable(size: int) -> int:
 
 def _of_data(training: Dataset, unseen: Dataset) -> dict[str, Any]:
     spec = training.spec
-    return {"name": spec.name, "shape": list(spec.shape), "kind": spec.kind, "levels": spec.levels,
+    return {"name": spec.name, "shape": list(spec.shape), "kind": spec.kind, "levels": spec.bins,
             "classes": [spec.classes[number] for number in spec.drawn], "conditions": list(spec.conditions),
             "training": len(training), "held_out": len(unseen), "held_out_name": unseen.spec.name,
             "held_out_sha256": digest_values(unseen.values)}

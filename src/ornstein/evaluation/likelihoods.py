@@ -50,7 +50,7 @@ def bounds(model: Denoiser, held: Rows, training: Rows, spec: DataSpec, seed: in
         seed: of all noise.
         steps: of the chain.
     """
-    levels = spec.levels
+    levels = spec.bins
     through = continuous_elbo(model, held.x, levels, DRAWS, seed, condition=held.told)
     found = [_of_bound("bound", "Bound, continuous time", through)]
     times = bound_times(model.schedule, steps, levels)
@@ -85,7 +85,7 @@ def flow(model: Denoiser, held: Rows, spec: DataSpec, seed: int = 0, probes: int
         probes: random signs a sample, for samples of more than 16 values; exact below.
         tell: called with the share that is done.
     """
-    size, levels = math.prod(model.shape), spec.levels
+    size, levels = math.prod(model.shape), spec.bins
     x = held.x if levels is None else dequantise(held.x, levels, seed)
     most = CLEANEST if levels is None else 2 * math.log(math.sqrt(3) * (levels - 1))
     t = model.schedule.time(torch.tensor(most, dtype=torch.float64))
@@ -113,7 +113,7 @@ def gaussians(held: Rows, training: Dataset, seed: int = 0) -> Iterator[Likeliho
     from sklearn.covariance import ledoit_wolf
 
     spec = training.spec
-    size, levels = math.prod(spec.shape), spec.levels
+    size, levels = math.prod(spec.shape), spec.bins
     if size > WIDEST:
         return
     known = Rows.of(training, FITTED, seed)

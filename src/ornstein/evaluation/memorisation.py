@@ -67,7 +67,7 @@ def memorisation(samples: Tensor, training: Dataset, held: Dataset, *, seed: int
     picked = draw_rows(np.arange(len(samples)), MOST, draw)
     # On the data's own levels, as the held-out rows are; else the rounding alone could tell the two apart.
     x = samples[torch.from_numpy(picked)].detach().cpu().float()
-    x = x if spec.levels is None else spec.encode(spec.decode(x))
+    x = spec.encode(spec.decode(x)) if spec.rounds else x
     unseen = held.batch(draw_rows(np.arange(len(held)), MOST, draw))[0]
 
     first = dict[bytes, int]()

@@ -6,6 +6,7 @@ import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ornstein import noise
@@ -67,12 +68,18 @@ def as_seen(model: Denoiser, data: Dataset, what: str, spec: DataSpec | None) ->
         raise ValueError(f"{what} {data.spec.name!r} has samples of shape {data.spec.shape}, the model's are of shape "
                          f"{model.shape}; give data of that shape")
     notes: list[str] = []
+    if spec is None and (data.spec.low, data.spec.high) != (data.spec.least, data.spec.most):
+        # A law in closed form is one of the values themselves, as far as they lie within -1..1.
+        spec = data.spec.as_drawn()
+        notes.append(f"the model says nothing of its data: {spec.least} to {spec.most} are taken for its -1 to 1")
+        data = copy.copy(data)
+        data.spec = spec
     if spec is None or (spec == data.spec and not spec.empty):
         return data, notes
     data = copy.copy(data)
-    if (data.spec.low, data.spec.high, data.spec.levels) != (spec.low, spec.high, spec.levels):
+    if any(getattr(data.spec, key) != getattr(spec, key) for key in ("low", "high", "levels", "least", "most")):
         _refuse_outside(data, spec, what)
-        notes.append(f"{what} {data.spec.name!r} is mapped by the model's own range, {spec.low} to {spec.high}")
+        notes.append(f"{what} {data.spec.name!r} is mapped by the model's own range, {spec.least} to {spec.most}")
     if spec.classes:
         # By name: unseen data may have fewer classes, or others beside, and number them in their own way.
         named = {name: number for number, name in enumerate(spec.classes) if number not in spec.empty}
@@ -97,16 +104,17 @@ def as_seen(model: Denoiser, data: Dataset, what: str, spec: DataSpec | None) ->
 
 def _refuse_outside(data: Dataset, spec: DataSpec, what: str) -> None:
     """Refuse values that the training data could not have had, which no mapping brings back."""
+    least, most = map(torch.from_numpy, spec.ends)
     for part in parts(data.values):
         x = spec.encode(part)
-        if spec.levels is not None and not on_levels(x, spec.levels):
-            row = next(k for k in range(len(x)) if not on_levels(x[k], spec.levels))
+        if spec.bins is not None and not on_levels(x, spec.bins):
+            row = next(k for k in range(len(x)) if not on_levels(x[k], spec.bins))
             raise ValueError(f"{what} {data.spec.name!r} has values ({part[row].min()} to {part[row].max()} in a row) "
-                             f"that are none of the model's {spec.levels} levels from {spec.low} to {spec.high}; give "
+                             f"that are none of the model's {spec.bins} levels from {spec.least} to {spec.most}; give "
                              "data in the units of the training data")
-        if spec.levels is None and x.abs().max() > FAR:
+        if spec.bins is None and ((x - (least + most) / 2).abs() > FAR * (most - least) / 2).any():
             raise ValueError(f"{what} {data.spec.name!r} has values from {part.min()} to {part.max()}, and the model's "
-                             f"range is {spec.low} to {spec.high}; give data in the units of the training data")
+                             f"range is {spec.least} to {spec.most}; give data in the units of the training data")
 
 
 def careful(model: Denoiser) -> Denoiser:

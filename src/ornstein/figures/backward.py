@@ -86,7 +86,7 @@ def reverse(of: Subject) -> Figure:
 
 def bound(of: Subject) -> Figure:
     """The evidence lower bound of the sample, step by step, and its three terms."""
-    schedule, levels = of.denoiser.schedule, of.spec.levels if of.spec is not None else None
+    schedule, levels = of.denoiser.schedule, of.spec.bins if of.spec is not None else None
     x = of.x
     if levels is not None:  # what a model draws lies between the levels of its data
         x = (((x + 1) / 2 * (levels - 1)).round() / (levels - 1) * 2 - 1).clamp(-1, 1)

@@ -38,7 +38,7 @@ def picture(spec: DataSpec, x: Tensor) -> np.ndarray:
         (B, H, W, 3) uint8; one channel is grey, and of more than three the first three are shown.
     """
     values = spec.decode(x).astype(np.float64)
-    low, high = (np.reshape(end, (-1, 1, 1)).astype(np.float64) for end in (spec.low, spec.high))
+    low, high = spec.extent
     shade = np.round(255 * (values - low) / (high - low)).clip(0, 255).astype(np.uint8)
     colour = shade[:, :3] if shade.shape[1] >= 3 else shade[:, :1].repeat(3, axis=1)
     return colour.transpose(0, 2, 3, 1)

@@ -71,7 +71,8 @@ def subject(model: NetworkDenoiser, image: Path | None = None, label: str | None
     elif label is not None:
         raise ValueError(f"label is {label!r}, but this model has no classes; leave it out")
     if image is not None:
-        x = torch.tensor(read_picture(image, spec.shape)).float()[None] / 127.5 - 1
+        least, most = spec.extent
+        x = spec.encode(least + read_picture(image, spec.shape)[None] / 255 * (most - least))
         return Subject(model, x, image.name, spec, condition, seed)
     x = sample(model, POINTS if plane else 1, condition=condition, seed=seed)
     return Subject(model, x, f"{POINTS} samples of the model" if plane else "a sample of the model", spec, condition,

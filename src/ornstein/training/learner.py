@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ornstein import noise
-from ornstein.data import Dataset
+from ornstein.data import Dataset, DataSpec
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.linear import LinearGuess
 from ornstein.diffusion.loss import Density, denoising_loss
@@ -31,6 +31,7 @@ __all__ = ["Learner", "learning_rate"]
 HELD_OUT = 512  # samples, at most, of which the held-out loss is taken
 FITTED, FITTED_VALUES = 20_000, 2**25  # samples, and values in them, that mean and guess are fitted to at most
 SKIPS = 10  # steps in a row without finite gradients, after which a training has lost its way
+FLAT = 1e-6  # deviation of values within -1..1, below which float32 tells them apart no more
 HALVINGS = 3  # of the micro-batch, after which memory is too small
 
 
@@ -87,13 +88,15 @@ class Learner:
         most = min(FITTED, max(FITTED_VALUES // math.prod(spec.shape), 2))
         rows = noise.generator(0, "order", 0, 1).permutation(len(self.data))[:most]
         x, condition = self.data.batch(rows)
-        mean = x.mean(0)
+        mean = x.mean(0, dtype=torch.float64).float()
         centred = x - mean
-        std = max(float(centred.square().mean().sqrt()), 1e-3)
+        std = float(centred.square().mean().sqrt())
+        # What is left of rows that are all alike is rounding, and no scale.
+        std = std if std > FLAT * max(1.0, float(mean.abs().max())) else 1.0
         linear = None if settings.linear == "none" else LinearGuess.fit(centred / std, settings.linear)
         told = _moments(condition) if spec.conditions else (None, None)
         return NetworkDenoiser(network, schedule, spec.shape, settings.predicts, std, mean, linear=linear,
-                               x_range=(-1.0, 1.0) if spec.levels else None, data=spec, precision=settings.precision,
+                               x_range=_inside(spec), data=spec, precision=settings.precision,
                                condition_mean=told[0], condition_std=told[1])
 
     def step(self, learning_rate: float) -> Tensor:
@@ -219,7 +222,16 @@ class Learner:
                          "skips_in_a_row": self.skips_in_a_row}
 
     def restore(self, note: Mapping[str, Any]) -> None:
-        """Go on from a state whose tensors have been copied into those of `state`."""
+        """Go on from a state whose tensors have been copied into those of `state`.
+
+        Raises:
+            ValueError: a state of a version to which these data had another scale.
+        """
+        for name in ("data_mean", "data_std"):
+            before, after = self.average.get_buffer(name), self.model.get_buffer(name)
+            if "spec" not in note and not torch.allclose(before, after, 1e-3, 1e-3):
+                raise ValueError("the run was begun by an older version of Ornstein, to which the data had another "
+                                 "scale; start another run, in another folder")
         self.step_number, self.images = note["step"], note["images"]
         self.skipped, self.skips_in_a_row = note["skipped"], note["skips_in_a_row"]
         # Mean and linear guess too: another number of threads rounds its own otherwise.
@@ -249,11 +261,19 @@ def _refuse_tied(model: nn.Module) -> None:
                              "it one name")
 
 
+def _inside(spec: DataSpec) -> tuple[float, float] | None:
+    """What x-hat lies in: the ends of data on levels, where all channels have the same."""
+    least, most = spec.ends
+    levels = spec.levels if isinstance(spec.levels, tuple) else (spec.levels,)
+    alike = all(levels) and (least == least.flat[0]).all() and (most == most.flat[0]).all()
+    return (float(least.flat[0]), float(most.flat[0])) if alike else None
+
+
 def _moments(condition: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each column over the rows that are told anything; 1 for a constant."""
-    known = condition[~condition.isnan().any(1)]
+    known = condition[~condition.isnan().any(1)].double()
     std = known.std(0, correction=0)
-    return known.mean(0), torch.where(std > 0, std, 1.0)
+    return known.mean(0), torch.where(std > 1e-12 * known.mean(0).abs(), std, 1.0)
 
 
 def _out_of_memory(error: BaseException) -> bool:

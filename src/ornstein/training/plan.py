@@ -104,7 +104,7 @@ def _choices(settings: Settings, data: Dataset, device: str) -> dict[str, tuple[
         # A network that sees the guess need not learn first what is added to its answer.
         found["options"] = {**options, "hints": True}, ""
     found["density"] = (settings.density, "") if settings.density != "auto" else (
-        ("mixed", "a third of the times where the grain of pictures is decided") if drawn and data.spec.levels else
+        ("mixed", "a third of the times where the grain of pictures is decided") if drawn and data.spec.bins else
         ("angle", "even along the path"))
     found["batch"] = (settings.batch, "") if settings.batch else (
         (64, "more steps in the same time") if large and device == "cpu" else

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import threading
@@ -16,7 +17,7 @@ import torch
 from torch import nn
 
 from ornstein import checkpoint
-from ornstein.data import Dataset, load_data, path_of
+from ornstein.data import Dataset, DataSpec, load_data, path_of
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.settings import Settings
 from ornstein.training.budget import Budget, Due
@@ -125,6 +126,10 @@ class Trainer:
         if self._state and self._state.note["digest"] != self.digest:
             raise ValueError(f"data {self.data.spec.name!r} are not what the run in {out} was trained on: "
                              "values or labels have changed; start another run (--overwrite)")
+        if self._state and (spec := self._state.note.get("spec")):
+            # The scale of the run, whatever a later version would choose.
+            self.data = copy.copy(self.data)
+            self.data.spec = DataSpec.from_dict(spec)
 
     def _before(self, wanted: Settings, given: dict[str, Any], resume: bool, overwrite: bool) -> Settings | None:
         """Settings of the run to go on with, after refusing what cannot be."""
@@ -381,7 +386,7 @@ class Trainer:
         tensors, note = learner.state()
         note |= {"seconds": self.budget.seconds, "loss": loss, "held_out": journal.held_out,
                  "gap": journal.gap, "tail": self.budget.tail, "prelude": self.budget.prelude, "finished": finished,
-                 "digest": self.digest, "processes": self.engine.world}
+                 "digest": self.digest, "spec": self.data.spec.as_dict(), "processes": self.engine.world}
         try:
             self.engine.once(lambda: checkpoint.save(learner.average, run.path / checkpoint.MODEL, average))
             run.states(self.settings.keep).write(learner.images, tensors, note, self.engine)

@@ -93,7 +93,7 @@ def ode_likelihood(denoiser: Denoiser, x: Tensor, divergence: str = "auto", *, t
     if not 0 < tolerance < math.inf:
         raise ValueError(f"tolerance is {tolerance}; it must be greater than 0")
     probes = whole("probes", probes)
-    levels = getattr(getattr(denoiser, "data", None), "levels", None)
+    levels = getattr(getattr(denoiser, "data", None), "bins", None)
     if levels is not None and begin == 0 and on_levels(x, levels):
         raise ValueError(f"x lies on the {levels} levels of the model's data, and a density says nothing of single "
                          "points; spread them over their bins first (ornstein.dequantise), or take a bound with levels")

@@ -63,7 +63,8 @@ class Given(Features):
 
     def _features(self, x: Tensor) -> Tensor:
         x = x.expand(-1, 3, -1, -1).to(self.device)
-        unit = ((x + 1) / 2).clamp(0, 1)
+        black, white = (torch.from_numpy(end).to(x) for end in self.spec.ends)
+        unit = ((x - black) / (white - black)).clamp(0, 1)
         if self.key == "inception":
             given = (unit * 255).round()
         else:
