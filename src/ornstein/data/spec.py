@@ -125,6 +125,10 @@ class DataSpec:
             return None
         return self.levels if self.levels <= MOST_LEVELS else None
 
+    def as_drawn(self) -> DataSpec:
+        """Return the spec whose -1..1 are `least` and `most`."""
+        return DataSpec(**{**vars(self), "low": self.least, "high": self.most})
+
     @property
     def extent(self) -> tuple[np.ndarray, np.ndarray]:
         """`least` and `most` as float64 that broadcasts against a sample."""
