@@ -224,15 +224,15 @@ def _conditions(conditions: np.ndarray, names: np.ndarray | None, rows: int,
     conditions = conditions[:, None] if conditions.ndim == 1 else conditions
     if conditions.ndim != 2 or len(conditions) != rows or conditions.shape[1] == 0:
         raise ValueError(f"{where}: conditions have shape {conditions.shape}; they must be ({rows}, K) with K >= 1")
-    conditions = conditions.astype(np.float32)
+    conditions = _fine(conditions.astype(np.float64))
     check_conditions(f"{where}: conditions", conditions)
     columns = conditions.shape[1]
     if names is None:
-        return _fine(conditions), tuple(map(str, range(columns)))
+        return conditions, tuple(map(str, range(columns)))
     if names.shape != (columns,) or names.dtype.kind != "U":
         raise ValueError(f"{where}: names are {names.dtype} of shape {names.shape}; they must be text of shape "
                          f"({columns},), one for each column of the conditions")
-    return _fine(conditions), tuple(names.tolist())
+    return conditions, tuple(names.tolist())
 
 
 def _fine(conditions: np.ndarray) -> np.ndarray:

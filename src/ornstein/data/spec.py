@@ -127,7 +127,8 @@ class DataSpec:
 
     def as_drawn(self) -> DataSpec:
         """Return the spec whose -1..1 are `least` and `most`."""
-        return DataSpec(**{**vars(self), "low": self.least, "high": self.most})
+        fields: dict[str, Any] = {**vars(self), "low": self.least, "high": self.most}
+        return DataSpec(**fields)
 
     @property
     def extent(self) -> tuple[np.ndarray, np.ndarray]:

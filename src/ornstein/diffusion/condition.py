@@ -88,7 +88,7 @@ def as_vectors(condition: Condition, rows: int, count: int, device: torch.device
     if not given.is_floating_point():
         if count > 1 and given.ndim < 2 and (given == -1).all():
             return torch.full((rows, count), float("nan"), device=given.device)
-        given = given.to(torch.get_default_dtype())
+        given = given.double()
     if count == 1 and (given.ndim == 0 or given.shape in ((1,), (rows,))):
         given = given.reshape(-1, 1)
     entries = given[None] if given.ndim == 1 else given
