@@ -135,6 +135,17 @@ def test_a_sample_without_a_picture_is_skipped_and_named_or_refused(tmp_path):
     refuse(pack(tmp_path / "b.tar", [*members(5), ("odd.cls", b"1")]), "more than a tenth cannot be used: 1 of 6")
 
 
+def test_names_with_dots_are_samples_of_their_own_where_no_shorter_one_is(tmp_path):
+    rows = [(f"img.{number:03d}{end}", content) for number in range(12)
+            for end, content in ((".png", png(number)), (".cls", str(number % 2).encode()))]
+    data = load_data(pack(tmp_path / "a.tar", rows))
+    assert data.values[:, 0, 0, 0].tolist() == list(range(12))
+    assert data.labels.tolist() == [0, 1] * 6
+    parts = [("000.png", png(0)), ("000.mask.png", png(1)), ("000.cls", b"1")]
+    refuse(pack(tmp_path / "b.tar", parts), "sample 000 has two members for its picture, the second is 000.mask.png")
+    refuse(pack(tmp_path / "c.tar", [*parts[1:], ("000.face.png", png(2))]), "sample 000 has two members")
+
+
 def test_links_devices_and_hidden_members_are_never_followed(tmp_path):
     secret = tmp_path / "secret.png"
     secret.write_bytes(png(99))

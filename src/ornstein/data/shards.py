@@ -7,7 +7,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -204,7 +204,7 @@ def _index(shard: Shard, facts: list[Any] | None) -> dict[str, Any]:
         return index
     try:
         with shard.open() as file:
-            index = _scan(file, shard.name)
+            index = _samples(file, shard.name)
     except tarfile.ReadError as error:
         raise ValueError(f"{shard.name}: is not a plain tar file ({printable(str(error))}); "
                          "unpack a compressed one first") from error
@@ -252,7 +252,26 @@ def _members(file: _Headers) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]
         raise _DamagedError from error
 
 
-def _scan(file: BinaryIO, name: str) -> dict[str, Any]:
+class _TwiceError(ValueError):
+    """Two members of one kind in a sample."""
+
+
+def _samples(file: BinaryIO, name: str) -> dict[str, Any]:
+    """Samples by the names of their members up to the first dot, or where that is no sample's up to the last."""
+    try:
+        return _scan(file, name, _key)
+    except _TwiceError as fault:
+        try:
+            index = _scan(file, name, _long_key)
+        except _TwiceError:
+            raise fault from None
+        # Where a itself is a sample, a.mask is a part of it and no other one.
+        if any(_key(key)[0] in index["samples"] for key in index["samples"] if _key(key)[0] != key):
+            raise
+        return index
+
+
+def _scan(file: BinaryIO, name: str, split: Callable[[str], tuple[str, str]]) -> dict[str, Any]:
     end = file.seek(0, io.SEEK_END)
     file.seek(0)
     samples: dict[str, dict[str, Any]] = {}
@@ -266,7 +285,7 @@ def _scan(file: BinaryIO, name: str) -> dict[str, Any]:
                 raise _DamagedError
             if member.isreg() and member.offset_data + member.size > end:
                 raise tarfile.ReadError("unexpected end of data")
-            _take(tar, member, samples, others, name)
+            _take(tar, member, samples, others, name, split)
             headers.left = MOST_BESIDE
         file.seek(place)
         # tarfile takes a header that it cannot read, and the end of the file, for the end of the archive.
@@ -280,7 +299,7 @@ def _scan(file: BinaryIO, name: str) -> dict[str, Any]:
         fault = "is damaged"
     if fault:
         # The last member may be half there, and the sample that it belongs to may have lost others.
-        whole = len(samples) - (last is not None and _key(last.name)[0] in samples)
+        whole = len(samples) - (last is not None and split(last.name)[0] in samples)
         raise ValueError(f"{name}: {fault} at byte {min(end, place)}, after {whole} whole samples; fetch it again")
     return {"samples": samples, "others": others}
 
@@ -291,12 +310,18 @@ def _key(name: str) -> tuple[str, str]:
     return str(path.with_name(stem)) if stem else "", suffix.lower()
 
 
+def _long_key(name: str) -> tuple[str, str]:
+    path = PurePosixPath(name)
+    stem, _, suffix = path.name.rpartition(".") if "." in path.name else (path.name, "", "")
+    return str(path.with_name(stem)) if stem and not path.name.startswith(".") else "", suffix.lower()
+
+
 def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, samples: dict[str, dict[str, Any]], others: dict[str, str],
-          name: str) -> None:
+          name: str, split: Callable[[str], tuple[str, str]]) -> None:
     shown = printable(member.name)
     if member.isdir():
         return
-    key, suffix = _key(member.name)
+    key, suffix = split(member.name)
     if not member.isreg() or member.issparse():
         others[shown] = "a link, a device or a sparse file, which is not followed"
         return
@@ -306,7 +331,7 @@ def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, samples: dict[str, dict
     last = "." + suffix.rpartition(".")[2]
     kind = "picture" if last in FORMATS else {".npy": "array", ".cls": "cls", ".json": "json"}.get(last, "")
     if kind and kind in sample:
-        raise ValueError(f"{name}: sample {printable(key)} has two members for its {kind}, the second is {shown}; "
+        raise _TwiceError(f"{name}: sample {printable(key)} has two members for its {kind}, the second is {shown}; "
                          "keep one")
     if kind in ("picture", "array") and member.size > MOST_BYTES:
         others[shown] = f"{member.size:,} bytes; a member of more than {MOST_BYTES:,} is not read"
