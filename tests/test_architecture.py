@@ -23,7 +23,7 @@ FLOORS = {
     2: ("diffusion.encoder", "diffusion.estimate", "diffusion.linear", "diffusion.condition"),
     3: ("diffusion.denoiser",),
     4: ("diffusion.exact", "diffusion.decoder", "diffusion.guidance", "diffusion.damping", "diffusion.adaptive"),
-    5: ("diffusion.loss", "diffusion.likelihood", "diffusion.samplers", "diffusion.editing"),
+    5: ("description", "diffusion.loss", "diffusion.likelihood", "diffusion.samplers", "diffusion.editing"),
     6: ("checkpoint", "tuning", "figures", "own", "diffusion.score"),
     7: ("training", "evaluation", "check"),
     8: ("studio", "display"),
@@ -127,6 +127,14 @@ def test_a_checkpoint_cannot_run_code_and_errors_are_not_assertions(module):
             assert node.func.id not in {"eval", "exec"}, where
         if isinstance(node, ast.keyword):
             assert not (node.arg == "allow_pickle" and getattr(node.value, "value", True) is not False), where
+
+
+def test_the_command_line_prints_through_one_place():
+    """`say` escapes what a terminal would obey, wherever a line's text comes from."""
+    face = {name: tree for name, tree in TREES.items() if name.startswith(("ornstein.cli", "ornstein.display"))}
+    calls = [(name, node.lineno) for name, tree in face.items() for node in ast.walk(tree)
+             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"]
+    assert [name for name, _ in calls] == ["ornstein.display"], calls
 
 
 @pytest.mark.parametrize("module", MODULES)

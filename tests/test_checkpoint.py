@@ -136,10 +136,12 @@ def test_tensors_of_another_network_are_refused_by_name(tmp_path):
 
 
 @pytest.mark.parametrize("options", [{"widths": [16, 10**6]}, {"depths": [1, 10**9]}, {"widths": [16, 10**12]},
-                                     {"embedding": 10**15}, {"widths": [16, -4]}, {"depths": ["a", "b"]}])
+                                     {"embedding": 10**15}, {"widths": [16, -4]}, {"depths": ["a", "b"]},
+                                     {"depths": [10**8, -(10**8)]},
+                                     {"widths": [1] * 20_000, "depths": [0] * 20_000}])
 def test_a_description_cannot_make_us_allocate_or_work(tmp_path, options):
     huge = lambda facts, _: facts["network"]["options"].update(options)  # noqa: E731
-    with pytest.raises(ValueError, match=r"the file (holds another network|describes a network that cannot be)"):
+    with pytest.raises(ValueError, match=r"the file holds another network|(widths|depths)\[\d\] is .*; it must be"):
         orn.load(rewritten(tmp_path, huge))
 
 

@@ -8,8 +8,10 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
+from safetensors.torch import save_file
 
 from conftest import FAST
 from data_corpus import fill
@@ -234,6 +236,34 @@ def test_a_mistake_gives_one_line_and_leaves_nothing(command, tmp_path, trained,
     assert err.count("\n") == 1
     assert says in err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+ESCAPES = "\x1b]0;owned\x07\x9b2J\r\x1b[K\u202etxt"
+
+
+def test_nothing_from_outside_reaches_the_terminal_raw(command, tmp_path):
+    """Names of files, of tensors, of classes, what a library logs or warns of: escapes are shown, not obeyed."""
+    name = f"a{ESCAPES}"
+    (tmp_path / name).mkdir()
+    for label in ("cat", f"dog{ESCAPES}"):
+        (tmp_path / name / label).mkdir()
+        for number in range(12):
+            Image.new("RGB", (16, 16), (20 * number, 0, 0)).save(tmp_path / name / label / f"{number}{ESCAPES}.png")
+        (tmp_path / name / label / f"broken{ESCAPES}.png").write_text("no picture")
+    save_file({ESCAPES: torch.zeros(2)}, tmp_path / f"{ESCAPES}.safetensors")
+    (tmp_path / f"own{ESCAPES}.py").write_text(
+        f"import logging, warnings\nwarnings.warn({ESCAPES!r})\nlogging.getLogger('own').warning({ESCAPES!r})\n"
+        f"raise ValueError({ESCAPES!r})\n")
+    said = [command(*words) for words in (
+        ["train", name, "--images", 32, "--out", f"run{ESCAPES}", *FAST],
+        ["sample", f"run{ESCAPES}", "--count", 2, "--out", f"s{ESCAPES}.png"],
+        ["sample", f"{ESCAPES}.safetensors", "--out", "s.png"],
+        ["sample", f"run{ESCAPES}", "--label", ESCAPES, "--out", "s.png"],
+        ["check", f"own{ESCAPES}.py:Own"])]
+    assert [code for code, _, _ in said] == [0, 0, 2, 2, 2]
+    text = "".join(out + err for _, out, err in said)
+    assert text.count("\\x1b]0;owned\\x07\\x9b2J") >= 7
+    assert all(letter.isprintable() or letter == "\n" for letter in text)
 
 
 def test_a_traceback_only_with_debug(command):

@@ -17,8 +17,8 @@ from PIL import Image
 
 import ornstein as orn
 from ornstein import cli
-from ornstein.checkpoint import assemble, describe
 from ornstein.data import DataSpec
+from ornstein.description import assemble, describe
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.figures import arrays, pictures, trace
 from ornstein.figures.statistics import marginals, power, spectrum, statistics

@@ -92,6 +92,7 @@ def test_seeds_outside_their_range_are_refused(seed):
         noise.generator(seed, "start")
 
 
-def test_a_seed_that_is_no_integer_is_refused():
-    with pytest.raises(TypeError, match="integer"):
-        noise.generator(0.5, "start")
+@pytest.mark.parametrize("seed", [0.5, 5.0, True, "3", None, math.inf])
+def test_a_seed_that_is_no_whole_number_is_refused(seed):
+    with pytest.raises(ValueError, match=r"seed is .*; it must be a whole number, from 0"):
+        noise.generator(seed, "start")

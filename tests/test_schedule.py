@@ -210,6 +210,7 @@ def test_rates_at_a_singular_end_are_refused():
 
 @pytest.mark.parametrize(("beta", "message"), [
     ([], "shape"), ([[0.1]], "shape"), ([0.1, 0.0], r"beta\[1\] is 0.0"), ([1.0], r"beta\[0\] is 1.0"),
+    ([5e-324], r"beta\[0\] is 5e-324"), ([0.5, 1e-20], r"beta\[1\] is 1e-20"), ([True], "beta"), ("0.1", "beta"),
     ([-0.1], r"beta\[0\] is -0.1"), ([0.1, math.nan], r"beta\[1\] is nan"), ([0.99] * 1000, "float64 holds no signal"),
 ])
 def test_impossible_betas_are_refused(beta, message):
@@ -218,10 +219,12 @@ def test_impossible_betas_are_refused(beta, message):
 
 
 def test_impossible_settings_are_refused():
-    with pytest.raises(ValueError, match="T is 0"):
-        orn.Chain.linear(T=0)
-    for low, high in ((0, 1), (-1, 1), (2, 1), (1, 1), (1, math.inf), (math.nan, 1)):
-        with pytest.raises(ValueError, match="sigma_min"):
+    for T in (0, 2.0, 1e400, True, "3", 10**9):
+        with pytest.raises(ValueError, match="T is"):
+            orn.Chain.linear(T=T)
+    for low, high in ((0, 1), (-1, 1), (2, 1), (1, 1), (1, math.inf), (math.nan, 1), (1e-308, 1e308), (5e-324, 1),
+                      (1, 1e200), ("1", 2), (True, 2)):
+        with pytest.raises(ValueError, match="sigma_m"):
             orn.Exploding(low, high)
 
 
@@ -263,6 +266,26 @@ def test_grids_in_log_snr_leave_less_out_at_either_end_as_steps_grow(schedule, s
     assert float((more[-2] - fewer[-2]) / 2) == pytest.approx(math.log(2), abs=1e-6)
     if not schedule.log_snr(1.0).isfinite():
         assert float((fewer[1] - more[1]) / 2) > 0.9 * math.log(2)
+
+
+tiny = st.builds(lambda power, digit: digit * 10.0**power, st.floats(-320, -0.01), st.floats(0.5, 1))
+
+
+@given(st.lists(tiny, min_size=1, max_size=4) | st.tuples(tiny, tiny.map(lambda value: 1 / max(value, 1e-300))),
+       st.integers(1, 60), st.sampled_from(SPACINGS))
+def test_a_schedule_that_is_accepted_falls_and_can_be_walked(numbers, steps, spacing):
+    """Betas and ends over all magnitudes of float64: refused, or good for every grid and for samples."""
+    try:
+        schedule = orn.Exploding(*numbers) if isinstance(numbers, tuple) else orn.Chain(numbers)
+    except ValueError:
+        return
+    times = orn.grid(schedule, steps, spacing)
+    assert times[0] == 1
+    assert times[-1] == 0
+    assert (times.diff() < 0).all()
+    assert (schedule.log_snr(torch.linspace(0, 1, 33, dtype=F64)).diff() < 0).all()
+    x = orn.sample(orn.ExactGaussian(torch.zeros(2), torch.ones(2), schedule), 2, times=times)
+    assert x.isfinite().all()
 
 
 @pytest.mark.parametrize("spacing", SPACINGS)

@@ -256,6 +256,18 @@ def test_a_training_that_lost_its_way_ends_and_keeps_the_last_checkpoint(tmp_pat
         orn.Settings(weight_decay=float("nan"))
 
 
+def test_a_training_that_diverged_says_so_and_keeps_its_state(tmp_path, command):
+    """Losses that are finite, but far above that before the first step: not done, also when it is gone on with."""
+    words = ["--processes", 1, "--set", "options={widths: [16], depths: [1]}", "--set", "batch=64"]
+    begun = ["train", "digits", "--images", 640, "--out", "r", "--set", "learning_rate=1e6", *words]
+    for again in (begun, ["train", "--out", "r", "--resume"]):
+        code, out, err = command(*again)
+        assert (code, err.count("\n"), "done in" in out) == (1, 1, False)
+        assert err.startswith("ornstein: the training has diverged: the loss on what it learnt from is ")
+    assert newest(tmp_path / "r").note["images"] == 640
+    assert command("train", "digits", "--images", 640, "--out", "r", "--overwrite", *words)[0] == 0
+
+
 def test_pictures_that_are_not_square_train_and_resume(tmp_path):
     values = np.random.default_rng(0).integers(0, 255, (40, 1, 8, 12), dtype=np.uint8)
     train(values, tmp_path, stop_at=1, images=1600)

@@ -15,14 +15,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ornstein.data import DataSpec
+from ornstein.description import assemble, describe
 from ornstein.diffusion.denoiser import Denoiser, NetworkDenoiser
-from ornstein.diffusion.linear import LinearGuess
 from ornstein.diffusion.samplers.choice import Choice
 from ornstein.diffusion.samplers.loop import SAMPLERS
-from ornstein.diffusion.schedule import SCHEDULES, Schedule
-from ornstein.names import find
-from ornstein.networks import NETWORKS, build, layout
+from ornstein.diffusion.schedule import Schedule
+from ornstein.names import shown
 
 __all__ = ["MODEL", "digest", "load", "put", "read", "save", "sync", "write"]
 
@@ -89,29 +87,34 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the note of a file made by `write`.
 
     Raises:
-        FileNotFoundError: no such file.
+        OSError: no such file, or it may not be read.
         ValueError: a file that is truncated, damaged in any bit, no safetensors, not made by Ornstein, or of another
             format.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; train a model first, or name the folder of a run")
+    with open(path, "rb"):  # what the system refuses, such as a file of somebody else's, is not damaged
+        pass
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
-    except (SafetensorError, struct.error, OSError) as error:
+    except (SafetensorError, struct.error, OSError, AttributeError, KeyError, RuntimeError, TypeError) as error:
         raise ValueError(f"{path} is not a whole safetensors file ({' '.join(str(error).split())}); "
                          "it is damaged or of another kind, and nothing else is ever loaded") from None
     if "ornstein" not in metadata:
         raise ValueError(f"{path} is a safetensors file, but not one that Ornstein wrote")
     try:
         facts = json.loads(metadata["ornstein"])
-    except json.JSONDecodeError:
-        facts = {"format": FORMAT}
-    if facts.get("format") != FORMAT:
-        raise ValueError(f"{path} has format {facts.get('format')!r}; this version of Ornstein reads format {FORMAT}")
-    if facts.pop("sha256", None) != _hash(facts, tensors):
+        wanted = facts.pop("sha256", None) if isinstance(facts, dict) else None
+        whole = wanted == _hash(facts, tensors)
+    except (ValueError, RecursionError):  # no JSON, or no text of any use
+        facts, whole = {"format": FORMAT}, False
+    form = facts.get("format") if isinstance(facts, dict) else None
+    if type(form) is not int or form != FORMAT:
+        raise ValueError(f"{path} has format {shown(form)}; this version of Ornstein reads format {FORMAT}")
+    if not whole:
         raise ValueError(f"{path} is damaged: what it holds is not what was written (SHA-256); copy it again, or let "
                          "ornstein train --resume write it anew")
     return tensors, facts
@@ -135,25 +138,6 @@ def save(model: Denoiser, path: str | Path, tensors: Mapping[str, Tensor] | None
     write(path / MODEL if path.is_dir() else path, tensors or model.state_dict(), describe(model))
 
 
-def describe(model: NetworkDenoiser) -> dict[str, Any]:
-    """What a file must say of a model beside its tensors, as plain JSON values."""
-    network = next((name for name, kind in NETWORKS.items() if type(model.network) is kind), None)
-    schedule = next((name for name, kind in SCHEDULES.items() if type(model.schedule) is kind), None)
-    return {
-        "network": None if network is None else {"name": network, "options": model.network.options},
-        "schedule": None if schedule is None else {"name": schedule, "options": model.schedule.settings()},
-        "shape": list(model.shape),
-        "predicts": model.predicts,
-        "log_snr_range": list(model.log_snr_range),
-        "x_range": None if model.x_range is None else list(model.x_range),
-        "precision": model.precision,
-        "data": None if model.data is None else model.data.as_dict(),
-        "metrics": model.metrics,
-        # Nothing where nothing was tuned: such a file is what it was before there was tuning.
-        **({"tuned": [model.tuned[nfe].as_dict() for nfe in sorted(model.tuned)]} if model.tuned else {}),
-    }
-
-
 def load(path: str | Path, network: nn.Module | None = None, schedule: Schedule | None = None) -> NetworkDenoiser:
     """A model ready to sample, from the folder of a run or from a file that `save` wrote.
 
@@ -166,16 +150,27 @@ def load(path: str | Path, network: nn.Module | None = None, schedule: Schedule 
         The denoiser in evaluation mode, with averaged weights, on the CPU.
 
     Raises:
-        FileNotFoundError: nothing there.
-        ValueError: a file that is damaged, of another format, or whose tensors do not fit its network.
+        OSError: nothing there, or it may not be read.
+        ValueError: a file that is damaged, of another format, or that says or holds what no model can be.
     """
     path = Path(path)
     file = path / MODEL if path.is_dir() else path
     tensors, facts = read(file)
     try:
-        return assemble(tensors, facts, network, schedule).eval()
-    except KeyError as error:
-        raise ValueError(f"{file} is a training state or lacks {error}; name the model.safetensors of a run") from None
+        return model_of(tensors, facts, network, schedule)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+
+
+def model_of(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], network: nn.Module | None = None,
+             schedule: Schedule | None = None) -> NetworkDenoiser:
+    """What `load` makes of what `read` gives; raises ValueError as `assemble` does."""
+    model, tuned = assemble(tensors, facts, network, schedule).eval(), facts.get("tuned", [])
+    if not isinstance(tuned, list):
+        raise ValueError(f"tuned is {shown(tuned)}; it must be a list of choices")
+    choices = [Choice.from_dict(entry, SAMPLERS) for entry in tuned]
+    model.tuned = {choice.nfe: choice for choice in choices}
+    return model
 
 
 def digest(path: str | Path) -> str:
@@ -183,54 +178,3 @@ def digest(path: str | Path) -> str:
     path = Path(path)
     with open(path / MODEL if path.is_dir() else path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def assemble(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], network: nn.Module | None = None,
-             schedule: Schedule | None = None) -> NetworkDenoiser:
-    """A model from its tensors and its description; raises ValueError where they do not fit one another."""
-    for name, given in (("network", network), ("schedule", schedule)):
-        if facts[name] is None and given is None:
-            raise ValueError(f"the model has a {name} of its user's own; give it: load(path, {name}=...)")
-    if network is None:
-        network = _built(facts["network"], len(tensors))
-    _check({name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")},
-           network)
-    if schedule is None:
-        schedule = find("schedule", facts["schedule"]["name"], SCHEDULES)(**facts["schedule"]["options"])
-    linear = None
-    if "linear.variance" in tensors:
-        linear = LinearGuess(tensors["linear.variance"], tensors.get("linear.basis"), tensors["linear.rest"],
-                             tensors.get("linear.shape"))
-    model = NetworkDenoiser(network, schedule, facts["shape"], facts["predicts"], tensors["data_std"],
-                            tensors["data_mean"], tuple(facts["log_snr_range"]), linear, facts["x_range"],
-                            None if facts["data"] is None else DataSpec.from_dict(facts["data"]), facts["precision"],
-                            tensors.get("condition_mean"), tensors.get("condition_std"))
-    model.load_state_dict(dict(tensors), strict=True, assign=True)
-    # As it was trained: the memory format decides the order of a convolution's sums.
-    layout(model.network)
-    model.metrics = dict(facts["metrics"])
-    choices = [Choice.from_dict(entry, SAMPLERS) for entry in facts.get("tuned", [])]
-    model.tuned = {choice.nfe: choice for choice in choices}
-    return model
-
-
-def _built(facts: Mapping[str, Any], most: int) -> nn.Module:
-    """A network without storage: a description cannot make us allocate or do more than the file itself holds."""
-    try:
-        for name in ("depth", "depths"):
-            value = facts["options"].get(name, 0)
-            if (sum(value) if isinstance(value, list) else value) > most:
-                raise ValueError(f"the file holds another network: {name} is {value}, but it has {most} tensors")
-        with torch.device("meta"):
-            return build(facts["name"], facts["options"])
-    except (RuntimeError, TypeError, OverflowError) as error:
-        raise ValueError(f"the file describes a network that cannot be: {' '.join(str(error).split())}") from None
-
-
-def _check(tensors: Mapping[str, Tensor], network: nn.Module) -> None:
-    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    there = {name: tuple(value.shape) for name, value in tensors.items()}
-    for name in sorted(wanted.keys() | there.keys()):
-        if wanted.get(name) != there.get(name):
-            raise ValueError(f"the file holds another network: {name} is {there.get(name, 'missing')}, "
-                             f"the network's is {wanted.get(name, 'missing')}")

@@ -8,12 +8,28 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from ornstein.names import printable
+
 if TYPE_CHECKING:
     from ornstein.training.events import Event, Progress
 
-__all__ = ["Display", "Parts"]
+__all__ = ["Display", "Parts", "say"]
 
 PLAIN_SECONDS = 5.0  # between lines of progress where nothing can move
+CLEAR = "\r\x1b[K"  # back to the start of the line, and what is there removed
+
+
+def say(line: str, *, error: bool = False, moving: bool = False) -> None:
+    """Print one line; what a terminal would obey in it, from a file's or a server's text, is shown as escapes.
+
+    Args:
+        line: without its end.
+        error: on standard error.
+        moving: in place of the line that moves, and without an end.
+    """
+    text = printable(line)
+    print(f"{CLEAR}{text}" if moving else text, end="" if moving else "\n", flush=True,
+          file=sys.stderr if error else sys.stdout)
 
 
 class Display:
@@ -37,7 +53,7 @@ class Display:
             _json("note", text=line)
         else:
             self._end()
-            print(line, flush=True)
+            say(line)
 
     def event(self, event: Event) -> None:
         """Show an event of `ornstein.training.events`."""
@@ -82,19 +98,20 @@ class Display:
         loss = "no loss yet" if event.loss is None else f"loss {event.loss:.4f}"
         line = (f"{100 * event.share:3.0f} %  {event.images:,} samples  {rate}{loss}{held}  {_clock(event.left)} left")
         if self.moving:
-            print(f"\r\x1b[K{line}", end="", flush=True)
+            say(line, moving=True)
             self.open = True
         elif time.monotonic() - self.last >= PLAIN_SECONDS:
             self.last = time.monotonic()
-            print(line, flush=True)
+            say(line)
 
     def _end(self) -> None:
         if self.open:
-            print()
+            say("")
             self.open = False
 
+
 def _json(kind: str, **facts: Any) -> None:
-    print(json.dumps({"event": kind, **facts}, default=str), flush=True)
+    say(json.dumps({"event": kind, **facts}, default=str))
 
 
 def _gap(gap: float | None) -> str:
@@ -125,7 +142,7 @@ class Parts:
 
     def __exit__(self, *_: object) -> None:
         if self.moving:  # clear the moving line, for what comes next
-            print("\r\x1b[K", end="", flush=True)
+            say("", moving=True)
 
     def __call__(self, part: str, share: float) -> None:
         """Show the part that is under way, and the share of the whole job that is done."""
@@ -136,10 +153,10 @@ class Parts:
         if self.as_json:
             self.event("part", job=self.name, part=part, share=round(share, 4), left=left)
         elif self.moving:
-            print(f"\r\x1b[K{line}", end="", flush=True)
+            say(line, moving=True)
         elif part != self.part or time.monotonic() - self.last >= PLAIN_SECONDS:
             self.last = time.monotonic()
-            print(line, flush=True)
+            say(line)
         self.part = part
 
     def event(self, kind: str, **facts: Any) -> None:

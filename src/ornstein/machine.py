@@ -9,12 +9,20 @@ import shutil
 
 import torch
 
-__all__ = ["can_compile", "device", "has_bf16"]
+__all__ = ["can_compile", "device", "has_bf16", "memory"]
 
 
 def device() -> str:
     """The device to train and sample on: "cuda" where there is one, else "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@functools.cache
+def memory(kind: str) -> int:
+    """Bytes of memory of a device type, all of it."""
+    if kind == "cuda":
+        return torch.cuda.get_device_properties(0).total_memory
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 @functools.cache

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import math
+import operator
+import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-__all__ = ["find", "printable", "require", "shortened", "whole"]
+__all__ = ["ascending", "find", "is_flag", "printable", "real", "require", "shortened", "shown", "whole", "wholes"]
 
 Value = TypeVar("Value")
+MOST = 2**40  # of anything that is counted: more than a memory holds
 
 
 def require(argument: str, name: str, allowed: Iterable[str]) -> str:
@@ -16,18 +20,18 @@ def require(argument: str, name: str, allowed: Iterable[str]) -> str:
 
     Args:
         argument: what the name is for, as the user calls it ("sampler", "network").
-        name: the name given.
+        name: the name given, which may be a value of any kind.
         allowed: the names that exist.
 
     Raises:
         ValueError: the name is not there; the message has the nearest one and all that are allowed.
     """
     names = sorted(allowed)
-    if name in names:
+    if isinstance(name, str) and name in names:
         return name
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(shown(name).strip("'"), names, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"{argument} {name!r} is unknown{hint} (allowed: {', '.join(names)})")
+    raise ValueError(f"{argument} {shown(name)} is unknown{hint} (allowed: {', '.join(names)})")
 
 
 def find(argument: str, name: str, table: Mapping[str, Value]) -> Value:
@@ -35,15 +39,81 @@ def find(argument: str, name: str, table: Mapping[str, Value]) -> Value:
     return table[require(argument, name, table)]
 
 
-def whole(argument: str, value: Any, least: int = 1) -> int:
-    """Return `value` as a whole number.
+def whole(argument: str, value: Any, least: int = 1, most: int = MOST) -> int:
+    """Return `value` as a whole number, from Python, numpy or torch.
+
+    Args:
+        argument: its name, as the user calls it.
+        value: what was given.
+        least: that is allowed.
+        most: that is allowed.
 
     Raises:
-        ValueError: it is none, or less than `least`.
+        ValueError: another kind of value (true or false, text, a float even without a fraction), or out of its range.
     """
-    if isinstance(value, bool | str) or not hasattr(value, "__int__") or value != value // 1 or not value >= least:
-        raise ValueError(f"{argument} is {value!r}; it must be a whole number, at least {least}")
-    return int(value)
+    try:
+        number = None if is_flag(value) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or not least <= number <= most:
+        many = most != MOST or (number is not None and number > most)
+        allowed = f"from {least} to {most}" if many else f"at least {least}"
+        raise ValueError(f"{argument} is {shown(value)}; it must be a whole number, {allowed}")
+    return number
+
+
+def wholes(argument: str, values: Any, least: int = 1, most: int = MOST) -> list[int]:
+    """Return a list or tuple of whole numbers as a list; raises as `whole` does."""
+    if not isinstance(values, list | tuple):
+        raise ValueError(f"{argument} is {shown(values)}; it must be a list of whole numbers")
+    return [whole(f"{argument}[{place}]", value, least, most) for place, value in enumerate(values)]
+
+
+def real(argument: str, value: Any) -> float:
+    """Return `value` as a finite float.
+
+    Raises:
+        ValueError: true or false, text, what is no single number, or one that is infinite or nan.
+    """
+    try:
+        if is_flag(value) or isinstance(value, str | bytes):
+            raise TypeError
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{argument} is {shown(value)}; it must be a number") from None
+    if not math.isfinite(number):
+        raise ValueError(f"{argument} is {shown(value)}; it must be a finite number")
+    return number
+
+
+def ascending(argument: str, value: Any) -> tuple[float, float]:
+    """Return two finite numbers, the smaller one first; raises ValueError for anything else."""
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise ValueError(f"{argument} is {shown(value)}; it must be two numbers")
+    least, most = real(argument, value[0]), real(argument, value[1])
+    if not least < most:
+        raise ValueError(f"{argument} is {shown(value)}; the smaller number must come first")
+    return least, most
+
+
+def is_flag(value: Any) -> bool:
+    """Whether `value` is true or false, of Python, numpy or torch, which pass for 1 and 0 otherwise."""
+    return isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool")
+
+
+def shown(value: Any) -> str:
+    """Return `value` as one short printable line for a message, whatever it is."""
+    try:
+        return printable(_SHORT.repr(value))
+    except Exception:  # a value's own repr may raise anything
+        return f"a {type(value).__name__}"
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+_SHORT.maxlevel = 4
 
 
 def printable(text: str) -> str:

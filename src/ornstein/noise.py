@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import operator
-
 import numpy as np
 import torch
 
+from ornstein.names import whole
+
 __all__ = ["STREAMS", "generator", "normal", "per_sample"]
 
+MOST_SEED = 2**64 - 1
 # Each purpose has its own stream, so that adding a draw in one place changes nothing elsewhere. Never renumber.
 STREAMS = {"order": 0, "train": 1, "held_out": 2, "start": 3, "sample": 4, "walk": 5, "exact": 6, "weights": 7,
            "bound": 8, "probe": 9, "dequantise": 10, "levels": 11, "evaluate": 12, "tune": 13}
@@ -24,13 +25,11 @@ def generator(seed: int, stream: str, index: int = 0, step: int = 0) -> np.rando
         step: which step of a chain or of a training, >= 0.
 
     Raises:
-        ValueError: the seed is outside its range.
-        TypeError: the seed is not an integer.
+        ValueError: the seed is no whole number, or outside its range.
     """
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"seed is {seed}; it must be an integer from 0 to 2^64 - 1")
+    seed = whole("seed", seed, 0, MOST_SEED)
     # A list of Python integers becomes float64 from 2^63 on, where neighbouring seeds would be one.
-    key = np.array([operator.index(seed), STREAMS[stream]], dtype=np.uint64)
+    key = np.array([seed, STREAMS[stream]], dtype=np.uint64)
     # The two low words of the counter belong to the draws themselves: 2^128 numbers each.
     return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, index, step]))
 

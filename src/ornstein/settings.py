@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from ornstein.names import require
+from ornstein.names import require, shown
 
 __all__ = ["Settings"]
 
@@ -66,21 +66,19 @@ class Settings:
         for name, value in vars(self).items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{name} is {value}; it must be a finite number")
-        for name in ("minutes", "images", "batch", "micro_batch", "learning_rate", "average", "size", "processes",
-                     "shard", "keep", "threads", "save_seconds", "decay"):
+        for name, (least, most) in RANGES.items():
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} is {value}; it must be greater than 0")
+            if value is not None and not least <= value <= most:
+                raise ValueError(f"{name} is {shown(value)}; it must be a number from {least:,} to {most:,}")
+        for name, most in ABOVE_NOTHING.items():
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= most:
+                raise ValueError(f"{name} is {shown(value)}; it must be greater than 0" + (
+                    f", and at most {most:,}" if value > 0 else ""))
         for name in ("warmup", "label_dropout"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise ValueError(f"{name} is {value}; it must lie in [0, 1)")
-        if self.snapshots < 0:
-            raise ValueError(f"snapshots is {self.snapshots}; it must be at least 0")
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay is {self.weight_decay}; it must be at least 0")
-        if not 0 <= self.seed < 2**64:
-            raise ValueError(f"seed is {self.seed}; it must be an integer from 0 to 2^64 - 1")
         if self.minutes is not None and self.images is not None:
             raise ValueError(f"minutes is {self.minutes} and images {self.images}; give one budget, not both")
         for name, allowed in CHOICES.items():
@@ -151,15 +149,38 @@ class Settings:
         return {name: (here[name], value) for name, value in other.items() if here[name] != value}
 
 
+# The names of rooms above are repeated here, where they are checked first; a test holds that they agree.
 CHOICES = {"precision": ("auto", "fp32", "bf16"), "linear": ("auto", "none", "diagonal", "principal", "waves"),
-           "parallel": ("auto", "ddp", "fsdp"), "reader": ("auto", "cache", "stream")}
+           "parallel": ("auto", "ddp", "fsdp"), "reader": ("auto", "cache", "stream"),
+           "schedule": ("chain", "cosine", "exploding", "linear"), "predicts": ("eps", "v", "x"),
+           "weighting": ("eps", "unit", "v", "x"), "times": ("stratified", "uniform"),
+           "density": ("angle", "auto", "log_snr", "mixed", "time")}
+# Bounds that no training needs to go beyond, so that a slip of the finger is refused before anything follows from it.
+ABOVE_NOTHING = {"minutes": 10**7, "images": 10**15, "batch": 10**9, "micro_batch": 10**9, "learning_rate": 1e38,
+                 "average": 0.28, "size": 2**16, "processes": 4096, "shard": 4096, "keep": 1000, "threads": 4096,
+                 "save_seconds": 10**7, "decay": 100}
+RANGES = {"snapshots": (0, 1000), "weight_decay": (0, 100), "seed": (0, 2**64 - 1)}
+MOST_TEXT = 2**20  # characters of a file of settings
 _TYPES = typing.get_type_hints(Settings)
 
 
+class _Plain(yaml.SafeLoader):
+    """Values written out: an alias, which a few lines could multiply to millions of values, is refused."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"the alias *{self.peek_event().anchor} stands for other values; write them out")
+        return super().compose_node(parent, index)
+
+
 def _parse(name: str, text: str) -> Any:
+    if len(text) > MOST_TEXT:
+        raise ValueError(f"{name} is {len(text):,} characters long; settings take at most {MOST_TEXT:,}")
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        return yaml.load(text, _Plain)  # noqa: S506  (a SafeLoader)
+    except RecursionError:
+        raise ValueError(f"{name} is not YAML that can be read: it is nested too deeply") from None
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError) as error:  # as of !!int without digits
         raise ValueError(f"{name} is not YAML: {' '.join(str(error).split())}") from None
 
 
@@ -174,7 +195,7 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
         # YAML 1.1 reads 1e-3, without a point, as text.
         try:
             return float(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             pass
     allowed = " or ".join("none" if k is type(None) else k.__name__ for k in kinds)
-    raise ValueError(f"{name} is {value!r}; it must be of type {allowed}")
+    raise ValueError(f"{name} is {shown(value)}; it must be of type {allowed}")

@@ -16,7 +16,7 @@ from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.damping import Damped
 from ornstein.diffusion.denoiser import Denoiser, kind_of
 from ornstein.diffusion.samplers.choice import MOST, Choice
-from ornstein.diffusion.samplers.loop import ROWS, SAMPLERS, automatic, plan, sample
+from ornstein.diffusion.samplers.loop import ROWS, SAMPLERS, NotFinite, automatic, plan, sample
 from ornstein.diffusion.samplers.rule import Rule
 from ornstein.diffusion.schedule import SPACINGS, as_time, grid
 from ornstein.names import whole
@@ -150,7 +150,11 @@ class _Judge:
                              like.new_empty(self.count, *self.model.shape))
         model = Damped(self.model, damping) if damping else self.model
         radius = self.model.schedule.level(as_time(1.0)).radius
-        return self.distance(sample(model, z=z * radius.to(like), condition=self.told, sampler=rule, times=times))
+        try:
+            x = sample(model, z=z * radius.to(like), condition=self.told, sampler=rule, times=times)
+        except NotFinite:
+            return math.inf
+        return self.distance(x)
 
 
 def _damped(rule: str | Rule, times: Tensor, judge: _Judge, plain: float) -> tuple[float, float]:
@@ -171,7 +175,10 @@ def _damped(rule: str | Rule, times: Tensor, judge: _Judge, plain: float) -> tup
 
 def _run(model: Denoiser, rule: str | Rule, times: Tensor, starts: _Starts) -> Tensor:
     few = len(starts.z) if len(starts.z) < ROWS else None  # no rows to fill up with
-    return sample(model, z=starts.z, condition=starts.condition, sampler=rule, times=times, batch=few)
+    try:
+        return sample(model, z=starts.z, condition=starts.condition, sampler=rule, times=times, batch=few)
+    except NotFinite as error:
+        return error.samples
 
 
 def _error_of(model: Denoiser, rule: str | Rule, times: Tensor, starts: _Starts) -> float:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+import warnings
+from typing import Any
 
 from cyclopts import CycloptsError, MissingArgumentError
 from cyclopts.exceptions import UnusedCliTokensError
 
 from ornstein.cli import average, evaluate, look, sample, train, tune
 from ornstein.cli.app import app
+from ornstein.display import say
 
 __all__ = ["app", "average", "evaluate", "look", "main", "sample", "train", "tune"]
 
@@ -18,8 +22,11 @@ def main() -> None:
     """Run the command line; every error is one line on standard error, a traceback only with --debug."""
     words = sys.argv[1:]
     debug = "--debug" in words
+    logging.lastResort = _Lines(logging.WARNING)
     try:
-        app([word for word in words if word != "--debug"], exit_on_error=False, print_error=False)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            app([word for word in words if word != "--debug"], exit_on_error=False, print_error=False)
     except KeyboardInterrupt:
         _fail("stopped at once; what was not saved before is lost", 130)
     except Exception as error:  # whatever a file of the user's own, or a fault of ours, may raise
@@ -31,6 +38,17 @@ def main() -> None:
             _leave(error, usage)
         known = usage or isinstance(error, OSError | RuntimeError)
         _fail(error if known else f"{type(error).__name__}: {error} (--debug shows where)", 2 if usage else 1)
+
+
+class _Lines(logging.Handler):
+    """What a library logs, one printable line each."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"{record.levelname.lower()}: {' '.join(record.getMessage().split())}", error=True)
+
+
+def _warn(message: Warning | str, *_: Any) -> None:
+    say(f"warning: {' '.join(str(message).split())}", error=True)
 
 
 def _leave(error: Exception, usage: bool) -> None:
@@ -48,7 +66,7 @@ def _leave(error: Exception, usage: bool) -> None:
 
 
 def _fail(error: Exception | str, code: int) -> None:
-    print(f"ornstein: {_line(error)}", file=sys.stderr)
+    say(f"ornstein: {_line(error)}", error=True)
     raise SystemExit(code)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ornstein.cli.app import Out, Run, app
+from ornstein.display import say
 
 __all__ = ["average"]
 
@@ -42,7 +43,7 @@ def average(
     model, missed = reaverage(run, width, images)
     place = out or run / MODEL
     save(model, place)
-    print(f"{place} now has an average of width {width:g}" + (
+    say(f"{place} now has an average of width {width:g}" + (
         f"; {missed:.0%} of its profile could not be put together from what was kept" if missed > ROUGH else ""))
 
 
@@ -61,17 +62,17 @@ def _compare(run: Path, images: int | None) -> None:
         raise ValueError(f"{run} held no samples out of its training to compare widths on; give --width")
     held, notes = as_seen(opened.model, held, "data", opened.model.data)
     for note in notes:
-        print(note)
+        say(note)
     x, told = held.batch(np.arange(min(HELD, len(held))))
     network = getattr(opened.model.network, "options", {})
     condition = told if network.get("classes") or network.get("conditions") else None
     levels = -9 + 18 * (torch.arange(LEVELS, dtype=torch.float64) + 0.5) / LEVELS
     found = {}
-    print(f"held-out diffusion term, log SNR -9 to 9, nats a value, of {len(x)} samples")
+    say(f"held-out diffusion term, log SNR -9 to 9, nats a value, of {len(x)} samples")
     for width in WIDTHS:
         model, missed = reaverage(run, width, images)
         found[width] = 18 * level_losses(model, x, levels, condition=condition).mean(0)
-        print(f"width {width:<5g} {float(found[width].mean()):.4f}"
-              + (f"   (rough: {missed:.0%} of the profile is missed)" if missed > ROUGH else ""), flush=True)
+        say(f"width {width:<5g} {float(found[width].mean()):.4f}"
+            + (f"   (rough: {missed:.0%} of the profile is missed)" if missed > ROUGH else ""))
     best = min(found, key=lambda width: float(found[width].mean()))
-    print(f"least at {best:g}: ornstein average {run} --width {best:g}")
+    say(f"least at {best:g}: ornstein average {run} --width {best:g}")

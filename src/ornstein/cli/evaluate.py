@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ornstein.cli.app import Out, Run, Sampler, Seed, app, fits
+from ornstein.display import say
 
 __all__ = ["evaluate", "likelihood"]
 
@@ -70,8 +71,8 @@ def evaluate(
         Parts(json).event("report", page=str(out / PAGE), figures=str(out / FIGURES))
         return
     for line in lines(reports):
-        print(line)
-    print(f"the report is {out / PAGE}, its figures are in {out / FIGURES}")
+        say(line)
+    say(f"the report is {out / PAGE}, its figures are in {out / FIGURES}")
 
 
 @app.command(sort_key=5)
@@ -100,7 +101,7 @@ def likelihood(
     model, known, held, _, notes = reopen(run, data, trained_on)
     training, unseen, more = sides(model, known, held)
     for note in [*notes, *more]:
-        print(note)
+        say(note)
     seen, rows, spec = Rows.of(training, count, seed), Rows.of(unseen, count, seed), training.spec
     with Parts() as parts:
         parts("bounds" if method == "elbo" else "flow", 0.0)
@@ -109,9 +110,9 @@ def likelihood(
         else:
             found = [flow(careful(model), rows, spec, seed, tell=lambda share: parts("flow", share))]
     for one in found:
-        print(f"{one.name}: {in_words(one)} (mean and standard error of {one.count} unseen samples; {one.grid})")
+        say(f"{one.name}: {in_words(one)} (mean and standard error of {one.count} unseen samples; {one.grid})")
         for name, mean, error in one.terms:
-            print(f"    {name}: {mean:.3f} ± {error:.3f} nats")
+            say(f"    {name}: {mean:.3f} ± {error:.3f} nats")
 
 
 def _refuse(out: Path, overwrite: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from ornstein.cli.app import Out, Run, Seed, app
+from ornstein.display import say
 
 __all__ = ["check", "list_", "trace"]
 
@@ -32,7 +33,7 @@ def trace(
     from ornstein.figures.trace import draw
 
     draw(load(run), out, image=image, label=label, seed=seed, figure=figure)
-    print(f"drawn into {out}")
+    say(f"drawn into {out}")
 
 
 @app.command(sort_key=8)
@@ -44,7 +45,7 @@ def check(
 
     failed = 0
     for result in certify(own):
-        print(("ok    " if result.holds else "FAILS ") + result.line)
+        say(("ok    " if result.holds else "FAILS ") + result.line)
         failed += not result.holds
     if failed:
         raise RuntimeError(f"{failed} of these do not hold")
@@ -79,4 +80,4 @@ def list_(
         lines = {name: (kind.__doc__ or "").strip().splitlines()[0] for name, kind in table.items()}
     wide = max(map(len, lines))
     for name, line in lines.items():
-        print(f"{name:{wide}}  {line}")
+        say(f"{name:{wide}}  {line}")

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from ornstein import __version__
 from ornstein.cli.app import Out, Run, Sampler, Seed, app, ending, fits
+from ornstein.display import say
 
 __all__ = ["sample"]
 
@@ -78,7 +79,7 @@ def sample(
     tuned = tuned_for(model, nfe, steps, None) if sampler == "auto" and guidance in (None, 1) else None
     damped = f", velocity damped by {tuned.damping:g}" if tuned and tuned.damping else ""
     how = f" by {tuned.sampler}, tuned for {tuned.nfe} calls{damped}" if tuned else ""
-    print(f"{count} samples in {out}{how}{alike if spec.conditions and told is None else ''}")
+    say(f"{count} samples in {out}{how}{alike if spec.conditions and told is None else ''}")
 
 
 def _numbers(condition: str, spec: Any) -> list[float]:

@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ornstein.cli.app import Run, app
+from ornstein.display import say
 
 __all__ = ["tune"]
 
@@ -47,17 +48,17 @@ def tune(
             return frechet(real, space(x.cpu()))
     else:
         model, distance = load(run).to(device()), None
-        print(f"{run} is a file that does not say what it was trained on: no distance to data confirms the choice")
+        say(f"{run} is a file that does not say what it was trained on: no distance to data confirms the choice")
     labels = cycle(model, 2 * starts)
     live = sys.stderr.isatty()
     choice = search(model, nfe, starts=starts, seed=seed, distance=distance,
                     condition=None if labels is None else labels[torch.randperm(
                         len(labels), generator=torch.Generator().manual_seed(seed))],
-                    progress=lambda line: print(line, file=sys.stderr, flush=True) if live else None)
-    print(f"median error against the exact path, {starts} unseen starts, {nfe} calls")
+                    progress=lambda line: say(line, error=True) if live else None)
+    say(f"median error against the exact path, {starts} unseen starts, {nfe} calls")
     for name, error in sorted(choice.errors.items(), key=lambda entry: entry[1]):
-        print(f"  {name:30s} {error:.3g}")
-    print(f"chosen: {choice.why}")
+        say(f"  {name:30s} {error:.3g}")
+    say(f"chosen: {choice.why}")
     place = run / MODEL if run.is_dir() else run
     save(model, place)
-    print(f"kept in {place}: sampler auto uses it at --nfe {nfe}, without guidance")
+    say(f"kept in {place}: sampler auto uses it at --nfe {nfe}, without guidance")

@@ -27,7 +27,7 @@ from ornstein.data.shards import LocalShard, load_shards
 from ornstein.data.spec import LAYOUTS, DataSpec, printable
 from ornstein.data.toys import load_mixture, load_moons
 from ornstein.data.web import check_address, shown
-from ornstein.names import require, shortened
+from ornstein.names import require, shortened, whole
 
 __all__ = ["DataSpec", "Dataset", "load_data", "path_of", "read_picture", "sources"]
 
@@ -82,7 +82,7 @@ def load_data(source: Any, *, size: int | None = None, classes: bool | None = No
     require("reader", reader, READERS)
     data = _load(source, size, layout, reader)
     shape = data.spec.shape
-    if size is not None and shape[1:] != (size, size):
+    if size is not None and shape[1:] != (whole("size", size),) * 2:
         raise ValueError(f"size {size} cannot be had: data {data.spec.name!r} has samples of shape {shape}; "
                          "only picture files are resized")
     if layout not in ("auto", data.spec.layout):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ornstein.names import printable, require
+from ornstein.names import printable, require, shown
 
 __all__ = ["LAYOUTS", "MOST_LEVELS", "WIDEST", "DataSpec", "above", "channel_first", "printable"]
 
@@ -73,7 +72,7 @@ class DataSpec:
                 object.__setattr__(self, mine, (None,) * len(value) if mine == "levels" else value)
         for key, good, allowed in self._checks():
             if not good:
-                raise ValueError(f"data spec {key} is {getattr(self, key)!r}; it must be {allowed}")
+                raise ValueError(f"data spec {key} is {shown(getattr(self, key))}; it must be {allowed}")
 
     def _checks(self) -> Iterator[tuple[str, bool, str]]:
         # A generator, so that a check may rely on those before it.
@@ -279,16 +278,16 @@ class DataSpec:
             ValueError: a key that is unknown or missing, or a value of the wrong type; the message names the key.
         """
         if not isinstance(record, Mapping):
-            raise ValueError(f"data spec is {record!r}; it must be a table of its fields")
+            raise ValueError(f"data spec is {shown(record)}; it must be a table of its fields")
         known = [field.name for field in fields(cls)]
         needed = [field.name for field in fields(cls) if field.default is MISSING]
         for key in [*needed, *record]:
             if key not in known or key not in record:
                 fault = "missing" if key in known else "unknown"
-                raise ValueError(f"data spec key {key!r} is {fault}; it must have: {', '.join(known)}")
+                raise ValueError(f"data spec key {shown(key)} is {fault}; it must have: {', '.join(known)}")
         for key in ("shape", "classes", "conditions", "empty"):
             if not isinstance(record.get(key, []), list):
-                raise ValueError(f"data spec {key} is {record[key]!r}; it must be a list")
+                raise ValueError(f"data spec {key} is {shown(record[key])}; it must be a list")
         values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value
                                   for key, value in record.items()}
         return cls(**values)

@@ -8,6 +8,7 @@ from torch import Tensor
 from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.estimate import Estimate
+from ornstein.names import real
 
 __all__ = ["Damped", "as_damping"]
 
@@ -49,6 +50,6 @@ class Damped(Denoiser):
 
 def as_damping(value: float) -> float:
     """A damping, checked to lie from -0.5 to 0.5."""
-    if not -MOST <= value <= MOST:
+    if not -MOST <= real("damping", value) <= MOST:
         raise ValueError(f"damping is {value}; it must lie from -{MOST:g} to {MOST:g}")
     return float(value)

@@ -15,7 +15,7 @@ from ornstein.diffusion.estimate import LEAST_SIGNAL, PREDICTIONS, Estimate
 from ornstein.diffusion.linear import LinearGuess
 from ornstein.diffusion.schedule import Level, Moment, Schedule, as_time
 from ornstein.machine import has_bf16
-from ornstein.names import require
+from ornstein.names import ascending, require
 from ornstein.workers import each, shared
 
 __all__ = ["Batched", "Denoiser", "NetworkDenoiser", "kind_of"]
@@ -149,9 +149,10 @@ class NetworkDenoiser(Denoiser):
         condition_std: (K,) their standard deviations, > 0.
 
     Raises:
-        ValueError: an unknown prediction, a data_std or condition_std that is not positive, or a prediction of eps on
-            a schedule that ends with signal / hypot(signal, noise) < 1e-3, for the data or for x'; a network with hints
-            and no linear guess.
+        ValueError: an unknown prediction, ranges that do not rise, a mean or deviation that is not finite, a data_std
+            or condition_std that is not positive, or a prediction of eps on a schedule that ends with signal /
+            hypot(signal, noise) < 1e-3, for the data or for x'; a network with hints and no linear guess; a schedule
+            that ends with more noise than the dtype holds.
     """
 
     data_std: Tensor
@@ -169,8 +170,8 @@ class NetworkDenoiser(Denoiser):
         self.network, self.linear, self.data = network, linear, data
         self.predicts = require("predicts", predicts, PREDICTIONS)
         self.precision = require("precision", precision, ("fp32", "bf16"))
-        self.log_snr_range = (float(log_snr_range[0]), float(log_snr_range[1]))
-        self.x_range = None if x_range is None else (float(x_range[0]), float(x_range[1]))
+        self.log_snr_range = ascending("log_snr_range", log_snr_range)
+        self.x_range = None if x_range is None else ascending("x_range", x_range)
         options = getattr(network, "options", None)
         self.hints = isinstance(options, dict) and bool(options.get("hints"))
         if self.hints and linear is None:
@@ -181,6 +182,8 @@ class NetworkDenoiser(Denoiser):
             if value.ndim > len(self.shape) or any(
                     mine not in (1, side) for mine, side in zip(value.shape[::-1], self.shape[::-1], strict=False)):
                 raise ValueError(f"{name} has shape {tuple(value.shape)}; it must broadcast against {self.shape}")
+            if not value.isfinite().all():
+                raise ValueError(f"{name} holds values that are not finite; every value must be a finite number")
             self.register_buffer(name, value)
         if not (self.data_std > 0).all():
             raise ValueError(f"data_std is {float(self.data_std.min())}; it must be positive")
@@ -189,6 +192,9 @@ class NetworkDenoiser(Denoiser):
                              "with a linear guess it must be a number")
         self._standardise(condition_mean, condition_std)
         last = schedule.level(as_time(1.0))
+        if not last.noise.to(self.data_std).isfinite():
+            raise ValueError(f"schedule ends with noise {float(last.noise):g}, beyond the range of "
+                             f"{self.data_std.dtype}; choose one that ends with less")
         scaled = Level(last.signal * self.data_std.double().min(), last.noise)  # what the network's eps is read at
         share = min(float(last.signal / last.radius), float(scaled.signal / scaled.radius))
         if predicts == "eps" and share < LEAST_SIGNAL:

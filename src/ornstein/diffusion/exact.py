@@ -13,6 +13,7 @@ from ornstein.diffusion.condition import Condition, as_classes
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.schedule import Schedule, as_time
+from ornstein.names import whole
 
 __all__ = ["ExactDataset", "ExactGaussian", "ExactMixture"]
 
@@ -90,7 +91,7 @@ class ExactGaussian(Denoiser):
 
     def draw(self, n: int, seed: int = 0) -> Tensor:
         """n samples of the data, (n, D) float64."""
-        eps = noise.normal(seed, "exact", 0, 0, (n, len(self.mean))).to(self.mean)
+        eps = noise.normal(seed, "exact", 0, 0, (whole("n", n), len(self.mean))).to(self.mean)
         return self.mean + (eps * self.power.sqrt()) @ self.basis.T
 
 
@@ -168,6 +169,7 @@ class ExactMixture(Denoiser):
 
     def draw(self, n: int, seed: int = 0) -> Tensor:
         """n samples of the data, (n, D) float64."""
+        n = whole("n", n)
         pick = noise.generator(seed, "exact", 1).choice(len(self.weight), n, p=self.weight.cpu().numpy())
         eps = noise.normal(seed, "exact", 0, 0, (n, self.mean.shape[1])).to(self.mean)
         return self.mean[pick] + self.variance[pick, None].sqrt() * eps
@@ -256,5 +258,6 @@ class ExactDataset(Denoiser):
 
     def draw(self, n: int, seed: int = 0) -> Tensor:
         """n training points drawn with equal chance, (n, *shape) float64."""
+        n = whole("n", n)
         pick = noise.generator(seed, "exact", 2).integers(len(self.points), size=n)
         return self.points[pick].reshape(n, *self.shape)

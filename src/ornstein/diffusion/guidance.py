@@ -9,6 +9,7 @@ from ornstein.diffusion.condition import Condition, nothing
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.schedule import as_time, spread
+from ornstein.names import real
 
 __all__ = ["Guided"]
 
@@ -32,9 +33,7 @@ class Guided(Denoiser):
         super().__init__(denoiser.schedule, denoiser.shape)
         if not 0 <= interval[0] <= interval[1] <= 1:
             raise ValueError(f"interval is {interval}; it must satisfy 0 <= least <= most <= 1")
-        if not abs(scale) < float("inf"):
-            raise ValueError(f"scale is {scale}; it must be a finite number")
-        self.denoiser, self.scale, self.interval = denoiser, float(scale), interval
+        self.denoiser, self.scale, self.interval = denoiser, real("scale", scale), interval
 
     def read_condition(self, condition: Condition, rows: int,
                        device: torch.device | str | None = None) -> Tensor | None:

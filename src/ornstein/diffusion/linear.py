@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from ornstein.diffusion.schedule import Level
 from ornstein.names import require
 
-__all__ = ["KINDS", "LinearGuess"]
+__all__ = ["KINDS", "MOST_SIDE", "LinearGuess"]
 
+MOST_SIDE = 4096  # of samples whose waves are transformed by matrices of that size
 KINDS = ("diagonal", "principal", "waves")
 
 
@@ -48,6 +49,8 @@ class LinearGuess(nn.Module):
         sides = None if shape is None else [int(side) for side in shape]
         if sides is not None and (basis is not None or math.prod(sides) != variance.numel()):
             raise ValueError(f"shape is {tuple(sides)}; it must hold the {variance.numel()} variances, without a basis")
+        if sides is not None and max(sides[1:], default=0) > MOST_SIDE:
+            raise ValueError(f"shape is {tuple(sides)}; waves are for sides of at most {MOST_SIDE}")
         rest = torch.as_tensor(rest, dtype=torch.float32)
         if variance.ndim != 1 or rest.ndim or (basis is not None and basis.shape[:1] != variance.shape):
             raise ValueError(f"variance has shape {tuple(variance.shape)}, rest {tuple(rest.shape)} and basis "

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ornstein.names import require
+from ornstein.names import is_flag, real, require, shown, whole
 
 __all__ = ["SCHEDULES", "SPACINGS", "Chain", "Cosine", "Exploding", "Level", "Linear", "Schedule", "falling", "grid",
            "spread"]
@@ -23,7 +23,8 @@ WIDEST, FINEST = 4.5, 0.6
 RHO = 5.0  # of the "karras" spacing
 # Powers of the "power" spacing at its clean and its noisy end up to so many steps, from benchmarks/samplers.py.
 POWERS = ((5, 2.0, 0.8), (10, 1.6, 0.65), (math.inf, 1.6, 0.8))
-
+MOST_STEPS = 10**6  # of a chain or a walk
+LEAST = 1e-200  # noise^2 that a step of a chain adds
 FAINTEST = 1400.0  # -log alpha beyond which the signal, its square root, is no normal float64 number
 
 
@@ -111,11 +112,21 @@ def as_time(t: Tensor | float, name: str = "t") -> Tensor:
     """A time as a float64 tensor on the CPU, checked to lie in [0, 1]."""
     if type(t) is Moment:
         return t
-    time = torch.as_tensor(t, dtype=torch.float64, device="cpu")  # a number must not pass through float32
+    time = doubles(name, t)
     inside = 0 <= t <= 1 if isinstance(t, float) else bool(((time >= 0) & (time <= 1)).all())
     if not inside:  # NaN is not either
         raise ValueError(f"{name} is {time.flatten()[:4].tolist()}; every time must lie in [0, 1]")
     return time
+
+
+def doubles(name: str, value: Any) -> Tensor:
+    """Numbers as a float64 tensor on the CPU, never by way of float32; ValueError for what are none."""
+    try:
+        if is_flag(value):
+            raise TypeError
+        return torch.as_tensor(value, dtype=torch.float64, device="cpu")
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{name} is {shown(value)}; it must be a number, or a tensor or list of numbers") from None
 
 
 class Schedule(ABC):
@@ -237,30 +248,34 @@ class Chain(Schedule):
         beta: (T,) the variances beta_1 .. beta_T, each in (0, 1); a sequence or a tensor.
 
     Raises:
-        ValueError: an empty or nested beta, an entry outside (0, 1), or so much noise that float64 holds no signal.
+        ValueError: an empty or nested beta, an entry outside (0, 1), so much noise that float64 holds no signal, or
+            an entry so small that float64 does not tell the noise after it from the noise before.
     """
 
     def __init__(self, beta: Tensor | list[float]) -> None:
-        self.beta = torch.as_tensor(beta, dtype=torch.float64, device="cpu").detach()
+        self.beta = doubles("beta", beta).detach()
         if self.beta.ndim != 1 or not len(self.beta):
             raise ValueError(f"beta has shape {tuple(self.beta.shape)}; it must be a list of T >= 1 variances")
-        inside = (self.beta > 0) & (self.beta < 1)
-        if not inside.all():
-            first = int((~inside).nonzero()[0])
+        outside = ~((self.beta > 0) & (self.beta < 1))
+        if outside.any():
+            first = int(outside.nonzero()[0])
             raise ValueError(f"beta[{first}] is {self.beta[first].item()}; every beta must lie strictly in (0, 1)")
         self.T = len(self.beta)
         self._decay = torch.cat([torch.zeros(1, dtype=torch.float64), -torch.log1p(-self.beta).cumsum(0)])
         if self._decay[-1] > FAINTEST:
             raise ValueError(f"beta leaves alpha[{self.T}] = exp(-{self._decay[-1]:.0f}), and float64 holds no signal "
                              f"below exp(-{FAINTEST:.0f} / 2); use fewer or smaller betas")
+        unseen = self._decay.diff() < (1e-13 * self._decay[1:]).clamp(min=LEAST)
+        if unseen.any():
+            first = int(unseen.nonzero()[0])
+            raise ValueError(f"beta[{first}] is {self.beta[first].item()}, lost in the noise before it; leave it out")
         self.alpha = torch.exp(-self._decay)
 
     @classmethod
     def linear(cls, T: int = 1000, first: float = 1e-4, last: float = 0.02) -> Chain:
         """T variances that rise evenly from `first` to `last` (Ho et al. 2020); T >= 1."""
-        if T < 1:
-            raise ValueError(f"T is {T}; a chain has at least 1 step")
-        return cls(torch.linspace(first, last, T, dtype=torch.float64))
+        return cls(torch.linspace(real("first", first), real("last", last), whole("T", T, most=MOST_STEPS),
+                                  dtype=torch.float64))
 
     def level(self, t: Tensor) -> Level:
         place = t * self.T
@@ -312,18 +327,18 @@ class Exploding(Schedule):
     A geometric ladder of noise (Song & Ermon 2019) moved so that t = 0 is exactly the data; noise(1) = sigma_max.
 
     Args:
-        sigma_min: scale below which the noise falls linearly to zero, > 0, in units of the data.
-        sigma_max: noise at t = 1, > sigma_min.
+        sigma_min: scale below which the noise falls linearly to zero, >= 1e-100, in units of the data.
+        sigma_max: noise at t = 1, > sigma_min and <= 1e100.
 
     Raises:
-        ValueError: unless 0 < sigma_min < sigma_max.
+        ValueError: unless 1e-100 <= sigma_min < sigma_max <= 1e100.
     """
 
     def __init__(self, sigma_min: float = 0.002, sigma_max: float = 80.0) -> None:
-        if not 0 < sigma_min < sigma_max < math.inf:
+        self.sigma_min, self.sigma_max = real("sigma_min", sigma_min), real("sigma_max", sigma_max)
+        if not 1e-100 <= self.sigma_min < self.sigma_max <= 1e100:
             raise ValueError(f"sigma_min is {sigma_min} and sigma_max {sigma_max}; they must satisfy "
-                             "0 < sigma_min < sigma_max")
-        self.sigma_min, self.sigma_max = float(sigma_min), float(sigma_max)
+                             "1e-100 <= sigma_min < sigma_max <= 1e100")
 
     def level(self, t: Tensor) -> Level:
         noise = self.sigma_min * torch.expm1(t * math.log1p(self.sigma_max / self.sigma_min))
@@ -335,7 +350,7 @@ class Exploding(Schedule):
 
 def falling(times: Sequence[float] | Tensor) -> Tensor:
     """Times of a walk back, (n + 1,) float64 on the CPU; ValueError unless they fall strictly from 1 to 0."""
-    walk = torch.as_tensor(times, dtype=torch.float64, device="cpu")
+    walk = doubles("times", times)
     if walk.ndim != 1 or len(walk) < 2 or walk[0] != 1 or walk[-1] != 0 or not (walk.diff() < 0).all():
         raise ValueError(f"times is {walk.flatten()[:6].tolist()}...; it must fall strictly from 1 to 0")
     return walk
@@ -358,9 +373,7 @@ def grid(schedule: Schedule, steps: int, spacing: str = "angle") -> Tensor:
         ValueError: fewer than one step, or an unknown spacing.
     """
     require("spacing", spacing, SPACINGS)
-    if steps < 1 or steps != int(steps):
-        raise ValueError(f"steps is {steps}; a sampler takes a whole number of steps, at least 1")
-    steps = int(steps)
+    steps = whole("steps", steps, most=MOST_STEPS)
     times = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
     if spacing == "angle":
         times[1:-1] = schedule.time(-2 * torch.log(torch.tan(schedule.level(as_time(1.0)).angle * times[1:-1])))
@@ -383,6 +396,4 @@ def grid(schedule: Schedule, steps: int, spacing: str = "angle") -> Tensor:
     return times
 
 
-SCHEDULES: dict[str, type[Schedule]] = {
-    "chain": Chain, "cosine": Cosine, "linear": Linear, "exploding": Exploding,
-}
+SCHEDULES: dict[str, type[Schedule]] = {"chain": Chain, "cosine": Cosine, "linear": Linear, "exploding": Exploding}

@@ -34,6 +34,8 @@ def build(name: str, options: Mapping[str, Any]) -> nn.Module:
     allowed = inspect.signature(kind).parameters
     for option in options:
         require(f"option of network {name!r}", option, allowed)
+    if "shape" not in options:
+        raise ValueError(f"network {name!r} has no shape; give that of one sample")
     return kind(**options)
 
 

@@ -9,7 +9,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ornstein.networks.layers import GRIDS, Attention, Embedding, Modulation, fold, named, rms_norm, unfold
+from ornstein.names import whole
+from ornstein.networks.layers import (
+    GRIDS,
+    MOST_BLOCKS,
+    MOST_WIDTH,
+    Attention,
+    Embedding,
+    Modulation,
+    fold,
+    named,
+    rms_norm,
+    sizes,
+    unfold,
+)
 
 __all__ = ["DiT"]
 
@@ -28,19 +41,23 @@ class DiT(nn.Module):
         conditions: numbers in a vector condition, 0 for none.
 
     Raises:
-        ValueError: a shape of another rank, a side that no whole number of patches fills, a width that the heads do
-            not divide, or both classes and conditions.
+        ValueError: a number that is none or out of range, a shape of another rank, a side that no whole number of
+            patches fills, a width that the heads do not divide, or both classes and conditions.
     """
 
     def __init__(self, shape: Sequence[int], classes: int = 0, patch: int = 2, width: int = 96, depth: int = 4,
                  heads: int = 3, embedding: int = 128, conditions: int = 0) -> None:
         super().__init__()
+        shape = sizes(shape, classes, conditions, embedding)
+        for name, value in (("patch", patch), ("width", width), ("heads", heads)):
+            whole(name, value, most=MOST_WIDTH)
+        whole("depth", depth, 0, MOST_BLOCKS)
         if len(shape) - 1 not in GRIDS or any(side % patch for side in shape[1:]):
             raise ValueError(f"shape is {tuple(shape)}; a DiT of patch {patch} takes {named(shape)} with sides that "
                              f"are multiples of {patch}")
         if width % heads:
             raise ValueError(f"width is {width}; it must be a multiple of heads, {heads}")
-        self.options = {"shape": list(shape), "classes": classes, "patch": patch, "width": width, "depth": depth,
+        self.options = {"shape": shape, "classes": classes, "patch": patch, "width": width, "depth": depth,
                         "heads": heads, "embedding": embedding, **({"conditions": conditions} if conditions else {})}
         self.patch, values = patch, shape[0] * patch ** (len(shape) - 1)
         self.sides = tuple(side // patch for side in shape[1:])

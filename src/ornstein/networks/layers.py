@@ -9,12 +9,32 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["CONVOLUTIONS", "GRIDS", "Attention", "Embedding", "Modulation", "channels_last", "fold", "layout", "named",
-           "rms_norm", "unfold"]
+from ornstein.names import shown, whole, wholes
+
+__all__ = ["CONVOLUTIONS", "GRIDS", "MOST_BLOCKS", "MOST_WIDTH", "Attention", "Embedding", "Modulation",
+           "channels_last", "flag", "fold", "layout", "named", "rms_norm", "sizes", "unfold"]
 
 CONVOLUTIONS: dict[int, type[nn.Conv1d | nn.Conv2d | nn.Conv3d]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 GRIDS = {1: "(C, L)", 2: "(C, H, W)", 3: "(C, D, H, W)"}
 FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}  # memory formats by number of axes; others have none
+
+
+MOST_WIDTH, MOST_BLOCKS = 2**16, 4096
+
+
+def sizes(shape: Sequence[int], classes: int, conditions: int, embedding: int) -> list[int]:
+    """The shape of one sample as a list, after a check of what all networks are told; ValueError names the entry."""
+    whole("classes", classes, 0, 2**31)
+    whole("conditions", conditions, 0, MOST_WIDTH)
+    whole("embedding", embedding, most=MOST_WIDTH)
+    return wholes("shape", shape)
+
+
+def flag(argument: str, value: object) -> bool:
+    """Return `value`, which must be true or false; raises ValueError otherwise."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{argument} is {shown(value)}; it must be true or false")
+    return value
 
 
 def named(shape: Sequence[int]) -> str:

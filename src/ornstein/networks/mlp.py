@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ornstein.networks.layers import Embedding, Modulation, rms_norm
+from ornstein.names import whole
+from ornstein.networks.layers import MOST_BLOCKS, MOST_WIDTH, Embedding, Modulation, rms_norm, sizes
 
 __all__ = ["MLP"]
 
@@ -25,13 +26,16 @@ class MLP(nn.Module):
         conditions: numbers in a vector condition, 0 for none.
 
     Raises:
-        ValueError: both classes and conditions.
+        ValueError: a number that is none or out of range, or both classes and conditions.
     """
 
     def __init__(self, shape: Sequence[int], classes: int = 0, width: int = 256, depth: int = 4,
                  embedding: int = 64, conditions: int = 0) -> None:
         super().__init__()
-        self.options = {"shape": list(shape), "classes": classes, "width": width, "depth": depth,
+        shape = sizes(shape, classes, conditions, embedding)
+        whole("width", width, most=MOST_WIDTH)
+        whole("depth", depth, 0, MOST_BLOCKS)
+        self.options = {"shape": shape, "classes": classes, "width": width, "depth": depth,
                         "embedding": embedding, **({"conditions": conditions} if conditions else {})}
         values = math.prod(shape)
         self.embedding = Embedding(classes, embedding, conditions)

@@ -9,16 +9,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ornstein.names import shown, whole, wholes
 from ornstein.networks.layers import (
     CONVOLUTIONS,
+    MOST_BLOCKS,
+    MOST_WIDTH,
     Attention,
     Embedding,
     Modulation,
     channels_last,
+    flag,
     fold,
     layout,
     named,
     rms_norm,
+    sizes,
     unfold,
 )
 
@@ -37,7 +42,8 @@ class _Block(nn.Module):
         super().__init__()
         convolution = CONVOLUTIONS[rank]
         self.first, self.second = convolution(width, width, 3, padding=1), convolution(width, width, 3, padding=1)
-        self.attention = Attention(width, max(1, width // 32)) if attention else None
+        heads = max(1, width // 32)
+        self.attention = Attention(width, next(n for n in range(heads, 0, -1) if not width % n)) if attention else None
 
     def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
         scale, shift, gate = _spread(modulation, x).chunk(3, 1)
@@ -75,20 +81,28 @@ class UNet(nn.Module):
         hints: whether y comes with as many channels again: the linear guess that is added to the answer.
 
     Raises:
-        ValueError: a shape of another rank, widths and depths of different or no length, or both classes and
-            conditions.
+        ValueError: a number that is none or out of range, a shape of another rank, widths and depths of different or no
+            length, more levels than the sides can be halved, or both classes and conditions.
     """
 
     def __init__(self, shape: Sequence[int], classes: int = 0, widths: Sequence[int] = (32, 64),
                  depths: Sequence[int] = (1, 2), stem: int = 1, attention: bool = False, embedding: int = 64,
                  conditions: int = 0, through: bool = False, hints: bool = False) -> None:
         super().__init__()
+        shape = sizes(shape, classes, conditions, embedding)
+        widths, depths = wholes("widths", widths, most=MOST_WIDTH), wholes("depths", depths, 0, MOST_BLOCKS)
+        whole("stem", stem)
+        for name, value in (("attention", attention), ("through", through), ("hints", hints)):
+            flag(name, value)
         rank = len(shape) - 1
         if rank not in CONVOLUTIONS:
             raise ValueError(f"shape is {tuple(shape)}; a UNet takes {named(shape)}")
         if not widths or len(widths) != len(depths):
-            raise ValueError(f"widths is {list(widths)} and depths {list(depths)}; they must have one entry a level")
-        self.options = {"shape": list(shape), "classes": classes, "widths": list(widths), "depths": list(depths),
+            raise ValueError(f"widths is {shown(widths)} and depths {shown(depths)}; they must have one entry a level")
+        if stem * 2 ** (len(widths) - 1) > 2 * max(shape[1:]) or sum(depths) > MOST_BLOCKS:
+            raise ValueError(f"stem is {stem}, with {len(widths)} levels of {sum(depths)} blocks; samples of shape "
+                             f"{tuple(shape)} are too small to be folded and halved so often, or the blocks too many")
+        self.options = {"shape": shape, "classes": classes, "widths": widths, "depths": depths,
                         "stem": stem, "attention": attention, "embedding": embedding,
                         **({"conditions": conditions} if conditions else {}), **({"through": True} if through else {}),
                         **({"hints": True} if hints else {})}

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ornstein.names import real
+
 __all__ = ["exponent", "reconstruction", "update"]
 
 WIDEST = 0.28  # relative width of a power-function profile, at most
@@ -27,7 +29,7 @@ def exponent(width: float) -> float:
     Raises:
         ValueError: a width outside that range.
     """
-    if not 0 < width <= WIDEST:
+    if not 0 < real("average", width) <= WIDEST:
         raise ValueError(f"average is {width}; the relative width of the average must lie in (0, {WIDEST}]")
     roots = np.roots([1, 7, 16 - width**-2, 12 - width**-2])
     return float(roots[np.isreal(roots)].real.max())

@@ -16,6 +16,7 @@ from ornstein.training.run import Run
 
 __all__ = ["Journal"]
 
+DIVERGED = 2.0  # times the loss before the first step
 SMOOTHING = 0.05  # weight of a step's loss in the one that is shown
 
 
@@ -33,6 +34,8 @@ class Journal:
         self._smooth: Tensor | None = None
         self.held_out: float | None = note["held_out"]
         self.gap: float | None = note["gap"]
+        self.start: float | None = note.get("start")  # loss of the average on samples trained on, before the first step
+        self._trained: float | None = None  # and at the last look
         self.learning_rate = 0.0
         self._rates: list[float] = []
         self._refused = False
@@ -66,6 +69,23 @@ class Journal:
             raise TrainingFailed(f"the averaged model has lost its way: its loss is {worst}; the last checkpoint is "
                                  "kept, start again with a lower learning_rate")
         self.held_out, self.gap = held_out, None if held_out is None else held_out - trained
+        self._trained = trained
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the model is worse than the one that the training began with."""
+        return self.start is not None and self._trained is not None and self._trained > DIVERGED * self.start
+
+    def judge(self) -> None:
+        """Raise TrainingFailed if the training has diverged."""
+        if self.diverged:
+            raise TrainingFailed(f"the training has diverged: the loss on what it learnt from is {self._trained:.3g}, "
+                                 f"before the first step it was {self.start:.3g}; its state is kept, train again with a "
+                                 "lower learning_rate")
+
+    def note(self) -> dict[str, float | None]:
+        """What a state keeps of the looks at the average."""
+        return {"start": self.start, "held_out": self.held_out, "gap": self.gap}
 
     def metrics(self, images: int) -> dict[str, float | None]:
         """What a finished model tells of its training."""

@@ -12,6 +12,8 @@ import threading
 import time
 from pathlib import Path
 
+from ornstein.names import printable
+
 __all__ = ["again", "announced", "fault", "follow", "job", "launch", "launched", "most", "ours", "outcome", "speaks",
            "started"]
 
@@ -96,7 +98,7 @@ def launch(words: list[str], processes: int, begun: float) -> None:
         if note.is_file():
             code, _, text = note.read_text("utf-8").partition(" ")
             if int(code):
-                print(text, file=sys.stderr)
+                print(printable(text), file=sys.stderr)
                 raise SystemExit(int(code))
 
 

@@ -16,14 +16,13 @@ from ornstein.data import Dataset, DataSpec
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.linear import LinearGuess
 from ornstein.diffusion.loss import Density, denoising_loss
-from ornstein.diffusion.schedule import SCHEDULES
-from ornstein.names import find
 from ornstein.networks import build
 from ornstein.settings import Settings
 from ornstein.training import engine as processes
 from ornstein.training.average import WIDEST, exponent, update
 from ornstein.training.engine import Engine
 from ornstein.training.events import TrainingFailed
+from ornstein.training.limits import network_options, schedule_of
 from ornstein.training.loader import Batch, Loader
 
 __all__ = ["Learner", "learning_rate"]
@@ -53,7 +52,7 @@ class Learner:
         twice = 2 * settings.average
         self.second_width = twice if twice <= WIDEST else settings.average / 2
         self.gamma, self.second_gamma = exponent(settings.average), exponent(self.second_width)
-        schedule = find("schedule", settings.schedule, SCHEDULES)()
+        schedule = schedule_of(settings)
         self.density = Density(schedule, settings.density)
         self.loader = Loader(settings, data, self.density, engine)
         self.model = self._model(network, schedule).to(self.device).train()
@@ -78,13 +77,10 @@ class Learner:
     def _model(self, network: nn.Module | None, schedule: Any) -> NetworkDenoiser:
         settings, spec = self.settings, self.data.spec
         if network is None:
-            shape = {"shape": list(spec.shape), "classes": len(spec.classes) if settings.classes else 0}
-            if spec.conditions:
-                shape["conditions"] = len(spec.conditions)
             # The networks draw their first weights from torch's generator.
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(int(noise.generator(settings.seed, "weights").integers(2**63)))
-                network = build(settings.network, {**shape, **settings.options})
+                network = build(settings.network, network_options(settings, self.data))
         most = min(FITTED, max(FITTED_VALUES // math.prod(spec.shape), 2))
         rows = noise.generator(0, "order", 0, 1).permutation(len(self.data))[:most]
         x, condition = self.data.batch(rows)

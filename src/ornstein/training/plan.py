@@ -7,6 +7,7 @@ import shlex
 from typing import Any
 
 from ornstein.data import Dataset
+from ornstein.diffusion.linear import MOST_SIDE
 from ornstein.machine import can_compile, has_bf16
 from ornstein.networks import suit
 from ornstein.settings import Settings
@@ -94,7 +95,7 @@ def _choices(settings: Settings, data: Dataset, device: str) -> dict[str, tuple[
     # A covariance from fewer samples than it has rows is mostly noise; the variances alone are not.
     known = rows >= RICH * math.prod(shape)
     # Traces, volumes and larger pictures are much alike at every place, which makes their waves all but independent.
-    alike = large or (data.spec.kind == "array" and len(shape) > 1)
+    alike = (large or (data.spec.kind == "array" and len(shape) > 1)) and max(shape[1:], default=0) <= MOST_SIDE
     found["linear"] = (settings.linear, "") if settings.linear != "auto" else (
         ("principal", f"{rows:,} samples tell the covariance of {math.prod(shape)} values") if known and not large else
         ("waves", "samples that are alike at every place") if alike else

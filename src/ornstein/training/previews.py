@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ornstein.data import Dataset
 from ornstein.diffusion.denoiser import NetworkDenoiser
+from ornstein.diffusion.samplers.loop import NotFinite
 from ornstein.figures.pictures import preview
 from ornstein.figures.statistics import compare
 from ornstein.training.events import Drawn, Warned
@@ -29,7 +30,7 @@ def draw(model: NetworkDenoiser, data: Dataset, folder: Path | None, images: int
     try:
         preview(model, files.get("samples"))
         compare(model, data, files.get("statistics"))
-    except OSError as error:
+    except (OSError, NotFinite) as error:
         yield Warned(f"no preview {name}: {error}")
     else:
         yield Drawn(images, {what: file for what, file in files.items() if file.is_file()})

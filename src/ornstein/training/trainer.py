@@ -27,6 +27,7 @@ from ornstein.training.engine import Engine
 from ornstein.training.events import Event, Finished, Interrupted, Progress, Saved, Started, TrainingFailed, Warned
 from ornstein.training.journal import Journal
 from ornstein.training.learner import Learner, learning_rate
+from ornstein.training.limits import refuse
 from ornstein.training.plan import agreed, reasons, resolve
 from ornstein.training.previews import draw
 from ornstein.training.run import Run
@@ -117,11 +118,7 @@ class Trainer:
             self.settings = self.settings.replace(network=type(self.own).__name__, options={})
         if self.processes == self.engine.world:
             self.engine.choose(self.settings.parallel, self.settings.shard)
-        elif self.processes % (self.settings.shard or 1):  # the processes that are to be started will choose
-            raise ValueError(f"shard is {self.settings.shard}; it must divide the {self.processes} processes")
-        if self.settings.batch_size % self.processes:
-            raise ValueError(f"batch is {self.settings.batch_size}; {self.processes} processes need a multiple of "
-                             f"{self.processes}")
+        refuse(self.settings, self.data, kind, self.engine.world, self.own is not None)
         self._state = self._newest() if before else None
         if self._state and self._state.note["digest"] != self.digest:
             raise ValueError(f"data {self.data.spec.name!r} are not what the run in {out} was trained on: "
@@ -282,6 +279,7 @@ class Trainer:
         yield from self.compilation.begin()
         budget = self.budget
         if learner.images == 0:
+            journal.start = learner.average_loss(train_set)
             budget.prelude = min(self.engine.most([budget.seconds])[0], budget.whole / 2)
         # The first process's clock here too: with split weights all must look at the same time.
         begun = self.engine.most([budget.share(learner.images) if self.engine.first else 0.0])[0]
@@ -341,7 +339,8 @@ class Trainer:
         yield from self._preview(learner, train_set)
         yield from self._progress(learner, journal, 1.0, 0.0)
         learner.average.metrics = journal.metrics(learner.images)
-        yield from self._keep(learner, journal, finished=True)
+        yield from self._keep(learner, journal, finished=not journal.diverged)
+        journal.judge()
         yield Finished(learner.average, learner.images, budget.seconds, already=False)
 
     def _settle(self, learner: Learner) -> None:
@@ -384,9 +383,9 @@ class Trainer:
             return
         run, average = self.run, learner.averaged()
         tensors, note = learner.state()
-        note |= {"seconds": self.budget.seconds, "loss": loss, "held_out": journal.held_out,
-                 "gap": journal.gap, "tail": self.budget.tail, "prelude": self.budget.prelude, "finished": finished,
-                 "digest": self.digest, "spec": self.data.spec.as_dict(), "processes": self.engine.world}
+        note |= {"seconds": self.budget.seconds, "loss": loss, "tail": self.budget.tail, **journal.note(),
+                 "prelude": self.budget.prelude, "finished": finished, "digest": self.digest,
+                 "spec": self.data.spec.as_dict(), "processes": self.engine.world}
         try:
             self.engine.once(lambda: checkpoint.save(learner.average, run.path / checkpoint.MODEL, average))
             run.states(self.settings.keep).write(learner.images, tensors, note, self.engine)

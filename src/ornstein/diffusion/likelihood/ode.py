@@ -16,7 +16,7 @@ from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.likelihood.bound import ROWS, Reader, flat
 from ornstein.diffusion.likelihood.levels import on_levels
 from ornstein.diffusion.schedule import as_time, spread
-from ornstein.names import require, whole
+from ornstein.names import real, require, whole
 from ornstein.workers import each, shared
 
 __all__ = ["DIVERGENCES", "EXACT", "Flow", "divergence_of", "ode_likelihood", "ode_log_prob",
@@ -90,7 +90,7 @@ def ode_likelihood(denoiser: Denoiser, x: Tensor, divergence: str = "auto", *, t
     begin = as_time(t)
     if begin.ndim or begin == 1:
         raise ValueError(f"t is {t}; it must be one number in [0, 1)")
-    if not 0 < tolerance < math.inf:
+    if not real("tolerance", tolerance) > 0:
         raise ValueError(f"tolerance is {tolerance}; it must be greater than 0")
     probes = whole("probes", probes)
     levels = getattr(getattr(denoiser, "data", None), "bins", None)

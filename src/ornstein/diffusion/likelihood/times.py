@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ornstein.diffusion.likelihood.levels import check_levels
-from ornstein.diffusion.schedule import Schedule
+from ornstein.diffusion.schedule import Schedule, doubles
 from ornstein.names import whole
 
 __all__ = ["bound_times", "cleanest", "describe", "rising", "span"]
@@ -70,7 +70,7 @@ def rising(times: Sequence[float] | Tensor) -> Tensor:
     Raises:
         ValueError: fewer than two times, or others than these.
     """
-    grid = torch.as_tensor(times, dtype=torch.float64, device="cpu")
+    grid = doubles("times", times)
     if grid.ndim != 1 or len(grid) < 2 or grid[0] != 0 or not grid[-1] <= 1 or not (grid.diff() > 0).all():
         raise ValueError(f"times is {grid.flatten()[:6].tolist()}...; it must rise strictly from 0, to at most 1")
     return grid

@@ -11,6 +11,7 @@ from ornstein.diffusion.adaptive import integrate
 from ornstein.diffusion.denoiser import Batched, Denoiser
 from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.schedule import as_time, spread
+from ornstein.names import real
 
 __all__ = ["accurate"]
 
@@ -34,7 +35,7 @@ def accurate(denoiser: Denoiser, z: Tensor, conditions: Tensor | None, rows: int
         ValueError: a tolerance outside (0, 1).
         RuntimeError: a field that the tolerance cannot be reached on.
     """
-    if not 0 < tolerance < 1:
+    if not 0 < real("tolerance", tolerance) < 1:
         raise ValueError(f"tolerance is {tolerance}; it must lie between 0 and 1")
     schedule, shape = denoiser.schedule, z.shape[1:]
     first = schedule.level(as_time(1.0))

@@ -13,7 +13,7 @@ from torch import Tensor
 from ornstein.diffusion.damping import as_damping
 from ornstein.diffusion.samplers.rule import Rule
 from ornstein.diffusion.schedule import Schedule, falling
-from ornstein.names import find, whole
+from ornstein.names import find, real, shown, whole
 
 __all__ = ["Choice"]
 
@@ -57,11 +57,15 @@ class Choice:
         """
         try:
             nfe = whole("nfe", facts["nfe"])
-            times, angles = (tuple(map(float, facts[name])) for name in ("times", "angles"))
+            times, angles = (tuple(real(name, value) for value in facts[name]) for name in ("times", "angles"))
+            # Of what was tried and failed the error is infinite.
             errors = {str(name): float(value) for name, value in facts["errors"].items()}
-            damping = as_damping(float(facts.get("damping", 0.0)))
-            choice = cls(nfe, str(facts["sampler"]), times, angles, errors, str(facts["why"]), damping)
-        except (KeyError, TypeError, AttributeError, OverflowError) as error:
+            damping = as_damping(facts.get("damping", 0.0))
+            sampler, why = facts["sampler"], facts["why"]
+            if not isinstance(sampler, str) or not isinstance(why, str):
+                raise TypeError(f"sampler is {shown(sampler)} and why {shown(why)}; they must be text")
+            choice = cls(nfe, sampler, times, angles, errors, why, damping)
+        except (KeyError, TypeError, AttributeError, OverflowError, ValueError) as error:
             raise ValueError(f"a tuned choice is not whole ({type(error).__name__}: {error}); tune the model "
                              "again") from None
         if nfe > MOST:
@@ -74,7 +78,7 @@ class Choice:
         if rule.stochastic or rule.calls * steps > nfe:
             raise ValueError(f"a tuned choice for {nfe} calls takes {steps} steps of {choice.sampler}; it must be a "
                              "deterministic rule of no more calls")
-        if len(angles) != len(times) or not all(map(math.isfinite, angles)):
+        if len(angles) != len(times) or not all(0 <= angle <= math.pi / 2 for angle in angles):
             raise ValueError("a tuned choice has other angles than times; tune the model again")
         return choice
 

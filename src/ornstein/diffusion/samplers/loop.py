@@ -33,11 +33,11 @@ from ornstein.diffusion.samplers.rule import Rule, Step
 from ornstein.diffusion.samplers.runge import CLASSIC, EULER, RungeKutta
 from ornstein.diffusion.samplers.single import SingleStep
 from ornstein.diffusion.samplers.stochastic import StochasticAdams
-from ornstein.diffusion.schedule import as_time, falling, grid, moments
-from ornstein.names import find
+from ornstein.diffusion.schedule import MOST_STEPS, as_time, falling, grid, moments
+from ornstein.names import find, real, whole
 from ornstein.workers import each, shared
 
-__all__ = ["AUTO", "NFE", "SAMPLERS", "Frame", "generate", "sample", "samplers"]
+__all__ = ["AUTO", "NFE", "SAMPLERS", "Frame", "NotFinite", "generate", "sample", "samplers"]
 
 NFE = 20  # network calls a sample when the caller names no budget
 ROWS = 64  # rows of one network call on a CPU: fixed, so that a picture does not depend on its neighbours
@@ -73,6 +73,14 @@ def samplers() -> dict[str, dict[str, object]]:
     """The samplers by name, each with its order, whether it is stochastic, and its network calls a step."""
     return {name: {"order": rule.order, "stochastic": rule.stochastic, "calls": rule.calls, "grid": rule.spacing}
             for name, rule in SAMPLERS.items()}
+
+
+class NotFinite(RuntimeError):
+    """Samples that are no samples; they are its `samples`, for those who look for rules that fail."""
+
+    def __init__(self, text: str, samples: Tensor) -> None:
+        super().__init__(text)
+        self.samples = samples
 
 
 @dataclass(frozen=True)
@@ -124,12 +132,14 @@ def sample(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto",
     Raises:
         ValueError: two of nfe, steps and times; a budget below one step; times that do not fall from 1 to 0; an
             unknown sampler; shapes that do not fit. Nothing is computed before.
-        RuntimeError: a tolerance that a sample does not reach in 2,000 steps.
+        RuntimeError: a tolerance that a sample does not reach in 2,000 steps; `NotFinite`, samples that are not finite,
+            because the denoiser's answers are not.
     """
     if tolerance is None:
         walks = _walks(denoiser, count, sampler, nfe, steps, times, z, condition, guidance, seed, batch)
         end = walks.end
     else:
+        real("tolerance", tolerance)
         named = [name for name, value in (("nfe", nfe), ("steps", steps), ("times", times)) if value is not None]
         if named or sampler != "auto":
             raise ValueError(f"tolerance and {(named or ['sampler'])[0]} are both given; a tolerance chooses its steps")
@@ -146,7 +156,7 @@ def sample(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto",
     for done in each(draw, len(blocks), samples.device):
         if tell:
             tell(done / len(blocks))
-    return samples
+    return _finite(samples)
 
 
 def _line(share: float) -> None:
@@ -162,14 +172,29 @@ def generate(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto
     Arguments and errors are those of `sample`; the checks run when it is called, the network when it is iterated.
     """
     walks = _walks(denoiser, count, sampler, nfe, steps, times, z, condition, guidance, seed, batch)
-    return walks.frames(range(walks.count))
+    return _checked(walks.frames(range(walks.count)))
+
+
+def _checked(frames: Iterator[Frame]) -> Iterator[Frame]:
+    for frame in frames:
+        if frame.time == 0:
+            _finite(frame.latent)
+        yield frame
+
+
+def _finite(x: Tensor) -> Tensor:
+    """The samples, unless there is what is no number among them."""
+    if lost := int((~x.isfinite()).flatten(1).any(1).sum()):
+        raise NotFinite(f"{lost} of {len(x)} samples are not finite: the model is broken, or the sampler or guidance "
+                        "does not suit it; try another sampler, more calls or less guidance", x)
+    return x
 
 
 def _walks(denoiser: Denoiser, count: int, sampler: str | Rule, nfe: int | None, steps: int | None,
            times: Sequence[float] | Tensor | None, z: Tensor | None, condition: Condition, guidance: float | None,
            seed: int, batch: int | None) -> Walks:
     """The walks that the arguments of `sample` ask for, after refusing what cannot be."""
-    guided = guidance is not None and guidance != 1
+    guided = guidance is not None and real("guidance", guidance) != 1
     choice = None if guided or sampler != "auto" else tuned_for(denoiser, nfe, steps, times)
     if choice is None:
         rule, walk = plan(denoiser, sampler, nfe, steps, times)
@@ -177,18 +202,21 @@ def _walks(denoiser: Denoiser, count: int, sampler: str | Rule, nfe: int | None,
         rule, walk = choice.rule(SAMPLERS), choice.walk(denoiser.schedule)
         if choice.damping:
             denoiser = Damped(denoiser, choice.damping)
-    if z is None and count < 1:
-        raise ValueError(f"count is {count}; it must be at least 1")
-    if z is not None and (z.shape[1:] != denoiser.shape or not len(z) or not z.is_floating_point()):
+    whole("seed", seed, 0, noise.MOST_SEED)
+    if z is None:
+        count = whole("count", count)
+    elif not isinstance(z, Tensor):
+        raise TypeError(f"z is a {type(z).__name__}; it must be a tensor (torch.as_tensor makes one of an array)")
+    elif z.shape[1:] != denoiser.shape or not len(z) or not z.is_floating_point():
         raise ValueError(f"z has shape {tuple(z.shape)} and dtype {z.dtype}; it must be a floating-point tensor "
                          f"(B, {', '.join(map(str, denoiser.shape))}) with B >= 1")
-    if batch is not None and batch < 1:
-        raise ValueError(f"batch is {batch}; it must be at least 1")
+    elif lost := int((~z.isfinite()).sum()):
+        raise ValueError(f"z holds {lost} values that are not finite; every value must be a finite number")
     count, like = (count, kind_of(denoiser)) if z is None else (len(z), z)
     conditions = denoiser.read_condition(condition, count, "cpu")
     if guided:
         denoiser = Guided(denoiser, guidance)
-    rows = batch or (ROWS if like.device.type == "cpu" else 4 * ROWS)
+    rows = whole("batch", batch) if batch is not None else (ROWS if like.device.type == "cpu" else 4 * ROWS)
     return Walks(denoiser, rule, walk, count, z, like, conditions, seed, rows)
 
 
@@ -261,7 +289,7 @@ def tuned_for(denoiser: Denoiser, nfe: int | None, steps: int | None,
     """What `ornstein.tune` chose for this model and just this many calls, or None."""
     if steps is not None or times is not None:
         return None
-    choice = denoiser.tuned.get(NFE if nfe is None else nfe)
+    choice = denoiser.tuned.get(NFE if nfe is None else whole("nfe", nfe, most=MOST_STEPS))
     return None if choice is None or choice.sampler == "auto" else choice
 
 
@@ -277,14 +305,15 @@ def plan(denoiser: Denoiser, sampler: str | Rule, nfe: int | None, steps: int | 
     if len(named) > 1:
         raise ValueError(f"{' and '.join(named)} are both given; give one of nfe, steps and times")
     walk = None if times is None else falling(times)
-    budget = NFE if nfe is None else nfe
+    budget = NFE if nfe is None else whole("nfe", nfe, most=MOST_STEPS)
+    steps = None if steps is None else whole("steps", steps, most=MOST_STEPS)
     calls = len(walk) - 1 if walk is not None else budget if steps is None else steps
     rule = sampler if isinstance(sampler, Rule) else find(
         "sampler", sampler, {"auto": SAMPLERS[automatic(calls)], **SAMPLERS})
     if walk is not None:
         return rule, walk
     if steps is None:
-        steps = int(budget) // rule.calls
+        steps = budget // rule.calls
         if steps < 1:
             name = sampler if isinstance(sampler, str) else type(rule).__name__
             raise ValueError(f"nfe is {budget}; {name} needs at least {rule.calls} call{'s' * (rule.calls > 1)}")

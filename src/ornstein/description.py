@@ -1,0 +1,195 @@
+"""What a model's file says of the model: as plain JSON values, and each checked before anything is built from it."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ornstein.data import DataSpec
+from ornstein.diffusion.denoiser import NetworkDenoiser
+from ornstein.diffusion.estimate import PREDICTIONS
+from ornstein.diffusion.linear import LinearGuess
+from ornstein.diffusion.schedule import SCHEDULES, Schedule
+from ornstein.names import find, printable, require, shown, wholes
+from ornstein.networks import NETWORKS, build, layout
+
+__all__ = ["assemble", "describe"]
+
+MOST_VALUES = 2**40  # of one sample
+ENTRIES = ("network", "schedule", "shape", "predicts", "log_snr_range", "x_range", "precision", "data", "metrics")
+FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+def describe(model: NetworkDenoiser) -> dict[str, Any]:
+    """What a file must say of a model beside its tensors, as plain JSON values."""
+    network = next((name for name, kind in NETWORKS.items() if type(model.network) is kind), None)
+    schedule = next((name for name, kind in SCHEDULES.items() if type(model.schedule) is kind), None)
+    return {
+        "network": None if network is None else {"name": network, "options": model.network.options},
+        "schedule": None if schedule is None else {"name": schedule, "options": model.schedule.settings()},
+        "shape": list(model.shape),
+        "predicts": model.predicts,
+        "log_snr_range": list(model.log_snr_range),
+        "x_range": None if model.x_range is None else list(model.x_range),
+        "precision": model.precision,
+        "data": None if model.data is None else model.data.as_dict(),
+        "metrics": model.metrics,
+        # Nothing where nothing was tuned: such a file is what it was before there was tuning.
+        **({"tuned": [model.tuned[nfe].as_dict() for nfe in sorted(model.tuned)]} if model.tuned else {}),
+    }
+
+
+def assemble(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], network: nn.Module | None = None,
+             schedule: Schedule | None = None) -> NetworkDenoiser:
+    """A model from its tensors and its description, which may say anything: no more is built than the tensors hold.
+
+    Args:
+        tensors: of the model, by name.
+        facts: as `describe` gives them.
+        network: in place of the one that is described, which must be a network of Ornstein's otherwise.
+        schedule: likewise.
+
+    Raises:
+        ValueError: an entry that is missing, of another kind or out of range; entries that contradict one another or
+            the tensors; tensors that are missing, of another shape or dtype, or not finite.
+    """
+    for name in ENTRIES:
+        if name not in facts:
+            raise ValueError(f"it lacks {name!r}, as a training state does; name the model.safetensors of a run")
+    shape = wholes("shape", facts["shape"])
+    if math.prod(shape) > MOST_VALUES:
+        raise ValueError(f"shape is {shown(shape)}; a sample holds at most {MOST_VALUES} values")
+    predicts = require("predicts", facts["predicts"], PREDICTIONS)
+    metrics = _table("metrics", facts["metrics"])
+    for name, value in metrics.items():
+        if isinstance(value, bool) or not isinstance(value, int | float | None) or (
+                isinstance(value, int) and abs(value) > MOST_VALUES):
+            raise ValueError(f"metrics {shown(name)} is {shown(value)}; it must be a number, or null")
+    data = None if facts["data"] is None else DataSpec.from_dict(facts["data"])
+    if data is not None and list(data.shape) != shape:
+        raise ValueError(f"shape is {shown(shape)}, that of its data {list(data.shape)}; they must agree")
+    if schedule is None:
+        schedule = _schedule(facts["schedule"])
+    own = network is not None
+    if network is None:
+        network = _network(facts["network"], tensors, shape, data)
+    _check_rest(tensors, shape, own)
+    _check_network(tensors, network, own)
+    linear = None
+    if "linear.variance" in tensors:
+        linear = LinearGuess(tensors["linear.variance"], tensors.get("linear.basis"), tensors["linear.rest"],
+                             tensors.get("linear.shape"))
+    model = NetworkDenoiser(network, schedule, shape, predicts, tensors["data_std"], tensors["data_mean"],
+                            facts["log_snr_range"], linear, facts["x_range"], data, facts["precision"],
+                            tensors.get("condition_mean"), tensors.get("condition_std"))
+    model.load_state_dict(dict(tensors), strict=True, assign=True)
+    # As it was trained: the memory format decides the order of a convolution's sums.
+    layout(model.network)
+    model.metrics = dict(metrics)
+    return model
+
+
+def _table(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} is {shown(value)}; it must be a table of names and values")
+    return value
+
+
+def _named(what: str, value: Any) -> tuple[str, dict[str, Any]]:
+    """Name and options of a network or a schedule, apart from what its class says of the options."""
+    if value is None:
+        raise ValueError(f"the model has a {what} of its user's own; give it: load(path, {what}=...)")
+    table = _table(what, value)
+    if "name" not in table or "options" not in table:
+        raise ValueError(f"{what} is {shown(value)}; it must have a name and options")
+    return table["name"], _table(f"options of the {what}", table["options"])
+
+
+def _schedule(value: Any) -> Schedule:
+    name, options = _named("schedule", value)
+    kind = find("schedule", name, SCHEDULES)
+    known = inspect.signature(kind).parameters
+    for option in options:
+        require(f"option of schedule {name!r}", option, known)
+    for option in known:  # none is left to a default, which may not be what the model was trained on
+        if option not in options:
+            raise ValueError(f"schedule {name!r} has no {option}")
+    return kind(**options)
+
+
+def _network(value: Any, tensors: Mapping[str, Tensor], shape: list[int], data: DataSpec | None) -> nn.Module:
+    """A network without storage: a description cannot make us allocate or do more than the file itself holds."""
+    name, options = _named("network", value)
+    values = sum(tensor.numel() for tensor in tensors.values())
+    for option, entry in options.items():
+        if option == "shape":
+            continue
+        entries = entry if isinstance(entry, list) else [entry]
+        numbers = [number for number in entries if isinstance(number, int)]
+        blocks = sum(numbers) if option in ("depth", "depths") else 0
+        if max(len(entries), blocks) > len(tensors) or any(number > values for number in numbers):
+            raise ValueError(f"the file holds another network: {shown(option)} is {shown(entry)}, but it has "
+                             f"{len(tensors)} tensors of {values} values")
+    if options.get("shape") != shape:
+        raise ValueError(f"shape is {shown(shape)}, that of its network {shown(options.get('shape'))}; they must agree")
+    try:
+        with torch.device("meta"):
+            network = build(name, options)
+    except (RuntimeError, TypeError, OverflowError, MemoryError) as error:
+        raise ValueError(f"the file describes a network that cannot be: {' '.join(str(error).split())}") from None
+    for kind, names in (("classes", data.classes if data else ()), ("conditions", data.conditions if data else ())):
+        if options.get(kind) and names and options[kind] != len(names):
+            raise ValueError(f"{kind} is {options[kind]}, and its data have {len(names)}; they must agree")
+    means = tensors.get("condition_mean")
+    if means is not None and options.get("conditions", 0) != means.numel():
+        raise ValueError(f"conditions is {options.get('conditions', 0)}, and there are {means.numel()} means of them; "
+                         "they must agree")
+    return network
+
+
+def _check_network(tensors: Mapping[str, Tensor], network: nn.Module, own: bool) -> None:
+    """The tensors of the network: their names, shapes and, but for a network of the user's own, dtypes."""
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    there = {name.removeprefix("network."): tuple(value.shape) for name, value in tensors.items()
+             if name.startswith("network.")}
+    for name in sorted(wanted.keys() | there.keys()):
+        if wanted.get(name) != there.get(name):
+            raise ValueError(f"the file holds another network: {printable(name)} is {there.get(name, 'missing')}, "
+                             f"the network's is {wanted.get(name, 'missing')}")
+    may_be_infinite = {f"network.{name}" for name, _ in network.named_buffers()} if own else set()
+    for name, value in tensors.items():
+        if name not in may_be_infinite and value.is_floating_point() and not (
+                value if value.dtype in FLOATS else value.float()).isfinite().all():
+            raise ValueError(f"{shown(name)} holds values that are not finite: the training lost its way, or somebody "
+                             "changed them; train the model again")
+
+
+def _check_rest(tensors: Mapping[str, Tensor], shape: list[int], own: bool) -> None:
+    """All other tensors: their names, dtypes and, where nothing else looks at them, shapes."""
+    known = {"data_std", "data_mean", "condition_mean", "condition_std", "linear.variance", "linear.basis",
+             "linear.rest", "linear.shape"}
+    needed = {"data_std", "data_mean", *({"linear.variance", "linear.rest"}
+                                         if any(name.startswith("linear.") for name in tensors) else ())}
+    for name in sorted(needed | {name for name in tensors if not name.startswith("network.")}):
+        if name not in known or name not in tensors:
+            raise ValueError(f"tensor {shown(name)} is {'missing' if name in known else 'unknown'}")
+    kind = tensors["data_std"].dtype
+    for name, value in tensors.items():
+        if own and name.startswith("network."):
+            continue
+        whole = torch.int64 if name == "linear.shape" else kind
+        if value.dtype is not whole or kind not in FLOATS:
+            raise ValueError(f"{shown(name)} is {value.dtype}; it must be {whole if kind in FLOATS else 'float32'}")
+    size, variance = math.prod(shape), tensors.get("linear.variance")
+    sides, basis = tensors.get("linear.shape"), tensors.get("linear.basis")
+    if sides is not None and (sides.numel() != len(shape) or sides.flatten().tolist() != shape):
+        raise ValueError(f"linear.shape is not that of a sample, {shown(shape)}")
+    if basis is not None and (basis.ndim != 2 or basis.shape[1] != size or len(basis) > size):
+        raise ValueError(f"linear.basis has shape {tuple(basis.shape)}; it must be at most {size} rows of {size}")
+    if variance is not None and basis is None and tuple(variance.shape) != (size,):
+        raise ValueError(f"linear.variance has shape {tuple(variance.shape)}; it must be ({size},)")
