@@ -80,8 +80,12 @@ class Journal:
         """Raise TrainingFailed if the training has diverged."""
         if self.diverged:
             raise TrainingFailed(f"the training has diverged: the loss on what it learnt from is {self._trained:.3g}, "
-                                 f"before the first step it was {self.start:.3g}; its state is kept, train again with a "
-                                 "lower learning_rate")
+                                 f"before the first step it was {self.start:.3g}; its state is kept, train again with "
+                                 "a lower learning_rate")
+
+    def note(self) -> dict[str, float | None]:
+        """What a state keeps of the looks at the average."""
+        return {"start": self.start, "held_out": self.held_out, "gap": self.gap}
 
     def note(self) -> dict[str, float | None]:
         """What a state keeps of the looks at the average."""
