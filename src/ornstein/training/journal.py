@@ -87,10 +87,6 @@ class Journal:
         """What a state keeps of the looks at the average."""
         return {"start": self.start, "held_out": self.held_out, "gap": self.gap}
 
-    def note(self) -> dict[str, float | None]:
-        """What a state keeps of the looks at the average."""
-        return {"start": self.start, "held_out": self.held_out, "gap": self.gap}
-
     def metrics(self, images: int) -> dict[str, float | None]:
         """What a finished model tells of its training."""
         return {"images": images, "loss": self._loss, "held_out": self.held_out, "gap": self.gap}
