@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
+import shutil
 import sys
 from decimal import Decimal, localcontext
 from pathlib import Path
@@ -89,23 +89,44 @@ def _cache_of_its_own(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("ORNSTEIN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
-CHROMIUM = "/usr/bin/chromium"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+NO_BROWSER = "there is no chromium to look at pages with"
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]
 
 
 @pytest.fixture(scope="module")
 def browser():
-    if not Path(CHROMIUM).exists():
+    if CHROMIUM is None:
         if os.environ.get("CI"):
-            pytest.fail(f"there is no {CHROMIUM}; .ci/run installs it")
-        pytest.skip(f"there is no {CHROMIUM} to look at the page with")
+            pytest.fail(f"{NO_BROWSER}; .ci/run installs it")
+        pytest.skip(NO_BROWSER)
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
         running = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         yield running
         running.close()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter):
+    """Below all else it is said if pages were not looked at."""
+    yield
+    unseen = sum(NO_BROWSER in str(report.longrepr) for report in terminalreporter.stats.get("skipped", []))
+    if unseen:
+        terminalreporter.write_sep("!", f"{unseen} tests of pages did NOT run: {NO_BROWSER}", red=True, bold=True)
+
+
+@pytest.fixture
+def decoded(monkeypatch) -> list[int]:
+    """Pixels of every picture that Pillow decodes, in their order."""
+    from PIL.ImageFile import ImageFile
+
+    areas, load = [], ImageFile.load
+    monkeypatch.setattr(ImageFile, "load", lambda picture: (areas.append(picture.width * picture.height),
+                                                           load(picture))[1])
+    return areas
 
 
 FAST = ["--set", "options={widths: [16], depths: [1]}", "--set", "batch=64"]
@@ -132,6 +153,7 @@ def command(capsys, monkeypatch, tmp_path):
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("run") / "digits"
-    subprocess.run([sys.executable, "-m", "ornstein", "train", "digits", "--images", "640", "--out", out, *FAST],
-                   check=True, capture_output=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["ornstein", "train", "digits", "--images", "640", "--out", str(out), *FAST])
+        cli.main()
     return out

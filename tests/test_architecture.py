@@ -63,20 +63,23 @@ def is_bare(tree: ast.Module) -> bool:
     return all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in tree.body)
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_every_module_has_a_floor(module):
-    assert room_of(module) or is_bare(TREES[module]), f"{module} is in no room of the table in {__file__}"
+def test_every_module_has_a_floor():
+    """A room of the table above."""
+    assert not [module for module in MODULES if not (room_of(module) or is_bare(TREES[module]))]
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_from_lower_floors_only(module):
+def test_a_module_imports_from_lower_floors_only():
     """Its own room is allowed, and so is another module of the face; nothing else on the same floor or above."""
-    here = room_of(module)
-    for line, name in imports_of(module, TREES[module]):
-        there = room_of(name)
-        allowed = there is not None and here is not None and (
-            ROOMS[there] < ROOMS[here] or there == here or ROOMS[there] == ROOMS[here] == FACE)
-        assert allowed, f"{MODULES[module]}:{line} imports {name}, which is not below it"
+    wrong = []
+    for module, tree in TREES.items():
+        here = room_of(module)
+        for line, name in imports_of(module, tree):
+            there = room_of(name)
+            allowed = there is not None and here is not None and (
+                ROOMS[there] < ROOMS[here] or there == here or ROOMS[there] == ROOMS[here] == FACE)
+            if not allowed:
+                wrong.append(f"{MODULES[module]}:{line} imports {name}, which is not below it")
+    assert not wrong
 
 
 def test_the_reader_of_imports_sees_every_form_of_one():
@@ -112,10 +115,55 @@ def test_no_module_is_a_drawer_for_odds_and_ends():
     assert not {name for name in MODULES if name.rpartition(".")[2] in {"utils", "util", "helpers", "common", "misc"}}
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_checkpoint_cannot_run_code_and_errors_are_not_assertions(module):
+CLOCKS = {f"time.{name}{unit}" for name in ("time", "monotonic", "perf_counter", "process_time", "thread_time")
+          for unit in ("", "_ns")} | {"timeit.timeit", "timeit.default_timer", "datetime.now", "datetime.utcnow"}
+PERIODS = {"seconds", "minutes", "elapsed", "waited", "images_per_second", "rate"}  # what the program says of its speed
+LIMIT = 300  # seconds from which a limit is only a last resort
+
+
+def clocks_of(tree: ast.Module) -> list[int]:
+    """Lines that read a clock, assert how long something took, or give it less time than a slow machine may need."""
+    bare = {alias.asname or alias.name: f"{node.module}.{alias.name}" for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) for alias in node.names}
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute | ast.Name):
+            name = ast.unparse(node)
+            full = bare.get(name, name)
+            if full in CLOCKS or ".".join(full.split(".")[-2:]) in CLOCKS:
+                found.append(node.lineno)
+        elif isinstance(node, ast.Assert):
+            for one in ast.walk(node):
+                less = isinstance(one, ast.Compare) and any(
+                    isinstance(sign, ast.Lt | ast.LtE | ast.Gt | ast.GtE) for sign in one.ops)
+                words = {part.attr if isinstance(part, ast.Attribute) else getattr(part.slice, "value", None)
+                         for part in ast.walk(one) if isinstance(part, ast.Attribute | ast.Subscript)}
+                found += [node.lineno] * (less and bool(words & PERIODS))
+        elif isinstance(node, ast.keyword) and node.arg in ("timeout", "deadline"):
+            value = getattr(node.value, "value", LIMIT)
+            found += [node.value.lineno] * (value is not None and value < LIMIT)
+    return found
+
+
+def test_no_test_depends_on_how_fast_the_machine_is():
+    """Count calls, bytes or steps, give the program a clock that the test moves, or wait for an event or an end."""
+    assert not {f"{path.name}:{line}" for path in (HOUSE / "tests").glob("*.py")
+                for line in clocks_of(ast.parse(path.read_text("utf-8")))}
+
+
+@pytest.mark.parametrize("code", [
+    "start = time.perf_counter()", "from time import monotonic as now\nend = now() + 5", "assert job.seconds < 3",
+    "datetime.datetime.now()", "time.time_ns()", "assert facts['seconds'] <= 1", "job.wait(timeout=60)",
+    "assert not (a and log.rate > 5)"])
+def test_the_reader_of_clocks_sees_every_form_of_one(code):
+    """So that the test above cannot pass by not looking."""
+    assert clocks_of(ast.parse(code))
+    assert not clocks_of(ast.parse("time.sleep(0.1)\nassert job.seconds == 3\njob.wait(timeout=None)\nnow()"))
+
+
+def test_a_checkpoint_cannot_run_code_and_errors_are_not_assertions():
     """No pickle, no torch.load, no eval or exec, no assert statement."""
-    for node in ast.walk(TREES[module]):
+    for module, node in ((module, node) for module, tree in TREES.items() for node in ast.walk(tree)):
         where = f"{MODULES[module]}:{getattr(node, 'lineno', 0)}"
         assert not isinstance(node, ast.Assert), where
         if isinstance(node, ast.Import | ast.ImportFrom):
@@ -137,18 +185,18 @@ def test_the_command_line_prints_through_one_place():
     assert [name for name, _ in calls] == ["ornstein.display"], calls
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_what_a_module_offers_is_there_and_explained(module):
+def test_what_a_module_offers_is_there_and_explained():
     """Every name in `__all__` exists, and every class and function among them says what it does."""
-    offered = {ast.literal_eval(element) for node in TREES[module].body if isinstance(node, ast.Assign)
-               and [getattr(target, "id", "") for target in node.targets] == ["__all__"]
-               for element in getattr(node.value, "elts", []) if isinstance(element, ast.Constant)}
-    for node in TREES[module].body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.name in offered:
-            assert ast.get_docstring(node), f"{MODULES[module]}:{node.lineno} {node.name} has no docstring"
-    if offered and module not in ("ornstein.__main__",):
-        loaded = importlib.import_module(module)
-        assert not {name for name in offered if not hasattr(loaded, name)}
+    for module, tree in TREES.items():
+        offered = {ast.literal_eval(element) for node in tree.body if isinstance(node, ast.Assign)
+                   and [getattr(target, "id", "") for target in node.targets] == ["__all__"]
+                   for element in getattr(node.value, "elts", []) if isinstance(element, ast.Constant)}
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.name in offered:
+                assert ast.get_docstring(node), f"{MODULES[module]}:{node.lineno} {node.name} has no docstring"
+        if offered and module not in ("ornstein.__main__",):
+            loaded = importlib.import_module(module)
+            assert not {name for name in offered if not hasattr(loaded, name)}, module
 
 
 def test_every_public_name_can_be_had():

@@ -303,23 +303,6 @@ def test_help_needs_no_torch_and_import_is_lazy():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
-    import signal
-    import time
-
-    words = [sys.executable, "-m", "ornstein", "train", "digits", "--images", "1000000", "--out", "run", *FAST]
-    job = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not (tmp_path / "run/metrics.jsonl").exists() and job.poll() is None:
-        time.sleep(0.05)
-    job.send_signal(signal.SIGINT)
-    out, err = job.communicate(timeout=60)
-    assert job.returncode == 130
-    assert "go on with: ornstein train --out run --resume" in out
-    assert err == ""
-    assert (tmp_path / "run/model.safetensors").exists()
-    assert [file.name for file in (tmp_path / "run").glob(".*")] == [".lock"]
-
-
 def test_a_rule_and_a_schedule_of_ones_own(command, trained, tmp_path):
     (tmp_path / "mine.py").write_text(
         "import ornstein as orn\nfrom ornstein.diffusion.samplers.rule import rotate\n"

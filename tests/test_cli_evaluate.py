@@ -17,8 +17,9 @@ QUICK = ("--features", "pixels", "--count", "60", "--no-likelihood", "--nfe", "4
 def test_a_report_is_a_page_and_its_figures(trained, command, tmp_path):
     code, out, err = command("evaluate", trained, "--out", "report", *QUICK)
     assert (code, err) == (0, "")
-    assert [line.split("%  ")[1].split(",")[0] for line in out.splitlines()[:5]] == [
-        "features", "samples", "distances", "copies", "noise levels"]
+    parts = [line.split("%  ")[1].split(",")[0] for line in out.splitlines() if "%  " in line]
+    # A part that takes long is said more than once.
+    assert list(dict.fromkeys(parts)) == ["features", "samples", "distances", "copies", "noise levels"]
     figures = json.loads((tmp_path / "report/report.json").read_text())
     page = (tmp_path / "report/index.html").read_text()
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["index.html", "report.json"]

@@ -2,7 +2,6 @@
 
 import os
 import re
-import time
 import warnings
 
 import numpy as np
@@ -335,12 +334,11 @@ def test_the_first_three_failures_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("side", [20_000, 10_000, 5_001])
-def test_a_bomb_is_refused_by_its_header(tmp_path, side):
+def test_a_bomb_is_refused_by_its_header(tmp_path, side, decoded):
     png_bomb(tmp_path / "bomb.png", side)
     assert (tmp_path / "bomb.png").stat().st_size < 500_000
-    start = time.perf_counter()
     refuse(tmp_path, "no picture can be used: 1 of 1 failed: bomb.png (")
-    assert time.perf_counter() - start < 0.5
+    assert not decoded
     fill(tmp_path, 8)
     refuse(tmp_path, "1 of 9 failed")
     fill(tmp_path, 9)

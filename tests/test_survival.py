@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
+import math
 import os
+import pkgutil
 import re
 import resource
 import signal
@@ -17,30 +21,40 @@ import pytest
 import torch
 
 import ornstein as orn
+from ornstein.training import trainer as trainers
 from ornstein.training.engine import Engine
 from ornstein.training.events import Finished, Progress, Saved, TrainingFailed, Warned
 from ornstein.training.learner import Learner
 from ornstein.training.plan import resolve
+from processes import Apart, ornstein
 
 TINY = ["--set", "options={widths: [8], depths: [1]}", "--set", "batch=64", "--precision", "fp32"]
 
 
-def start(out: Path, *words: str, **options) -> subprocess.Popen:
-    """`ornstein train digits` in a process of its own, on one thread."""
-    return subprocess.Popen([sys.executable, "-m", "ornstein", "train", *words, "--out", str(out)], text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                            env={**os.environ, "OMP_NUM_THREADS": "1", **options})
+@pytest.fixture
+def start(tmp_path):
+    """`ornstein train` in a process of its own; none is left at the end."""
+    begun = []
+
+    def begin(out: Path, *words: str, work=ornstein) -> Apart:
+        begun.append(Apart(tmp_path / f"heard-{len(begun)}", work, "train", *words, "--out", out))
+        return begun[-1]
+
+    yield begin
+    for one in begun:
+        one.process.kill()
+        one.wait()
 
 
-def wait_for(found, seconds: float = 90) -> None:
-    end = time.monotonic() + seconds
+def wait_for(found, process: Apart) -> None:
+    """Until something is so, which must be before the process ends."""
     while not found():
-        assert time.monotonic() < end
-        time.sleep(0.02)
+        assert process.running(), process.said()
 
 
+# Kills the second process as soon as the first has something to record.
 TRACKER = """
-import os
+import os, signal, subprocess
 from pathlib import Path
 
 class Calls:
@@ -50,8 +64,14 @@ class Calls:
 
     def __init__(self): self.note("made")
     def begin(self, settings, run, resumed_at): self.note("begin")
-    def record(self, images, figures, pictures): self.note("record")
     def end(self, outcome): self.note("end", outcome)
+
+    def record(self, images, figures, pictures):
+        self.note("record")
+        if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+            ps = ["ps", "-o", "pid=", "--ppid", str(os.getppid())]
+            pids = {int(pid) for pid in subprocess.run(ps, capture_output=True, text=True).stdout.split()}
+            os.kill(max(pids - {os.getpid()}), signal.SIGKILL)
 """
 
 
@@ -102,56 +122,71 @@ def learner(network: torch.nn.Module, **options) -> Learner:
     return Learner(settings, data.split()[0], Engine(), network)
 
 
-def test_killed_at_any_moment_and_resumed_it_ends_bit_for_bit_where_it_would_have(tmp_path):
-    words = ["digits", "--images", "40000", *TINY, "--set", "save_seconds=0.2"]
-    whole = start(tmp_path / "whole", *words)
-    assert whole.wait(120) == 0
-    out = tmp_path / "killed"
-    states = lambda: {place.name for place in (out / "checkpoints").glob("0*")}  # noqa: E731
-    for _ in range(2):
-        process, before = start(out, *words, "--resume"), states()
-        wait_for(lambda: states() - before)  # noqa: B023
-        assert process.poll() is None
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    last = start(out, *words, "--resume")
-    assert last.wait(120) == 0
+def struck(name: str, calls: int, *words: str) -> None:
+    """The command line, killed when a function of ours is called for the n-th time; a state is written every step."""
+    trainers.SAVE_SHARE = math.inf
+    place, _, last = name.rpartition(".")
+    owner, left = pkgutil.resolve_name(place), itertools.count(calls - 1, -1)
+    plain = getattr(owner, last)
+
+    def counted(*given, **options):
+        if next(left) == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return plain(*given, **options)
+
+    setattr(owner, last, counted)
+    ornstein(*words)
+
+
+# In a step; when a state has been written but not renamed; before a model's file is replaced.
+KILLS = [("ornstein.training.learner.Learner.step", 9), ("ornstein.training.states.sync", 7),
+         ("ornstein.checkpoint.save", 5)]
+
+
+def test_killed_at_any_moment_and_resumed_it_ends_bit_for_bit_where_it_would_have(start, tmp_path):
+    words = ["digits", "--images", "1920", *TINY, "--set", "save_seconds=1e-9"]
+    whole, out = tmp_path / "whole", tmp_path / "killed"
+    assert start(whole, *words).wait() == 0
+    for kill in KILLS:
+        assert start(out, *words, "--resume", work=functools.partial(struck, *kill)).wait() == -signal.SIGKILL
+    assert start(out, *words, "--resume").wait() == 0
     resumed = [line for line in (out / "metrics.jsonl").read_text().splitlines() if "resumed_at" in line]
-    assert len(resumed) == 2
-    assert (out / "model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
-    ends = [json.loads((place / "metrics.jsonl").read_text().splitlines()[-1]) for place in (tmp_path / "whole", out)]
+    assert len(resumed) == len(KILLS)
+    assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    ends = [json.loads((place / "metrics.jsonl").read_text().splitlines()[-1]) for place in (whole, out)]
     for name in ("images", "loss", "held_out", "gap", "learning_rate", "skipped"):
         assert ends[0][name] == ends[1][name]
 
 
-def test_asked_to_stop_it_saves_and_says_how_to_go_on_and_meanwhile_holds_its_folder(tmp_path):
-    process = start(tmp_path, "digits", "--images", "10000000", *TINY)
-    wait_for((tmp_path / "metrics.jsonl").exists)
-    second = start(tmp_path, "digits", "--resume")
-    said = second.communicate(timeout=60)[0]
-    assert second.returncode == 2
-    assert f"is being trained into by process {process.pid}; wait for it, stop it" in said
-    process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=60)[0]
-    assert process.returncode == 143
-    assert said.endswith(f"stopped and saved; go on with: ornstein train --out {tmp_path} --resume\n")
-    assert len(list((tmp_path / "checkpoints").iterdir())) == 1
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_asked_to_stop_it_saves_and_says_how_to_go_on_and_meanwhile_holds_its_folder(start, tmp_path, number, code):
+    out = tmp_path / "run"
+    process = start(out, "digits", "--images", "10000000", *TINY)
+    wait_for((out / "metrics.jsonl").exists, process)
+    second = start(out, "digits", "--resume")
+    assert second.wait() == 2
+    assert f"is being trained into by process {process.pid}; wait for it, stop it" in second.said()
+    os.kill(process.pid, number)
+    assert process.wait() == code
+    assert process.said().endswith(f"stopped and saved; go on with: ornstein train --out {out} --resume\n")
+    assert "Traceback" not in process.said()
+    assert len(list((out / "checkpoints").iterdir())) == 1
+    assert (out / "model.safetensors").exists()
+    assert [file.name for file in out.glob(".*")] == [".lock"]
 
 
-def children(process: subprocess.Popen) -> list[int]:
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
+def children(process: int) -> list[int]:
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True, text=True)
     return [int(line) for line in found.stdout.split()]
 
 
-def test_a_killed_process_of_several_brings_all_back(tmp_path):
-    words = ["digits", "--images", "15000", *TINY]
-    assert start(tmp_path / "one", *words).wait(120) == 0
+def test_a_killed_process_of_several_brings_all_back(start, tmp_path):
+    words = ["digits", "--images", "3200", *TINY]
+    assert start(tmp_path / "one", *words).wait() == 0
     (tmp_path / "own.py").write_text(TRACKER)
     process = start(tmp_path / "two", *words, "--processes", "2", "--tracker", f"{tmp_path / 'own.py'}:Calls")
-    wait_for((tmp_path / "two/metrics.jsonl").exists)
-    os.kill(children(process)[-1], signal.SIGKILL)
-    said = process.communicate(timeout=120)[0]
-    assert process.returncode == 0, said
+    said = process.said()
+    assert process.wait() == 0, said
     assert said.count("a process has died; all have started again (1 of 3)") == 1
     assert "Traceback" not in said
     one, two = (orn.load(tmp_path / name).metrics for name in ("one", "two"))
@@ -160,23 +195,25 @@ def test_a_killed_process_of_several_brings_all_back(tmp_path):
         assert two[name] == pytest.approx(one[name], abs=1e-5)
     told = [line.split() for line in (tmp_path / "two/told").read_text().splitlines()]
     assert {rank for rank, *_ in told} == {"0"}  # the first process alone has trackers
-    assert [call for _, call, *_ in told].count("begin") == 2
+    assert [call for call, *_ in told].count("begin") == 2
     assert told[-1] == ["0", "end", "finished"]
 
 
-def test_no_process_outlives_the_command_that_started_it(tmp_path):
-    process = start(tmp_path, "digits", "--images", "10000000", *TINY, "--processes", "2")
-    wait_for((tmp_path / "metrics.jsonl").exists)
-    orphans = children(process)
+def test_no_process_outlives_the_command_that_started_it(start, tmp_path):
+    process = start(tmp_path / "run", "digits", "--images", "10000000", *TINY, "--processes", "2")
+    wait_for((tmp_path / "run/metrics.jsonl").exists, process)
+    orphans = children(process.pid)
     assert len(orphans) == 1
-    process.send_signal(signal.SIGKILL)
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in orphans), 10)
+    os.kill(process.pid, signal.SIGKILL)
+    while any(Path(f"/proc/{pid}").exists() for pid in orphans):  # the time limit of every test ends this
+        time.sleep(0.02)
 
 
-def test_a_failure_that_a_new_start_would_not_help_ends_all_processes_at_once(tmp_path):
-    process = start(tmp_path, "digits", "--images", "100000", *TINY, "--processes", "2", "--set", "learning_rate=1e30")
-    said = process.communicate(timeout=120)[0]
-    assert process.returncode == 1
+def test_a_failure_that_a_new_start_would_not_help_ends_all_processes_at_once(start, tmp_path):
+    process = start(tmp_path / "run", "digits", "--images", "100000", *TINY, "--processes", "2", "--set",
+                    "learning_rate=1e30")
+    said = process.said()
+    assert process.wait() == 1
     assert re.search(r"ornstein: the gradient was (nan|inf) in 10 steps in a row, .* the last checkpoint is kept", said)
     assert "started again" not in said
     assert said.count("ornstein: ") == 1
@@ -272,14 +309,12 @@ def full_disk(out: str, most: int) -> None:
 
 
 def test_a_full_disk_keeps_the_checkpoint_that_is_there(tmp_path):
-    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_survival as t; " \
-           f"t.full_disk({str(tmp_path)!r}, 20000)"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    first, second = said.stdout.splitlines()
+    said = Apart(tmp_path / "heard", full_disk, str(tmp_path / "run"), 20000).said()
+    first, second = said.splitlines()[-2:]
     assert re.search(r"no checkpoint at 640 pictures: .*model.safetensors.*; the one before it is kept: make room and "
                      r"go on with --resume", first), said
     assert second == "True 640"
-    assert not [item for item in tmp_path.rglob(".*") if item.name != ".lock"]
+    assert not [item for item in (tmp_path / "run").rglob(".*") if item.name != ".lock"]
 
 
 def test_a_network_with_one_tensor_under_two_names_is_refused_before_it_trains():
@@ -293,23 +328,24 @@ def test_a_network_with_one_tensor_under_two_names_is_refused_before_it_trains()
 
 
 @pytest.mark.slow
-def test_under_torchrun_a_new_start_touches_no_run_but_its_own(tmp_path):
+def test_under_torchrun_a_new_start_touches_no_run_but_its_own(start, tmp_path):
     """... and without any flag it goes on with the run that the same job has begun."""
-    assert start(tmp_path / "run", "digits", "--images", "640", *TINY).wait(60) == 0
+    assert start(tmp_path / "run", "digits", "--images", "640", *TINY).wait() == 0
     before = (tmp_path / "run/model.safetensors").read_bytes()
     words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1", "-m",
              "ornstein", "train", "digits", "--images", "30000", *TINY, "--out"]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-    refused = subprocess.run([sys.executable, *words, str(tmp_path / "run")], capture_output=True, text=True, env=env,
-                             timeout=120)
+    refused = subprocess.run([sys.executable, *words, str(tmp_path / "run")], capture_output=True, text=True, env=env)
     assert refused.returncode != 0
     assert "already holds a run" in refused.stderr
     assert (tmp_path / "run/model.safetensors").read_bytes() == before
     process = subprocess.Popen([sys.executable, *words, str(tmp_path / "new")], text=True, env=env,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    wait_for((tmp_path / "new/metrics.jsonl").exists)
-    os.kill(children(process)[0], signal.SIGKILL)
-    said = process.communicate(timeout=120)[0]
+    while not (tmp_path / "new/metrics.jsonl").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.kill(children(process.pid)[0], signal.SIGKILL)
+    said = process.communicate()[0]
     assert process.returncode == 0, said
     assert "a process has died; all have started again (1 of 1)" in said
     assert orn.load(tmp_path / "new").metrics["images"] == 30016

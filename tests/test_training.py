@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -280,7 +282,10 @@ def test_an_explicit_setting_that_equals_the_default_still_contradicts(tmp_path,
         train(digits, tmp_path, seed=0, resume=True)
 
 
-def test_by_the_clock_the_learning_rate_of_every_step_is_kept(tmp_path, digits):
+def test_by_the_clock_the_learning_rate_of_every_step_is_kept(tmp_path, digits, monkeypatch):
+    """On a clock that moves by 10 ms whenever it is looked at."""
+    ticks = itertools.count()
+    monkeypatch.setattr("ornstein.training.trainer.time", SimpleNamespace(monotonic=lambda: next(ticks) / 100))
     train(digits, tmp_path, minutes=0.05)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     rates = [rate for line in lines for rate in line["learning_rates"]]
