@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from decimal import Decimal, localcontext
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from samplers import mixture
 
 import ornstein as orn
@@ -150,10 +152,25 @@ def command(capsys, monkeypatch, tmp_path):
     return run
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that `make` fills for all processes of the tests; nobody may write into it afterwards."""
+    root = factory.getbasetemp()
+    place = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "shared" / name
+    place.parent.mkdir(exist_ok=True)
+    whole = place.with_name(f"{name}.whole")
+    with FileLock(place.with_name(f"{name}.lock")):
+        if not whole.exists():
+            make(place)
+            whole.touch()
+    return place
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("run") / "digits"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["ornstein", "train", "digits", "--images", "640", "--out", str(out), *FAST])
-        cli.main()
-    return out
+    def make(out: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
+            patch.setattr(sys, "argv", ["ornstein", "train", "digits", "--images", "640", "--out", str(out), *FAST])
+            cli.main()
+        assert not stop.value.code
+
+    return made_once(tmp_path_factory, "digits", make)

@@ -11,7 +11,7 @@ import torch
 from scipy.stats import ks_2samp
 
 import ornstein as orn
-from conftest import normal
+from conftest import SCHEDULES, normal
 from oracles import mixture
 from ornstein.diffusion.samplers.loop import SAMPLERS
 
@@ -82,27 +82,28 @@ def error(sampler: str, steps: int, schedule: orn.Schedule, z: torch.Tensor, tru
 
 
 @functools.cache
-def finest(name: str) -> torch.Tensor:
-    """Where the flow leads: 1,500 steps of the rule of order 4."""
-    return ends("adams-moulton", 1500, PATHS[name], START)
+def finest(name: str, steps: int) -> torch.Tensor:
+    """Where the flow leads, by a rule of order 4."""
+    return ends("adams-moulton", steps, PATHS[name], START)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_samples_are_finite_and_soon_as_large_as_data(schedule, sampler):
-    """1, 2, 3, 5, 8 and 13 steps; from 5 on half of all values lie within 3, where those of data have deviation 1."""
-    z = schedule.level(1.0).radius * normal(32, 2)
-    for steps in (1, 2, 3, 5, 8, 13):
-        x = ends(sampler, steps, schedule, z)
-        assert x.isfinite().all()
-        assert steps < 5 or float(x.abs().median()) < 3
+def test_samples_are_finite_and_soon_as_large_as_data(sampler):
+    """1, 2, 3, 5 and 8 steps; from 5 on half of all values lie within 3, where those of data have deviation 1."""
+    for schedule in SCHEDULES.values():
+        z = schedule.level(1.0).radius * normal(32, 2)
+        for steps in (1, 2, 3, 5, 8):
+            x = ends(sampler, steps, schedule, z)
+            assert x.isfinite().all()
+            assert steps < 5 or float(x.abs().median()) < 3
 
 
 @pytest.mark.parametrize("sampler", EXACT)
 @pytest.mark.parametrize("name", PATHS)
 def test_twice_the_steps_are_at_least_as_near(name, sampler):
-    schedule, z, truth = PATHS[name], START, finest(name)
-    errors = {steps: error(sampler, steps, schedule, z, truth) for steps in (16, 23, 32, 46, 64)}
-    for steps in (16, 23, 32):
+    schedule, z, truth = PATHS[name], START, finest(name, 400)  # nearer by a thousand than any below
+    errors = {steps: error(sampler, steps, schedule, z, truth) for steps in (16, 23, 32, 46)}
+    for steps in (16, 23):
         assert errors[2 * steps] <= errors[steps]
 
 
@@ -115,7 +116,7 @@ def test_every_number_of_steps_to_200_and_1000(sampler):
     if sampler in RANDOM:
         assert all(ends(sampler, steps, schedule, z).isfinite().all() for steps in counts)
         return
-    truth = finest("cosine")
+    truth = finest("cosine", 1500)
     errors = {steps: error(sampler, steps, schedule, z, truth) for steps in [*counts, 500]}
     assert all(map(math.isfinite, errors.values()))
     for steps in [*range(16, 101), 500]:

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 import ornstein
+from conftest import made_once
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs" / "build_site"))
@@ -20,11 +21,12 @@ sys.path.insert(0, str(ROOT / "docs" / "build_site"))
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("site")
-    done = subprocess.run([sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going", "-d",
-                           out / "doctrees", ROOT / "docs", out / "html"], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    return out / "html"
+    def make(out: Path) -> None:
+        done = subprocess.run([sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going", "-d",
+                               out / "doctrees", ROOT / "docs", out / "html"], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+
+    return made_once(tmp_path_factory, "site", make) / "html"
 
 
 class Page(HTMLParser):
