@@ -11,9 +11,9 @@ demo: $(READY)
 	$(BIN)/ornstein trace demo/run --out demo/chain.png
 	@echo "Look at demo/digits.png (new digits) and demo/chain.png (the forward chain and the way back)."
 
-# A file to a process, a thread to each: small tensors gain nothing from a second one.
+# Two processes of a thread each; one that has nothing left to do takes half of what the other has.
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist worksteal $(ARGS)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow --timeout=1800 $(ARGS)

@@ -19,9 +19,13 @@ from samplers import mixture
 import ornstein as orn
 from ornstein import cli
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # several processes at once: a thread for each, and for what it starts
-    torch.set_num_threads(1)
-    os.environ["OMP_NUM_THREADS"] = "1"
+# One thread for each process of the tests and for what it starts, however many cores there are.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
+# Nothing of a job that the tests may be part of.
+for variable in [name for name in os.environ if name.startswith(("ORNSTEIN_", "TORCHELASTIC_"))
+                 or name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")]:
+    del os.environ[variable]
 
 # The same examples in every run: a test that fails once fails again.
 hypothesis.settings.register_profile("ornstein", derandomize=True, deadline=None, max_examples=60)
@@ -86,9 +90,10 @@ def mixture_of():
 
 
 @pytest.fixture(autouse=True)
-def _cache_of_its_own(tmp_path_factory, monkeypatch):
-    """No test reads or writes the user's cache."""
+def _on_its_own(tmp_path_factory, monkeypatch):
+    """No test reads or writes the user's cache, and what it draws does not depend on the tests before it."""
     monkeypatch.setenv("ORNSTEIN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    torch.manual_seed(0)
 
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -168,9 +173,10 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> Path:
     def make(out: Path) -> None:
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
+        with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", ["ornstein", "train", "digits", "--images", "640", "--out", str(out), *FAST])
-            cli.main()
+            with pytest.raises(SystemExit) as stop:
+                cli.main()
         assert not stop.value.code
 
     return made_once(tmp_path_factory, "digits", make)

@@ -151,6 +151,19 @@ def test_no_test_depends_on_how_fast_the_machine_is():
                 for line in clocks_of(ast.parse(path.read_text("utf-8")))}
 
 
+def test_no_test_draws_from_a_generator_that_others_draw_from_too():
+    """So that a test does the same alone and after others: a generator of a module is for the module itself."""
+    wrong = set()
+    for path in (HOUSE / "tests").glob("*.py"):
+        tree = ast.parse(path.read_text("utf-8"))
+        shared = {ast.unparse(target) for node in tree.body if isinstance(node, ast.Assign)
+                  and isinstance(node.value, ast.Call) and ast.unparse(node.value.func).endswith("default_rng")
+                  for target in node.targets}
+        wrong |= {f"{path.name}:{node.lineno}" for function in tree.body if isinstance(function, ast.FunctionDef)
+                  for node in ast.walk(function) if isinstance(node, ast.Name) and node.id in shared}
+    assert not wrong
+
+
 @pytest.mark.parametrize("code", [
     "start = time.perf_counter()", "from time import monotonic as now\nend = now() + 5", "assert job.seconds < 3",
     "datetime.datetime.now()", "time.time_ns()", "assert facts['seconds'] <= 1", "job.wait(timeout=60)",

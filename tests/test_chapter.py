@@ -52,15 +52,6 @@ def beside(page: str) -> dict[str, str]:
     return {one[1]: re.split(r"\n## Exercises", text[one.end():end])[0] for one, end in zip(found, ends, strict=True)}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Small tensors gain nothing from a second one, and lose much where another process wants it too."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("page", SECTIONS)
 def test_a_page_runs_and_prints_what_it_says(page):
     """One session from top to bottom; what a block prints is what stands under it, to the last digit."""

@@ -10,24 +10,25 @@ from sklearn.metrics import roc_auc_score
 from ornstein.evaluation import classifier
 from ornstein.evaluation.classifier import accuracy_interval, real_or_generated, told_apart
 
-RNG = np.random.default_rng(0)
-
 
 def test_a_forest_tells_different_sets_apart_and_like_ones_not():
-    same = RNG.standard_normal((600, 4))
+    rng = np.random.default_rng(0)
+    same = rng.standard_normal((600, 4))
     # The area of 300 against 300 of one law has standard deviation 0.03: three of them, one false alarm in 400.
     assert abs(real_or_generated(same[:300], same[300:], trees=50) - 0.5) < 0.1
     assert real_or_generated(same[:300], same[300:] + 5, trees=50) > 0.999
 
 
 def test_copies_score_below_a_half():
-    values = RNG.standard_normal((200, 4))
-    assert real_or_generated(values, values[RNG.integers(0, 200, 200)], trees=50) < 0.4
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((200, 4))
+    assert real_or_generated(values, values[rng.integers(0, 200, 200)], trees=50) < 0.4
 
 
 def test_the_area_and_its_variance_are_those_of_all_pairs():
     """DeLong's placements of each vote, with ties, against a loop over pairs."""
-    real, generated = RNG.integers(0, 9, 40) / 8, RNG.integers(2, 11, 25) / 8
+    rng = np.random.default_rng(0)
+    real, generated = rng.integers(0, 9, 40) / 8, rng.integers(2, 11, 25) / 8
     wins = (generated[None] > real[:, None]) + 0.5 * (generated[None] == real[:, None])
     of_real, of_generated = classifier._placements(real, generated)
     assert np.allclose(of_real, wins.mean(1), atol=1e-12)
@@ -37,7 +38,7 @@ def test_the_area_and_its_variance_are_those_of_all_pairs():
 
 
 def test_an_interval_holds_its_area_and_stays_in_its_range():
-    same = RNG.standard_normal((200, 3))
+    same = np.random.default_rng(0).standard_normal((200, 3))
     for move in (0.0, 1.0, 30.0):
         found = told_apart(same[:100], same[100:] + move, trees=30)
         assert found.value == real_or_generated(same[:100], same[100:] + move, trees=30)

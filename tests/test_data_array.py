@@ -28,7 +28,7 @@ def refuse(source, *messages):
     ((12, 6, 5, 1), (1, 6, 5)), ((12, 6, 5, 4), (4, 6, 5)), ((12, 3, 5, 3), (3, 5, 3)), ((12, 2, 6, 5), (2, 6, 5)),
 ])
 def test_the_rank_and_the_axes_settle_the_shape(shape, stored):
-    values = RNG.integers(0, 256, shape, dtype=np.uint8)
+    values = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     data = load_data(values)
     assert data.spec.shape == stored
     assert data.spec.kind == ("picture" if len(stored) == 3 and stored[0] in (1, 3, 4) else "array")

@@ -12,12 +12,11 @@ from ornstein.data import DataSpec, cache, load_data
 from ornstein.data.spec import LAYOUTS
 from ornstein.data.stored import StoredRows
 
-RNG = np.random.default_rng(0)
 WORDS = [word for group in LAYOUTS.values() for word in group]
 
 
 def floats(*shape):
-    return RNG.standard_normal(shape)
+    return np.random.default_rng(0).standard_normal(shape)
 
 
 def refuse(source, message, **options):
@@ -50,7 +49,7 @@ def test_every_layout_comes_back_as_it_was_given(word):
     ((9, 5, 6, 6, 6), "CDHW", "array"), ((9, 6, 6, 6, 2), "DHWC", "array"), ((9, 4, 6, 6, 2), "CDHW", "array"),
 ])
 def test_the_shape_alone_settles_the_layout_and_a_note_says_so(shape, word, kind):
-    data = load_data(RNG.integers(0, 256, shape, dtype=np.uint8))
+    data = load_data(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
     assert (data.spec.layout, data.spec.kind) == (word, kind)
     plain = word == "V" or (word == "CHW" and kind == "picture")
     assert any("--layout" in note for note in data.notes) != plain

@@ -58,7 +58,7 @@ def test_traces_of_one_length(kind):
 
 
 def test_arrays_in_pairs_are_what_the_pair_of_arrays_is():
-    values = RNG.integers(0, 256, (12, 3, 8, 8), dtype=np.uint8)
+    values = np.random.default_rng(0).integers(0, 256, (12, 3, 8, 8), dtype=np.uint8)
     assert load_data(Pairs(list(values))).digest() == load_data((values, np.arange(12) % 3)).digest()
 
 
@@ -81,7 +81,7 @@ def test_a_hub_object_with_features():
     datasets = pytest.importorskip("datasets")
     features = datasets.Features({"x": datasets.Array2D((3, 16), "float32"),
                                   "label": datasets.ClassLabel(names=["a", "b"])})
-    values = RNG.standard_normal((12, 3, 16)).astype(np.float32)
+    values = np.random.default_rng(0).standard_normal((12, 3, 16)).astype(np.float32)
     table = datasets.Dataset.from_dict({"x": list(values), "label": [0, 1] * 6}, features=features)
     data = load_data(table)
     assert np.array_equal(data.values, values)

@@ -21,11 +21,11 @@ FILES = ["README.md", "docs/start.md",
          *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs/guides").glob("*.md"))]
 PAGES = {name: (ROOT / name).read_text("utf-8") for name in FILES}
 # Budgets that a test can pay; nothing else of a block is changed.
-QUICK = [(r"minutes=1\b", "images=640"), (r"--minutes \d+", "--images 640"), (r"--images 200000", "--images 640"),
-         (r"train moons", "train moons --images 640"),
+QUICK = [(r"minutes=1\b", "images=256"), (r"--minutes \d+", "--images 256"), (r"--images 200000", "--images 640"),
+         (r"train moons", "train moons --images 256"),
          (r"(ornstein evaluate .*?)--out", r"\1--count 60 --no-likelihood --features pixels --out"),
          (r"(ornstein likelihood .*)", r"\1 --count 8"), (r"(ornstein tune .*) --nfe \d+", r"\1 --nfe 2 --starts 16"),
-         (r'nfe=200\b', "nfe=40"), (r"--config recipes/(\S+)", rf"--config {ROOT}/recipes/\1 --images 640")]
+         (r'nfe=200\b', "nfe=40"), (r"--config recipes/(\S+)", rf"--config {ROOT}/recipes/\1 --images 256")]
 # test_cli runs the first; the second needs another program, the third another machine.
 ELSEWHERE = ("ornstein check\n", "tensorboard ", "pip ", "make", "git ")
 
