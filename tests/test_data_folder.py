@@ -333,7 +333,7 @@ def test_the_first_three_failures_are_named(tmp_path):
            "be read), bad1.png (not a picture that can be read), bad2.png (not a picture that can be read); mend")
 
 
-@pytest.mark.parametrize("side", [20_000, 10_000, 5_001])
+@pytest.mark.parametrize("side", [13_500, 10_000, 5_001])  # of Pillow's own limits the first is above both
 def test_a_bomb_is_refused_by_its_header(tmp_path, side, decoded):
     png_bomb(tmp_path / "bomb.png", side)
     assert (tmp_path / "bomb.png").stat().st_size < 500_000

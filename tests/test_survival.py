@@ -270,9 +270,9 @@ def test_too_little_memory_halves_the_passes_and_not_the_batch(tmp_path):
 def test_a_damaged_state_gives_way_to_the_one_before_it(tmp_path):
     """... and the run still ends bit for bit where it would have."""
     settings = orn.Settings(batch=64, options={"widths": [8], "depths": [1]})
-    whole = orn.Trainer("digits", settings=settings, images=3200).fit()
+    whole = orn.Trainer("digits", settings=settings, images=960).fit()
     for _ in range(2):
-        trainer = orn.Trainer("digits", settings=settings, images=3200, out=tmp_path, resume=True)
+        trainer = orn.Trainer("digits", settings=settings, images=960, out=tmp_path, resume=True)
         for event in trainer.events():
             if isinstance(event, Progress):  # the first one tells of the first step
                 trainer.stop()

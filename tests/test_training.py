@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ import torch
 from safetensors import safe_open
 
 import ornstein as orn
+from conftest import made_once
 from data_corpus import fill
 from ornstein.data import load_data
 from ornstein.machine import can_compile
@@ -44,6 +46,13 @@ def train(digits, out: Path | None, stop_at: int | None = None, **options) -> or
     return None
 
 
+@pytest.fixture
+def finished(tmp_path_factory, digits, tmp_path) -> Path:
+    """A run of 200 pictures and seed 3 of the test's own."""
+    place = made_once(tmp_path_factory, "finished", lambda out: train(digits, out, images=200, seed=3))
+    return Path(shutil.copytree(place, tmp_path / "finished"))
+
+
 def newest(out: Path) -> State:
     state, faults = Run(out).states(2).newest()
     assert state is not None
@@ -59,7 +68,7 @@ def state_of(out: Path) -> dict[str, torch.Tensor]:
 
 def test_two_runs_by_images_are_equal_bit_for_bit(tmp_path, digits):
     for name in ("a", "b"):
-        train(digits, tmp_path / name, images=1000, seed=3)
+        train(digits, tmp_path / name, images=500, seed=3)
     one, two = state_of(tmp_path / "a"), state_of(tmp_path / "b")
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
@@ -67,16 +76,16 @@ def test_two_runs_by_images_are_equal_bit_for_bit(tmp_path, digits):
 
 
 def test_another_seed_is_another_model(digits):
-    models = [train(digits, None, images=200, seed=seed) for seed in (0, 1)]
+    models = [train(digits, None, images=64, seed=seed) for seed in (0, 1)]
     weights = [next(model.network.parameters()) for model in models]
     assert not torch.equal(*weights)
 
 
 def test_a_stopped_and_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path, digits):
-    train(digits, tmp_path / "whole", images=1600)
-    assert train(digits, tmp_path / "parts", stop_at=1, images=1600) is None
+    train(digits, tmp_path / "whole", images=640)
+    assert train(digits, tmp_path / "parts", stop_at=1, images=640) is None
     middle = newest(tmp_path / "parts").note
-    assert 0 < middle["images"] < 1600
+    assert 0 < middle["images"] < 640
     train(digits, tmp_path / "parts", resume=True)
     one, two = state_of(tmp_path / "whole"), state_of(tmp_path / "parts")
     assert all(torch.equal(one[name], two[name]) for name in one | two)
@@ -85,18 +94,18 @@ def test_a_stopped_and_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path
 
 
 def test_a_lost_stretch_leaves_no_metrics_and_a_torn_line_is_dropped(tmp_path, digits):
-    train(digits, tmp_path, stop_at=1, images=1600)
+    train(digits, tmp_path, stop_at=1, images=640)
     reached = newest(tmp_path).note["images"]
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write(json.dumps({"images": 10**6, "loss": 9.0}) + '\n{"images": 10')
     train(digits, tmp_path, resume=True)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert all(line["images"] <= 1600 + SMALL.batch_size for line in lines)
+    assert all(line["images"] <= 640 for line in lines)
     assert any(line.get("resumed_at") == reached for line in lines)
 
 
 def test_resume_starts_a_run_that_is_not_there_and_ends_one_that_has_finished(tmp_path, digits):
-    train(digits, tmp_path / "new", images=200, resume=True)
+    train(digits, tmp_path / "new", images=64, resume=True)
     before = (tmp_path / "new/model.safetensors").read_bytes()
     trainer = orn.Trainer(digits, settings=SMALL, out=tmp_path / "new", resume=True)
     last = list(trainer.events())[-1]
@@ -105,39 +114,37 @@ def test_resume_starts_a_run_that_is_not_there_and_ends_one_that_has_finished(tm
     assert (tmp_path / "new/model.safetensors").read_bytes() == before
 
 
-def test_a_folder_that_holds_a_run_is_refused_and_left_alone(tmp_path, digits):
-    train(digits, tmp_path, images=200)
-    before = {file.name: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+def test_a_folder_that_holds_a_run_is_refused_and_left_alone(finished, digits):
+    before = {file.name: file.stat().st_mtime_ns for file in finished.iterdir()}
     with pytest.raises(FileExistsError, match="already holds a run; go on with it"):
-        train(digits, tmp_path, images=200)
+        train(digits, finished, images=200)
     with pytest.raises(ValueError, match="resume and overwrite are both asked for"):
-        train(digits, tmp_path, images=200, resume=True, overwrite=True)
-    assert {file.name: file.stat().st_mtime_ns for file in tmp_path.iterdir()} == before
-    train(digits, tmp_path, images=100, overwrite=True)
+        train(digits, finished, images=200, resume=True, overwrite=True)
+    assert {file.name: file.stat().st_mtime_ns for file in finished.iterdir()} == before
+    train(digits, finished, images=64, overwrite=True)
 
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"images": 400}, r"images is 400, but the run in .* has 200"),
     ({"minutes": 1.0}, r"minutes is 1.0, but the run in .* has None"),
     ({"seed": 5}, "seed is 5, but the run in"),
+    ({"seed": 0}, "seed is 0, but the run in .* has 3"),  # the default, but given
     ({"network": "dit"}, "network is 'dit', but the run in .* has 'unet'"),
 ])
-def test_resuming_with_settings_that_contradict_the_run_is_refused(tmp_path, digits, change, message):
-    train(digits, tmp_path, images=200)
+def test_resuming_with_settings_that_contradict_the_run_is_refused(finished, digits, change, message):
     with pytest.raises(ValueError, match=message):
-        train(digits, tmp_path, resume=True, settings=orn.Settings(), **change)
+        train(digits, finished, resume=True, settings=orn.Settings(), **change)
 
 
-def test_resuming_with_other_data_is_refused(tmp_path, digits):
-    train(digits, tmp_path, images=200)
+def test_resuming_with_other_data_is_refused(finished, digits):
     changed = orn.Dataset(digits.values.copy(), digits.labels, digits.held, digits.spec)
     changed.values[0, 0, 0, 0] += 1
     with pytest.raises(ValueError, match=r"are not what the run in .* was trained on"):
-        train(changed, tmp_path, resume=True)
+        train(changed, finished, resume=True)
 
 
 def test_a_state_of_another_network_is_refused(tmp_path, digits):
-    train(digits, tmp_path, stop_at=1, images=1600)
+    train(digits, tmp_path, stop_at=1, images=640)
     text = (tmp_path / "run.yaml").read_text()
     (tmp_path / "run.yaml").write_text(text.replace("- 16", "- 24"))
     with pytest.raises(ValueError, match=r"of another network: average.* is \(16,\) there and \(24,\)"):
@@ -145,12 +152,12 @@ def test_a_state_of_another_network_is_refused(tmp_path, digits):
 
 
 def test_training_beats_the_linear_guess_on_held_out_digits(digits):
-    learner = Learner(resolve(orn.Settings(images=1), digits, "cpu"), digits.split()[0], Engine())
+    learner = Learner(resolve(SMALL.replace(images=1), digits, "cpu"), digits.split()[0], Engine())
     held = digits.split()[1]
     before = learner.average_loss(held)  # the network starts at zero: this is the linear guess alone
-    for _ in range(60):
-        learner.step(2e-3)
-    assert learner.average_loss(held) < 0.92 * before
+    for _ in range(120):
+        learner.step(4e-3)
+    assert learner.average_loss(held) < 0.9 * before
 
 
 def test_held_out_rows_never_train_and_every_epoch_sees_each_sample_once(digits):
@@ -237,12 +244,12 @@ def test_files_that_are_of_no_run_are_neither_used_nor_removed(tmp_path, digits)
     (tmp_path / "previews/mine.txt").write_text("mine")
     with pytest.raises(FileExistsError, match=r"holds a model\.safetensors that is of no run"):
         train(digits, tmp_path, images=200)
-    train(digits, tmp_path, images=200, overwrite=True)
+    train(digits, tmp_path, images=64, overwrite=True)
     assert (tmp_path / "previews/mine.txt").read_text() == "mine"
 
 
 def test_a_second_fit_goes_on_and_does_not_start_again(tmp_path, digits):
-    trainer = orn.Trainer(digits, settings=SMALL, images=200, out=tmp_path)
+    trainer = orn.Trainer(digits, settings=SMALL, images=64, out=tmp_path)
     once = trainer.fit()
     before = (tmp_path / "model.safetensors").read_bytes()
     again = trainer.fit()
@@ -272,20 +279,14 @@ def test_a_training_that_diverged_says_so_and_keeps_its_state(tmp_path, command)
 
 def test_pictures_that_are_not_square_train_and_resume(tmp_path):
     values = np.random.default_rng(0).integers(0, 255, (40, 1, 8, 12), dtype=np.uint8)
-    train(values, tmp_path, stop_at=1, images=1600)
+    train(values, tmp_path, stop_at=1, images=320)
     assert train(values, tmp_path, resume=True).shape == (1, 8, 12)
 
 
-def test_an_explicit_setting_that_equals_the_default_still_contradicts(tmp_path, digits):
-    train(digits, tmp_path, images=200, seed=3)
-    with pytest.raises(ValueError, match=r"seed is 0, but the run in .* has 3"):
-        train(digits, tmp_path, seed=0, resume=True)
-
-
 def test_by_the_clock_the_learning_rate_of_every_step_is_kept(tmp_path, digits, monkeypatch):
-    """On a clock that moves by 10 ms whenever it is looked at."""
+    """On a clock that moves by 20 ms whenever it is looked at."""
     ticks = itertools.count()
-    monkeypatch.setattr("ornstein.training.trainer.time", SimpleNamespace(monotonic=lambda: next(ticks) / 100))
+    monkeypatch.setattr("ornstein.training.trainer.time", SimpleNamespace(monotonic=lambda: next(ticks) / 50))
     train(digits, tmp_path, minutes=0.05)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     rates = [rate for line in lines for rate in line["learning_rates"]]
