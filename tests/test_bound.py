@@ -20,11 +20,11 @@ SCHEDULES = {"cosine": orn.Cosine(), "linear": orn.Linear(), "chain": orn.Chain.
 SIGMAS = 4.5  # of a mean of thousands: one false alarm in 150,000 at each place
 
 
-@pytest.mark.parametrize("dim", [1, 2, 8, 64])
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize(("name", "dim"), [*((name, dim) for name in SCHEDULES for dim in (1, 64)),
+                                         ("cosine", 2), ("chain", 8)])
 def test_the_bound_is_below_log_p_and_its_gap_falls_as_one_over_steps(name, dim):
     model = mixture(SCHEDULES[name], dim)
-    x = model.draw(1000)
+    x = model.draw(600)
     true, gaps = model.log_prob(x), []
     for steps in (8, 32, 64):
         bound = orn.elbo(model, x, orn.bound_times(model.schedule, steps))

@@ -11,8 +11,9 @@ from ornstein.evaluation.distances import Neighbours, frechet, kernel, neighbour
 from ornstein.evaluation.intervals import frechet_interval, kernel_interval, neighbour_intervals, share_interval
 
 TIMES = 200
-# If 95 % are covered, 200 repetitions give 90 to 99 % but for one case in 640. The seeds are fixed, so a test fails
-# when the code changes what it covers, or once in 640 times when it changes what it draws.
+# If 95 % are covered, 200 repetitions give 90 to 99 % but for one case in 640, and 100 give 88 to 99 % but for one in
+# 135. The seeds are fixed, so a test fails when the code changes what it covers, or once in so many times when it
+# changes what it draws.
 LEAST, MOST = 0.90, 0.99
 
 
@@ -31,10 +32,10 @@ def covered(found, truth: float) -> float:
 def test_the_frechet_distance_of_two_gaussians_is_covered(width, counts, move, scale):
     """It is width (move^2 + (scale - 1)^2); the estimate at hand is several standard errors above it."""
     truth = width * (move**2 + (scale - 1) ** 2)
-    found = [frechet_interval(*pair(seed, width, counts, move, scale)) for seed in range(TIMES)]
-    assert LEAST <= covered(found, truth) <= MOST
+    found = [frechet_interval(*pair(seed, width, counts, move, scale)) for seed in range(100)]
+    assert 0.88 <= covered(found, truth) <= MOST
     biased = np.array([one.value for one in found])
-    assert biased.mean() - truth > 5 * biased.std() / np.sqrt(TIMES)
+    assert biased.mean() - truth > 4 * biased.std() / np.sqrt(100)
 
 
 @pytest.mark.parametrize(("move", "truth"), [(0.0, 0.0), (0.5, None)])
