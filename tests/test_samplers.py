@@ -91,8 +91,9 @@ def test_orders_hold_for_steps_of_any_sizes(sampler, sizes):
     assert abs(math.log2(errors[0] / errors[1]) - orn.samplers()[sampler]["order"]) < 0.25
 
 
-@pytest.mark.parametrize("sampler", [name for name in DETERMINISTIC if name not in TURNING])
-@pytest.mark.parametrize("name", ["cosine", "exploding", "own"])
+@pytest.mark.parametrize(("sampler", "name"), [
+    (sampler, name) for sampler in DETERMINISTIC if sampler not in TURNING for name in ("cosine", "exploding", "own")
+    if name != "own" or orn.samplers()[sampler]["calls"] == 1])  # the times of inner calls are slow to find there
 def test_samplers_in_log_snr_have_the_order_they_claim(name, sampler):
     """As above for rules whose steps are lengths of log SNR: even in it from next to no signal to 7, compared there.
 
