@@ -61,7 +61,7 @@ class Calls:
     killed = False
 
     def note(self, *facts):
-        with open(Path(__file__).parent / "two/told", "a") as file:
+        with open(Path(__file__).parent / "told", "a") as file:
             print(os.getpid(), *facts, file=file)
 
     def __init__(self): self.note("made")
@@ -195,7 +195,7 @@ def test_a_killed_process_of_several_brings_all_back(start, tmp_path):
     assert two["images"] == one["images"]
     for name in ("loss", "held_out"):
         assert two[name] == pytest.approx(one[name], abs=1e-5)
-    told = [line.split() for line in (tmp_path / "two/told").read_text().splitlines()]
+    told = [line.split() for line in (tmp_path / "told").read_text().splitlines()]
     assert {pid for pid, *_ in told} == {str(process.pid)}  # the first process alone has trackers
     assert [call for _, call, *_ in told].count("begin") == 2
     assert told[-1][1:] == ["end", "finished"]

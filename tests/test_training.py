@@ -286,7 +286,8 @@ def test_pictures_that_are_not_square_train_and_resume(tmp_path):
 def test_by_the_clock_the_learning_rate_of_every_step_is_kept(tmp_path, digits, monkeypatch):
     """On a clock that moves by 20 ms whenever it is looked at."""
     ticks = itertools.count()
-    monkeypatch.setattr("ornstein.training.trainer.time", SimpleNamespace(monotonic=lambda: next(ticks) / 50))
+    for module in ("trainer", "budget"):
+        monkeypatch.setattr(f"ornstein.training.{module}.time", SimpleNamespace(monotonic=lambda: next(ticks) / 50))
     train(digits, tmp_path, minutes=0.05)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     rates = [rate for line in lines for rate in line["learning_rates"]]
