@@ -5,7 +5,6 @@ import io
 import itertools
 import logging
 import re
-import time
 from email.utils import formatdate
 
 import numpy as np
@@ -169,7 +168,7 @@ READ = {
     "500 twice": first(2, plain("500 Internal Server Error", b"")),
     "502, endless": first(1, lambda _: endless(bytes(2**16), b"HTTP/1.1 502 Bad Gateway\r\n\r\n")),
     "429 and when to come again": first(3, plain("429 Too Many Requests", b"", Retry_After="7")),
-    "503 until a date": first(1, plain("503 Busy", b"", Retry_After=formatdate(time.time() + 3600, usegmt=True))),
+    "503 until a date": first(1, plain("503 Busy", b"", Retry_After=formatdate(4_102_444_800, usegmt=True))),
     "503 until a date that is none": first(1, plain("503 Busy", b"", Retry_After="Mon, 99 Foo 99999 00:00:00 GMT")),
     "429 for 5,000 digits": first(1, plain("429 Busy", b"", Retry_After="9" * 5000)),
     "429 until yesterday": first(1, plain("429 Busy", b"", Retry_After="-5")),

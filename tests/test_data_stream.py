@@ -102,7 +102,7 @@ def test_a_set_is_read_in_forked_workers(sources, name):
     data = load_data(sources / name, reader="auto" if name == "a.npy" else "stream")
     expected = data.batch(range(12))[0]
     loaded = torch.utils.data.DataLoader(range(12), batch_size=4, num_workers=2, collate_fn=data.batch,
-                                         multiprocessing_context="fork", timeout=60)
+                                         multiprocessing_context="fork", timeout=600)
     assert torch.equal(torch.cat([x for x, _ in loaded]), expected)
 
 
@@ -110,5 +110,5 @@ def test_a_set_is_read_in_forked_workers(sources, name):
 def test_a_set_is_read_in_spawned_workers(sources):
     data = load_data(sources / "a.tar", reader="stream")
     loaded = torch.utils.data.DataLoader(range(12), batch_size=4, num_workers=1, collate_fn=data.batch,
-                                         multiprocessing_context="spawn", timeout=200)
+                                         multiprocessing_context="spawn", timeout=600)
     assert torch.equal(torch.cat([x for x, _ in loaded]), data.batch(range(12))[0])
