@@ -12,8 +12,7 @@ import torch
 
 from ornstein.data import load_data
 
-RNG = np.random.default_rng(0)
-BYTES = RNG.integers(0, 256, (12, 3, 6, 5), dtype=np.uint8)
+BYTES = np.random.default_rng(0).integers(0, 256, (12, 3, 6, 5), dtype=np.uint8)
 
 
 def refuse(source, *messages):
@@ -61,7 +60,7 @@ def test_the_type_and_the_values_settle_the_range(values, low, high, levels):
 
 def test_what_the_values_are_is_said():
     assert load_data(np.full((5, 2), 3.0)).notes[0] == "every value is 3"
-    masks = load_data(RNG.integers(0, 2, (20, 1, 6, 6)).astype(np.uint8))
+    masks = load_data(np.random.default_rng(0).integers(0, 2, (20, 1, 6, 6)).astype(np.uint8))
     assert masks.spec.kind == "picture"
     assert "pictures of so few values are drawn from 0, black, to 1, white" in masks.notes
     data = load_data(np.array([[2**30], [2**30 + 1]]))
