@@ -182,11 +182,11 @@ class NetworkDenoiser(Denoiser):
             if value.ndim > len(self.shape) or any(
                     mine not in (1, side) for mine, side in zip(value.shape[::-1], self.shape[::-1], strict=False)):
                 raise ValueError(f"{name} has shape {tuple(value.shape)}; it must broadcast against {self.shape}")
-            if not value.isfinite().all():
-                raise ValueError(f"{name} holds values that are not finite; every value must be a finite number")
             self.register_buffer(name, value)
         if not (self.data_std > 0).all():
             raise ValueError(f"data_std is {float(self.data_std.min())}; it must be positive")
+        if not (self.data_std.isfinite().all() and self.data_mean.isfinite().all()):
+            raise ValueError("data_std or data_mean holds values that are not finite; all must be finite numbers")
         if linear is not None and self.data_std.numel() != 1:
             raise ValueError(f"data_std has shape {tuple(self.data_std.shape)}; "
                              "with a linear guess it must be a number")
