@@ -18,7 +18,7 @@ TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.item
 
 # Floor by floor, as in docs/architecture.md; an entry is a room: a module, or a package with all that is in it.
 FLOORS = {
-    0: ("names", "machine", "files", "workers"),  # the ground: they import nothing of ours, and floor 1 leans on them
+    0: ("names", "machine", "files", "workers", "isolation"),  # the ground: imports nothing of ours
     1: ("settings", "noise", "diffusion.schedule", "networks", "data"),
     2: ("diffusion.encoder", "diffusion.estimate", "diffusion.linear", "diffusion.condition"),
     3: ("diffusion.denoiser",),
@@ -26,7 +26,7 @@ FLOORS = {
     5: ("description", "diffusion.loss", "diffusion.likelihood", "diffusion.samplers", "diffusion.editing"),
     6: ("checkpoint", "tuning", "figures", "own", "diffusion.score"),
     7: ("training", "evaluation", "check"),
-    8: ("studio", "display"),
+    8: ("studio", "display", "terminal"),
     9: ("cli", "demo", "__main__", ""),
 }
 ROOMS = {f"ornstein.{room}".rstrip("."): floor for floor, rooms in FLOORS.items() for room in rooms}

@@ -1,5 +1,24 @@
 """`python -m ornstein` is the command `ornstein`."""
 
-from ornstein.cli import main
+from __future__ import annotations
 
-main()
+from ornstein import terminal
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line in a terminal that may be any or none."""
+    try:
+        terminal.prepare()
+        from ornstein.cli import main as run
+
+        run()
+    except KeyboardInterrupt:
+        terminal.stop()
+    finally:
+        terminal.finish()
+
+
+if __name__ == "__main__":
+    main()

@@ -20,6 +20,7 @@ from ornstein.diffusion.denoiser import Denoiser, NetworkDenoiser
 from ornstein.diffusion.samplers.choice import Choice
 from ornstein.diffusion.samplers.loop import SAMPLERS
 from ornstein.diffusion.schedule import Schedule
+from ornstein.isolation import isolated
 from ornstein.names import shown
 
 __all__ = ["MODEL", "digest", "load", "put", "read", "save", "sync", "write"]
@@ -138,6 +139,7 @@ def save(model: Denoiser, path: str | Path, tensors: Mapping[str, Tensor] | None
     write(path / MODEL if path.is_dir() else path, tensors or model.state_dict(), describe(model))
 
 
+@isolated()
 def load(path: str | Path, network: nn.Module | None = None, schedule: Schedule | None = None) -> NetworkDenoiser:
     """A model ready to sample, from the folder of a run or from a file that `save` wrote.
 

@@ -19,6 +19,7 @@ from ornstein.diffusion.samplers.choice import MOST, Choice
 from ornstein.diffusion.samplers.loop import ROWS, SAMPLERS, NotFinite, automatic, plan, sample
 from ornstein.diffusion.samplers.rule import Rule
 from ornstein.diffusion.schedule import SPACINGS, as_time, grid
+from ornstein.isolation import isolated
 from ornstein.names import whole
 
 __all__ = ["tune"]
@@ -46,6 +47,7 @@ class _Starts:
     end: Tensor
 
 
+@isolated(gradients=False, evaluating=True)
 def tune(model: Denoiser, nfe: int, *, starts: int = 128, condition: Condition = None, seed: int = 0,
          distance: Callable[[Tensor], float] | None = None, progress: Callable[[str], None] | None = None) -> Choice:
     """Find the rule and the times with the least error at a number of network calls, and keep them in the model.
@@ -142,7 +144,7 @@ class _Judge:
                  seed: int) -> None:
         self.model, self.distance, self.first, self.seed = model, distance, 2 * starts, seed
         self.count = max(starts, MANY if math.prod(model.shape) <= SMALL else FEW)
-        self.told = None if told is None else told[torch.arange(self.count) % len(told)]
+        self.told = None if told is None else told[torch.arange(self.count, device="cpu") % len(told)]
 
     def __call__(self, rule: str | Rule, times: Tensor, damping: float = 0.0, block: int = 0) -> float:
         like, first = kind_of(self.model), self.first + block * self.count

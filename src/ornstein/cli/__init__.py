@@ -11,9 +11,12 @@ from typing import Any
 from cyclopts import CycloptsError, MissingArgumentError
 from cyclopts.exceptions import UnusedCliTokensError
 
+from ornstein import terminal
 from ornstein.cli import average, evaluate, look, sample, train, tune
 from ornstein.cli.app import app
 from ornstein.display import say
+
+WRITERS = {"evaluate", "sample", "trace", "train", "tune"}  # what they print is not all that they leave
 
 __all__ = ["app", "average", "evaluate", "look", "main", "sample", "train", "tune"]
 
@@ -27,9 +30,13 @@ def main() -> None:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
             app([word for word in words if word != "--debug"], exit_on_error=False, print_error=False)
-    except KeyboardInterrupt:
-        _fail("stopped at once; what was not saved before is lost", 130)
+    except SystemExit as end:  # also of a command that ends well
+        if not end.code and terminal.lost() and not {*words[:1]} & WRITERS:
+            raise SystemExit(1) from None
+        raise
     except Exception as error:  # whatever a file of the user's own, or a fault of ours, may raise
+        if terminal.interrupted():  # a library has made another error of it
+            raise KeyboardInterrupt from error
         if debug:
             raise
         usage = isinstance(error, CycloptsError | ValueError | TypeError | FileExistsError | FileNotFoundError

@@ -21,6 +21,7 @@ FILMS = (".mp4", ".mp3", ".jp2", ".m4v")  # endings with a digit that are a file
 app = App(
     name="ornstein", version=__version__, version_flags=["--version"],
     help="Train a diffusion model on your own pictures, draw new ones in few network calls, and see every step.",
+    suppress_keyboard_interrupt=False,  # `main` says what it means
 )
 Data = Annotated[str | None, Parameter(
     help="digits, moons, mixture; a folder of pictures; .npy, .npz, .parquet or .tar files; or hf:NAME.")]

@@ -112,6 +112,7 @@ def train(
     except KeyboardInterrupt as stop:
         if not stop.args:  # a second one, which waits for nothing
             raise
+        launch.stopped()
         words = "".join(f" --tracker {shlex.quote(name)}" for name in kinds)
         display.say(f"stopped and saved; go on with: ornstein train --out {out} --resume{words}")
         raise SystemExit(128 + stop.args[0]) from None

@@ -87,7 +87,7 @@ def as_vectors(condition: Condition, rows: int, count: int, device: torch.device
     given = _numbers(condition, device)
     if not given.is_floating_point():
         if count > 1 and given.ndim < 2 and (given == -1).all():
-            return torch.full((rows, count), float("nan"), device=given.device)
+            return torch.full((rows, count), float("nan"), dtype=torch.float32, device=given.device)
         given = given.double()
     if count == 1 and (given.ndim == 0 or given.shape in ((1,), (rows,))):
         given = given.reshape(-1, 1)
@@ -134,7 +134,7 @@ def _numbers(condition: Condition, device: torch.device | str | None) -> Tensor:
         if array.dtype.kind not in "iuf":
             raise ValueError(f"condition is {condition!r}; it must be a class as a whole number, or numbers".replace(
                 "\n", " "))
-        condition = torch.from_numpy(array.astype(np.int64)) if array.dtype.kind in "iu" else torch.as_tensor(array)
+        condition = torch.from_numpy(array.astype(np.int64)) if array.dtype.kind in "iu" else torch.as_tensor(array, device="cpu")
     if condition.dtype == torch.bool or condition.is_complex():
         raise ValueError(f"condition is {condition.dtype}; it must be a class as a whole number, or numbers")
     condition = condition.to(device) if device is not None else condition

@@ -43,7 +43,7 @@ class Damped(Denoiser):
 
     def forward(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Estimate:
         found = self.denoiser(z, t, condition)
-        mean = getattr(self.denoiser, "data_mean", torch.zeros(())).to(z)
+        mean = getattr(self.denoiser, "data_mean", torch.zeros((), dtype=z.dtype, device=z.device)).to(z)
         rest = -found.level.noise / found.level.radius * mean
         return Estimate(z, found.level, torch.lerp(found.v, rest.expand_as(found.v), self.damping))
 

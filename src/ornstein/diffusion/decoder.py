@@ -10,6 +10,7 @@ from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.encoder import Encoder, gaussian, transition
 from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.schedule import Schedule, spread
+from ornstein.isolation import isolation
 from ornstein.names import require
 
 __all__ = ["VARIANCES", "Decoder", "reverse_law"]
@@ -54,7 +55,8 @@ class Decoder:
         Raises:
             ValueError: unless 0 <= s < t <= 1.
         """
-        return reverse_law(self.denoiser(z, t, condition), self.denoiser.schedule, s, t, self.variance)
+        with isolation(evaluating=[self.denoiser]):
+            return reverse_law(self.denoiser(z, t, condition), self.denoiser.schedule, s, t, self.variance)
 
 
 def reverse_law(estimate: Estimate, schedule: Schedule, s: Tensor | float, t: Tensor | float,

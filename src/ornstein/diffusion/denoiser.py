@@ -14,6 +14,7 @@ from ornstein.diffusion.condition import Condition, as_classes, as_vectors, for_
 from ornstein.diffusion.estimate import LEAST_SIGNAL, PREDICTIONS, Estimate
 from ornstein.diffusion.linear import LinearGuess
 from ornstein.diffusion.schedule import Level, Moment, Schedule, as_time
+from ornstein.isolation import isolated
 from ornstein.machine import has_bf16
 from ornstein.names import ascending, require
 from ornstein.workers import each, shared
@@ -105,7 +106,7 @@ class Batched:
 
         def ask(block: int) -> None:
             first = block * self.rows
-            take = torch.arange(first, first + self.rows).clamp(max=len(z) - 1)
+            take = torch.arange(first, first + self.rows, device="cpu").clamp(max=len(z) - 1)
             told = None if self.conditions is None else self.conditions[take].to(z.device)
             times = t[take] if t.ndim and len(t) > 1 else t
             v[first:first + self.rows] = self.denoiser(z[take.to(z.device)], times, told).v[:len(z) - first]
@@ -118,7 +119,8 @@ class Batched:
 def kind_of(denoiser: Denoiser) -> Tensor:
     """A tensor of the dtype and on the device that a denoiser calculates with."""
     state = [*denoiser.parameters(), *denoiser.buffers()]
-    return next((value for value in state if value.is_floating_point()), torch.empty(0))
+    return next((value for value in state if value.is_floating_point()),
+                torch.empty(0, dtype=torch.float32, device="cpu"))
 
 
 class NetworkDenoiser(Denoiser):
@@ -160,6 +162,7 @@ class NetworkDenoiser(Denoiser):
     condition_mean: Tensor | None
     condition_std: Tensor | None
 
+    @isolated()
     def __init__(self, network: nn.Module, schedule: Schedule, shape: Sequence[int], predicts: str = "v",
                  data_std: Tensor | float = 1.0, data_mean: Tensor | float = 0.0,
                  log_snr_range: tuple[float, float] = (-12.0, 12.0), linear: LinearGuess | None = None,
@@ -178,7 +181,7 @@ class NetworkDenoiser(Denoiser):
             raise ValueError("network has hints, but linear is None; a hint is the linear guess")
         self.metrics: dict[str, float | None] = {}
         for name, value in (("data_std", data_std), ("data_mean", data_mean)):
-            value = torch.as_tensor(value, dtype=torch.float32)
+            value = torch.as_tensor(value, dtype=torch.float32, device=getattr(value, "device", None))
             if value.ndim > len(self.shape) or any(
                     mine not in (1, side) for mine, side in zip(value.shape[::-1], self.shape[::-1], strict=False)):
                 raise ValueError(f"{name} has shape {tuple(value.shape)}; it must broadcast against {self.shape}")
@@ -212,9 +215,10 @@ class NetworkDenoiser(Denoiser):
         y = centred / scaled.radius
         # From float64 too: a logarithm of levels that were cast is coarse.
         log_snr = self.schedule.log_snr(as_time(t)).clamp(*self.log_snr_range).reshape(-1).expand(len(z))
-        guess = None if self.linear is None else self.linear(y, scaled)
-        seen = torch.cat([y, guess], 1) if self.hints and guess is not None else y
         kind = z.device.type
+        with torch.autocast(kind, enabled=False):  # the caller's
+            guess = None if self.linear is None else self.linear(y, scaled)
+        seen = torch.cat([y, guess], 1) if self.hints and guess is not None else y
         with torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bf16" and has_bf16(kind)):
             answer = self.network(seen.to(self.data_std), log_snr.to(self.data_std), self._told(condition, z)).to(wide)
         if guess is not None:
@@ -234,7 +238,8 @@ class NetworkDenoiser(Denoiser):
             raise ValueError(f"condition_{'mean' if mean is None else 'std'} is None; give condition_mean and "
                              "condition_std together, or neither")
         for name, value in (("condition_mean", mean), ("condition_std", std)):
-            value = None if value is None else torch.as_tensor(value)
+            if value is not None and not isinstance(value, Tensor):
+                value = torch.tensor(value, dtype=torch.float32)
             if value is not None and (value.ndim != 1 or not value.isfinite().all()):
                 raise ValueError(f"{name} is {value.tolist()}; it must be (K,) finite numbers")
             self.register_buffer(name, value)

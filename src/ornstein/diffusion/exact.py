@@ -13,11 +13,18 @@ from ornstein.diffusion.condition import Condition, as_classes
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.schedule import Schedule, as_time
+from ornstein.isolation import isolated
 from ornstein.names import whole
 
 __all__ = ["ExactDataset", "ExactGaussian", "ExactMixture"]
 
 CHUNK = 2**22  # float64 entries of one block of pairwise distances: 32 MB
+
+
+
+def _double(value: Tensor) -> Tensor:
+    """A value in float64, where it is: torch would move it to its default device."""
+    return torch.as_tensor(value, dtype=torch.float64, device=getattr(value, "device", None))
 
 
 class ExactGaussian(Denoiser):
@@ -39,9 +46,9 @@ class ExactGaussian(Denoiser):
     power: Tensor
     basis: Tensor
 
+    @isolated()
     def __init__(self, mean: Tensor, variance: Tensor, schedule: Schedule) -> None:
-        mean = torch.as_tensor(mean, dtype=torch.float64)
-        variance = torch.as_tensor(variance, dtype=torch.float64)
+        mean, variance = _double(mean), _double(variance)
         if mean.ndim != 1 or variance.shape not in ((len(mean),), (len(mean), len(mean))):
             raise ValueError(f"mean has shape {tuple(mean.shape)} and variance {tuple(variance.shape)}; "
                              "they must be (D,) and (D,) or (D, D)")
@@ -53,7 +60,7 @@ class ExactGaussian(Denoiser):
             # eigh leaves -1e-17 where a direction has no variance at all.
             power = torch.where(power.abs() < 1e-12 * power.abs().max(), power.clamp(min=0), power)
         else:
-            power, basis = variance, torch.eye(len(mean), dtype=torch.float64)
+            power, basis = variance, torch.eye(len(mean), dtype=torch.float64, device=mean.device)
         if not (power >= 0).all():
             raise ValueError(f"variance has a direction of {float(power.min()):.3g}; variances must be >= 0")
         self.register_buffer("mean", mean)
@@ -112,8 +119,9 @@ class ExactMixture(Denoiser):
     mean: Tensor
     variance: Tensor
 
+    @isolated()
     def __init__(self, weight: Tensor, mean: Tensor, variance: Tensor, schedule: Schedule) -> None:
-        weight, mean, variance = (torch.as_tensor(value, dtype=torch.float64) for value in (weight, mean, variance))
+        weight, mean, variance = map(_double, (weight, mean, variance))
         if mean.ndim != 2 or weight.shape != mean.shape[:1] or variance.shape != mean.shape[:1]:
             raise ValueError(f"weight, mean and variance have shapes {tuple(weight.shape)}, {tuple(mean.shape)} and "
                              f"{tuple(variance.shape)}; they must be (K,), (K, D) and (K,)")
@@ -193,8 +201,9 @@ class ExactDataset(Denoiser):
     points: Tensor
     labels: Tensor | None
 
+    @isolated()
     def __init__(self, x: Tensor, schedule: Schedule, labels: Tensor | None = None) -> None:
-        x = torch.as_tensor(x, dtype=torch.float64)
+        x = _double(x)
         if x.ndim < 2 or not len(x):
             raise ValueError(f"x has shape {tuple(x.shape)}; it must be (N, ...) with N >= 1")
         if labels is not None and labels.shape != x.shape[:1]:
@@ -251,7 +260,7 @@ class ExactDataset(Denoiser):
         sigma = self.schedule.level(as_time(t)).noise.to(z.device)
         if (sigma == 0).any():
             raise ValueError("noise is 0 at this time; a data set has a density only where noise > 0 (take t > 0)")
-        kept = torch.tensor(len(self.points)) if condition is None else self._chosen(condition, z).sum(1)
+        kept = torch.tensor(len(self.points), device="cpu") if condition is None else self._chosen(condition, z).sum(1)
         log = torch.cat([log.logsumexp(1) for log in self._blocks(z, t, condition)])
         size = math.prod(self.shape)
         return (log - size * (sigma.log() + 0.5 * math.log(2 * math.pi)) - kept.double().log()).to(z)

@@ -51,5 +51,5 @@ class Guided(Denoiser):
         times = time.reshape(-1).expand(len(z)).repeat(2)
         both = self.denoiser(z.repeat(2, *[1] * (z.ndim - 1)), times, torch.cat([given, nothing(given)]))
         with_it, without = both.v.chunk(2)
-        scale = spread(torch.where(inside, torch.tensor(self.scale, dtype=torch.float64), 1.0), z)
+        scale = spread(torch.where(inside, torch.tensor(self.scale, dtype=torch.float64, device="cpu"), 1.0), z)
         return Estimate(z, self.level(z, t), without + scale * (with_it - without))

@@ -51,14 +51,16 @@ class LinearGuess(nn.Module):
             raise ValueError(f"shape is {tuple(sides)}; it must hold the {variance.numel()} variances, without a basis")
         if sides is not None and max(sides[1:], default=0) > MOST_SIDE:
             raise ValueError(f"shape is {tuple(sides)}; waves are for sides of at most {MOST_SIDE}")
-        rest = torch.as_tensor(rest, dtype=torch.float32)
+        rest = torch.as_tensor(rest, dtype=torch.float32, device=variance.device)
         if variance.ndim != 1 or rest.ndim or (basis is not None and basis.shape[:1] != variance.shape):
             raise ValueError(f"variance has shape {tuple(variance.shape)}, rest {tuple(rest.shape)} and basis "
                              f"{None if basis is None else tuple(basis.shape)}; they must be (K,), () and (K, D)")
         if not (variance >= 0).all() or not rest >= 0:
             raise ValueError(f"the least variance is {min(float(variance.min()), float(rest))}; variances must be >= 0")
-        if basis is not None and not torch.allclose(basis @ basis.T, torch.eye(len(basis)).to(basis), atol=1e-4):
-            raise ValueError("basis has rows that are not orthonormal")
+        if basis is not None:
+            unit = torch.eye(len(basis), dtype=basis.dtype, device=basis.device)
+            if not torch.allclose(basis @ basis.T, unit, atol=1e-4):
+                raise ValueError("basis has rows that are not orthonormal")
         self.register_buffer("variance", variance.float())
         self.register_buffer("basis", None if basis is None else basis.float())
         self.register_buffer("rest", rest)
@@ -123,7 +125,7 @@ def _gain(signal: Tensor, noise: Tensor, variance: Tensor) -> Tensor:
 
 def _cosines(side: int) -> Tensor:
     """The orthonormal cosine transform of `side` values as a matrix, float64: wave by place."""
-    wave, place = torch.meshgrid(*[torch.arange(side, dtype=torch.float64)] * 2, indexing="ij")
+    wave, place = torch.meshgrid(*[torch.arange(side, dtype=torch.float64, device="cpu")] * 2, indexing="ij")
     matrix = torch.cos(math.pi * (place + 0.5) * wave / side) * math.sqrt(2 / side)
     matrix[0] /= math.sqrt(2)
     return matrix

@@ -11,6 +11,7 @@ from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.encoder import Encoder, draw
 from ornstein.diffusion.schedule import Level, Schedule, as_time
+from ornstein.isolation import isolated
 from ornstein.names import require
 
 __all__ = ["DENSITIES", "TIMES", "WEIGHTINGS", "Density", "denoising_loss", "draw_times"]
@@ -21,6 +22,7 @@ DENSITIES = ("angle", "time", "log_snr", "mixed")
 FINE = (10.0, -6.0)  # log SNR between which a third of the times of "mixed" lie evenly
 
 
+@isolated()
 def denoising_loss(denoiser: Denoiser, x: Tensor, t: Tensor, eps: Tensor, condition: Condition = None,
                    weighting: str = "unit", data_std: Tensor | float = 1.0) -> Tensor:
     """Mean over the values of a sample of weight (v - v-hat)^2, for one latent z_t ~ q(z_t | x) each.
@@ -108,7 +110,7 @@ class Density:
         if how == "time":
             self.time = self.place
         elif how == "mixed":
-            log_snr = torch.linspace(24, -24, 4097, dtype=torch.float64)
+            log_snr = torch.linspace(24, -24, 4097, dtype=torch.float64, device="cpu")
             angle = torch.atan(torch.exp(-log_snr / 2)) / schedule.level(as_time(1.0)).angle
             low = max(FINE[1], float(schedule.log_snr(as_time(1.0))))
             high = max(FINE[0], low + 1)
@@ -121,7 +123,7 @@ class Density:
                 log_snr = -2 * torch.log(torch.tan(inner * schedule.level(as_time(1.0)).angle))
             else:
                 log_snr = (-2 * torch.logit(inner)).clamp(-12, 12)
-            ends = schedule.time(torch.tensor([12.0, -12.0], dtype=torch.float64)) if how == "log_snr" else (0.0, 1.0)
+            ends = (schedule.time(12.0), schedule.time(-12.0)) if how == "log_snr" else (0.0, 1.0)
             self.time = np.concatenate([[float(ends[0])], schedule.time(log_snr).numpy(), [float(ends[1])]])
 
     def __call__(self, place: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ornstein.isolation import isolated
 from ornstein.names import is_flag, real, require, shown, whole
 
 __all__ = ["SCHEDULES", "SPACINGS", "Chain", "Cosine", "Exploding", "Level", "Linear", "Schedule", "falling", "grid",
@@ -177,7 +178,7 @@ class Schedule(ABC):
         target = torch.as_tensor(log_snr, dtype=torch.float64, device="cpu")
         if target.isnan().any():
             raise ValueError("log_snr has the entry nan; it must be a number, or +-inf")
-        clean, noisy = self.log_snr(torch.tensor([0.0, 1.0], dtype=torch.float64))
+        clean, noisy = self.log_snr(torch.tensor([0.0, 1.0], dtype=torch.float64, device="cpu"))
         found = torch.where(target >= clean, 0.0, self._inverse(target))
         return _cast(torch.where(target <= noisy, 1.0, found), log_snr)
 
@@ -252,6 +253,7 @@ class Chain(Schedule):
             an entry so small that float64 does not tell the noise after it from the noise before.
     """
 
+    @isolated()
     def __init__(self, beta: Tensor | list[float]) -> None:
         self.beta = doubles("beta", beta).detach()
         if self.beta.ndim != 1 or not len(self.beta):
@@ -261,7 +263,7 @@ class Chain(Schedule):
             first = int(outside.nonzero()[0])
             raise ValueError(f"beta[{first}] is {self.beta[first].item()}; every beta must lie strictly in (0, 1)")
         self.T = len(self.beta)
-        self._decay = torch.cat([torch.zeros(1, dtype=torch.float64), -torch.log1p(-self.beta).cumsum(0)])
+        self._decay = torch.cat([torch.zeros(1, dtype=torch.float64, device="cpu"), -torch.log1p(-self.beta).cumsum(0)])
         if self._decay[-1] > FAINTEST:
             raise ValueError(f"beta leaves alpha[{self.T}] = exp(-{self._decay[-1]:.0f}), and float64 holds no signal "
                              f"below exp(-{FAINTEST:.0f} / 2); use fewer or smaller betas")
@@ -374,7 +376,7 @@ def grid(schedule: Schedule, steps: int, spacing: str = "angle") -> Tensor:
     """
     require("spacing", spacing, SPACINGS)
     steps = whole("steps", steps, most=MOST_STEPS)
-    times = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+    times = torch.linspace(1, 0, steps + 1, dtype=torch.float64, device="cpu")
     if spacing == "angle":
         times[1:-1] = schedule.time(-2 * torch.log(torch.tan(schedule.level(as_time(1.0)).angle * times[1:-1])))
     elif spacing == "power":
@@ -383,7 +385,7 @@ def grid(schedule: Schedule, steps: int, spacing: str = "angle") -> Tensor:
         u = times[1:-1] * 2 / (1 + torch.sqrt(1 + 4 * inverse))
         times[1:-1] = schedule.time(-2 * (clean * torch.log(u) - noisy * torch.log1p(-u)))
     elif spacing != "time":
-        share = torch.arange(1, steps, dtype=torch.float64) / max(steps - 1, 1)
+        share = torch.arange(1, steps, dtype=torch.float64, device="cpu") / max(steps - 1, 1)
         noisy = schedule.log_snr(1.0).clamp(min=-2 * math.log(WIDEST * steps))
         # A schedule that never becomes noisy is refined from where it ends.
         clean = max(2 * math.log(steps / FINEST), float(noisy) + 2 * math.log(steps))

@@ -19,11 +19,13 @@ from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.likelihood.bound import Reader, flat
 from ornstein.diffusion.likelihood.ode import EXACT, divergence_of, random_signs
 from ornstein.diffusion.schedule import as_time
+from ornstein.isolation import isolated
 from ornstein.names import whole
 
 __all__ = ["denoising_score_loss", "explicit_score_loss", "implicit_score_loss", "level_losses"]
 
 
+@isolated()
 def explicit_score_loss(denoiser: Denoiser, exact: Denoiser, z: Tensor, t: Tensor | float,
                         condition: Condition = None) -> Tensor:
     """noise^2 / 2 |score(z) - grad log q(z_t)|^2, (B,): the error of a score field, where the true one is known.
@@ -53,6 +55,7 @@ def explicit_score_loss(denoiser: Denoiser, exact: Denoiser, z: Tensor, t: Tenso
     return 0.5 * flat((_eps(denoiser, mine, mine.x, time) - true(true.x, time).eps) ** 2).sum(1)
 
 
+@isolated()
 def denoising_score_loss(denoiser: Denoiser, x: Tensor, t: Tensor | float, eps: Tensor,
                          condition: Condition = None) -> Tensor:
     """noise^2 / 2 |score(z) - grad log q(z_t | x)|^2 = |eps - eps-hat|^2 / 2 at z = signal x + noise eps, (B,).
@@ -79,6 +82,7 @@ def denoising_score_loss(denoiser: Denoiser, x: Tensor, t: Tensor | float, eps: 
     return 0.5 * flat((eps - found) ** 2).sum(1)
 
 
+@isolated()
 def implicit_score_loss(denoiser: Denoiser, z: Tensor, t: Tensor | float, condition: Condition = None, *,
                         probes: int = 0, seed: int = 0) -> Tensor:
     """noise^2 (div score(z) + |score(z)|^2 / 2), (B,): Hyvärinen's loss (2005), which needs neither x nor a true score.
@@ -115,6 +119,7 @@ def implicit_score_loss(denoiser: Denoiser, z: Tensor, t: Tensor | float, condit
     return found if onwards else found.detach()
 
 
+@isolated(gradients=False, evaluating=True)
 def level_losses(denoiser: Denoiser, x: Tensor, log_snr: Sequence[float] | Tensor, draws: int = 1, seed: int = 0,
                  condition: Condition = None) -> Tensor:
     """E |eps - eps-hat|^2 / (2 D) by noise level: what each unit of log SNR adds to the bound, in nats a value.
@@ -137,7 +142,7 @@ def level_losses(denoiser: Denoiser, x: Tensor, log_snr: Sequence[float] | Tenso
         ValueError: no levels, levels that are not finite, draws < 1, shapes that do not fit.
     """
     read, rows, draws = Reader(denoiser, x, condition), [], whole("draws", draws)
-    levels = torch.as_tensor(log_snr, dtype=torch.float64)
+    levels = torch.as_tensor(log_snr, dtype=torch.float64, device="cpu")
     if levels.ndim != 1 or not len(levels) or not levels.isfinite().all():
         raise ValueError(f"log_snr is {levels.tolist()}; it must be a list of at least one finite number")
     for k, t in enumerate(denoiser.schedule.time(levels)):

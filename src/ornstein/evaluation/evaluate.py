@@ -32,6 +32,7 @@ from ornstein.evaluation.noise_levels import by_noise_level
 from ornstein.evaluation.report import Measure, Report
 from ornstein.evaluation.rows import LEAST, Rows, careful, sides, without
 from ornstein.figures.pictures import picture, show
+from ornstein.isolation import isolated
 from ornstein.names import whole
 
 __all__ = ["FEATURES", "evaluate"]
@@ -49,6 +50,7 @@ SHOWN, POINTS = 40, 1_000  # samples on the page, beside as many real ones; of v
 Tell = Callable[[str, float], None]
 
 
+@isolated(gradients=True, evaluating=True)
 def evaluate(model: Denoiser, data: Dataset | Any, *, held: Dataset | Any | None = None, count: int | None = None,
              sampler: str | Rule = "auto", nfe: int | None = None, steps: int | None = None,
              guidance: float | None = None, spaces: Sequence[str] = FEATURES, likelihood: bool = True,
@@ -207,7 +209,7 @@ def _accuracy(space: Features, *rows: tuple[Tensor, Tensor | None]) -> Measure:
     """How often a classifier sees in a sample the class that was asked for; its floor are unseen real rows."""
     hits = []
     for x, labels in rows:
-        wanted = labels if labels is not None else torch.full((len(x),), -1)
+        wanted = labels if labels is not None else torch.full((len(x),), -1, device="cpu")
         asked = wanted >= 0
         hits.append(space.predict(x[asked]) == wanted[asked].numpy())
     (value, low, high), floor = (_share(hit) for hit in hits)
@@ -250,7 +252,7 @@ def _pictures(report: Report, x: Tensor, told: Tensor | None, training: Dataset,
     named = told is not None and told.ndim == 1 and bool(spec.classes) and fresh.told is not None
     for name, rows, labels in (("samples", x, told), ("real", fresh.x, fresh.told)):
         rows, labels = rows[:len(fresh)], labels[:len(fresh)] if labels is not None and named else None
-        order = torch.arange(len(rows)) if labels is None else labels.argsort(stable=True)
+        order = torch.arange(len(rows), device="cpu") if labels is None else labels.argsort(stable=True)
         report.pictures[name] = show(spec, rows[order], 8, None if labels is None else labels[order])
     if report.memorisation is None or len(spec.shape) == 1:  # two points in a plane are nothing to look at
         return

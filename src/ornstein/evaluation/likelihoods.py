@@ -88,7 +88,7 @@ def flow(model: Denoiser, held: Rows, spec: DataSpec, seed: int = 0, probes: int
     size, levels = math.prod(model.shape), spec.bins
     x = held.x if levels is None else dequantise(held.x, levels, seed)
     most = CLEANEST if levels is None else 2 * math.log(math.sqrt(3) * (levels - 1))
-    t = model.schedule.time(torch.tensor(most, dtype=torch.float64))
+    t = model.schedule.time(torch.tensor(most, dtype=torch.float64, device="cpu"))
     signal = float(model.schedule.level(as_time(t)).signal)
     divergence = "exact" if size <= 16 else "hutchinson"
     log_prob = []
@@ -127,7 +127,8 @@ def gaussians(held: Rows, training: Dataset, seed: int = 0) -> Iterator[Likeliho
         # Shrunk as they are, values that hardly vary would be given the mean variance of all.
         scale = (rows.var(0) + spread).sqrt()
         covariance = torch.from_numpy(ledoit_wolf((rows / scale).numpy())[0]) * scale[:, None] * scale
-        return ExactGaussian(rows.mean(0), covariance + spread * torch.eye(size, dtype=torch.float64), Cosine())
+        floor = spread * torch.eye(size, dtype=torch.float64, device="cpu")
+        return ExactGaussian(rows.mean(0), covariance + floor, Cosine())
 
     if spread == 0 and not fit.std(0).min() > 0:  # a value that never varies has no density
         return
@@ -141,7 +142,7 @@ def gaussians(held: Rows, training: Dataset, seed: int = 0) -> Iterator[Likeliho
     counts = np.bincount(labels[labels >= 0].numpy(), minlength=len(spec.classes))
     if not ((held.told >= 0).all() and (counts[np.unique(held.told.numpy())] >= 2).all()):
         return
-    log_prob = torch.zeros(len(x), dtype=torch.float64)
+    log_prob = torch.zeros(len(x), dtype=torch.float64, device="cpu")
     for label in held.told.unique():
         mine = held.told == label
         log_prob[mine] = fitted(fit[labels == label]).log_prob(x[mine])

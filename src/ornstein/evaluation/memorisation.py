@@ -243,15 +243,15 @@ class _Search:
         if spec.kind == "picture":
             self.names, changes = _changes(channels, sides)
         else:
-            self.names, changes = ["as it is"], [torch.eye(some.shape[1])]
+            self.names, changes = ["as it is"], [torch.eye(some.shape[1], dtype=torch.float32, device="cpu")]
         self.mean, self.matrices = _compared(some, changes, seed)
 
     def __call__(self, x: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """(Q, *shape) to the distances (Q, 1 + NEIGHBOURS), ascending, and the nearest rows (Q,)."""
         wanted = (_pooled(x) - self.mean) @ self.matrices[0]
-        left = torch.cat([-2 * wanted, torch.ones(len(wanted), 1)], 1)
+        left = torch.cat([-2 * wanted, wanted.new_ones(len(wanted), 1)], 1)
         count = NEIGHBOURS + 1
-        least, row = torch.full((len(x), count), math.inf), torch.full((len(x), count), -1)
+        least, row = wanted.new_full((len(x), count), math.inf), torch.full((len(x), count), -1, device="cpu")
         # |q - z|^2 - |q|^2 is one product of (-2 q, 1) and (z, |z|^2). Blocks that stay in the cache of one core.
         for start in range(0, len(self.rows), 1024):
             block = self.rows[start:start + 1024]
@@ -309,7 +309,7 @@ def _changes(channels: int, sides: list[int]) -> tuple[list[str], list[Tensor]]:
         rows, columns = _resize(sides[0], side, down), _resize(sides[1], side, right)
         for flipped in (False, True):
             over = columns.flip(0) if flipped else columns
-            grid = torch.kron(torch.eye(channels), torch.kron(rows, over))
+            grid = torch.kron(torch.eye(channels, dtype=torch.float32, device="cpu"), torch.kron(rows, over))
             names.append(("flipped" if name == "as it is" else f"{name} and flipped") if flipped else name)
             matrices.append(grid.T.contiguous())
     return names, matrices
@@ -319,6 +319,7 @@ def _resize(side: int, share: float, place: float) -> Tensor:
     """(coarse, side): a window of a share of the side, resized bilinearly; place 0 is the start and 1 the end."""
     coarse = min(side, COARSE)
     step = side * share / coarse
-    centre = side * (1 - share) * place + step * (torch.arange(coarse) + 0.5)
-    weight = (1 - (torch.arange(side) + 0.5 - centre[:, None]).abs() / max(step, 1.0)).clamp(min=0)
+    cell, pixel = (torch.arange(many, dtype=torch.float32, device="cpu") + 0.5 for many in (coarse, side))
+    centre = side * (1 - share) * place + step * cell
+    weight = (1 - (pixel - centre[:, None]).abs() / max(step, 1.0)).clamp(min=0)
     return weight / weight.sum(1, keepdim=True)

@@ -185,7 +185,7 @@ def cycle(model: NetworkDenoiser, count: int) -> Tensor | None:
     """Classes 0, 1, 2, ... in turn for `count` samples of a conditional model, of those that were trained on; None
     without classes."""
     classes = model.data.drawn if model.data else ()
-    return torch.tensor(classes)[torch.arange(count) % len(classes)] if classes else None
+    return torch.from_numpy(np.resize(classes, count)) if classes else None
 
 
 def preview(model: NetworkDenoiser, path: Path | None, count: int = 40) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ornstein.isolation import isolated
 from ornstein.names import whole
 from ornstein.networks.layers import (
     GRIDS,
@@ -16,6 +17,7 @@ from ornstein.networks.layers import (
     MOST_WIDTH,
     Attention,
     Embedding,
+    Linear,
     Modulation,
     fold,
     named,
@@ -45,6 +47,7 @@ class DiT(nn.Module):
             patches fills, a width that the heads do not divide, or both classes and conditions.
     """
 
+    @isolated()
     def __init__(self, shape: Sequence[int], classes: int = 0, patch: int = 2, width: int = 96, depth: int = 4,
                  heads: int = 3, embedding: int = 128, conditions: int = 0) -> None:
         super().__init__()
@@ -62,11 +65,11 @@ class DiT(nn.Module):
         self.patch, values = patch, shape[0] * patch ** (len(shape) - 1)
         self.sides = tuple(side // patch for side in shape[1:])
         self.embedding = Embedding(classes, embedding, conditions)
-        self.place = nn.Parameter(0.3 * torch.randn(math.prod(self.sides), width))
-        self.into, self.out = nn.Linear(values, width), nn.Linear(width, values)
+        self.place = nn.Parameter(0.3 * torch.randn(math.prod(self.sides), width, dtype=torch.float32))
+        self.into, self.out = Linear(values, width), Linear(width, values)
         self.attention = nn.ModuleList(Attention(width, heads) for _ in range(depth))
-        self.up = nn.ModuleList(nn.Linear(width, 4 * width) for _ in range(depth))
-        self.down = nn.ModuleList(nn.Linear(4 * width, width) for _ in range(depth))
+        self.up = nn.ModuleList(Linear(width, 4 * width) for _ in range(depth))
+        self.down = nn.ModuleList(Linear(4 * width, width) for _ in range(depth))
         self.modulation = Modulation(embedding, [6 * width] * depth + [2 * width])
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)

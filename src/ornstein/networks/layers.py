@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +12,14 @@ from torch.nn import functional as F
 
 from ornstein.names import shown, whole, wholes
 
-__all__ = ["CONVOLUTIONS", "GRIDS", "MOST_BLOCKS", "MOST_WIDTH", "Attention", "Embedding", "Modulation",
-           "channels_last", "flag", "fold", "layout", "named", "rms_norm", "sizes", "unfold"]
+__all__ = ["CONVOLUTIONS", "GRIDS", "MOST_BLOCKS", "MOST_WIDTH", "Attention", "Embedding", "Linear",
+           "Modulation", "channels_last", "flag", "fold", "layout", "named", "rms_norm", "sizes", "unfold"]
 
-CONVOLUTIONS: dict[int, type[nn.Conv1d | nn.Conv2d | nn.Conv3d]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+# Weights are float32 whatever torch's default is: a seed has one model.
+Linear = functools.partial(nn.Linear, dtype=torch.float32)
+CONVOLUTIONS: dict[int, Callable[..., nn.Conv1d | nn.Conv2d | nn.Conv3d]] = {
+    rank: functools.partial(kind, dtype=torch.float32) for rank, kind in enumerate((nn.Conv1d, nn.Conv2d, nn.Conv3d), 1)
+}
 GRIDS = {1: "(C, L)", 2: "(C, H, W)", 3: "(C, D, H, W)"}
 FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}  # memory formats by number of axes; others have none
 
@@ -111,12 +116,13 @@ class Embedding(nn.Module):
         super().__init__()
         if classes and conditions:
             raise ValueError(f"classes is {classes} and conditions {conditions}; a network takes one of the two")
-        self.register_buffer("frequency", torch.exp(torch.linspace(math.log(0.1), math.log(3.0), 16)))
-        self.level = nn.Linear(32, width)
-        self.classes = nn.Embedding(classes + 1, width)
+        octaves = torch.linspace(math.log(0.1), math.log(3.0), 16, dtype=torch.float32)
+        self.register_buffer("frequency", torch.exp(octaves))
+        self.level = Linear(32, width)
+        self.classes = nn.Embedding(classes + 1, width, dtype=torch.float32)
         nn.init.normal_(self.classes.weight, std=0.5)
         # Two layers: sums of a condition's numbers alone would enter the modulation through one bend.
-        self.conditions = nn.Sequential(nn.Linear(conditions, width), nn.SiLU(), nn.Linear(width, width)) \
+        self.conditions = nn.Sequential(Linear(conditions, width), nn.SiLU(), Linear(width, width)) \
             if conditions else None
 
     def forward(self, log_snr: Tensor, condition: Tensor | None) -> Tensor:
@@ -144,7 +150,7 @@ class Modulation(nn.Module):
     def __init__(self, width: int, sizes: list[int]) -> None:
         super().__init__()
         self.sizes = sizes
-        self.linear = nn.Linear(width, sum(sizes))
+        self.linear = Linear(width, sum(sizes))
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
@@ -158,8 +164,8 @@ class Attention(nn.Module):
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.into = nn.Linear(dim, 3 * dim, bias=False)
-        self.out = nn.Linear(dim, dim, bias=False)
+        self.into = Linear(dim, 3 * dim, bias=False)
+        self.out = Linear(dim, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         batch, tokens, dim = x.shape

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ornstein.isolation import isolated
 from ornstein.names import whole
-from ornstein.networks.layers import MOST_BLOCKS, MOST_WIDTH, Embedding, Modulation, rms_norm, sizes
+from ornstein.networks.layers import MOST_BLOCKS, MOST_WIDTH, Embedding, Linear, Modulation, rms_norm, sizes
 
 __all__ = ["MLP"]
 
@@ -29,6 +30,7 @@ class MLP(nn.Module):
         ValueError: a number that is none or out of range, or both classes and conditions.
     """
 
+    @isolated()
     def __init__(self, shape: Sequence[int], classes: int = 0, width: int = 256, depth: int = 4,
                  embedding: int = 64, conditions: int = 0) -> None:
         super().__init__()
@@ -39,9 +41,9 @@ class MLP(nn.Module):
                         "embedding": embedding, **({"conditions": conditions} if conditions else {})}
         values = math.prod(shape)
         self.embedding = Embedding(classes, embedding, conditions)
-        self.into, self.out = nn.Linear(values, width), nn.Linear(width, values)
-        self.up = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
-        self.down = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+        self.into, self.out = Linear(values, width), Linear(width, values)
+        self.up = nn.ModuleList(Linear(width, width) for _ in range(depth))
+        self.down = nn.ModuleList(Linear(width, width) for _ in range(depth))
         self.modulation = Modulation(embedding, [3 * width] * depth + [2 * width])
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)

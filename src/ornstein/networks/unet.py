@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ornstein.isolation import isolated
 from ornstein.names import shown, whole, wholes
 from ornstein.networks.layers import (
     CONVOLUTIONS,
@@ -85,6 +86,7 @@ class UNet(nn.Module):
             length, more levels than the sides can be halved, or both classes and conditions.
     """
 
+    @isolated()
     def __init__(self, shape: Sequence[int], classes: int = 0, widths: Sequence[int] = (32, 64),
                  depths: Sequence[int] = (1, 2), stem: int = 1, attention: bool = False, embedding: int = 64,
                  conditions: int = 0, through: bool = False, hints: bool = False) -> None:
@@ -121,8 +123,9 @@ class UNet(nn.Module):
             for width, depth in zip(widths[:-1], depths[:-1], strict=True))
         self.shrink = nn.ModuleList(convolution(fine, coarse, 2, stride=2) for fine, coarse in pairwise(widths))
         self.grow = nn.ModuleList(convolution(coarse, 2**rank * fine, 1) for fine, coarse in pairwise(widths))
-        self.place = nn.ParameterList(0.1 * torch.randn(1, width, *(side >> level for side in sides))
-                                      for level, width in enumerate(widths))
+        self.place = nn.ParameterList(
+            0.1 * torch.randn(1, width, *(side >> level for side in sides), dtype=torch.float32)
+            for level, width in enumerate(widths))
         blocks = [3 * width for width in self._stream(widths, depths)]
         self.modulation = Modulation(embedding, [*blocks, 2 * widths[0], *([values] if through else [])])
         self.through, self.channels = through, shape[0]

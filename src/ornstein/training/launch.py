@@ -13,12 +13,14 @@ import time
 from pathlib import Path
 
 from ornstein.names import printable
+from ornstein.training.signals import SIGNALS
 
 __all__ = ["again", "announced", "fault", "follow", "job", "launch", "launched", "most", "ours", "outcome", "speaks",
-           "started"]
+           "started", "stopped"]
 
 RESTARTS = 3  # of all processes, after one has died
 STARTED, OUTCOME, PARENT = "ORNSTEIN_STARTED", "ORNSTEIN_OUTCOME", "ORNSTEIN_PARENT"
+STOPPED = ".stopped"  # what a file beside the outcome says
 
 
 def launched() -> bool:
@@ -82,11 +84,14 @@ def launch(words: list[str], processes: int, begun: float) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
         config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=processes, rdzv_backend="c10d",
                               rdzv_endpoint="localhost:0", max_restarts=RESTARTS, monitor_interval=0.2,
-                              run_id=f"ornstein-{os.getpid()}")
+                              run_id=f"ornstein-{os.getpid()}", signals_to_handle=",".join(
+                                  one.name for one in SIGNALS if signal.getsignal(one) is not signal.SIG_IGN))
         failed = None
         try:
             elastic_launch(config, sys.executable)("-P", "-m", "ornstein", *words)  # no module of the folder it runs in
         except SignalException as error:
+            if not Path(f"{note}{STOPPED}").exists():
+                print("ornstein: stopped at once; what was not saved before is lost", file=sys.stderr)
             raise SystemExit(128 + int(error.sigval)) from None
         except ChildFailedError as error:
             failed = error.get_first_failure()[1]
@@ -119,6 +124,12 @@ def outcome(code: int, text: str = "") -> bool:
     if place:
         Path(place).write_text(f"{code} {text}", "utf-8")
     return place is not None
+
+
+def stopped() -> None:
+    """Tell the command that started this process that it has been asked to stop, and has saved."""
+    if place := os.environ.get(OUTCOME):
+        Path(f"{place}{STOPPED}").touch()
 
 
 def follow() -> None:

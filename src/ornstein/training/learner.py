@@ -71,14 +71,14 @@ class Learner:
             [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
             lr=settings.peak_rate, betas=(0.9, 0.99), fused=True)
         for value in self.weights:  # as the optimiser's first step would, so that a state is whole from the start
-            self.optimizer.state[value] = {"step": torch.zeros((), device=self.device),
+            self.optimizer.state[value] = {"step": torch.zeros((), dtype=torch.float32, device=self.device),
                                            "exp_avg": torch.zeros_like(value), "exp_avg_sq": torch.zeros_like(value)}
 
     def _model(self, network: nn.Module | None, schedule: Any) -> NetworkDenoiser:
         settings, spec = self.settings, self.data.spec
         if network is None:
             # The networks draw their first weights from torch's generator.
-            with torch.random.fork_rng(devices=[]):
+            with torch.device("cpu"), torch.random.fork_rng(devices=[]):
                 torch.manual_seed(int(noise.generator(settings.seed, "weights").integers(2**63)))
                 network = build(settings.network, network_options(settings, self.data))
         most = min(FITTED, max(FITTED_VALUES // math.prod(spec.shape), 2))
@@ -91,9 +91,10 @@ class Learner:
         std = std if std > FLAT * max(1.0, float(mean.abs().max())) else 1.0
         linear = None if settings.linear == "none" else LinearGuess.fit(centred / std, settings.linear)
         told = _moments(condition) if spec.conditions else (None, None)
-        return NetworkDenoiser(network, schedule, spec.shape, settings.predicts, std, mean, linear=linear,
-                               x_range=_inside(spec), data=spec, precision=settings.precision,
-                               condition_mean=told[0], condition_std=told[1])
+        with torch.device("cpu"):  # whatever torch's default is
+            return NetworkDenoiser(network, schedule, spec.shape, settings.predicts, std, mean, linear=linear,
+                                   x_range=_inside(spec), data=spec, precision=settings.precision,
+                                   condition_mean=told[0], condition_std=told[1])
 
     def step(self, learning_rate: float) -> Tensor:
         """One step of the optimiser and of the average on the next batch; the mean loss of this process's rows.
@@ -136,9 +137,9 @@ class Learner:
         """Compile what `compile` will, in a process beside the training that shares PyTorch's cache on disk with it."""
         rows, told = self.settings.batch_size // self.engine.world, self.data.batch(np.zeros(1, dtype=np.int64))[1]
         rows = min(rows, self.micro_batch or rows)
-        x, told = torch.zeros(rows, *self.model.shape), told.expand(rows, *told.shape[1:]).clone()
+        x, told = torch.zeros(rows, *self.model.shape, dtype=torch.float32, device="cpu"), told.expand(rows, *told.shape[1:]).clone()
         twin = Engine.alone().wrap(self.model, compiled=True)
-        denoising_loss(twin, x, torch.full((rows,), 0.5), x, told, self.settings.weighting,
+        denoising_loss(twin, x, torch.full((rows,), 0.5, dtype=torch.float32, device="cpu"), x, told, self.settings.weighting,
                        self.model.data_std).sum().backward()
 
     def _gradient(self, batch: Batch) -> Tensor:
@@ -153,7 +154,7 @@ class Learner:
             self._halve(len(batch.x))
 
     def _accumulate(self, batch: Batch, rows: int) -> Tensor:
-        count, total = len(batch.x), torch.zeros((), device=self.device)
+        count, total = len(batch.x), torch.zeros((), dtype=torch.float32, device=self.device)
         for start in range(0, count, rows):
             part = Batch(*(value[start:start + rows] for value in batch))
             with self.engine.gather(self.trained, last=start + rows >= count):

@@ -72,7 +72,7 @@ def refuse(settings: Settings, data: Dataset, device: str, world: int, own: bool
         network = build(settings.network, network_options(settings, data))
     x = data.batch(range(min(LOOKED_AT, len(data))))[0]
     std = max(float((x - x.mean(0)).square().mean().sqrt()), 1e-3)
-    linear = None if settings.linear == "none" else LinearGuess(torch.ones(math.prod(data.spec.shape)))
+    linear = None if settings.linear == "none" else LinearGuess(x.new_ones(math.prod(data.spec.shape)))
     if settings.linear == "waves" and max(data.spec.shape[1:], default=0) > MOST_SIDE:
         raise ValueError(f"linear is 'waves'; waves are for sides of at most {MOST_SIDE}, choose 'diagonal'")
     NetworkDenoiser(network, schedule_of(settings), data.spec.shape, settings.predicts, std, linear=linear)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from ornstein import checkpoint
 from ornstein.diffusion.denoiser import NetworkDenoiser
+from ornstein.isolation import isolated
 from ornstein.training.run import Run
 
 __all__ = ["reaverage"]
 
 
-@torch.no_grad()
+@isolated(gradients=False)
 def reaverage(run: str | Path, width: float, images: int | None = None) -> tuple[NetworkDenoiser, float]:
     """A run's model with an average of its weights of any length, after the training (Karras et al. 2024).
 

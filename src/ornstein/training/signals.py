@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish to stop."""
+"""Ctrl-C, SIGTERM and SIGHUP as a wish to stop."""
 
 from __future__ import annotations
 
@@ -8,16 +8,22 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["signals"]
+__all__ = ["SIGNALS", "signals"]
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
 def signals(stop: Callable[[int], None]) -> Generator[None, None, None]:
-    """Let the first Ctrl-C or SIGTERM ask for a stop; a second one ends the program as ever."""
+    """Let the first Ctrl-C, SIGTERM or SIGHUP ask for a stop; a second one ends the program as ever.
+
+    A signal that is ignored stays so: nohup, or a script that starts a training in the background, wants that.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before: dict[int, Any] = {number: handler for number in SIGNALS
+                              if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None)}
 
     def handle(number: int, _: Any) -> None:
         stop(number)

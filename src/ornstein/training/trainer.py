@@ -19,6 +19,7 @@ from torch import nn
 from ornstein import checkpoint
 from ornstein.data import Dataset, DataSpec, load_data, path_of
 from ornstein.diffusion.denoiser import NetworkDenoiser
+from ornstein.isolation import isolated
 from ornstein.settings import Settings
 from ornstein.training.budget import Budget, Due
 from ornstein.training.compilation import Compilation
@@ -72,6 +73,7 @@ class Trainer:
         TypeError: trackers that lack a method.
     """
 
+    @isolated(gradients=True)
     def __init__(self, data: Dataset | Any, network: str | nn.Module = "auto", *, minutes: float | None = None,
                  images: int | None = None, seed: int | None = None, out: str | Path | None = None,
                  settings: Settings | None = None, resume: bool = False, overwrite: bool = False,
@@ -178,8 +180,8 @@ class Trainer:
             The denoiser with averaged weights, in evaluation mode.
 
         Raises:
-            KeyboardInterrupt: Ctrl-C or SIGTERM, with the signal's number; the state is saved first if the run has a
-                folder.
+            KeyboardInterrupt: Ctrl-C, SIGTERM or SIGHUP, with the signal's number; the state is saved first if the run
+                has a folder.
             TrainingFailed: it cannot go on: gradients that stay infinite, too little memory, or a last
                 checkpoint for which there is no room.
         """
@@ -203,6 +205,7 @@ class Trainer:
         self._signal = signal.Signals(number)
         self.stop()
 
+    @isolated(gradients=True)
     def events(self) -> Iterator[Event]:
         """Train, step by step; yields `Started`, then `Progress`, `Saved`, `Drawn` and `Warned`, last
         `Finished` or `Interrupted`."""

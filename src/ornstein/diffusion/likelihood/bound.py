@@ -20,6 +20,7 @@ from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.likelihood.levels import bin_log_prob, levels_of
 from ornstein.diffusion.likelihood.times import bound_times, describe, rising
 from ornstein.diffusion.schedule import as_time
+from ornstein.isolation import isolated
 from ornstein.names import require, whole
 
 __all__ = ["ROWS", "Bound", "Reader", "elbo", "flat", "mean_error", "prior_gap", "reconstruction"]
@@ -121,6 +122,7 @@ class Reader:
         return Estimate.from_v(v, z, self.schedule.level(as_time(t)))
 
 
+@isolated(gradients=False, evaluating=True)
 def elbo(denoiser: Denoiser, x: Tensor, times: Sequence[float] | Tensor | None = None, levels: int | None = None,
          draws: int = 1, seed: int = 0, *, condition: Condition = None,
          variance: str | Tensor = "posterior") -> Bound:

@@ -16,6 +16,7 @@ from ornstein.diffusion.likelihood.bound import Bound, Reader, flat, prior_gap, 
 from ornstein.diffusion.likelihood.levels import levels_of
 from ornstein.diffusion.likelihood.times import span
 from ornstein.diffusion.schedule import as_time
+from ornstein.isolation import isolated
 from ornstein.names import require, whole
 
 __all__ = ["PROPOSALS", "continuous_elbo"]
@@ -25,6 +26,7 @@ BINS, PILOT = 32, 64  # of log SNR in the piecewise constant proposal; samples t
 FLOOR = 0.1  # share of the proposal that stays even, so that no weight exceeds ten times the even one's
 
 
+@isolated(gradients=False, evaluating=True)
 def continuous_elbo(denoiser: Denoiser, x: Tensor, levels: int | None = None, draws: int = 16, seed: int = 0, *,
                     proposal: str = "importance", log_snr: tuple[float, float] | None = None,
                     condition: Condition = None) -> Bound:

@@ -16,6 +16,7 @@ from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.likelihood.bound import ROWS, Reader, flat
 from ornstein.diffusion.likelihood.levels import on_levels
 from ornstein.diffusion.schedule import as_time, spread
+from ornstein.isolation import isolated
 from ornstein.names import real, require, whole
 from ornstein.workers import each, shared
 
@@ -55,6 +56,7 @@ def ode_log_prob(denoiser: Denoiser, x: Tensor, divergence: str = "auto", *, t: 
                           condition=condition, base=base).log_prob
 
 
+@isolated(gradients=True, evaluating=True)
 def ode_likelihood(denoiser: Denoiser, x: Tensor, divergence: str = "auto", *, t: float = 0.0,
                    tolerance: float = 1e-5, probes: int = 2, seed: int = 0, condition: Condition = None,
                    base: Callable[[Tensor], Tensor] | None = None) -> Flow:
@@ -104,7 +106,7 @@ def ode_likelihood(denoiser: Denoiser, x: Tensor, divergence: str = "auto", *, t
     width = size + (1 if exact else len(signs))
 
     def slope(state: Tensor, angle: Tensor, rows: Tensor) -> Tensor:
-        blocks, parts = torch.arange(len(rows)).split(ROWS), shared((len(rows), width), state)
+        blocks, parts = torch.arange(len(rows), device="cpu").split(ROWS), shared((len(rows), width), state)
 
         def ask(number: int) -> None:
             block = blocks[number]
@@ -155,10 +157,9 @@ def _field(denoiser: Denoiser, read: Reader, y: Tensor, angle: Tensor, rows: Ten
     time = read.schedule.time(-2 * torch.log(torch.tan(angle.cpu())))
     told = read.batched.conditions
     told = None if told is None else told[rows.cpu()].to(y.device)
-    with torch.enable_grad():
-        leaf = y.detach().to(read.like.dtype).requires_grad_()
-        rows = leaf.reshape(-1, *denoiser.shape)
-        v = flat(denoiser(spread(read.schedule.level(time).radius, rows) * rows, time, told).v)
+    leaf = y.detach().to(read.like.dtype).requires_grad_()
+    rows = leaf.reshape(-1, *denoiser.shape)
+    v = flat(denoiser(spread(read.schedule.level(time).radius, rows) * rows, time, told).v)
     return v.detach().double(), divergence_of(v, leaf, signs)
 
 

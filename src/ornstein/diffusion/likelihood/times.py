@@ -43,10 +43,10 @@ def bound_times(schedule: Schedule, steps: int = STEPS, levels: int | None = Non
     """
     steps = whole("steps", steps)
     least, most = span(schedule, levels, log_snr)
-    times = schedule.time(torch.linspace(most, least, steps + 1, dtype=torch.float64))
+    times = schedule.time(torch.linspace(most, least, steps + 1, dtype=torch.float64, device="cpu"))
     if least <= float(schedule.log_snr(1.0)):
         times[-1] = 1.0
-    return rising(torch.cat([torch.zeros(1, dtype=torch.float64), times]))
+    return rising(torch.cat([torch.zeros(1, dtype=torch.float64, device="cpu"), times]))
 
 
 def span(schedule: Schedule, levels: int | None, log_snr: tuple[float, float] | None) -> tuple[float, float]:

@@ -13,11 +13,13 @@ from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.encoder import draw, transition
 from ornstein.diffusion.likelihood.bound import Reader
 from ornstein.diffusion.likelihood.times import rising
+from ornstein.isolation import isolated
 from ornstein.names import whole
 
 __all__ = ["optimal_variance"]
 
 
+@isolated(gradients=False, evaluating=True)
 def optimal_variance(denoiser: Denoiser, x: Tensor, times: Sequence[float] | Tensor, *, per_value: bool = False,
                      draws: int = 1, seed: int = 0, condition: Condition = None) -> Tensor:
     """The variance of each reverse step that minimises its divergence, for `elbo` (Bao et al. 2022).

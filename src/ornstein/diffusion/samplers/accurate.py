@@ -16,7 +16,6 @@ from ornstein.names import real
 __all__ = ["accurate"]
 
 
-@torch.no_grad()
 def accurate(denoiser: Denoiser, z: Tensor, conditions: Tensor | None, rows: int, tolerance: float) -> Tensor:
     """Where the flow takes z: dy / d(angle) = v from t = 1 to noise / signal = tolerance, then x-hat.
 
@@ -39,7 +38,7 @@ def accurate(denoiser: Denoiser, z: Tensor, conditions: Tensor | None, rows: int
         raise ValueError(f"tolerance is {tolerance}; it must lie between 0 and 1")
     schedule, shape = denoiser.schedule, z.shape[1:]
     first = schedule.level(as_time(1.0))
-    last = torch.tensor(math.atan(tolerance), dtype=torch.float64)
+    last = torch.tensor(math.atan(tolerance), dtype=torch.float64, device="cpu")
 
     def ask(y: Tensor, angle: Tensor, live: Tensor) -> Estimate:
         time = schedule.time(-2 * torch.log(torch.tan(angle.cpu())))
@@ -52,4 +51,4 @@ def accurate(denoiser: Denoiser, z: Tensor, conditions: Tensor | None, rows: int
 
     y, _ = integrate(slope, (z / first.radius.to(z)).flatten(1).double(), first.angle, last,
                      lambda before, after: tolerance * (1 + torch.maximum(before.abs(), after.abs())))
-    return ask(y, last.expand(len(y)), torch.arange(len(y))).x
+    return ask(y, last.expand(len(y)), torch.arange(len(y), device="cpu")).x

@@ -88,7 +88,7 @@ class Choice:
 
     def walk(self, schedule: Schedule) -> Tensor:
         """Its times, float64; ValueError on another schedule than the one it was tuned on."""
-        times = torch.tensor(self.times, dtype=torch.float64)
+        times = torch.tensor(self.times, dtype=torch.float64, device="cpu")
         if not torch.allclose(schedule.level(times).angle, times.new_tensor(self.angles), rtol=0, atol=SAME):
             raise ValueError(f"{self.nfe} calls were tuned on another schedule; tune again, or name a sampler")
         return times

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
-import torch
 from torch import Tensor
 
 from ornstein import noise
@@ -34,6 +33,7 @@ from ornstein.diffusion.samplers.runge import CLASSIC, EULER, RungeKutta
 from ornstein.diffusion.samplers.single import SingleStep
 from ornstein.diffusion.samplers.stochastic import StochasticAdams
 from ornstein.diffusion.schedule import MOST_STEPS, as_time, falling, grid, moments
+from ornstein.isolation import isolated
 from ornstein.names import find, real, whole
 from ornstein.workers import each, shared
 
@@ -99,6 +99,7 @@ class Frame:
     estimate: Estimate
 
 
+@isolated(gradients=False, evaluating=True)
 def sample(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto", nfe: int | None = None,
            steps: int | None = None, times: Sequence[float] | Tensor | None = None, z: Tensor | None = None,
            condition: Condition = None, guidance: float | None = None, seed: int = 0,
@@ -163,6 +164,7 @@ def _line(share: float) -> None:
     print(f"\rsampling {100 * share:3.0f} %", end="" if share < 1 else "\n", file=sys.stderr)
 
 
+@isolated(gradients=False, evaluating=True)
 def generate(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto", nfe: int | None = None,
              steps: int | None = None, times: Sequence[float] | Tensor | None = None, z: Tensor | None = None,
              condition: Condition = None, guidance: float | None = None, seed: int = 0,
@@ -271,16 +273,14 @@ class Walks:
         z, denoise = self.start(rows), Batched(self.denoiser, self.told(rows), self.rows)
         schedule, clock, last = self.denoiser.schedule, self.times.tolist(), len(self.times) - 2
         walk, past = moments(schedule, self.times, z), ()
-        with torch.no_grad():
-            estimate = denoise(z, walk[0])
+        estimate = denoise(z, walk[0])
         for number, (t, s) in enumerate(pairwise(walk)):
             yield Frame(clock[number], z, estimate)
-            with torch.no_grad():
-                fresh = _Noise(self.seed, rows, number, z)
-                z = self.rule.advance(Step(schedule, t, s, estimate, past, denoise, fresh))
-                past = ((t, estimate), *past)[:self.rule.memory]
-                if number < last:
-                    estimate = denoise(z, s)
+            fresh = _Noise(self.seed, rows, number, z)
+            z = self.rule.advance(Step(schedule, t, s, estimate, past, denoise, fresh))
+            past = ((t, estimate), *past)[:self.rule.memory]
+            if number < last:
+                estimate = denoise(z, s)
         yield Frame(0.0, z, estimate)
 
 

@@ -82,7 +82,7 @@ class Step:
             return list(rule(tuple([self._level(time) for time in times])))
         levels = [tuple(self._level(time.reshape(-1)[row if time.numel() > 1 else 0]) for time in times)
                   for row in range(rows)]
-        found = torch.tensor([list(rule(level)) for level in levels], dtype=torch.float64)
+        found = torch.tensor([list(rule(level)) for level in levels], dtype=torch.float64, device="cpu")
         return list(found.T.reshape(-1, rows, *[1] * (self.z.ndim - 1)))
 
     def _level(self, time: Tensor) -> tuple[float, float]:

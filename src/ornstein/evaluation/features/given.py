@@ -68,7 +68,7 @@ class Given(Features):
         if self.key == "inception":
             given = (unit * 255).round()
         else:
-            mean, std = (torch.tensor(part, device=unit.device).view(3, 1, 1) for part in (MEAN, STD))
+            mean, std = (torch.tensor(part, dtype=unit.dtype, device=unit.device).view(3, 1, 1) for part in (MEAN, STD))
             given = (F.interpolate(unit, size=(SIDE, SIDE), mode="bicubic", antialias=True).clamp(0, 1) - mean) / std
         found = self.module(given, **self.asks)
         if not isinstance(found, Tensor) or len(found) != len(x):

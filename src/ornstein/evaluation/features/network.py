@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +15,8 @@ from torch.nn import functional as F
 
 from ornstein.data.dataset import Dataset
 from ornstein.evaluation.features.space import POOLS, VALUES, Features, draw_rows, varied
-from ornstein.networks.layers import CONVOLUTIONS
+from ornstein.isolation import isolated
+from ornstein.networks.layers import CONVOLUTIONS, Linear
 
 __all__ = ["Network"]
 
@@ -47,6 +50,7 @@ class Network(Features):
         ValueError: fewer than 32 rows, or rows that are all alike.
     """
 
+    @isolated(gradients=True)
     def __init__(self, training: Dataset, seed: int = 0) -> None:
         spec = training.spec
         labelled = np.flatnonzero(training.labels >= 0)
@@ -59,8 +63,8 @@ class Network(Features):
         # Its own state, set back afterwards: whoever draws before or after draws the same.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed % 2**63)
-            self.body, head = _build(x), nn.Linear(WIDTH, len(spec.classes)) if told else nn.Sequential(
-                nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH))
+            self.body, head = _build(x), Linear(WIDTH, len(spec.classes)) if told else nn.Sequential(
+                Linear(WIDTH, WIDTH), nn.ReLU(), Linear(WIDTH, WIDTH))
             _train(self.body, head, x, y)
         self.head = head if told else None
         digest = hashlib.sha256(b"".join(value.numpy().tobytes() for value in self.body.state_dict().values()))
@@ -105,17 +109,18 @@ class _Quarters(nn.Module):
 def _build(x: Tensor) -> nn.Sequential:
     """The network for samples like x: three layers for vectors, four convolutions for grids, however large."""
     if x.ndim == 2:
-        return nn.Sequential(_Standard(x), nn.Linear(x.shape[1], 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(),
-                             nn.Linear(128, WIDTH), nn.ReLU())
+        return nn.Sequential(_Standard(x), Linear(x.shape[1], 128), nn.ReLU(), Linear(128, 128), nn.ReLU(),
+                             Linear(128, WIDTH), nn.ReLU())
     rank, sides = x.ndim - 2, x.shape[2:]
     convolution: Callable[..., nn.Module] = CONVOLUTIONS[rank]
     # Only the first convolution sees the whole grid, and steps over it; a blur of single pixels is still in its reach.
     step = tuple(math.ceil(side / GRID[rank]) for side in sides)
     into = convolution(x.shape[1], 32, tuple(one + 2 for one in step), stride=step, padding=1)
-    layers: list[nn.Module] = [_Standard(x), into, nn.GroupNorm(8, 32), nn.ReLU()]
+    norm = functools.partial(nn.GroupNorm, 8, dtype=torch.float32)
+    layers: list[nn.Module] = [_Standard(x), into, norm(32), nn.ReLU()]
     for inside, outside, stride in ((32, 64, 2), (64, 64, 2), (64, 64, 1)):
-        layers += [convolution(inside, outside, 3, stride=stride, padding=1), nn.GroupNorm(8, outside), nn.ReLU()]
-    return nn.Sequential(*layers, _Quarters(), nn.Linear(64 * 2**rank, WIDTH), nn.ReLU())
+        layers += [convolution(inside, outside, 3, stride=stride, padding=1), norm(outside), nn.ReLU()]
+    return nn.Sequential(*layers, _Quarters(), Linear(64 * 2**rank, WIDTH), nn.ReLU())
 
 
 def _work(body: nn.Sequential, x: Tensor) -> int:
@@ -140,7 +145,8 @@ def _train(body: nn.Sequential, head: nn.Module, x: Tensor, y: Tensor | None) ->
     slope = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps, pct_start=0.1)
     change = _changes(x)
     for _ in range(steps):
-        index = torch.randint(len(x), (batch,)) if len(x) > batch else torch.randperm(len(x))
+        index = torch.randint(len(x), (batch,), device="cpu") if len(x) > batch else \
+            torch.randperm(len(x), device="cpu")
         rows = x[index]
         if y is not None:
             loss = F.cross_entropy(head(body(change(rows, 0.5))), y[index], label_smoothing=0.05)
@@ -158,33 +164,34 @@ def _contrast(z: Tensor) -> Tensor:
     z = F.normalize(z, dim=1)
     alike = z @ z.T / TEMPERATURE
     alike.fill_diagonal_(-torch.inf)
-    return F.cross_entropy(alike, torch.arange(len(z)).roll(len(z) // 2))
+    return F.cross_entropy(alike, torch.arange(len(z), device="cpu").roll(len(z) // 2))
 
 
 def _changes(x: Tensor) -> Callable[[Tensor, float], Tensor]:
     """What changes rows at random, by a strength in [0, 1], without making another thing of them."""
     over = [0, *range(2, x.ndim)]
     std = x.std(over, keepdim=True, unbiased=False)
+    kind: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}  # whatever torch's defaults are
 
     def change(rows: Tensor, strength: float) -> Tensor:
         lead = (len(rows), *(1,) * (rows.ndim - 1))
         if rows.ndim == 2:
-            others = rows[torch.randperm(len(rows))]
-            rows = torch.where(torch.rand(rows.shape) < 0.3 * strength, others, rows)
-            return rows + 0.1 * strength * std * torch.randn(rows.shape)
+            others = rows[torch.randperm(len(rows), device="cpu")]
+            rows = torch.where(torch.rand(rows.shape, **kind) < 0.3 * strength, others, rows)
+            return rows + 0.1 * strength * std * torch.randn(rows.shape, **kind)
         for axis in range(2, rows.ndim):
             rows = _shift(rows, axis)
-        inside = torch.ones(lead)
+        inside = torch.ones(lead, **kind)
         for axis in range(2, rows.ndim):
             side = rows.shape[axis]
-            place = torch.arange(side).view([-1 if one == axis else 1 for one in range(rows.ndim)])
-            start = torch.rand(lead) * side * 1.5 - side * 0.25
+            place = torch.arange(side, device="cpu").view([-1 if one == axis else 1 for one in range(rows.ndim)])
+            start = torch.rand(lead, **kind) * side * 1.5 - side * 0.25
             inside = inside * ((place >= start) & (place < start + side * 0.4 * strength))
         mean = rows.mean(list(range(2, rows.ndim)), keepdim=True)
         rows = rows * (1 - inside) + mean * inside
         # A scale about the row's mean, so that dark and bright stay what they are.
-        rows = mean + (rows - mean) * (1 + 0.4 * strength * (torch.rand(lead) - 0.5))
-        return rows + 0.1 * strength * std * torch.randn(rows.shape)
+        rows = mean + (rows - mean) * (1 + 0.4 * strength * (torch.rand(lead, **kind) - 0.5))
+        return rows + 0.1 * strength * std * torch.randn(rows.shape, **kind)
 
     return change
 
@@ -195,6 +202,6 @@ def _shift(rows: Tensor, axis: int) -> Tensor:
     reach = side // 8
     if not reach:
         return rows
-    by = torch.randint(-reach, reach + 1, (len(rows), *(1,) * (rows.ndim - 1)))
-    place = torch.arange(side).view([-1 if one == axis else 1 for one in range(rows.ndim)])
+    by = torch.randint(-reach, reach + 1, (len(rows), *(1,) * (rows.ndim - 1)), device="cpu")
+    place = torch.arange(side, device="cpu").view([-1 if one == axis else 1 for one in range(rows.ndim)])
     return torch.take_along_dim(rows, (place + by).clamp(0, side - 1), axis)
