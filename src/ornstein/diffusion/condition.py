@@ -134,7 +134,8 @@ def _numbers(condition: Condition, device: torch.device | str | None) -> Tensor:
         if array.dtype.kind not in "iuf":
             raise ValueError(f"condition is {condition!r}; it must be a class as a whole number, or numbers".replace(
                 "\n", " "))
-        condition = torch.from_numpy(array.astype(np.int64)) if array.dtype.kind in "iu" else torch.as_tensor(array, device="cpu")
+        array = array.astype(np.int64) if array.dtype.kind in "iu" else array
+        condition = torch.as_tensor(array, device="cpu")
     if condition.dtype == torch.bool or condition.is_complex():
         raise ValueError(f"condition is {condition.dtype}; it must be a class as a whole number, or numbers")
     condition = condition.to(device) if device is not None else condition

@@ -277,7 +277,7 @@ class Chain(Schedule):
     def linear(cls, T: int = 1000, first: float = 1e-4, last: float = 0.02) -> Chain:
         """T variances that rise evenly from `first` to `last` (Ho et al. 2020); T >= 1."""
         return cls(torch.linspace(real("first", first), real("last", last), whole("T", T, most=MOST_STEPS),
-                                  dtype=torch.float64))
+                                  dtype=torch.float64, device="cpu"))
 
     def level(self, t: Tensor) -> Level:
         place = t * self.T

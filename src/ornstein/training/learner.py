@@ -137,9 +137,10 @@ class Learner:
         """Compile what `compile` will, in a process beside the training that shares PyTorch's cache on disk with it."""
         rows, told = self.settings.batch_size // self.engine.world, self.data.batch(np.zeros(1, dtype=np.int64))[1]
         rows = min(rows, self.micro_batch or rows)
-        x, told = torch.zeros(rows, *self.model.shape, dtype=torch.float32, device="cpu"), told.expand(rows, *told.shape[1:]).clone()
+        x = torch.zeros(rows, *self.model.shape, dtype=torch.float32, device="cpu")
+        told = told.expand(rows, *told.shape[1:]).clone()
         twin = Engine.alone().wrap(self.model, compiled=True)
-        denoising_loss(twin, x, torch.full((rows,), 0.5, dtype=torch.float32, device="cpu"), x, told, self.settings.weighting,
+        denoising_loss(twin, x, x.new_full((rows,), 0.5), x, told, self.settings.weighting,
                        self.model.data_std).sum().backward()
 
     def _gradient(self, batch: Batch) -> Tensor:

@@ -75,7 +75,8 @@ def refuse(settings: Settings, data: Dataset, device: str, world: int, own: bool
     linear = None if settings.linear == "none" else LinearGuess(x.new_ones(math.prod(data.spec.shape)))
     if settings.linear == "waves" and max(data.spec.shape[1:], default=0) > MOST_SIDE:
         raise ValueError(f"linear is 'waves'; waves are for sides of at most {MOST_SIDE}, choose 'diagonal'")
-    NetworkDenoiser(network, schedule_of(settings), data.spec.shape, settings.predicts, std, linear=linear)
+    with torch.device("cpu"):  # whatever torch's default is
+        NetworkDenoiser(network, schedule_of(settings), data.spec.shape, settings.predicts, std, linear=linear)
     there = memory(device)
     weights = sum(value.numel() for value in network.parameters())
     rows = settings.batch_size // processes * math.prod(data.spec.shape)
