@@ -267,8 +267,7 @@ class Chain(Schedule):
         if self._decay[-1] > FAINTEST:
             raise ValueError(f"beta leaves alpha[{self.T}] = exp(-{self._decay[-1]:.0f}), and float64 holds no signal "
                              f"below exp(-{FAINTEST:.0f} / 2); use fewer or smaller betas")
-        unseen = self._decay.diff() < (1e-13 * self._decay[1:]).clamp(min=LEAST)
-        if unseen.any():
+        if (unseen := self._decay.diff() < (1e-13 * self._decay[1:]).clamp(min=LEAST)).any():
             first = int(unseen.nonzero()[0])
             raise ValueError(f"beta[{first}] is {self.beta[first].item()}, lost in the noise before it; leave it out")
         self.alpha = torch.exp(-self._decay)
@@ -276,8 +275,8 @@ class Chain(Schedule):
     @classmethod
     def linear(cls, T: int = 1000, first: float = 1e-4, last: float = 0.02) -> Chain:
         """T variances that rise evenly from `first` to `last` (Ho et al. 2020); T >= 1."""
-        return cls(torch.linspace(real("first", first), real("last", last), whole("T", T, most=MOST_STEPS),
-                                  dtype=torch.float64, device="cpu"))
+        ends, T = (real("first", first), real("last", last)), whole("T", T, most=MOST_STEPS)
+        return cls(torch.linspace(*ends, T, dtype=torch.float64, device="cpu"))
 
     def level(self, t: Tensor) -> Level:
         place = t * self.T

@@ -77,8 +77,8 @@ class Trainer:
     def __init__(self, data: Dataset | Any, network: str | nn.Module = "auto", *, minutes: float | None = None,
                  images: int | None = None, seed: int | None = None, out: str | Path | None = None,
                  settings: Settings | None = None, resume: bool = False, overwrite: bool = False,
-                 started: float | None = None, job: str = "",
-                 trackers: Iterable[Tracker] = (), **options: Any) -> None:
+                 started: float | None = None, job: str = "", trackers: Iterable[Tracker] = (),
+                 **options: Any) -> None:
         self.trackers = checked(trackers)
         self.started, self.job = time.monotonic() if started is None else started, job
         self._stop, self._begun, self._signal = threading.Event(), False, signal.SIGINT
@@ -180,8 +180,7 @@ class Trainer:
             The denoiser with averaged weights, in evaluation mode.
 
         Raises:
-            KeyboardInterrupt: Ctrl-C, SIGTERM or SIGHUP, with the signal's number; the state is saved first if the run
-                has a folder.
+            KeyboardInterrupt: Ctrl-C, SIGTERM or SIGHUP, by its number; the state is saved first if there is a folder.
             TrainingFailed: it cannot go on: gradients that stay infinite, too little memory, or a last
                 checkpoint for which there is no room.
         """
