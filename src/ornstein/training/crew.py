@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator
@@ -58,6 +59,7 @@ def together(count: int, train: Callable[[Engine], Iterator[Event]],
                     f"{RESTARTS} restarts did not help; go on with --resume"
                 raise RuntimeError(f"one of {count} processes has died ({error}); {remedy}") from None
         again()
+        gc.collect()  # a fork would wait for ever for the threads of what it frees
         yield Warned(f"a process has died; all have started again ({restarts} of {RESTARTS})")
 
 

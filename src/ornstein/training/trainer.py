@@ -228,9 +228,10 @@ class Trainer:
 
     def _again(self) -> None:
         """Make ready to go on from the last state, with what the memory allows."""
-        settings = self.settings if self.run is None else self.run.settings() or self.settings
-        self.engine = Engine()
-        self.settings, self._state = self.settings.replace(micro_batch=settings.micro_batch), self._newest()
+        vars(self).pop("compilation", None)  # with its learner, which a fork could not free
+        before = self.settings if self.run is None else self.run.settings() or self.settings
+        self.engine, self.settings = Engine(), self.settings.replace(micro_batch=before.micro_batch)
+        self._state = self._newest()
 
     def _process(self, engine: Engine) -> Iterator[Event]:
         """Train as one of the processes, or the only one."""
@@ -335,8 +336,7 @@ class Trainer:
                 yield Warned(f"out of memory: from now on {micro_batch} samples pass at once, in as many passes as the "
                              f"batch of {self.settings.batch_size} needs")
         if learner.images == 0:
-            raise TrainingFailed(f"the budget of {budget.whole:g} seconds was over before the first step; "
-                               "give more minutes")
+            raise TrainingFailed(f"the {budget.whole:g} seconds were over before the first step; give more minutes")
         self._look(learner, train_set, held_set, journal)
         yield from self._preview(learner, train_set)
         yield from self._progress(learner, journal, 1.0, 0.0)
