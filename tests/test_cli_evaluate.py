@@ -19,7 +19,7 @@ def test_a_report_is_a_page_and_its_figures(trained, command, tmp_path):
     assert (code, err) == (0, "")
     parts = [line.split("%  ")[1].split(",")[0] for line in out.splitlines() if "%  " in line]
     # A part that takes long is said more than once.
-    assert list(dict.fromkeys(parts)) == ["features", "samples", "distances", "copies", "noise levels"]
+    assert list(dict.fromkeys(parts)) == ["features", "real data", "samples", "distances", "copies", "noise levels"]
     figures = json.loads((tmp_path / "report/report.json").read_text())
     page = (tmp_path / "report/index.html").read_text()
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["index.html", "report.json"]
@@ -36,6 +36,30 @@ def test_a_report_is_a_page_and_its_figures(trained, command, tmp_path):
     code, _, err = command("evaluate", trained, "--out", "report", *QUICK)
     assert (code, err.count("\n")) == (2, 1)
     assert "already holds a report; replace it (--overwrite)" in err
+
+
+def test_what_ctrl_c_cuts_short_the_same_command_ends(trained, command, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from pathlib import Path\nimport ornstein as orn\nfrom ornstein.diffusion.samplers.rule import rotate\n"
+        "class Plain(orn.Rule):\n    order = 1\n"
+        "    def advance(self, step):\n"
+        "        if not Path('again').exists():\n            raise KeyboardInterrupt\n"
+        "        return rotate(step, step.estimate.v)\n")
+    words = ("evaluate", trained, "--out", "deep/report", "--sampler", "mine.py:Plain", *QUICK)
+    code, _, err = command(*words)
+    assert code == 130
+    assert err == ("ornstein: stopped; what is done is kept in deep/report.partial, and the same command goes on from "
+                   "it\n")
+    assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["report.partial"]
+    done = {path: path.stat().st_mtime_ns for path in (tmp_path / "deep/report.partial").iterdir()}
+    assert len(done) == 2  # the floors of the pixels and of the forest
+    (tmp_path / "deep/report.partial/notes.txt").write_text("mine")
+    (tmp_path / "again").touch()
+    code, _, err = command(*words)
+    assert (code, err) == (0, "")
+    # What is not of an evaluation stays.
+    assert [path.name for path in (tmp_path / "deep/report.partial").iterdir()] == ["notes.txt"]
+    assert sorted(path.name for path in (tmp_path / "deep/report").iterdir()) == ["index.html", "report.json"]
 
 
 def test_two_runs_are_compared(trained, command, tmp_path):

@@ -10,8 +10,10 @@ import pytest
 import torch
 
 import ornstein as orn
+from ornstein.evaluation.pace import Pace
 from ornstein.evaluation.ranking import verdicts
 from ornstein.evaluation.rows import sides
+from ornstein.workers import threads
 
 LAW = orn.ExactMixture(torch.tensor([0.6, 0.4]), torch.tensor([[-0.4, 0.1], [0.4, -0.2]]),
                        torch.tensor([0.01, 0.02]), orn.Cosine())
@@ -110,7 +112,7 @@ def test_the_figures_are_plain_json_and_the_same_for_the_same_seed(perfect, data
     read = json.loads((tmp_path / "report.json").read_text())
     assert read == perfect.as_dict()
     seen = []
-    again = orn.evaluate(LAW, data, tell=lambda part, share: seen.append((part, share)), **FEW).as_dict()
+    again = orn.evaluate(LAW, data, tell=lambda *told: seen.append(told[:2]), **FEW).as_dict()
     for facts in (read, again):
         for name in ("created", "seconds"):
             facts.pop(name)
@@ -122,7 +124,7 @@ def test_the_figures_are_plain_json_and_the_same_for_the_same_seed(perfect, data
     assert 0 <= shares[0] < 0.1
     assert 0.9 < shares[-1] <= 1 + 1e-9
     assert list(dict.fromkeys(part for part, _ in seen)) == [
-        "features", "samples", "distances", "copies", "noise levels", "bounds", "flow"]
+        "features", "real data", "samples", "distances", "copies", "noise levels", "bounds", "flow"]
 
 
 def test_unseen_rows_that_were_trained_on_are_found_and_left_out(data):
@@ -192,3 +194,94 @@ def test_a_missing_file_of_features_is_named(tmp_path):
     model = orn.NetworkDenoiser(orn.MLP((1, 8, 8), width=8, depth=1), orn.Cosine(), (1, 8, 8))
     with pytest.raises(FileNotFoundError, match=r"nothing\.pt"):
         orn.evaluate(model, pictures, spaces=[f"inception={tmp_path / 'nothing.pt'}"])
+
+
+class Costly(orn.Denoiser):
+    """LAW, on a clock of its own: a twentieth of a second a call, and a tenth more for each row."""
+
+    def __init__(self):
+        super().__init__(orn.Cosine(), (2,))
+        self.now, self.calls = 0.0, 0
+
+    def forward(self, z, t, condition=None):
+        self.now += 0.05 + len(z) / 10
+        self.calls += 1
+        return LAW(z, t, condition)
+
+
+SMALL = {"count": 60, "spaces": ["pixels"], "facts": {"sha256": "of the law"}}
+
+
+@pytest.fixture(scope="module")
+def small() -> orn.Dataset:
+    return orn.load_data(LAW.draw(400, seed=1).clamp(-1, 1))
+
+
+@pytest.fixture(autouse=True)
+def alone():
+    """A worker's calls would not be counted here."""
+    with threads(1):
+        yield
+
+
+@pytest.fixture(scope="module")
+def costly(small) -> tuple[dict, Costly, list[tuple[float, float, float]]]:
+    """A report, its model, and what was told: the time, the share that is done, the time that is left."""
+    model, told = Costly(), []
+    with pytest.MonkeyPatch.context() as patch, threads(1):
+        patch.setattr(Pace, "clock", lambda _self: model.now)
+        report = orn.evaluate(model, small, tell=lambda *facts: told.append((model.now, *facts[1:])), **SMALL)
+    return without_times(report), model, told
+
+
+def without_times(report: orn.Report) -> dict:
+    facts = report.as_dict()
+    for name in ("created", "seconds"):
+        facts.pop(name)
+    facts["drawn"].pop("seconds")
+    return facts
+
+
+def test_the_time_left_holds_after_a_tenth(costly):
+    """Within a factor of 1.5, on a machine of which nothing is known: only the network costs time here."""
+    _, model, told = costly
+    told = [facts for facts in told if facts[0] > model.now / 10]
+    assert len({facts[0] for facts in told}) >= 4
+    for now, share, left in told:
+        rest = model.now - now
+        # At the very end a factor means nothing: a fiftieth of the whole is allowed.
+        assert rest / 1.5 - model.now / 50 <= left <= 1.5 * rest + model.now / 50, (now, left, rest)
+        assert share == pytest.approx(now / model.now, abs=0.25)
+
+
+@pytest.mark.parametrize("part", ["distances", "flow"])
+def test_what_was_cut_short_goes_on_and_ends_the_same(small, costly, tmp_path, part):
+    """Bit for bit, and what is done is not done again."""
+    whole, whole_model, _ = costly
+    model = Costly()
+
+    def stop(under_way, *_):
+        if under_way == part:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        orn.evaluate(Costly(), small, tell=stop, partial=tmp_path / "kept", **SMALL)
+    assert without_times(orn.evaluate(model, small, partial=tmp_path / "kept", **SMALL)) == whole
+    if part == "flow":
+        assert model.calls < whole_model.calls / 2
+        again = Costly()
+        assert without_times(orn.evaluate(again, small, partial=tmp_path / "kept", **SMALL)) == whole
+        assert again.calls < 10  # trials of what a call costs
+        for path in (tmp_path / "kept").glob("*-[lds]*"):
+            path.write_bytes(path.read_bytes()[:20])  # damaged: made again
+        assert without_times(orn.evaluate(Costly(), small, partial=tmp_path / "kept", **SMALL)) == whole
+
+
+def test_what_is_kept_of_one_evaluation_is_not_taken_for_another(small, tmp_path):
+    names = list[set[str]]()
+    for options in ({}, {"facts": {"sha256": "of another"}}, {"seed": 1}, {"nfe": 5}):
+        orn.evaluate(LAW, small, likelihood=False, partial=tmp_path, **SMALL | options)
+        names.append({path.name for path in tmp_path.iterdir()}.difference(*names))
+    assert len({len(found) for found in names}) == 1
+    with pytest.raises(ValueError, match="facts have no 'sha256' of the model"):
+        orn.evaluate(LAW, small, partial=tmp_path, **SMALL | {"facts": {}})

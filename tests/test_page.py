@@ -309,9 +309,46 @@ def test_models_judged_by_other_data_or_counts_are_not_ranked(opened):
 
 def test_a_difference_from_real_data_is_named_only_where_it_is_shown(opened):
     verdicts = opened([report()]).locator(".verdict").all_inner_texts()
-    assert verdicts == ["No difference from real pictures shown", "A real difference from real pictures",
-                        "No difference from real pictures shown", "No difference from real pictures shown",
+    unseen = "This figure does not see the difference that others show"
+    assert verdicts == [unseen, "A real difference from real pictures", unseen, unseen,
                         "A real difference from real pictures"]
+
+
+def alike(real: int = 297) -> Report:
+    """A report of which no figure is apart from its floor, on so many real rows."""
+    one = report()
+    one.measures = [replace(measure, real=real, low=measure.floor_low, value=measure.floor, limit=measure.floor_limit,
+                            high=measure.floor_high) for measure in one.measures if measure.floor_low is not None]
+    return one
+
+
+def test_figures_that_show_nothing_are_no_praise(opened):
+    """Whatever the number of rows, no sentence says that samples are like real ones or look right."""
+    for real, verdict, words in (
+            (297, "No difference from real pictures shown",
+             "No figure tells the samples from real pictures, which does not prove them alike (AUC 0.49"),
+            (30, "Too few pictures to show a difference",
+             "With so few pictures only coarse differences can be seen: none was, which does not make the samples")):
+        page = opened([alike(real)])
+        assert set(page.locator(".verdict").all_inner_texts()) - {
+            "Not compared: there are too few rows to take the bias out of both"} == {verdict}
+        assert page.inner_text(".lead").startswith(words)
+        assert "look right" not in page.inner_text("body").replace("does not say that they look right", "")
+        assert words.lower()[:40] in str(alike(real)).lower()
+
+
+def test_a_difference_that_the_forest_does_not_see_leads_all_the_same(opened):
+    one = alike()
+    one.measures[0] = replace(one.measures[0], low=9.0, value=10.0, limit=10.0, high=11.0)
+    page = opened([one])
+    assert page.inner_text(".lead").startswith(
+        "Samples differ from real pictures by Fréchet distance, though not by AUC")
+    assert "No difference from real" not in page.inner_text("#distances .measures")
+
+
+def test_of_samples_unlike_the_data_no_copies_are_no_merit(opened):
+    one = report(worse=3.4)  # an area of 0.84
+    assert "these could hardly be copies, so this says little" in opened([one]).inner_text("#memorisation")
 
 
 def test_a_page_shows_one_report_or_two():

@@ -232,6 +232,7 @@ def test_a_sample_does_not_depend_on_its_neighbours(mixture_of, sampler):
         many = orn.sample(denoiser, 100, sampler=sampler, nfe=8, seed=4)
         for count in (1, 7, 64):
             assert torch.equal(orn.sample(denoiser, count, sampler=sampler, nfe=8, seed=4), many[:count])
+        assert torch.equal(orn.sample(denoiser, 30, sampler=sampler, nfe=8, seed=4, first=70), many[70:])
         assert not torch.equal(orn.sample(denoiser, 7, sampler=sampler, nfe=8, seed=5), many[:7])
         assert len(many.unique(dim=0)) == 100
 

@@ -135,7 +135,7 @@ class Parts:
 
     def __init__(self, as_json: bool = False, name: str = "") -> None:
         self.as_json, self.moving = as_json, sys.stdout.isatty() and not as_json
-        self.name, self.started, self.part, self.last = name, time.monotonic(), "", 0.0
+        self.name, self.part, self.last = name, "", 0.0
 
     def __enter__(self) -> Parts:
         return self
@@ -144,10 +144,8 @@ class Parts:
         if self.moving:  # clear the moving line, for what comes next
             say("", moving=True)
 
-    def __call__(self, part: str, share: float) -> None:
-        """Show the part that is under way, and the share of the whole job that is done."""
-        used = time.monotonic() - self.started
-        left = used * (1 - share) / share if share > 0.05 else None
+    def __call__(self, part: str, share: float, left: float | None = None) -> None:
+        """Show the part that is under way, the share of the whole job that is done, and the seconds that are left."""
         named = f"{self.name}: {part}" if self.name else part
         line = f"{100 * share:3.0f} %  {named}" + ("" if left is None else f", {_clock(left)} left")
         if self.as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -43,6 +44,7 @@ def evaluate(
     from ornstein.display import Parts
     from ornstein.evaluation.compare import FIGURES, PAGE, lines, write_report
     from ornstein.evaluation.evaluate import evaluate as judge
+    from ornstein.evaluation.kept import clear, partial
     from ornstein.own import rule
     from ornstein.training.reopen import reopen
 
@@ -58,15 +60,26 @@ def evaluate(
         fits(count, model.shape)
     # Both are held against the rows that are unseen by the first.
     unseen = first.held or (None if other is None else first.trained_on.split()[1])
-    reports = []
-    for place, (model, known, held, facts, notes) in opened:
-        with Parts(json, "" if other is None else _name(place)) as parts:
-            report = judge(model, known, held=unseen or held, count=count, sampler=rule_, nfe=nfe, steps=steps,
-                           guidance=guidance, spaces=spaces, likelihood=likelihood, seed=seed, name=_name(place),
-                           facts=facts, notes=notes, tell=parts)
-        report.drawn["sampler"] = sampler
-        reports.append(report)
+    reports, kept = [], partial(out)
+    try:
+        for place, (model, known, held, facts, notes) in opened:
+            with Parts(json, "" if other is None else _name(place)) as parts:
+                report = judge(model, known, held=unseen or held, count=count, sampler=rule_, nfe=nfe, steps=steps,
+                               guidance=guidance, spaces=spaces, likelihood=likelihood, seed=seed, name=_name(place),
+                               facts=facts, notes=notes, tell=parts, partial=kept)
+            report.drawn["sampler"] = sampler
+            reports.append(report)
+    except KeyboardInterrupt:
+        if not kept.is_dir():
+            raise
+        print(f"ornstein: stopped; what is done is kept in {kept}, and the same command goes on from it",
+              file=sys.stderr)
+        raise SystemExit(130) from None
+    except ValueError:  # nothing goes on from there
+        clear(kept)
+        raise
     write_report(reports, out)
+    clear(kept)
     if json:
         Parts(json).event("report", page=str(out / PAGE), figures=str(out / FIGURES))
         return
@@ -95,6 +108,8 @@ def likelihood(
         raise ValueError(f"--count is {count}; a mean with an error needs at least 2 samples")
     from ornstein.display import Parts
     from ornstein.evaluation.compare import in_words
+    from ornstein.evaluation.kept import Kept, Pieces
+    from ornstein.evaluation.pace import Pace
     from ornstein.evaluation.rows import Rows, careful, sides
     from ornstein.training.reopen import reopen
 
@@ -103,12 +118,14 @@ def likelihood(
     for note in [*notes, *more]:
         say(note)
     seen, rows, spec = Rows.of(training, count, seed), Rows.of(unseen, count, seed), training.spec
+    part = "bounds" if method == "elbo" else "flow"
     with Parts() as parts:
-        parts("bounds" if method == "elbo" else "flow", 0.0)
-        if method == "elbo":
-            found = bounds(careful(model), rows, seen, spec, seed, steps)[0]
-        else:
-            found = [flow(careful(model), rows, spec, seed, tell=lambda share: parts("flow", share))]
+        pace = Pace(parts, (part,))
+        pace.expect({})
+        with pace(part) as share:
+            piece = Pieces(Kept(), share, pace.clock)
+            found = (bounds(careful(model), rows, seen, spec, seed, steps, piece)[0] if method == "elbo" else
+                     [flow(careful(model), rows, spec, seed, piece=piece)])
     for one in found:
         say(f"{one.name}: {in_words(one)} (mean and standard error of {one.count} unseen samples; {one.grid})")
         for name, mean, error in one.terms:

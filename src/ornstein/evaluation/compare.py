@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from ornstein.evaluation.page import render
-from ornstein.evaluation.ranking import estimate, verdicts
+from ornstein.evaluation.ranking import estimate, floor_of, verdicts
 from ornstein.evaluation.report import Likelihood, Measure, Report
+from ornstein.evaluation.words import Side, finding
 from ornstein.figures.chart import number
 
 __all__ = ["FIGURES", "PAGE", "as_dict", "in_words", "lines", "write_report"]
@@ -62,6 +62,8 @@ def lines(reports: Sequence[Report]) -> Iterator[str]:
         if copies is not None:
             yield (f"  {'E' if copies.copies else 'No e'}vidence of copies: {100 * copies.share:.2f} % of the samples "
                    f"are near a training picture, {100 * copies.expected:.2f} % expected (p = {copies.p_value:.2g})")
+        if (found := finding(Side("", "", report))) is not None:
+            yield f"  {found.striptags()}"
         for note in report.notes:
             yield f"  {note}"
     if len(reports) == 2:
@@ -84,7 +86,5 @@ def _told(one: Measure) -> str:
 
 def _floor(one: Measure) -> str:
     """The floor, in the same terms as the figure itself."""
-    if one.floor is None or one.floor_low is None or one.floor_high is None:
-        return ""
-    return "  real data " + _told(replace(one, value=one.floor, limit=one.floor_limit, low=one.floor_low,
-                                         high=one.floor_high))
+    floor = floor_of(one)
+    return "" if floor is None else f"  real data {_told(floor)}"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import importlib.metadata
+import inspect
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,31 +25,31 @@ from ornstein.diffusion.guidance import Guided
 from ornstein.diffusion.samplers import sample
 from ornstein.diffusion.samplers.loop import NFE, plan
 from ornstein.diffusion.samplers.rule import Rule
-from ornstein.evaluation.classifier import accuracy_interval
-from ornstein.evaluation.features import Features, features, known
+from ornstein.evaluation.compared import Compared
+from ornstein.evaluation.features import Features, check, features, known
+from ornstein.evaluation.kept import Kept, Pieces
 from ornstein.evaluation.likelihoods import bounds, flow, gaussians
-from ornstein.evaluation.measures import distances_between, forest_between
 from ornstein.evaluation.memorisation import memorisation
 from ornstein.evaluation.noise_levels import by_noise_level
-from ornstein.evaluation.report import Measure, Report
+from ornstein.evaluation.pace import Pace, Tell
+from ornstein.evaluation.ranking import FEW
+from ornstein.evaluation.report import Curve, Memorisation, Report
 from ornstein.evaluation.rows import LEAST, Rows, careful, sides, without
+from ornstein.evaluation.trials import expected
 from ornstein.figures.pictures import picture, show
 from ornstein.isolation import isolated
 from ornstein.names import whole
+from ornstein.workers import cores
 
 __all__ = ["FEATURES", "evaluate"]
 
 FEATURES = ("pixels", "network")
-PARTS = ("features", "samples", "distances", "copies", "noise levels", "bounds", "flow")
-SMALL_SIZE, SMALL = 16, (0.02, 0.05, 0.65, 0.01, 0.02, 0.15, 0.10)  # values a sample, and shares of the time
-MIDDLE_SIZE, MIDDLE = 1024, (0.08, 0.27, 0.14, 0.01, 0.03, 0.15, 0.32)
-LARGE = (0.06, 0.15, 0.15, 0.02, 0.04, 0.08, 0.50)
-FEW = 150  # rows, below which little can be shown
+PARTS = ("features", "real data", "samples", "distances", "copies", "noise levels", "bounds", "flow")
 FLOOR = 2_000  # training rows, at most, that no feature is fitted to
 COMPARED = 10_000  # rows of a side, at most
 VALUES = 2**27  # and values in them
+DRAWN = 512  # samples that are drawn together: enough for several workers
 SHOWN, POINTS = 40, 1_000  # samples on the page, beside as many real ones; of vectors
-Tell = Callable[[str, float], None]
 
 
 @isolated(gradients=True, evaluating=True)
@@ -55,7 +57,7 @@ def evaluate(model: Denoiser, data: Dataset | Any, *, held: Dataset | Any | None
              sampler: str | Rule = "auto", nfe: int | None = None, steps: int | None = None,
              guidance: float | None = None, spaces: Sequence[str] = FEATURES, likelihood: bool = True,
              conditional: bool = True, seed: int = 0, name: str | None = None, facts: dict[str, Any] | None = None,
-             notes: Sequence[str] = (), tell: Tell | None = None) -> Report:
+             notes: Sequence[str] = (), tell: Tell | None = None, partial: str | Path | None = None) -> Report:
     """Find out how good a model is: distances to unseen data with error bars, likelihoods, and evidence of copies.
 
     Args:
@@ -72,7 +74,10 @@ def evaluate(model: Denoiser, data: Dataset | Any, *, held: Dataset | Any | None
         name: of the model, for people.
         facts: more of the model, for its card.
         notes: sentences for the report.
-        tell: called with the part that is under way and its share of the time.
+        tell: called with the part that is under way, the share of the time that has passed, and the seconds that are
+            left, None until they are known.
+        partial: folder to keep in what is done, so that the same call goes on there after it was cut short; for a
+            model whose facts have its sha256.
 
     Returns:
         `Report`; print it, or make a page of it with `write_report`.
@@ -91,7 +96,7 @@ def evaluate(model: Denoiser, data: Dataset | Any, *, held: Dataset | Any | None
     if isinstance(spaces, str):
         raise TypeError(f"spaces is {spaces!r}; it must be a list of names")
     for space in spaces:
-        known(space)
+        check(space)
     plan(model, sampler, nfe, steps, None)  # refuses what no sampler can do, before minutes are spent
     training, unseen, more = sides(model, data, held, conditional)
     if guidance is not None and guidance != 1:
@@ -103,61 +108,101 @@ def evaluate(model: Denoiser, data: Dataset | Any, *, held: Dataset | Any | None
     if fewest < FEW:
         more.append(f"only {len(unseen)} unseen rows, and {len(apart)} real ones to compare with: these figures can "
                     "show coarse differences only")
-    clock = _Clock(tell or (lambda *_: None))
-    # Where the time goes, measured on points, digits and pictures of 32 x 32.
-    weigh = dict(zip(PARTS, SMALL if size <= SMALL_SIZE else MIDDLE if size <= MIDDLE_SIZE else LARGE, strict=True))
-    with clock("features", weigh["features"]):
-        found = [features(space, fit, seed=seed, most=max(4, min(64, fewest // 4))) for space in spaces]
-    with clock("samples", weigh["samples"]) as share:
-        told = _told(training, count, seed)
-        report_of_draw = {"count": count, "sampler": sampler if isinstance(sampler, str) else type(sampler).__name__,
-                          "nfe": NFE if nfe is None and steps is None else nfe, "steps": steps, "guidance": guidance,
-                          "seed": seed}
-        x = _as_data(sample(model, count, sampler=sampler, nfe=nfe, steps=steps, guidance=guidance, condition=told,
-                            seed=seed, progress=share).float().cpu(), training.spec)
+    drawn = {"count": count, "sampler": sampler if isinstance(sampler, str) else type(sampler).__name__,
+             "nfe": NFE if nfe is None and steps is None else nfe, "steps": steps, "guidance": guidance, "seed": seed}
     report = Report(
         name or training.spec.name, datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        importlib.metadata.version("ornstein"), _of_data(training, unseen), _of_model(model, facts), report_of_draw,
+        importlib.metadata.version("ornstein"), _of_data(training, unseen), _of_model(model, facts), drawn,
         notes=[*notes, *more])
-    with clock("distances", weigh["distances"]) as share:
-        report.measures += _measures(found, x, told, training, apart, unseen, seed, share)
-    with clock("copies", weigh["copies"]):
-        report.memorisation = memorisation(x, training, unseen, seed=seed)
-    _pictures(report, x, told, training, unseen, seed)
-    exact = careful(model)
+    pace = Pace(tell or (lambda *_: None), PARTS if likelihood else PARTS[:-2])
+    kept = Kept() if partial is None else Kept(Path(partial), _identity(report, sampler, spaces, training, unseen))
+    asked, exact = _told(training, count, seed), careful(model)
     seen, rows = (Rows.of(part, _affordable(size), seed) for part in (training, unseen))
-    with clock("noise levels", weigh["noise levels"]):
-        report.levels = by_noise_level(exact, training, seen, rows, seed)
+    most = int(min(COMPARED, VALUES // size))
+    real, other, fresh = (Rows.of(part, most, seed) for part in (training, apart, unseen))
+    compared = Compared(real, other, fresh, min(count, most), seed)
+
+    @contextmanager
+    def part(name: str) -> Iterator[Pieces]:
+        with pace(name) as share:
+            yield Pieces(kept, share, pace.clock)
+
+    cost = expected(exact, training, seen, rows, compared, spaces, likelihood, kept, pace)
+    draws = (steps or nfe or NFE) * (1 if guidance in (None, 1) else 2)
+    pace.expect(cost.parts | {"samples": cost.calls(draws * count, 64) / cores()})
+    with part("features") as piece:
+        compared.spaces = [_space(space, fit, seed, max(4, min(64, fewest // 4)), piece, number, len(spaces))
+                           for number, space in enumerate(spaces)]
+    with part("real data") as piece:
+        compared.floors(piece, cost.floors)
+    with part("samples") as piece:
+        x = torch.cat([_drawn(model, start, count, drawn, sampler, asked, training.spec, piece)
+                       for start in range(0, count, DRAWN)])
+    with part("distances") as piece:
+        report.measures = compared.measures(piece, x, asked, cost.distances)
+    with part("copies") as piece:
+        report.memorisation = piece("copies", lambda: memorisation(x, training, unseen, seed=seed), Memorisation.read)
+    _pictures(report, x, asked, training, unseen, seed)
+    with part("noise levels") as piece:
+        report.levels = piece("levels", lambda: by_noise_level(exact, training, seen, rows, seed),
+                              lambda found: [Curve.read(one) for one in found])
     if likelihood:
-        with clock("bounds", weigh["bounds"]):
-            report.likelihood, report.steps = bounds(exact, rows, seen, training.spec, seed)
-        with clock("flow", weigh["flow"]) as share:
-            report.likelihood.append(flow(exact, rows, training.spec, seed, tell=share))
+        with part("bounds") as piece:
+            report.likelihood, report.steps = bounds(exact, rows, seen, training.spec, seed, piece=piece,
+                                                      costs=cost.bounds)
+        with part("flow") as piece:
+            report.likelihood.append(flow(exact, rows, training.spec, seed, piece=piece))
             report.likelihood += gaussians(rows, training, seed)
-    report.seconds = clock.seconds
-    report.drawn["seconds"] = clock.seconds["samples"]
+    report.seconds = pace.seconds
+    report.drawn["seconds"] = report.seconds["samples"]
     return report
 
 
-class _Clock:
-    """Times the parts of an evaluation and tells how far it is.
+def _identity(report: Report, sampler: str | Rule, spaces: Sequence[str], training: Dataset,
+              unseen: Dataset) -> dict[str, Any]:
+    """Everything that the pieces of an evaluation depend on.
 
-    Args:
-        tell: called with a part's name and the share of the whole that is done.
+    Raises:
+        ValueError: a model that cannot be told from others.
     """
+    if "sha256" not in report.model:
+        raise ValueError("partial is given, but facts have no 'sha256' of the model, without which what is kept of one "
+                         "could pass for another's; give it, or leave partial out")
+    rule = sampler
+    if isinstance(sampler, Rule):
+        code = Path(inspect.getsourcefile(type(sampler)) or "").read_bytes()
+        rule = f"{type(sampler).__qualname__} {sorted(vars(sampler).items())} {hashlib.sha256(code).hexdigest()}"
+    files = {space: hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
+             for space in spaces if (path := known(space)[2])}
+    return {"version": report.version, "torch": torch.__version__, "threads": torch.get_num_threads(),
+            "model": report.model["sha256"], "drawn": report.drawn, "sampler": rule, "spaces": list(spaces),
+            "files": files, "training": training.digest(), "unseen": unseen.digest(), "spec": repr(training.spec)}
 
-    def __init__(self, tell: Tell) -> None:
-        self.tell, self.done = tell, 0.0
-        self.seconds: dict[str, float] = {}
 
-    @contextmanager
-    def __call__(self, part: str, share: float) -> Iterator[Callable[[float], None]]:
-        """Time a part that is about `share` of the whole; yields what to call with the share of the part."""
-        self.tell(part, self.done)
-        started = time.perf_counter()
-        yield lambda inner: self.tell(part, self.done + share * inner)
-        self.seconds[part] = round(time.perf_counter() - started, 2)
-        self.done += share
+def _space(name: str, fit: Dataset, seed: int, most: int, piece: Pieces, number: int, count: int) -> Features:
+    """A feature space, from what is kept of it if there is anything."""
+    made, inside = list[Features](), piece.within(number / count, (number + 1) / count)
+
+    def make() -> dict[str, Tensor]:
+        made.append(features(name, fit, seed=seed, most=most, tell=inside))
+        return made[0].state()
+
+    state = piece.tensors(f"space-{number}", make, (number + 1) / count)
+    return made[0] if made else features(name, fit, seed=seed, most=most, state=state)
+
+
+def _drawn(model: Denoiser, start: int, count: int, how: dict[str, Any], sampler: str | Rule, asked: Tensor | None,
+           spec: DataSpec, piece: Pieces) -> Tensor:
+    """The samples from a number on that are drawn, and kept, together."""
+    stop = min(start + DRAWN, count)
+
+    def make() -> dict[str, Tensor]:
+        x = sample(model, stop - start, sampler=sampler, nfe=how["nfe"], steps=how["steps"], guidance=how["guidance"],
+                   condition=None if asked is None else asked[start:stop], seed=how["seed"], first=start,
+                   progress=piece.within(start / count, stop / count))
+        return {"x": _as_data(x.float().cpu(), spec)}
+
+    return piece.tensors(f"samples-{start}", make, stop / count)["x"]
 
 
 def _told(training: Dataset, count: int, seed: int) -> Tensor | None:
@@ -189,37 +234,6 @@ def _for_features(training: Dataset, seed: int) -> tuple[Dataset, Dataset]:
     some = np.zeros(len(training), bool)
     some[noise.generator(seed, "evaluate", 2).permutation(len(training))[:min(len(training) // 4, FLOOR)]] = True
     return without(training, some)
-
-
-def _measures(found: list[Features], x: Tensor, told: Tensor | None, training: Dataset, apart: Dataset,
-              unseen: Dataset, seed: int, share: Callable[[float], None]) -> Iterator[Measure]:
-    most = int(min(COMPARED, VALUES // math.prod(training.spec.shape)))
-    real, other, fresh = (Rows.of(part, most, seed) for part in (training, apart, unseen))
-    for number, space in enumerate(found):
-        share(number / (len(found) + 1))
-        yield from distances_between(space(fresh.x), space(x[:most]), space(other.x), space.name)
-        if space.classes and all(labels is not None and labels.ndim == 1 and (labels >= 0).any()
-                                 for labels in (told, fresh.told)):
-            yield _accuracy(space, (x, told), (fresh.x, fresh.told))
-    share(len(found) / (len(found) + 1))
-    yield forest_between(*(rows.flatten(1).double().numpy() for rows in (fresh.x, x[:most], real.x)), seed=seed)
-
-
-def _accuracy(space: Features, *rows: tuple[Tensor, Tensor | None]) -> Measure:
-    """How often a classifier sees in a sample the class that was asked for; its floor are unseen real rows."""
-    hits = []
-    for x, labels in rows:
-        wanted = labels if labels is not None else torch.full((len(x),), -1, device="cpu")
-        asked = wanted >= 0
-        hits.append(space.predict(x[asked]) == wanted[asked].numpy())
-    (value, low, high), floor = (_share(hit) for hit in hits)
-    return Measure("accuracy", "Recognised as the class asked for", space.name, value, low, high, 1.0, len(hits[1]),
-                   len(hits[0]), None, *floor)
-
-
-def _share(hits: np.ndarray) -> tuple[float, float, float]:
-    found = accuracy_interval(int(hits.sum()), len(hits))
-    return found.value, found.low, found.high
 
 
 def _affordable(size: int) -> int:

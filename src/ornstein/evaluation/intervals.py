@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -149,7 +149,8 @@ def kernel_interval(real: np.ndarray, generated: np.ndarray) -> Interval:
     return Interval(value, value, *_solved(value, float(biased), variance, quantile))
 
 
-def neighbour_intervals(real: np.ndarray, generated: np.ndarray, k: int = 5, *, seed: int = 0) -> NeighbourIntervals:
+def neighbour_intervals(real: np.ndarray, generated: np.ndarray, k: int = 5, *, seed: int = 0,
+                        tell: Callable[[float], None] | None = None) -> NeighbourIntervals:
     """Precision, recall, density and coverage, each with the 95 % interval of its expected value at these numbers.
 
     The variance is that between random thirds of both sets, times 1/3 / (1 - 1/3) (subsampling, Politis & Romano
@@ -162,6 +163,7 @@ def neighbour_intervals(real: np.ndarray, generated: np.ndarray, k: int = 5, *, 
         generated: (M, ...) samples with as many values each, M >= 3 (k + 1).
         k: which neighbour the balls reach to, >= 1.
         seed: of the thirds.
+        tell: called with the share that is done.
 
     Returns:
         The four intervals, without limits.
@@ -174,8 +176,11 @@ def neighbour_intervals(real: np.ndarray, generated: np.ndarray, k: int = 5, *, 
     a, b = both_as_rows(real, generated, PART * (k + 1))
     draw = np.random.default_rng(seed)
     all_of = neighbours(a, b, k)
-    some = np.array([neighbours(draw.permutation(a)[:len(a) // PART], draw.permutation(b)[:len(b) // PART], k)
-                     for _ in range(DRAWS)])
+    some = np.empty((DRAWS, len(all_of)))
+    for number in range(DRAWS):
+        some[number] = neighbours(draw.permutation(a)[:len(a) // PART], draw.permutation(b)[:len(b) // PART], k)
+        if tell:
+            tell((number + 1) / DRAWS)
     variance, mean = some.var(0, ddof=1) / (PART - 1), some.mean(0)
     found = {}
     for name, value, spread, middle, count in zip(Neighbours._fields, all_of, variance, mean,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ornstein.data import Dataset, DataSpec
-from ornstein.diffusion.denoiser import Denoiser
+from ornstein.diffusion.denoiser import Denoiser, kind_of
 from ornstein.diffusion.exact import ExactGaussian
 from ornstein.diffusion.likelihood import (
     Bound,
@@ -22,23 +25,32 @@ from ornstein.diffusion.likelihood import (
     optimal_variance,
 )
 from ornstein.diffusion.likelihood.bound import mean_error
+from ornstein.diffusion.likelihood.continuous import BINS, PILOT
 from ornstein.diffusion.likelihood.times import CLEANEST, span
 from ornstein.diffusion.schedule import Cosine, as_time
+from ornstein.evaluation.kept import Piece, at_once
 from ornstein.evaluation.report import Curve, Likelihood
 from ornstein.evaluation.rows import Rows
+from ornstein.workers import each, shared
 
-__all__ = ["METHODS", "bounds", "flow", "gaussians"]
+__all__ = ["METHODS", "bounds", "calls_of_bounds", "flow", "flow_blocks", "gaussians"]
 
+T = TypeVar("T")
 METHODS = ("elbo", "ode")
 DRAWS = 32  # of the continuous bound, a sample
 CHAIN = 64  # steps of the chain whose terms are shown
+# Such errors of D values change log p by D^(1/2) times as much: to be stricter with it is of no use, and cost 691 calls
+# in place of 145 for 3,072 values, with the same digits.
 TOLERANCE = 1e-3  # of the flow's solver: the means agree with those of 1e-4 to the last digit that their errors leave
+FIRST, TOGETHER = 4, 64  # rows whose densities are kept together
+BLOCK = 8  # of them, that one worker follows
+FEW_VALUES = 256  # a sample, up to which one worker follows them all
 FITTED = 20_000  # training rows, at most, that Gaussians are fitted to
 WIDEST = 1024  # values a sample, above which a full covariance is left out
 
 
-def bounds(model: Denoiser, held: Rows, training: Rows, spec: DataSpec, seed: int = 0,
-           steps: int = CHAIN) -> tuple[list[Likelihood], Curve]:
+def bounds(model: Denoiser, held: Rows, training: Rows, spec: DataSpec, seed: int = 0, steps: int = CHAIN,
+           piece: Piece = at_once, costs: Sequence[float] | None = None) -> tuple[list[Likelihood], Curve]:
     """The bound in continuous time, that of a chain with optimal variances, and, for data with levels, the first one
     again on dequantised data; and the chain's terms by log SNR.
 
@@ -49,28 +61,50 @@ def bounds(model: Denoiser, held: Rows, training: Rows, spec: DataSpec, seed: in
         spec: of the data.
         seed: of all noise.
         steps: of the chain.
+        piece: does each part of the work, or knows what came of it before.
+        costs: of the pieces, in any unit; by the number of network calls unless given.
     """
-    levels = spec.bins
-    through = continuous_elbo(model, held.x, levels, DRAWS, seed, condition=held.told)
-    found = [_of_bound("bound", "Bound, continuous time", through)]
-    times = bound_times(model.schedule, steps, levels)
-    variance = optimal_variance(model, training.x, times, seed=seed, condition=training.told)
-    chain = elbo(model, held.x, times, levels, seed=seed, condition=held.told, variance=variance)
-    found.append(_of_bound("chain", "Bound, chain with optimal variances", chain))
+    levels, times = spec.bins, bound_times(model.schedule, steps, spec.bins)
+    ends = np.cumsum(costs or calls_of_bounds(len(held), len(training), levels, steps))
+    done, found = iter((ends / ends[-1]).tolist()), list[Likelihood]()
+
+    def through(name: str, make: Callable[[], T], read: Callable[[Any], T]) -> T:
+        return piece(name, make, read, next(done))
+
+    def continuous(x: Tensor, levels: int | None, log_snr: tuple[float, float] | None = None) -> Bound:
+        return continuous_elbo(model, x, levels, DRAWS, seed, condition=held.told, log_snr=log_snr)
+
+    def chain() -> tuple[Likelihood, Curve]:
+        bound = elbo(model, held.x, times, levels, seed=seed, condition=held.told,
+                     variance=torch.tensor(variance, dtype=torch.float64, device="cpu"))
+        terms = [mean_error(column) for column in bound.steps.T.flip(0)]
+        return _of_bound("chain", "Bound, chain with optimal variances", bound), Curve(
+            "bound", tuple(bound.log_snr.flip(0).clamp(-40, 40).tolist()), tuple(mean for mean, _ in terms),
+            tuple(error for _, error in terms))
+
+    found.append(through("bound", lambda: _of_bound(
+        "bound", "Bound, continuous time", continuous(held.x, levels)), Likelihood.read))
+    variance = through("variance", lambda: optimal_variance(
+        model, training.x, times, seed=seed, condition=training.told).tolist(), list)
+    one, curve = through("chain", chain, lambda two: (Likelihood.read(two[0]), Curve.read(two[1])))
+    found.append(one)
     if levels is not None:
         # A density of dequantised data: below half a bin of noise the model sees only the levels.
-        loose, most = dequantise(held.x, levels, seed), 2 * math.log(levels - 1)
-        again = continuous_elbo(model, loose, None, DRAWS, seed, condition=held.told,
-                                log_snr=(span(model.schedule, levels, None)[0], most))
-        found.append(_of_bound("bound-dequantised", "Bound, dequantised data", again, levels))
-    each = [mean_error(column) for column in chain.steps.T.flip(0)]
-    curve = Curve("bound", tuple(chain.log_snr.flip(0).clamp(-40, 40).tolist()), tuple(mean for mean, _ in each),
-                  tuple(error for _, error in each))
+        limits = span(model.schedule, levels, None)[0], 2 * math.log(levels - 1)
+        found.append(through("dequantised", lambda: _of_bound(
+            "bound-dequantised", "Bound, dequantised data", continuous(dequantise(held.x, levels, seed), None, limits),
+            levels), Likelihood.read))
     return found, curve
 
 
-def flow(model: Denoiser, held: Rows, spec: DataSpec, seed: int = 0, probes: int = 2,
-         tell: Callable[[float], None] | None = None) -> Likelihood:
+def calls_of_bounds(held: int, training: int, levels: int | None, steps: int = CHAIN) -> list[int]:
+    """Network calls, a row each, of the pieces of `bounds`."""
+    continuous = DRAWS * held + BINS * min(PILOT, held)
+    return [continuous, steps * training, steps * held, *([continuous] if levels is not None else [])]
+
+
+def flow(model: Denoiser, held: Rows, spec: DataSpec, seed: int = 0, probes: int = 1, piece: Piece = at_once,
+         most: int | None = None) -> Likelihood:
     """The likelihood of the probability-flow ODE on unseen rows, dequantised where the data have levels.
 
     The density meant is that of z_t / signal at the time t where the noise has the deviation of the dequantisation,
@@ -82,27 +116,54 @@ def flow(model: Denoiser, held: Rows, spec: DataSpec, seed: int = 0, probes: int
         held: unseen rows.
         spec: of the data.
         seed: of dequantisation and probes.
-        probes: random signs a sample, for samples of more than 16 values; exact below.
-        tell: called with the share that is done.
+        probes: random signs a sample, for samples of more than 16 values; exact below. One is enough: what it misses a
+            row by is a part of the spread of the rows, and of their error.
+        piece: does each part of the work, or knows what came of it before.
+        most: pieces that are done; all unless given.
     """
     size, levels = math.prod(model.shape), spec.bins
     x = held.x if levels is None else dequantise(held.x, levels, seed)
-    most = CLEANEST if levels is None else 2 * math.log(math.sqrt(3) * (levels - 1))
-    t = model.schedule.time(torch.tensor(most, dtype=torch.float64, device="cpu"))
+    cleanest = CLEANEST if levels is None else 2 * math.log(math.sqrt(3) * (levels - 1))
+    t = model.schedule.time(torch.tensor(cleanest, dtype=torch.float64, device="cpu"))
     signal = float(model.schedule.level(as_time(t)).signal)
     divergence = "exact" if size <= 16 else "hutchinson"
-    log_prob = []
-    for start in range(0, len(x), 64):
-        part = slice(start, start + 64)
-        found = ode_likelihood(model, signal * x[part], divergence, t=float(t), tolerance=TOLERANCE, probes=probes,
-                               seed=(seed + start) % 2**64, condition=None if held.told is None else held.told[part])
-        # The density of z / signal, which lies where the data lie.
-        log_prob.append(found.log_prob + size * math.log(signal))
-        if tell:
-            tell(min(1.0, (start + 64) / len(x)))
-    words = f"flow from log SNR {most:.3g}, {divergence} divergence"
+
+    like = kind_of(model)
+
+    def density(rows: slice) -> list[float]:
+        starts = range(rows.start, rows.stop, BLOCK if size > FEW_VALUES else TOGETHER)
+        found = shared((rows.stop - rows.start,), like.new_empty(0, dtype=torch.float64, device="cpu"))
+
+        def follow(number: int) -> None:
+            some = slice(starts[number], min(starts[number] + starts.step, rows.stop))
+            flow = ode_likelihood(model, signal * x[some], divergence, t=float(t), tolerance=TOLERANCE, probes=probes,
+                                  seed=(seed + some.start) % 2**64, nats=TOLERANCE * math.sqrt(size),
+                                  condition=None if held.told is None else held.told[some])
+            # The density of z / signal, which lies where the data lie.
+            found[some.start - rows.start:some.stop - rows.start] = flow.log_prob.cpu() + size * math.log(signal)
+
+        for _ in each(follow, len(starts), like.device):
+            pass
+        return found.tolist()
+
+    log_prob = list[float]()
+    for rows in flow_rows(len(x))[:most]:
+        log_prob += piece(f"flow-{rows.start}", partial(density, rows), list, rows.stop / len(x))
+    words = f"flow from log SNR {cleanest:.3g}, {divergence} divergence"
     return _likelihood("ode", "Flow (ODE), dequantised data" if levels else "Flow (ODE)", words,
-                       torch.cat(log_prob) + _of_bins(size, levels), size, levels)
+                       torch.tensor(log_prob, dtype=torch.float64, device="cpu") + _of_bins(size, levels), size, levels)
+
+
+def flow_rows(count: int) -> list[slice]:
+    """The rows whose densities are kept together: first a few, by which their cost is known."""
+    return [slice(start, stop) for start, stop in pairwise([0, *range(FIRST, count, TOGETHER), count])]
+
+
+def flow_blocks(count: int, size: int) -> list[int]:
+    """How many rows are followed together, one such block after the other."""
+    block = BLOCK if size > FEW_VALUES else TOGETHER
+    return [min(block, rows.stop - start) for rows in flow_rows(count)
+            for start in range(rows.start, rows.stop, block)]
 
 
 def gaussians(held: Rows, training: Dataset, seed: int = 0) -> Iterator[Likelihood]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from ornstein.evaluation.distances import as_rows, frechet, kernel
 from ornstein.evaluation.intervals import Interval, frechet_interval, kernel_interval, neighbour_intervals
 from ornstein.evaluation.report import Measure
 
-__all__ = ["distances_between", "forest_between"]
+__all__ = ["distances_between", "forest_between", "forest_measure", "forest_rows", "intervals_between", "measures_of"]
 
 NAMES = {"frechet": "Fréchet distance", "kernel": "Kernel distance", "precision": "Precision", "recall": "Recall",
          "density": "Density", "coverage": "Coverage"}
@@ -39,10 +40,30 @@ def distances_between(held: np.ndarray, generated: np.ndarray, training: np.ndar
     """
     held, generated, training = _three(held, generated, training, 18)
     count = min(len(generated), len(training))
-    against, floor = _intervals(held, generated, count), _intervals(held, training, count)
+    return measures_of(intervals_between(held, generated, count), intervals_between(held, training, count), features,
+                       (len(held), count))
+
+
+def intervals_between(held: np.ndarray, others: np.ndarray, count: int,
+                      tell: Callable[[float], None] | None = None) -> dict[str, Interval]:
+    """By key, with values at the first `count` of the others, and limits and their intervals at all."""
+    found = neighbour_intervals(held, others[:count], tell=tell)._asdict()
+    for key, of, value in (("frechet", frechet_interval, frechet), ("kernel", kernel_interval, kernel)):
+        whole = of(held, others)
+        if count < len(others):
+            # Without a limit the interval is that of the value, so it belongs to the same rows.
+            whole = of(held, others[:count]) if whole.limit is None else replace(
+                whole, value=value(held, others[:count]))
+        found[key] = whole
+    return found
+
+
+def measures_of(found: dict[str, Interval], floor: dict[str, Interval], features: str,
+                counts: tuple[int, int]) -> list[Measure]:
+    """The measures of a feature space, from the intervals of samples and those of real rows."""
     names = NAMES | INCEPTION if features.partition(":")[0] == "inception" else NAMES
-    return [_measure(key, name, features, against[key], floor[key], 0.0 if key in ("frechet", "kernel") else 1.0,
-                     (len(held), count)) for key, name in names.items()]
+    return [_measure(key, name, features, found[key], floor[key], 0.0 if key in ("frechet", "kernel") else 1.0, counts)
+            for key, name in names.items()]
 
 
 def forest_between(held: np.ndarray, generated: np.ndarray, training: np.ndarray, seed: int = 0) -> Measure:
@@ -64,12 +85,22 @@ def forest_between(held: np.ndarray, generated: np.ndarray, training: np.ndarray
         ValueError: too few rows, values that are not finite, or widths that differ.
     """
     held, generated, training = _three(held, generated, training, 5)
+    real, fake, other = (rows[some] for rows, some in zip(
+        (training, generated, held), forest_rows(len(training), len(generated), len(held), seed), strict=True))
+    return forest_measure(told_apart(real, fake, seed=seed), told_apart(real, other, seed=seed), len(real), len(fake))
+
+
+def forest_rows(training: int, generated: int, held: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which of so many rows a forest sees."""
     draw = np.random.default_rng(seed)
-    real = draw.permutation(training)[:SHOWN]
-    fake = draw.permutation(generated)[:len(real)]
-    real = real[:len(fake)]
-    found, floor = (told_apart(real, rows, seed=seed) for rows in (fake, draw.permutation(held)[:SHOWN]))
-    return _measure("auc", "Told apart by a forest (AUC)", "", found, floor, 0.5, (len(real), len(fake)))
+    real, fake, other = (draw.permutation(count)[:SHOWN] for count in (training, generated, held))
+    few = min(len(real), len(fake))
+    return real[:few], fake[:few], other
+
+
+def forest_measure(found: Interval, floor: Interval, real: int, generated: int) -> Measure:
+    """The measure of a forest, from how well it tells samples from training rows, and unseen rows from them."""
+    return _measure("auc", "Told apart by a forest (AUC)", "", found, floor, 0.5, (real, generated))
 
 
 def _three(held: np.ndarray, generated: np.ndarray, training: np.ndarray, least: int) -> list[np.ndarray]:
@@ -79,19 +110,6 @@ def _three(held: np.ndarray, generated: np.ndarray, training: np.ndarray, least:
         if some.shape[1] != rows[0].shape[1]:
             raise ValueError(f"{name} has {some.shape[1]} values a row; held has {rows[0].shape[1]}, they must agree")
     return rows
-
-
-def _intervals(held: np.ndarray, others: np.ndarray, count: int) -> dict[str, Interval]:
-    """By key, with values at the first `count` rows, and limits and their intervals at all."""
-    found = neighbour_intervals(held, others[:count])._asdict()
-    for key, of, value in (("frechet", frechet_interval, frechet), ("kernel", kernel_interval, kernel)):
-        whole = of(held, others)
-        if count < len(others):
-            # Without a limit the interval is that of the value, so it belongs to the same rows.
-            whole = of(held, others[:count]) if whole.limit is None else replace(
-                whole, value=value(held, others[:count]))
-        found[key] = whole
-    return found
 
 
 def _measure(key: str, name: str, features: str, found: Interval, floor: Interval, best: float,

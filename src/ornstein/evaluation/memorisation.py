@@ -17,7 +17,7 @@ from ornstein.data.spec import DataSpec
 from ornstein.evaluation.features.space import POOLS, draw_rows
 from ornstein.evaluation.report import Memorisation, Pair
 
-__all__ = ["LEAST", "chance", "duplicates", "memorisation", "repeated"]
+__all__ = ["LEAST", "chance", "compared_with", "duplicates", "memorisation", "repeated"]
 
 LEAST = 20  # samples, and held-out rows that are no copies of training rows
 LEVEL = 0.01  # of false alarms, at most
@@ -105,6 +105,12 @@ def memorisation(samples: Tensor, training: Dataset, held: Dataset, *, seed: int
         pairs=tuple(Pair(int(picked[one]), int(nearest[one]), float(own[one]), how,
                          "" if training.names is None else training.names[nearest[one]])
                     for one, how in zip(order, search.how(x[order], nearest[order]), strict=True)))
+
+
+def compared_with(training: Dataset, rows: int) -> int:
+    """How many pairs of so many rows and training rows, in each of their changes, are compared."""
+    changes = 2 * (1 + 9 * len(CROPS)) if training.spec.kind == "picture" else 1
+    return min(rows, 2 * MOST) * min(len(training), MOST_ROWS) * changes
 
 
 def duplicates(training: Dataset, held: Dataset) -> np.ndarray:

@@ -14,9 +14,10 @@ from ornstein.diffusion.score import level_losses
 from ornstein.evaluation.report import Curve
 from ornstein.evaluation.rows import Rows
 
-__all__ = ["by_noise_level"]
+__all__ = ["by_noise_level", "calls_of_levels"]
 
 LOG_SNR = tuple(float(value) for value in range(-9, 10, 2))
+DRAWS = 2  # latents a row and level
 EXACT_VALUES = 2**27  # values of a training set, above which its optimal denoiser is left out
 EXACT_WORK = 2e10  # distances between values that may be taken for it
 LEAST = 8
@@ -33,8 +34,8 @@ def by_noise_level(model: Denoiser, training: Dataset, seen: Rows, held: Rows, s
         seed: of the noise, which is the same for all curves.
     """
     log_snr = [value for value in LOG_SNR if value > float(model.schedule.log_snr(1.0))]
-    curves = [_curve("training", log_snr, level_losses(model, seen.x, log_snr, 2, seed, seen.told)),
-              _curve("held out", log_snr, level_losses(model, held.x, log_snr, 2, seed, held.told))]
+    curves = [_curve("training", log_snr, level_losses(model, seen.x, log_snr, DRAWS, seed, seen.told)),
+              _curve("held out", log_snr, level_losses(model, held.x, log_snr, DRAWS, seed, held.told))]
     values = len(training) * math.prod(model.shape)
     # Told vectors, a model knows more than a set of points does: what is lowest is not known then.
     if values > EXACT_VALUES or training.conditions is not None:
@@ -47,6 +48,11 @@ def by_noise_level(model: Denoiser, training: Dataset, seen: Rows, held: Rows, s
     exact = ExactDataset(x, model.schedule, labels if told is not None else None)
     few = None if told is None else told[:rows]
     return [*curves, _curve("lowest possible", log_snr, level_losses(exact, seen.x[:rows], log_snr, 1, seed, few))]
+
+
+def calls_of_levels(rows: int) -> int:
+    """Network calls, a row each, of the losses of so many rows."""
+    return len(LOG_SNR) * DRAWS * rows
 
 
 def _curve(name: str, log_snr: list[float], losses: torch.Tensor) -> Curve:

@@ -11,54 +11,40 @@ from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 from PIL.Image import Image
 
-from ornstein.evaluation.ranking import disjoint, estimate, of_likelihoods, of_measures, same_data
+from ornstein.evaluation.ranking import estimate, floor_of
 from ornstein.evaluation.report import Curve, Likelihood, Measure, Report
+from ornstein.evaluation.words import (
+    WHAT,
+    Side,
+    against_each_other,
+    against_floor,
+    alike,
+    better_likelihood,
+    half,
+    is_own,
+    lead,
+    rank,
+    unlike,
+)
 from ornstein.figures.chart import Line, Mark, intervals, lines, number, waterfall
 
 __all__ = ["render"]
 
-FEW = 150  # samples, with which small differences cannot be shown
 SMALL = 256  # pixels; what is narrower is enlarged without smoothing
 COSTS = ("prior", "diffusion")  # terms that the bound subtracts
+FACTS = {  # what facts are called where their short names do not say it
+    "model": {"held_out": "held-out loss", "gap": "held-out loss above the training loss",
+              "predicts": "the network predicts", "images": "samples seen in training",
+              "sha256": "SHA-256 of the file"},
+    "data": {"training": "training samples", "held_out": "unseen samples", "held_out_name": "name of the unseen data",
+             "held_out_sha256": "SHA-256 of the unseen data", "levels": "levels a value", "shape": "shape of a sample"},
+    "drawn": {"count": "samples", "nfe": "network calls a sample, at most", "steps": "steps of the sampler",
+              "guidance": "scale of the guidance", "seconds": "time for the drawing"},
+}
 DASHES = {"training": "5 4", "lowest possible": "1.5 4"}
 AXIS = "log SNR (noise on the left, data on the right)"
-WHAT = {
-    "frechet": "How far apart the two sets are in their means and spreads. Zero is no distance at all.",
-    "kernel": "How far apart the two sets are in all their moments up to the third. Zero is no distance at all.",
-    "precision": "The share of the samples that lie where real data are: how many look right.",
-    "recall": "The share of the real data that lie where samples are: how much of the variety is there.",
-    "density": "How crowded with real data the places of the samples are; about 1 among real data.",
-    "coverage": "The share of the real data with a sample in their neighbourhood: how much is not left out.",
-    "auc": "How well a classifier learns to tell samples from training data, or, for the floor, unseen data from them: "
-           "0.5 is a guess, 1 is never wrong. Below 0.5 samples lie too near to single training rows.",
-    "accuracy": "The share of the samples that are recognised as the class that was asked for.",
-}
-
-
-# Figures that are better than those of real data are no praise.
-BEYOND = {
-    "precision": ": samples that keep to the usual, often at the cost of variety",
-    "density": ": samples that keep to the usual, often at the cost of variety",
-    "recall": ": samples that are more spread than real data are",
-    "coverage": ": samples that are more spread than real data are",
-}
-
-
-@dataclass(frozen=True)
-class Side:
-    """A report and how the page calls it: no letter where it is alone, else A or B."""
-
-    letter: str
-    tone: str
-    report: Report
-
-    @property
-    def things(self) -> str:
-        """What the data are called."""
-        return "pictures" if self.report.data.get("kind") == "picture" else "samples"
 
 
 @dataclass(frozen=True)
@@ -94,15 +80,15 @@ def render(reports: Sequence[Report]) -> str:
     rows = _rows(sides)
     source = files("ornstein.evaluation").joinpath("page.html").read_text("utf-8")
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    words = {"number": number, "half": _half, "percent": _percent, "fact": _fact, "duration": _duration, "uri": _uri,
-             "floor_of": _floor, "estimate": estimate, "lead": _lead, "pairs": _pairs, "terms": _terms, "own": _own,
-             "small": lambda image: image.width < SMALL}
+    words = {"number": number, "half": half, "percent": _percent, "fact": _fact, "duration": _duration, "uri": _uri,
+             "floor_of": floor_of, "estimate": estimate, "lead": lead, "pairs": _pairs, "terms": _terms, "own": is_own,
+             "unlike": unlike, "small": lambda image: image.width < SMALL}
     return page.from_string(source).render(
         words,
-        sides=sides, two=len(sides) == 2, rows=rows, ranking=_ranking(rows), same_data=_same_data(sides),
-        shown=_shown(sides), likelihood=_likelihood(sides), better_likelihood=_better_likelihood(sides),
-        levels=_levels(sides), steps=_steps(sides),
-        gaussians=any(not _own(one) for side in sides for one in side.report.likelihood),
+        sides=sides, two=len(sides) == 2, rows=rows, same_data=alike(sides),
+        ranking=rank(sides, [row.verdict[0] for row in rows]), shown=_shown(sides), likelihood=_likelihood(sides),
+        better_likelihood=list(better_likelihood(sides)), levels=_levels(sides), steps=_steps(sides),
+        gaussians=any(not is_own(one) for side in sides for one in side.report.likelihood),
         facts={name: _facts(sides, name) for name in ("drawn", "data", "model")})
 
 
@@ -112,123 +98,26 @@ def _rows(sides: Sequence[Side]) -> list[Row]:
     for key, features in kinds:
         found = tuple((side, one) for side in sides for one in side.report.measures
                       if (one.key, one.features) == (key, features))
-        verdict = _against_floor(*found[0]) if len(sides) == 1 else _against_each_other(sides, found)
+        verdict = against_floor(*found[0]) if len(sides) == 1 else against_each_other(sides, found)
         rows.append(Row(found[0][1].name, features, WHAT.get(key, ""), verdict, _interval_chart(found), found))
     return rows
 
 
-def _floor(measure: Measure) -> Measure | None:
-    """The floor as a measure of its own."""
-    if measure.floor is None or measure.floor_low is None or measure.floor_high is None:
-        return None
-    return replace(measure, value=measure.floor, limit=measure.floor_limit, low=measure.floor_low,
-                   high=measure.floor_high)
-
-
-def _against_floor(side: Side, measure: Measure) -> tuple[str, str]:
-    floor = _floor(measure)
-    if floor is None:
-        return "", ""
-    if (measure.limit is None) != (floor.limit is None):
-        return "same", "not compared: there are too few rows to take the bias out of both"
-    if not disjoint(measure, floor):
-        return "same", f"no difference from real {side.things} shown"
-    return "far", f"a real difference from real {side.things}" + BEYOND.get(
-        measure.key, "") * (abs(estimate(measure) - measure.best) < abs(estimate(floor) - measure.best))
-
-
-def _against_each_other(sides: Sequence[Side], found: Sequence[tuple[Side, Measure]]) -> tuple[str, str]:
-    if len(found) < 2:
-        return "", f"only {found[0][0].letter} has it"
-    (_, one), (_, other) = found
-    who, words = of_measures(one, other, _same_data(sides))
-    return who.lower() if who else "" if words.startswith("not ranked") else "same", words
-
-
 def _interval_chart(found: Sequence[tuple[Side, Measure]]) -> str:
-    marks = [Mark(side.letter or "samples", estimate(one), one.low, one.high, number(estimate(one), _half(one)),
+    marks = [Mark(side.letter or "samples", estimate(one), one.low, one.high, number(estimate(one), half(one)),
                   side.tone) for side, one in found]
     floors: dict[tuple[float, float, float], list[str]] = {}
     for side, one in found:
-        if floor := _floor(one):
+        if floor := floor_of(one):
             floors.setdefault((estimate(floor), floor.low, floor.high), []).append(side.letter)
     for (value, low, high), letters in floors.items():
-        half = (high - low) / 2
+        reach = (high - low) / 2
         inside = low <= value <= high  # not so where the interval is of the limit, and the value is not
-        text = number(value, half) if inside else f"{number(low, half)} to {number(high, half)}"
+        text = number(value, reach) if inside else f"{number(low, reach)} to {number(high, reach)}"
         name = "real" if len(floors) == 1 else f"real for {letters[0]}"
         marks.append(Mark(name, value if inside else None, low, high, text, "quiet"))
     one = found[0][1]
     return intervals(marks, f"{one.name}: estimates with 95 % intervals", one.best)
-
-
-def _half(measure: Measure) -> float:
-    return (measure.high - measure.low) / 2
-
-
-def _same_data(sides: Sequence[Side]) -> bool:
-    return len(sides) < 2 or same_data(sides[0].report, sides[1].report)
-
-
-def _lead(side: Side) -> Markup:
-    """What was found, as one sentence of the figures."""
-    parts = []
-    report, measures = side.report, {one.key: one for one in reversed(side.report.measures)}
-    if auc := measures.get("auc"):
-        parts.append(Markup("samples are told from real {} with AUC <b>{}</b>{}").format(
-            side.things, _span(auc), _where(auc)))
-    elif measures:
-        one = report.measures[0]
-        parts.append(Markup("{} <b>{}</b>{}").format(one.name, _span(one), _where(one)))
-    if found := report.memorisation:
-        parts.append(Markup("<b>evidence of copying</b>, to be looked at below") if found.copies
-                     else Markup("no evidence of copying"))
-    if own := next((one for one in report.likelihood if _own(one)), None):
-        value, error, unit = ((own.bits, own.bits_error, "bits a value") if own.bits is not None
-                              else (own.nats, own.error, "nats a sample"))
-        side_of = "" if own.key == "ode" else " at least" if own.bits is None else " at most"
-        parts.append(Markup("<b>{}</b> {}{}").format(_plus_minus(value, error), unit, side_of))
-    if not parts:
-        return Markup("Nothing was measured.")
-    text = Markup("; ").join(parts)
-    return Markup("{}{}.").format(text[:1].upper(), text[1:]) if not text.startswith("<") else text + "."
-
-
-def _span(measure: Measure) -> str:
-    half = _half(measure)
-    return f"{number(estimate(measure), half)} [{number(measure.low, half)}, {number(measure.high, half)}]"
-
-
-def _where(measure: Measure) -> str:
-    floor = _floor(measure)
-    if floor is None:
-        return ""
-    same = (measure.limit is None) == (floor.limit is None)
-    text = number(estimate(floor), _half(floor)) if same else f"in [{_ends(floor)}]"
-    if not disjoint(measure, floor):
-        few = min(measure.real, measure.generated) < FEW
-        return f" where real ones score {text}: no difference shown" + " by so few" * few
-    return f" where real ones score {text}"
-
-
-def _ends(measure: Measure) -> str:
-    return f"{number(measure.low, _half(measure))}, {number(measure.high, _half(measure))}"
-
-
-def _plus_minus(value: float, error: float | None) -> str:
-    return number(value, error) + (f" ± {number(error, error)}" if error else "")
-
-
-def _ranking(rows: Sequence[Row]) -> str:
-    """Who is better at how much, of two."""
-    count = {word: sum(row.verdict[0] == word for row in rows) for word in ("a", "b", "same")}
-    compared = sum(count.values())
-    if not compared:
-        return "Nothing can be ranked."
-    if not count["a"] + count["b"]:
-        return f"No difference is shown on any of {compared} measures."
-    return (f"Of {compared} measures A is better on {count['a']} and B on {count['b']}; "
-            f"on {count['same']} no difference is shown.")
 
 
 def _shown(sides: Sequence[Side]) -> list[tuple[str, str, Image]]:
@@ -253,28 +142,11 @@ def _likelihood(sides: Sequence[Side]) -> list[tuple[str, list[tuple[str, Likeli
     for side in sides:
         for one in side.report.likelihood:
             group = groups.setdefault(one.key, [])
-            if not _own(one) and group and group[-1][1] == one:
+            if not is_own(one) and group and group[-1][1] == one:
                 group[-1] = ("A, B", one)
             else:
                 group.append((side.letter, one))
     return [(group[0][1].name, group) for group in groups.values()]
-
-
-def _own(one: Likelihood) -> bool:
-    """Whether a likelihood is the model's, and not that of a Gaussian beside it."""
-    return not one.key.startswith("gaussian")
-
-
-def _better_likelihood(sides: Sequence[Side]) -> list[str]:
-    """Of two, what may be said about each likelihood that they both have."""
-    said = []
-    keys = dict.fromkeys(found.key for side in sides for found in side.report.likelihood if _own(found))
-    for key in keys if len(sides) == 2 else ():
-        one, other = (next((found for found in side.report.likelihood if found.key == key), None) for side in sides)
-        if one is None or other is None:
-            continue
-        said.append(f"{one.name}: {of_likelihoods(one, other, _same_data(sides))[1]}.")
-    return said
 
 
 def _terms(one: Likelihood, tone: str) -> str:
@@ -343,11 +215,11 @@ def _pairs(report: Report, most: int = 12) -> list[tuple[Any, Image | None, Imag
             for place, pair in enumerate(found[:most])]
 
 
-def _facts(sides: Sequence[Side], name: str) -> list[tuple[str, list[Any]]]:
-    """(fact, [its value for each side])."""
+def _facts(sides: Sequence[Side], name: str) -> list[tuple[str, str, list[Any]]]:
+    """(fact, what it is called, [its value for each side])."""
     tables = [getattr(side.report, name) for side in sides]
-    return [(str(key), [table.get(key) for table in tables]) for key in dict.fromkeys(
-        key for table in tables for key, value in table.items() if value is not None)]
+    return [(str(key), FACTS[name].get(key, str(key).replace("_", " ")), [table.get(key) for table in tables])
+            for key in dict.fromkeys(key for table in tables for key, value in table.items() if value is not None)]
 
 
 def _fact(key: str, value: Any) -> str:

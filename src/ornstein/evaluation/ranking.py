@@ -1,17 +1,20 @@
-"""What may be said of two models side by side: which is better, only where that is more than chance."""
+"""What the figures show: of one model against real data, and of two side by side, only where it is more than chance."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from statistics import stdev
 
 from ornstein.evaluation.report import Likelihood, Measure, Report
 from ornstein.figures.chart import NORMAL
 
-__all__ = ["disjoint", "estimate", "of_likelihoods", "of_measures", "same_data", "verdicts"]
+__all__ = ["FEW", "differs", "disjoint", "estimate", "floor_of", "of_likelihoods", "of_measures", "same_data", "shown",
+           "verdicts", "weak"]
 
 OVERLAP = "no difference shown"
+FEW = 150  # rows of a side, below which only coarse differences can be shown
 
 
 def disjoint(one: Measure, other: Measure) -> bool:
@@ -22,6 +25,32 @@ def disjoint(one: Measure, other: Measure) -> bool:
 def estimate(measure: Measure) -> float:
     """What a measure's interval belongs to: its limit where it has one, else its value."""
     return measure.value if measure.limit is None else measure.limit
+
+
+def floor_of(measure: Measure) -> Measure | None:
+    """The floor as a measure of its own; None without."""
+    if measure.floor is None or measure.floor_low is None or measure.floor_high is None:
+        return None
+    return replace(measure, value=measure.floor, limit=measure.floor_limit, low=measure.floor_low,
+                   high=measure.floor_high)
+
+
+def differs(measure: Measure) -> bool | None:
+    """Whether a measure shows samples to differ from real data; None where the two cannot be compared."""
+    floor = floor_of(measure)
+    if floor is None or (measure.limit is None) != (floor.limit is None):
+        return None
+    return disjoint(measure, floor)
+
+
+def shown(report: Report) -> list[Measure]:
+    """The measures that show the samples to differ from real data."""
+    return [one for one in report.measures if differs(one)]
+
+
+def weak(report: Report) -> bool:
+    """Whether so few rows were compared that only coarse differences can be shown."""
+    return min((min(one.real, one.generated) for one in report.measures), default=0) < FEW
 
 
 def same_data(one: Report, other: Report) -> bool:

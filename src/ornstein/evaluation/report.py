@@ -76,6 +76,11 @@ class Likelihood:
     terms: tuple[tuple[str, float, float], ...] = ()
     each: tuple[float, ...] = field(default=(), repr=False)
 
+    @classmethod
+    def read(cls, facts: dict[str, Any]) -> Likelihood:
+        """The same from plain JSON values."""
+        return cls(**facts | {"terms": tuple(tuple(term) for term in facts["terms"]), "each": tuple(facts["each"])})
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -92,6 +97,11 @@ class Curve:
     log_snr: tuple[float, ...]
     value: tuple[float, ...]
     error: tuple[float, ...]
+
+    @classmethod
+    def read(cls, facts: dict[str, Any]) -> Curve:
+        """The same from plain JSON values."""
+        return cls(facts["name"], *(tuple(facts[name]) for name in ("log_snr", "value", "error")))
 
 
 @dataclass(frozen=True)
@@ -140,6 +150,11 @@ class Memorisation:
     distance: float
     typical: float
     pairs: tuple[Pair, ...] = ()
+
+    @classmethod
+    def read(cls, facts: dict[str, Any]) -> Memorisation:
+        """The same from plain JSON values."""
+        return cls(**facts | {"pairs": tuple(Pair(**pair) for pair in facts["pairs"])})
 
 
 @dataclass

@@ -59,7 +59,7 @@ def ode_log_prob(denoiser: Denoiser, x: Tensor, divergence: str = "auto", *, t: 
 @isolated(gradients=True, evaluating=True)
 def ode_likelihood(denoiser: Denoiser, x: Tensor, divergence: str = "auto", *, t: float = 0.0,
                    tolerance: float = 1e-5, probes: int = 2, seed: int = 0, condition: Condition = None,
-                   base: Callable[[Tensor], Tensor] | None = None) -> Flow:
+                   base: Callable[[Tensor], Tensor] | None = None, nats: float | None = None) -> Flow:
     """The log density of what the probability-flow ODE makes of noise (Song et al. 2021, section 4.3).
 
     With y = z / r, r = hypot(signal, noise), the flow is the rotation dy / d(angle) = v, along which
@@ -77,6 +77,7 @@ def ode_likelihood(denoiser: Denoiser, x: Tensor, divergence: str = "auto", *, t
         condition: as for the denoiser.
         base: log density of z at t = 1, (B, *shape) to (B,); N(0, (signal^2 + noise^2) I) unless given. Where the
             schedule keeps some signal at t = 1, the difference from the true one is the prior gap.
+        nats: error that a step may make of log p, in place of `tolerance`.
 
     Returns:
         `Flow`.
@@ -122,7 +123,7 @@ def ode_likelihood(denoiser: Denoiser, x: Tensor, divergence: str = "auto", *, t
         allowed = torch.full_like(before, tolerance)
         allowed[:, :size] *= 1 + torch.maximum(before.abs(), after.abs())[:, :size]
         # One number beside many: it must not drown in their mean.
-        allowed[:, size:] /= math.sqrt(width)
+        allowed[:, size:] = (tolerance if nats is None else nats) / math.sqrt(width)
         return allowed
 
     start = torch.cat([flat(read.x) / ends[0].radius.to(read.x), read.x.new_zeros(len(x), width - size)], 1)
@@ -175,17 +176,21 @@ def divergence_of(v: Tensor, y: Tensor, signs: list[Tensor], create_graph: bool 
     Raises:
         ValueError: a v that was not calculated from y by differentiable operations.
     """
-    if not v.requires_grad or torch.autograd.grad(v.sum(), y, retain_graph=True, allow_unused=True)[0] is None:
-        raise ValueError("denoiser gives an estimate that cannot be differentiated in z (calculated under no_grad, or "
-                         "detached?); the flow's likelihood needs its divergence")
+    def back(of: Tensor, last: bool) -> Tensor:
+        """The gradient of a scalar in y."""
+        found = None
+        if of.requires_grad:
+            found, = torch.autograd.grad(of, y, retain_graph=create_graph or not last, create_graph=create_graph,
+                                         allow_unused=True)
+        if found is None:
+            raise ValueError("denoiser gives an estimate that cannot be differentiated in z (calculated under no_grad, "
+                             "or detached?); the flow's likelihood needs its divergence")
+        return found
+
     if not signs:
-        columns = range(v.shape[1])
-        parts = [torch.autograd.grad(v[:, d].sum(), y, retain_graph=create_graph or d + 1 < v.shape[1],
-                                     create_graph=create_graph)[0][:, d] for d in columns]
+        size = v.shape[1]
+        parts = [back(v[:, d].sum(), d + 1 == size)[:, d] for d in range(size)]
         return torch.stack(parts, 1).double().sum(1, keepdim=True)
-    parts = []
-    for number, e in enumerate(signs):
-        back, = torch.autograd.grad((v * e.to(v)).sum(), y, retain_graph=create_graph or number + 1 < len(signs),
-                                    create_graph=create_graph)
-        parts.append((back.double() * e).sum(1))
+    parts = [(back((v * e.to(v)).sum(), number + 1 == len(signs)).double() * e).sum(1)
+             for number, e in enumerate(signs)]
     return torch.stack(parts, 1)

@@ -104,7 +104,7 @@ def sample(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto",
            steps: int | None = None, times: Sequence[float] | Tensor | None = None, z: Tensor | None = None,
            condition: Condition = None, guidance: float | None = None, seed: int = 0,
            progress: bool | Callable[[float], None] = False, batch: int | None = None,
-           tolerance: float | None = None) -> Tensor:
+           tolerance: float | None = None, first: int = 0) -> Tensor:
     """Draw samples: start from noise and walk back to the data, a network call or two a step.
 
     Args:
@@ -126,6 +126,7 @@ def sample(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto",
             neighbours bit for bit. 64 on a CPU and 256 elsewhere unless given.
         tolerance: in (0, 1), in place of a sampler and a budget: the probability flow is followed by steps of order 5
             that each sample chooses so that one is wrong by no more, in units of the data.
+        first: number of the first sample, so that the samples of a seed can be drawn part by part.
 
     Returns:
         (count, *shape) samples, in the dtype and on the device of z if given, else of the denoiser.
@@ -137,16 +138,16 @@ def sample(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto",
             because the denoiser's answers are not.
     """
     if tolerance is None:
-        walks = _walks(denoiser, count, sampler, nfe, steps, times, z, condition, guidance, seed, batch)
+        walks = _walks(denoiser, count, sampler, nfe, steps, times, z, condition, guidance, seed, batch, first)
         end = walks.end
     else:
         real("tolerance", tolerance)
         named = [name for name, value in (("nfe", nfe), ("steps", steps), ("times", times)) if value is not None]
         if named or sampler != "auto":
             raise ValueError(f"tolerance and {(named or ['sampler'])[0]} are both given; a tolerance chooses its steps")
-        walks = _walks(denoiser, count, "euler", None, 1, None, z, condition, guidance, seed, batch)
+        walks = _walks(denoiser, count, "euler", None, 1, None, z, condition, guidance, seed, batch, first)
         end = partial(walks.accurate, tolerance=tolerance)
-    blocks = [range(first, min(first + walks.rows, walks.count)) for first in range(0, walks.count, walks.rows)]
+    blocks = [range(start, min(start + walks.rows, walks.count)) for start in range(0, walks.count, walks.rows)]
     samples = shared((walks.count, *denoiser.shape), walks.like)
 
     def draw(block: int) -> None:
@@ -194,7 +195,7 @@ def _finite(x: Tensor) -> Tensor:
 
 def _walks(denoiser: Denoiser, count: int, sampler: str | Rule, nfe: int | None, steps: int | None,
            times: Sequence[float] | Tensor | None, z: Tensor | None, condition: Condition, guidance: float | None,
-           seed: int, batch: int | None) -> Walks:
+           seed: int, batch: int | None, first: int = 0) -> Walks:
     """The walks that the arguments of `sample` ask for, after refusing what cannot be."""
     guided = guidance is not None and real("guidance", guidance) != 1
     choice = None if guided or sampler != "auto" else tuned_for(denoiser, nfe, steps, times)
@@ -214,12 +215,13 @@ def _walks(denoiser: Denoiser, count: int, sampler: str | Rule, nfe: int | None,
                          f"(B, {', '.join(map(str, denoiser.shape))}) with B >= 1")
     elif lost := int((~z.isfinite()).sum()):
         raise ValueError(f"z holds {lost} values that are not finite; every value must be a finite number")
+    first = whole("first", first, 0)
     count, like = (count, kind_of(denoiser)) if z is None else (len(z), z)
     conditions = denoiser.read_condition(condition, count, "cpu")
     if guided:
         denoiser = Guided(denoiser, guidance)
     rows = whole("batch", batch) if batch is not None else (ROWS if like.device.type == "cpu" else 4 * ROWS)
-    return Walks(denoiser, rule, walk, count, z, like, conditions, seed, rows)
+    return Walks(denoiser, rule, walk, count, z, like, conditions, seed, rows, first)
 
 
 @dataclass(frozen=True)
@@ -236,6 +238,7 @@ class Walks:
         conditions: one entry for each walk, or None.
         seed: of the noise.
         rows: of one network call.
+        first: number of the first walk, by which the noise of each is known.
     """
 
     denoiser: Denoiser
@@ -247,6 +250,11 @@ class Walks:
     conditions: Tensor | None
     seed: int
     rows: int
+    first: int = 0
+
+    def numbers(self, rows: range) -> range:
+        """What some of the walks are among all of the seed."""
+        return range(self.first + rows.start, self.first + rows.stop)
 
     def start(self, rows: range) -> Tensor:
         """Where some of the walks start, (len(rows), *shape) at t = 1."""
@@ -254,7 +262,7 @@ class Walks:
             return self.z[rows.start:rows.stop]
         radius = self.denoiser.schedule.level(as_time(1.0)).radius
         like = self.like.new_empty(len(rows), *self.denoiser.shape)
-        return noise.per_sample(self.seed, "start", rows, 0, like) * radius.to(like)
+        return noise.per_sample(self.seed, "start", self.numbers(rows), 0, like) * radius.to(like)
 
     def told(self, rows: range) -> Tensor | None:
         """The conditions of some of the walks."""
@@ -276,7 +284,7 @@ class Walks:
         estimate = denoise(z, walk[0])
         for number, (t, s) in enumerate(pairwise(walk)):
             yield Frame(clock[number], z, estimate)
-            fresh = _Noise(self.seed, rows, number, z)
+            fresh = _Noise(self.seed, self.numbers(rows), number, z)
             z = self.rule.advance(Step(schedule, t, s, estimate, past, denoise, fresh))
             past = ((t, estimate), *past)[:self.rule.memory]
             if number < last:

@@ -14,11 +14,24 @@ from ornstein.data import cache
 from ornstein.data.spec import DataSpec
 from ornstein.evaluation.features.space import Features
 
-__all__ = ["GIVEN", "Given"]
+__all__ = ["GIVEN", "Given", "file_of"]
 
 GIVEN = ("inception", "dinov2")
 SIDE = 224  # pixels that DINOv2 was trained on, 16 patches of 14
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's red, green and blue in [0, 1]
+
+
+def file_of(key: str, path: str | Path | None) -> Path:
+    """The file that features are read from.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    file = cache.folder() / "features" / f"{key}.pt" if path is None else Path(path).expanduser()
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: there is no such file, and features {key!r} are read from it; put a "
+                                f"TorchScript file there, or name one as {key}=FILE")
+    return file
 
 
 class Given(Features):
@@ -46,10 +59,7 @@ class Given(Features):
         if spec.kind != "picture" or spec.shape[0] not in (1, 3):
             raise ValueError(f"features {key!r} are of grey or coloured pictures; data {spec.name!r} are {spec.kind}s "
                              f"of shape {spec.shape}, so take pixels or network")
-        file = cache.folder() / "features" / f"{key}.pt" if path is None else Path(path).expanduser()
-        if not file.is_file():
-            raise FileNotFoundError(f"{file}: there is no such file, and features {key!r} are read from it; put a "
-                                    f"TorchScript file there, or name one as {key}=FILE")
+        file = file_of(key, path)
         self.device = machine.device()
         try:
             self.module = torch.jit.load(str(file), map_location=self.device).eval()

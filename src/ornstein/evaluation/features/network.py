@@ -46,12 +46,16 @@ class Network(Features):
         training: the rows to train on, at least 32.
         seed: of the weights, the batches and the changes.
 
+        state: weights from an earlier `state()` on the same rows, in place of a training.
+        tell: called with the share of the training that is done.
+
     Raises:
         ValueError: fewer than 32 rows, or rows that are all alike.
     """
 
     @isolated(gradients=True)
-    def __init__(self, training: Dataset, seed: int = 0) -> None:
+    def __init__(self, training: Dataset, seed: int = 0, state: dict[str, Tensor] | None = None,
+                 tell: Callable[[float], None] | None = None) -> None:
         spec = training.spec
         labelled = np.flatnonzero(training.labels >= 0)
         known = np.unique(training.labels[labelled])
@@ -65,13 +69,21 @@ class Network(Features):
             torch.manual_seed(seed % 2**63)
             self.body, head = _build(x), Linear(WIDTH, len(spec.classes)) if told else nn.Sequential(
                 Linear(WIDTH, WIDTH), nn.ReLU(), Linear(WIDTH, WIDTH))
-            _train(self.body, head, x, y)
+            self.whole = nn.ModuleDict({"body": self.body, "head": head})
+            if state is None:
+                _train(self.body, head, x, y, tell)
+            else:
+                self.whole.load_state_dict(state)
+            self.whole.eval().requires_grad_(False)
         self.head = head if told else None
         digest = hashlib.sha256(b"".join(value.numpy().tobytes() for value in self.body.state_dict().values()))
         things = f"{len(rows):,} training {'pictures' if spec.kind == 'picture' else 'samples'} of “{spec.name}”"
         what = f"tells the {len(known)} classes of {things}" if told else f"recognises changed copies of {things}"
         super().__init__("network", f"network: a small one that {what}, sha256 {digest.hexdigest()[:8]}", spec,
                          spec.classes if told else ())
+
+    def state(self) -> dict[str, Tensor]:
+        return self.whole.state_dict()
 
     def _features(self, x: Tensor) -> Tensor:
         # Filled up to a whole batch: a row's features do not depend on how many come with it.
@@ -134,7 +146,8 @@ def _work(body: nn.Sequential, x: Tensor) -> int:
     return work
 
 
-def _train(body: nn.Sequential, head: nn.Module, x: Tensor, y: Tensor | None) -> None:
+def _train(body: nn.Sequential, head: nn.Module, x: Tensor, y: Tensor | None,
+           tell: Callable[[float], None] | None = None) -> None:
     """Fit body and head to labels, or to telling changed copies apart where there are none."""
     batch = min(BATCH, len(x))
     views = 1 if y is not None else 2
@@ -144,7 +157,7 @@ def _train(body: nn.Sequential, head: nn.Module, x: Tensor, y: Tensor | None) ->
     optimiser = torch.optim.AdamW(weights, lr=3e-3, weight_decay=1e-2)
     slope = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps, pct_start=0.1)
     change = _changes(x)
-    for _ in range(steps):
+    for step in range(steps):
         index = torch.randint(len(x), (batch,), device="cpu") if len(x) > batch else \
             torch.randperm(len(x), device="cpu")
         rows = x[index]
@@ -156,7 +169,8 @@ def _train(body: nn.Sequential, head: nn.Module, x: Tensor, y: Tensor | None) ->
         loss.backward()
         optimiser.step()
         slope.step()
-    body.eval().requires_grad_(False)
+        if tell:
+            tell((step + 1) / steps)
 
 
 def _contrast(z: Tensor) -> Tensor:

@@ -66,6 +66,10 @@ class Features(ABC):
             raise ValueError(f"features {self.name!r} were not trained on classes, so they cannot predict any")
         return self._in_batches(x, self._scores).argmax(1)
 
+    def state(self) -> dict[str, Tensor]:
+        """What was learnt, so that it need not be learnt again; nothing where it costs little."""
+        return {}
+
     def _in_batches(self, x: Tensor, of: Callable[[Tensor], Tensor]) -> np.ndarray:
         if not len(x) or tuple(x.shape[1:]) != self.spec.shape:
             raise ValueError(f"x has shape {tuple(x.shape)}; features are taken of (N, "

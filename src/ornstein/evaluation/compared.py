@@ -1,0 +1,125 @@
+"""The distances of an evaluation, piece by piece: first of real data from one another, then of samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ornstein.evaluation.classifier import accuracy_interval, told_apart
+from ornstein.evaluation.features import Features
+from ornstein.evaluation.intervals import Interval
+from ornstein.evaluation.kept import Pieces
+from ornstein.evaluation.measures import forest_measure, forest_rows, intervals_between, measures_of
+from ornstein.evaluation.report import Measure
+from ornstein.evaluation.rows import Rows
+
+__all__ = ["Compared"]
+
+
+@dataclass
+class Compared:
+    """Real rows, and what samples are compared with them by.
+
+    Args:
+        real: training rows.
+        other: training rows that no feature is fitted to, which the floor is measured on.
+        fresh: unseen rows.
+        count: of the samples that will be compared with them.
+        seed: of what is drawn at random.
+        spaces: feature spaces.
+    """
+
+    real: Rows
+    other: Rows
+    fresh: Rows
+    count: int
+    seed: int
+    spaces: list[Features] = field(default_factory=list)
+    _held: dict[int, np.ndarray] = field(default_factory=dict)
+    _floors: list[dict[str, Interval]] = field(default_factory=list)
+
+    @property
+    def alike(self) -> int:
+        """How many samples, and how many real rows, most figures are measured on."""
+        return min(self.count, len(self.other))
+
+    @property
+    def trees(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Which training rows, samples and unseen rows a forest sees."""
+        return forest_rows(len(self.real), self.count, len(self.fresh), self.seed)
+
+    def floors(self, piece: Pieces, shares: list[float]) -> None:
+        """How far real data are from one another: by each space, and by the forest.
+
+        Args:
+            piece: keeps what is done.
+            shares: of the work, for each space and for the forest.
+        """
+        ends = np.cumsum(shares).tolist()
+        for number, space in enumerate(self.spaces):
+            inside = piece.within(ends[number] - shares[number], ends[number])
+            self._floors.append(piece(f"floor-{number}", partial(self._between, number, space, self.other.x, inside),
+                                      _intervals, ends[number]))
+        real, _, held = self.trees
+        inside = piece.within(ends[-1] - shares[-1], 1.0)
+        self._floors.append(piece("floor-forest", lambda: {"auc": told_apart(
+            _flat(self.real.x[real]), _flat(self.fresh.x[held]), seed=self.seed, tell=inside)}, _intervals, 1.0))
+
+    def measures(self, piece: Pieces, x: Tensor, asked: Tensor | None, shares: list[float]) -> list[Measure]:
+        """How far samples are from unseen rows, after `floors`.
+
+        Args:
+            piece: keeps what is done.
+            x: (N, *shape) samples in random order, N >= count.
+            asked: the classes or conditions that they were drawn with, or None.
+            shares: of the work, for each space and for the forest.
+        """
+        ends, found = np.cumsum(shares).tolist(), list[Measure]()
+        for number, space in enumerate(self.spaces):
+            inside = piece.within(ends[number] - shares[number], ends[number])
+            intervals = piece(f"distance-{number}", partial(self._between, number, space, x[:self.count], inside),
+                              _intervals, ends[number])
+            found += measures_of(intervals, self._floors[number], space.name, (len(self.fresh), self.alike))
+            if space.classes and all(labels is not None and labels.ndim == 1 and (labels >= 0).any()
+                                     for labels in (asked, self.fresh.told)):
+                found.append(_accuracy(space, (x, asked), (self.fresh.x, self.fresh.told)))
+        real, fake, _ = self.trees
+        inside = piece.within(ends[-1] - shares[-1], 1.0)
+        forest = piece("forest", lambda: {"auc": told_apart(
+            _flat(self.real.x[real]), _flat(x[fake]), seed=self.seed, tell=inside)}, _intervals, 1.0)
+        return [*found, forest_measure(forest["auc"], self._floors[-1]["auc"], len(real), len(fake))]
+
+    def _between(self, number: int, space: Features, x: Tensor, tell: Any) -> dict[str, Interval]:
+        if number not in self._held:
+            self._held[number] = space(self.fresh.x)
+        return intervals_between(self._held[number], space(x), self.alike, tell)
+
+
+def _flat(x: Tensor) -> np.ndarray:
+    return x.flatten(1).double().numpy()
+
+
+def _intervals(found: dict[str, Any]) -> dict[str, Interval]:
+    return {key: Interval(**one) for key, one in found.items()}
+
+
+def _accuracy(space: Features, *rows: tuple[Tensor, Tensor | None]) -> Measure:
+    """How often a classifier sees in a sample the class that was asked for; its floor are unseen real rows."""
+    hits = []
+    for x, labels in rows:
+        wanted = labels if labels is not None else torch.full((len(x),), -1, device="cpu")
+        asked = wanted >= 0
+        hits.append(space.predict(x[asked]) == wanted[asked].numpy())
+    (value, low, high), floor = (_share(hit) for hit in hits)
+    return Measure("accuracy", "Recognised as the class asked for", space.name, value, low, high, 1.0, len(hits[1]),
+                   len(hits[0]), None, *floor)
+
+
+def _share(hits: np.ndarray) -> tuple[float, float, float]:
+    found = accuracy_interval(int(hits.sum()), len(hits))
+    return found.value, found.low, found.high

@@ -1,0 +1,158 @@
+"""What an evaluation has done so far, on disk, so that one that was cut short goes on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+__all__ = ["Kept", "Piece", "Pieces", "at_once", "clear", "partial"]
+
+T = TypeVar("T")
+NAMES = re.compile(r"[0-9a-f]{16}-[a-z0-9-]+\.(json|safetensors)")
+
+
+def partial(report: Path) -> Path:
+    """The folder beside a report for what is done of it; it is removed when the report is whole."""
+    place = report.resolve()
+    return report.with_name(f"{report.name}.partial") if report.name else place.with_name(f"{place.name}.partial")
+
+
+def clear(folder: Path) -> None:
+    """Remove what evaluations have kept in a folder, and the folder unless something else is in it."""
+    if not folder.is_dir() or folder.is_symlink():
+        return
+    for path in folder.iterdir():
+        if NAMES.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            path.unlink()
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
+class Kept:
+    """Finished pieces of an evaluation, each under everything that it depends on.
+
+    Another model, other data, another setting or another version finds nothing of it.
+
+    Args:
+        folder: made with the first piece; None keeps nothing.
+        of: everything that the pieces depend on, as plain JSON values.
+    """
+
+    def __init__(self, folder: Path | None = None, of: dict[str, Any] | None = None) -> None:
+        self.folder, self._here = folder, dict[str, tuple[Any, float]]()
+        self.digest = hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()[:16]
+
+    def figures(self, name: str, read: Callable[[Any], T]) -> tuple[T, float] | None:
+        """A piece of plain figures, as `read` makes it of JSON values, and the seconds it took; None without it."""
+        if name in self._here:
+            return self._here[name]
+        path = self._path(name, "json")
+        if path is None or not path.exists():
+            return None
+        try:
+            record = json.loads(path.read_text("utf-8"))
+            found = self._here[name] = read(record["value"]), float(record["seconds"])
+            return found
+        except (ValueError, TypeError, KeyError, RecursionError):  # damaged: made again
+            return None
+
+    def took(self, name: str) -> float:
+        """Seconds that a piece of plain figures took, which is there."""
+        return self._here[name][1]
+
+    def tensors(self, name: str) -> tuple[dict[str, Tensor], float] | None:
+        """A piece of tensors, and the seconds it took; None if it is not there."""
+        path = self._path(name, "safetensors")
+        if path is None or not path.exists():
+            return None
+        try:
+            with safe_open(path, "pt") as file:
+                return {key: file.get_tensor(key) for key in file.keys()}, float(file.metadata()["seconds"])  # noqa: SIM118
+        except (SafetensorError, ValueError, TypeError, KeyError):  # damaged: made again
+            return None
+
+    def keep(self, name: str, value: Any, seconds: float) -> None:
+        """Keep a piece: tensors by name, or plain figures and dataclasses of them.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        if isinstance(value, dict) and not value:
+            return
+        tensors = isinstance(value, dict) and all(isinstance(one, Tensor) for one in value.values())
+        path = self._path(name, "safetensors" if tensors else "json")
+        if not tensors:
+            self._here[name] = value, seconds
+        if path is None:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.parent.is_symlink():
+            raise FileExistsError(f"{path.parent} is a link, and nothing is written through links; remove it")
+        # Written beside and renamed: it is there whole or not at all.
+        beside = path.with_name(f"{path.stem}-{os.getpid()}{path.suffix}")
+        if tensors:
+            save_file({key: one.contiguous() for key, one in value.items()}, beside, {"seconds": repr(seconds)})
+        else:
+            beside.write_text(json.dumps({"seconds": seconds, "value": value}, default=asdict), "utf-8")
+        os.replace(beside, path)
+
+    def _path(self, name: str, ending: str) -> Path | None:
+        return None if self.folder is None else self.folder / f"{self.digest}-{name}.{ending}"
+
+
+class Piece(Protocol):
+    """Does a piece of a part, or knows what came of it before."""
+
+    def __call__(self, name: str, make: Callable[[], T], read: Callable[[Any], T], done: float) -> T:
+        """What `make` gives, or what `read` makes of its JSON values; then a share `done` of the part is."""
+        ...
+
+
+def at_once(_name: str, make: Callable[[], T], _read: Callable[[Any], T], _done: float) -> T:
+    """A `Piece` of which nothing is kept."""
+    return make()
+
+
+class Pieces:
+    """The pieces of one part: a `Piece` that keeps them and tells how far the part is.
+
+    Args:
+        kept: where.
+        share: called with the share that is done, and with the seconds that it took before, if it did.
+        clock: seconds.
+    """
+
+    def __init__(self, kept: Kept, share: Callable[..., None], clock: Callable[[], float]) -> None:
+        self.kept, self.share, self.clock = kept, share, clock
+
+    def __call__(self, name: str, make: Callable[[], T], read: Callable[[Any], T], done: float = 1.0) -> T:
+        found = self.kept.figures(name, read)
+        return self._piece(name, make, found, done)
+
+    def tensors(self, name: str, make: Callable[[], dict[str, Tensor]], done: float = 1.0) -> dict[str, Tensor]:
+        """The same for tensors by name."""
+        return self._piece(name, make, self.kept.tensors(name), done)
+
+    def within(self, start: float, stop: float) -> Callable[[float], None]:
+        """What to call with the share of a piece that is done, where the piece is that much of the part."""
+        return lambda inner: self.share(start + (stop - start) * inner)
+
+    def _piece(self, name: str, make: Callable[[], T], found: tuple[T, float] | None, done: float) -> T:
+        if found is not None:
+            self.share(done, found[1])
+            return found[0]
+        started = self.clock()
+        value = make()
+        self.kept.keep(name, value, self.clock() - started)
+        self.share(done)
+        return value
