@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from ornstein import terminal
 from ornstein.cli.app import Out, Run, Sampler, Seed, app, fits
 from ornstein.display import say
 
@@ -69,16 +69,15 @@ def evaluate(
                                facts=facts, notes=notes, tell=parts, partial=kept)
             report.drawn["sampler"] = sampler
             reports.append(report)
-    except KeyboardInterrupt:
-        if not kept.is_dir():
-            raise
-        print(f"ornstein: stopped; what is done is kept in {kept}, and the same command goes on from it",
-              file=sys.stderr)
-        raise SystemExit(130) from None
-    except ValueError:  # nothing goes on from there
-        clear(kept)
+        write_report(reports, out)
+    except (KeyboardInterrupt, Exception) as error:
+        stopped = isinstance(error, KeyboardInterrupt) or terminal.interrupted()  # a library makes other errors of it
+        if stopped and kept.is_dir():
+            say(f"ornstein: stopped; what is done is kept in {kept}, and the same command goes on from it", error=True)
+            raise SystemExit(130) from None
+        if isinstance(error, ValueError) and not stopped:  # nothing goes on from there
+            clear(kept)
         raise
-    write_report(reports, out)
     clear(kept)
     if json:
         Parts(json).event("report", page=str(out / PAGE), figures=str(out / FIGURES))
