@@ -180,13 +180,17 @@ class Broken(orn.Denoiser):
     (lambda _: orn.evaluate(LAW, np.zeros((100, 3)) + np.arange(100)[:, None]), r"shape \(3,\), the model"),
     (lambda _: orn.evaluate(LAW, LAW.draw(100).clamp(-1, 1)), "has 10 held-out rows that can be used; .* at least 30"),
     (lambda _: orn.evaluate(LAW, np.zeros((400, 2))), "alike|at least 30"),
-    (lambda data: orn.evaluate(Broken(orn.Cosine(), (2,)), data, **FEW), "600 of 600 samples hold values that are not"),
     (lambda data: orn.evaluate(LAW, data, spaces=["pixel"]), "did you mean 'pixels'"),
     (lambda data: orn.evaluate(LAW, data, sampler="hoin"), "did you mean 'heun'"),
 ])
 def test_what_cannot_be_evaluated_is_refused(data, call, message):
     with pytest.raises(ValueError, match=message):
         call(data)
+
+
+def test_samples_that_are_none_are_said(small):
+    with pytest.raises(RuntimeError, match="60 of 60 samples are not finite"):
+        orn.evaluate(Broken(orn.Cosine(), (2,)), small, **SMALL)
 
 
 def test_a_missing_file_of_features_is_named(tmp_path):

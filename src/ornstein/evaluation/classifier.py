@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -122,9 +123,7 @@ def tree(real: np.ndarray, generated: np.ndarray) -> None:
 
 def workers(rows: int) -> int:
     """How many trees are grown at a time: below some hundred rows threads cost more than they save."""
-    from joblib import cpu_count
-
-    return cpu_count() if rows > FEW else 1
+    return (os.cpu_count() or 1) if rows > FEW else 1
 
 
 def _forest(rows: int, trees: int, seed: int) -> RandomForestClassifier:

@@ -83,8 +83,9 @@ def evaluate(model: Denoiser, data: Dataset | Any, *, held: Dataset | Any | None
         `Report`; print it, or make a page of it with `write_report`.
 
     Raises:
-        ValueError: too few rows or samples, shapes that differ, data that are all alike, samples that are not finite.
+        ValueError: too few rows or samples, shapes that differ, data that are all alike.
         FileNotFoundError: a feature space whose file is not there.
+        RuntimeError: samples that are not finite, or a flow that cannot be followed.
     """
     data = data if isinstance(data, Dataset) else load_data(data)
     held = held if isinstance(held, Dataset | None) else load_data(held)
@@ -214,14 +215,7 @@ def _told(training: Dataset, count: int, seed: int) -> Tensor | None:
 
 
 def _as_data(x: Tensor, spec: DataSpec) -> Tensor:
-    """Samples as a user gets them, on the levels where the data have any.
-
-    Raises:
-        ValueError: samples that are not finite.
-    """
-    if lost := int((~x.flatten(1).isfinite().all(1)).sum()):
-        raise ValueError(f"{lost} of {len(x)} samples hold values that are not finite; the model is broken, or the "
-                         "sampler does not suit it (try another --sampler or a larger --nfe)")
+    """Samples as a user gets them, on the levels where the data have any."""
     return spec.encode(spec.decode(x)) if spec.rounds else x
 
 

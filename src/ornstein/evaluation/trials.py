@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -90,9 +91,10 @@ def expected(model: Denoiser, training: Dataset, seen: Rows, rows: Rows, compare
         bounds = [calls * _row(few, row, len(seen if number == 1 else rows)) for number, calls in enumerate(
             calls_of_bounds(len(rows), len(seen), training.spec.bins))]
         parts["bounds"] = sum(bounds)
-        flow(model, rows, training.spec, compared.seed, piece=Pieces(kept, lambda *_: None, pace.clock), most=1)
         first, *others = [count * _row(few, row, count) for count in flow_blocks(len(rows), size)]
-        parts["flow"] = kept.took("flow-0") * (1 + sum(others) / first / (cores() if size > FEW_VALUES else 1))
+        with suppress(RuntimeError):  # what fails here fails again in its own part, if the samples do not before
+            flow(model, rows, training.spec, compared.seed, piece=Pieces(kept, lambda *_: None, pace.clock), most=1)
+            parts["flow"] = kept.took("flow-0") * (1 + sum(others) / first / (cores() if size > FEW_VALUES else 1))
     floors, distances = ([part / max(sum(each) + forest, 1e-9) for part in (*each, forest)] for forest in forests)
     return Costs(few, row, parts, floors, distances, bounds)
 
