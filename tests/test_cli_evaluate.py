@@ -65,8 +65,8 @@ def test_what_ctrl_c_cuts_short_the_same_command_ends(trained, command, tmp_path
 def test_two_runs_are_compared(trained, command, tmp_path):
     shutil.copytree(trained, tmp_path / "twin")
     (tmp_path / "both").mkdir()
-    for name in ("index.html", "report.json"):
-        (tmp_path / "both" / name).write_text("of an earlier report")
+    (tmp_path / "both/index.html").write_text('<meta name="generator" content="Ornstein 0.1">')
+    (tmp_path / "both/report.json").write_text('{\n "format": 1}')
     code, out, _ = command("evaluate", trained, "twin", "--out", "both", "--seed", "1", "--overwrite", "--json", *QUICK)
     assert code == 0
     events = [json.loads(line) for line in out.splitlines()]

@@ -102,9 +102,11 @@ def test_what_a_killed_process_left_is_removed(tmp_path, place):
     key = next(place.glob("*.json")).stem
     for path in place.glob("*.json"):
         path.unlink()
-    (place / f"{key}.99999.npy.part").write_bytes(b"half")
+    left = place / f".{key[:40]}.abcdefgh.ornstein-new"
+    left.mkdir()
+    (left / f"{key}.npy").write_bytes(b"half")
     load_data(tmp_path)
-    assert not list(place.glob("*.part"))
+    assert not left.exists()
 
 
 def test_two_that_want_the_same_decode_it_once(tmp_path, monkeypatch):

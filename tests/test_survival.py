@@ -167,7 +167,7 @@ def test_asked_to_stop_it_saves_and_says_how_to_go_on_and_meanwhile_holds_its_fo
     wait_for((out / "metrics.jsonl").exists, process)
     second = start(out, "digits", "--resume")
     assert second.wait() == 2
-    assert f"is being trained into by process {process.pid}; wait for it, stop it" in second.said()
+    assert f"is being written into by process {process.pid}; wait for it, stop it" in second.said()
     os.kill(process.pid, number)
     assert process.wait() == code
     assert process.said().endswith(f"stopped and saved; go on with: ornstein train --out {out} --resume\n")

@@ -240,12 +240,14 @@ def test_auto_is_a_pure_function_of_the_data_and_the_machine(digits):
 
 def test_files_that_are_of_no_run_are_neither_used_nor_removed(tmp_path, digits):
     (tmp_path / "model.safetensors").write_text("mine")
-    (tmp_path / "previews").mkdir()
-    (tmp_path / "previews/mine.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match=r"holds a model\.safetensors that is of no run"):
+    with pytest.raises(FileExistsError, match=r"holds model\.safetensors, but is not the folder of a run"):
         train(digits, tmp_path, images=200)
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "mine.txt").write_text("mine")
+    train(digits, tmp_path, images=64)
+    (tmp_path / "previews/mine.txt").write_text("mine")
     train(digits, tmp_path, images=64, overwrite=True)
-    assert (tmp_path / "previews/mine.txt").read_text() == "mine"
+    assert (tmp_path / "mine.txt").read_text() == (tmp_path / "previews/mine.txt").read_text() == "mine"
 
 
 def test_a_second_fit_goes_on_and_does_not_start_again(tmp_path, digits):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ornstein import files
 from ornstein.description import assemble, describe
 from ornstein.diffusion.denoiser import Denoiser, NetworkDenoiser
 from ornstein.diffusion.samplers.choice import Choice
@@ -23,56 +26,39 @@ from ornstein.diffusion.schedule import Schedule
 from ornstein.isolation import isolated
 from ornstein.names import shown
 
-__all__ = ["MODEL", "digest", "load", "put", "read", "save", "sync", "write"]
+__all__ = ["MODEL", "digest", "fault", "load", "put", "read", "save", "write"]
 
 FORMAT = 1
 MODEL = "model.safetensors"  # in the folder of a run
 
 
-def write(path: str | Path, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
+def write(path: str | Path, tensors: Mapping[str, Tensor], note: Mapping[str, Any], ours: bool = False) -> None:
     """Write tensors and a JSON note into one safetensors file that appears whole or not at all, with its own hash.
 
     Args:
         path: of the file; a file that is there is replaced when the new one is safely on disk.
         tensors: on any device.
         note: what JSON can hold.
+        ours: whether only a file that Ornstein wrote may be replaced.
 
     Raises:
-        OSError: the disk refuses; the file that was there is untouched.
+        OSError: the disk refuses, or the place holds a link or a folder; the file that was there is untouched.
     """
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     facts = {"format": FORMAT, **note}
-    try:
+    with files.replacing(Path(path), ours) as file:
         # One entry: safetensors keeps several in no fixed order, and equal models shall be equal files.
-        put(beside, whole, {"ornstein": json.dumps({**facts, "sha256": _hash(facts, whole)})})
-        os.replace(beside, path)
-        sync(path.parent)
-    finally:
-        beside.unlink(missing_ok=True)
+        put(file, whole, {"ornstein": json.dumps({**facts, "sha256": _hash(facts, whole)})})
 
 
 def put(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file and wait until it is on disk; raises OSError, and may then leave a part of it."""
+    """Write a safetensors file; raises OSError, and may then leave a part of it."""
     try:
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path, metadata)
     except SafetensorError as error:
-        raise OSError(f"{path} could not be written: {error}") from None
-    # safetensors makes files that only their owner can read; a model is for sharing.
-    mask = os.umask(0)
-    os.umask(mask)
-    os.chmod(path, 0o666 & ~mask)
-    sync(path)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file, or the list of a folder's files, is on disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        number = re.search(r"os error (\d+)", str(error))
+        why = int(number[1]) if number else errno.EIO
+        raise OSError(why, os.strerror(why) if number else str(error), str(path)) from None
 
 
 def _hash(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
@@ -119,6 +105,17 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ValueError(f"{path} is damaged: what it holds is not what was written (SHA-256); copy it again, or let "
                          "ornstein train --resume write it anew")
     return tensors, facts
+
+
+def fault(path: Path) -> str | None:
+    """What is wrong with a file made by `write`; None where it is whole."""
+    try:
+        read(path)
+    except FileNotFoundError:
+        return f"{path} is gone"
+    except (OSError, ValueError) as error:
+        return str(error).partition(";")[0]
+    return None
 
 
 def save(model: Denoiser, path: str | Path, tensors: Mapping[str, Tensor] | None = None) -> None:
@@ -178,5 +175,5 @@ def model_of(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], network: n
 def digest(path: str | Path) -> str:
     """SHA-256 (hex) of a model's file: which model drew a picture."""
     path = Path(path)
-    with open(path / MODEL if path.is_dir() else path, "rb") as file:
+    with files.open_regular(path / MODEL if path.is_dir() else path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,17 +1,35 @@
-"""Files that others have made, opened only where they are regular ones."""
+"""The one place that writes, renames and deletes: whole or not at all, never through a link, never what is foreign."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
+import json
 import os
+import re
+import shutil
 import stat
+import tempfile
+from collections.abc import Generator
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
-__all__ = ["open_regular"]
+__all__ = ["append", "check_writable", "filling", "is_ours", "locked", "make_folder", "move", "open_regular",
+           "plain_entries", "read_json", "read_text", "refuse", "refuse_link", "remove", "remove_folder", "replacing",
+           "sweep", "sync", "write_text"]
+
+MARK = b"ornstein"  # in the first bytes of every picture and every safetensors file that Ornstein writes
+HEAD = 4096
+ENDING = ".ornstein-new"
+TEMPORARY = re.compile(r"\..*\.[a-z0-9_]{8}\.ornstein-new", re.DOTALL)
+STEM = 40  # characters of a file's name that the folder beside it repeats
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)  # what a write fails of, without a name
+MOST = 64_000_000  # bytes of text that are read at once; no record, manifest or log is near that size
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a regular file to read its bytes; a pipe or a device in its place would be waited for without end.
 
     Args:
@@ -39,3 +57,344 @@ def open_regular(path: Path) -> BinaryIO:
 
 def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def read_text(path: Path, most: int = MOST) -> str:
+    """The text of a small file.
+
+    Args:
+        path: of a regular file.
+        most: bytes that it may have.
+
+    Raises:
+        OSError: as `open_regular` does.
+        ValueError: no regular file, more bytes, or bytes that are no UTF-8.
+    """
+    with open_regular(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"{path} has more than {most:,} bytes")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text in UTF-8 (byte {error.start})") from None
+
+
+def read_json(path: Path, most: int = MOST) -> dict[str, Any]:
+    """The JSON object in a small file of at most so many bytes.
+
+    Raises:
+        OSError: as `open_regular` does.
+        ValueError: it holds anything else.
+    """
+    text = read_text(path, most)
+    try:
+        record = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"{path} is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error})") from None
+    if not isinstance(record, dict):
+        raise ValueError(f"{path} holds a {type(record).__name__}, not an object")
+    return record
+
+
+def is_ours(path: Path, mark: bytes = MARK) -> bool:
+    """Whether a file says in its first bytes that Ornstein wrote it; links, folders and devices never do."""
+    if path.is_symlink():
+        return False
+    try:
+        with open_regular(path) as file:
+            return mark in file.read(HEAD)
+    except (OSError, ValueError):
+        return False
+
+
+def plain_entries(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted, without what a write in progress has beside it; empty where there is no folder."""
+    try:
+        return sorted(path for path in folder.iterdir() if not TEMPORARY.fullmatch(path.name))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def refuse_link(path: Path) -> None:
+    """Refuse a link where something is to be written or deleted.
+
+    Raises:
+        FileExistsError: the path is a link.
+    """
+    if path.is_symlink():
+        raise FileExistsError(f"{path} is a link, and nothing is written or deleted through links; put a file or "
+                              "folder in its place, or name another path")
+
+
+def refuse(path: Path, ours: bool = False) -> None:
+    """Refuse a place for a file that holds something which a file must not replace.
+
+    Args:
+        path: where a file is to be written.
+        ours: whether a file that Ornstein did not write is refused too.
+
+    Raises:
+        FileExistsError: a link, a folder, a device, or a foreign file.
+    """
+    refuse_link(path)
+    if path.exists() and not path.is_file():
+        raise FileExistsError(f"{path} is {_kind(path)}, not a file; name another path")
+    if ours and path.exists() and not is_ours(path):
+        raise FileExistsError(f"{path} was not written by Ornstein, and is left alone; move it elsewhere")
+
+
+def check_writable(path: Path) -> None:
+    """Find out whether a file or folder can be written, before minutes are spent on what goes into it.
+
+    Args:
+        path: of the file or folder; neither it nor the folders above it need exist, and none is made.
+
+    Raises:
+        OSError: it cannot be written; names the path.
+    """
+    place = path if path.is_dir() else path.absolute().parent
+    while not os.path.lexists(place):
+        place = place.parent
+    with _naming(path, place):
+        os.rmdir(tempfile.mkdtemp(ENDING, f".{path.name[:STEM]}.", place))
+
+
+def make_folder(path: Path) -> list[Path]:
+    """Make a folder and those above it.
+
+    Returns:
+        Those that were made, the innermost first.
+
+    Raises:
+        OSError: it cannot be made, or a file is in its place.
+    """
+    made = []
+    for place in (path, *path.parents):
+        if place.is_dir():
+            break
+        made.append(place)
+    path.mkdir(parents=True, exist_ok=True)
+    return made
+
+
+@contextlib.contextmanager
+def replacing(path: Path, ours: bool = False) -> Generator[Path, None, None]:
+    """Write a file beside its place, which it takes when all of it is on disk.
+
+    Args:
+        path: of the file; the folder is made.
+        ours: whether only a file that Ornstein wrote may be replaced.
+
+    Yields:
+        A path of the same name to write to, in a folder that no one else uses. If the block raises, nothing of it
+        stays; if the process is killed, the next write to the path or the next `sweep` removes it.
+
+    Raises:
+        FileExistsError: as `refuse` does.
+        OSError: the disk refuses; names the path, and what was there is untouched.
+    """
+    refuse(path, ours)
+    made = make_folder(path.parent)
+    try:
+        with _beside(path, path.parent) as place:
+            file = place / path.name
+            file.touch()
+            mode = file.stat().st_mode
+            yield file
+            file.chmod(mode)  # some libraries make files that only their owner can read
+            sync(file)
+            os.replace(file, path)
+            sync(path.parent)
+    except BaseException:
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+@contextlib.contextmanager
+def filling(folder: Path) -> Generator[Path, None, None]:
+    """Write files that belong together: all take their place in a folder, or none does.
+
+    Args:
+        folder: made if missing; files in it of the same names are replaced, and others stay.
+
+    Yields:
+        An empty folder to write them into.
+
+    Raises:
+        FileExistsError: as `refuse` does, for a file that is to be replaced.
+        OSError: the disk refuses; names the folder, and what was there is untouched.
+    """
+    new = not folder.is_dir()
+    made = make_folder(folder.parent) if new else []
+    try:
+        # A folder that is there may be all that can be written, such as one that is mounted.
+        with _beside(folder, folder.parent if new else folder) as place:
+            files = place / folder.name
+            files.mkdir()
+            yield files
+            names = sorted(path.name for path in files.iterdir())
+            if new:
+                os.rename(files, folder)
+            else:
+                for name in names:
+                    refuse(folder / name)
+                for name in names:
+                    os.replace(files / name, folder / name)
+    except BaseException:
+        for parent in made:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file that appears whole or not at all; raises as `replacing` does."""
+    with replacing(path) as file:
+        file.write_text(text, "utf-8")
+
+
+def append(path: Path, content: bytes) -> None:
+    """Append bytes to a file, or none of them.
+
+    Raises:
+        OSError: the disk refuses, or the place holds no regular file.
+    """
+    refuse(path)
+    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    with os.fdopen(handle, "r+b", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            if (file.write(content) or 0) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        except OSError:
+            file.truncate(size)
+            raise
+
+
+def remove(path: Path) -> None:
+    """Delete a file, if it is there.
+
+    Raises:
+        FileExistsError: a link, a folder or a device, which stays.
+    """
+    refuse(path)
+    path.unlink(missing_ok=True)
+
+
+def remove_folder(folder: Path, names: re.Pattern[str]) -> None:
+    """Delete the files of a folder that have our names, and then the folder if nothing else is in it.
+
+    Args:
+        folder: no link.
+        names: of what may be deleted; links, folders and all other names stay.
+
+    Raises:
+        FileExistsError: the folder is a link.
+    """
+    refuse_link(folder)
+    for path in list(folder.iterdir()):
+        if names.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            path.unlink()
+    with contextlib.suppress(OSError):  # not empty
+        folder.rmdir()
+
+
+def move(path: Path, to: Path) -> None:
+    """Rename a folder to a name that is not taken, or a file."""
+    refuse_link(path)
+    os.rename(path, to)
+
+
+def sweep(folder: Path, stem: str = "") -> None:
+    """Remove what processes that were killed while they wrote have left in a folder.
+
+    Args:
+        folder: to look into, not further down.
+        stem: name of the one file whose leftovers are removed; all by default.
+    """
+    start = f".{stem[:STEM]}." if stem else "."
+    for path in list(folder.iterdir()) if folder.is_dir() else ():
+        if path.name.startswith(start) and TEMPORARY.fullmatch(path.name) and not path.is_symlink() and path.is_dir():
+            with contextlib.suppress(OSError), _lock(path):
+                shutil.rmtree(path)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the list of a folder's files, is on disk."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Generator[None, None, None]:
+    """Hold a file while it is read, worked on and replaced, so that no other such change is lost.
+
+    Raises:
+        FileExistsError: another process holds it.
+        FileNotFoundError: there is no such file.
+    """
+    while True:
+        try:
+            with _lock(path) as handle:
+                # Replaced between opening and locking, the lock is on a file that is gone.
+                if os.path.samestat(os.fstat(handle), os.stat(path)):
+                    yield
+                    return
+        except BlockingIOError:
+            raise FileExistsError(f"{path} is being changed by another process; wait for it") from None
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Generator[int, None, None]:
+    """Hold the lock on a file or folder; raises BlockingIOError where another process has it."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield handle
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _beside(path: Path, parent: Path) -> Generator[Path, None, None]:
+    """A new folder in the parent for what is to take the place of the path; its lock tells it from what was left."""
+    sweep(parent, path.name)
+    with _naming(path, parent), contextlib.ExitStack() as stack:
+        while True:
+            place = Path(tempfile.mkdtemp(ENDING, f".{path.name[:STEM]}.", parent))
+            with contextlib.suppress(FileNotFoundError, BlockingIOError):  # taken for a leftover before it was locked
+                stack.enter_context(_lock(place))
+                if place.is_dir():
+                    break
+        try:
+            yield place
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _naming(path: Path, place: Path) -> Generator[None, None, None]:
+    """Errors of the disk name what the user knows, not what lies beside it."""
+    beside = os.path.join(os.path.abspath(place), f".{path.name[:STEM]}.")
+    try:
+        yield
+    except OSError as error:
+        ours = error.errno in DISK if error.filename is None else os.path.abspath(os.fsdecode(
+            error.filename)).startswith(beside)
+        if error.errno is None or not ours:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+
+
+def _kind(path: Path) -> str:
+    mode = os.stat(path).st_mode
+    return ("a folder" if stat.S_ISDIR(mode) else "a FIFO" if stat.S_ISFIFO(mode) else
+            "a socket" if stat.S_ISSOCK(mode) else "a device" if stat.S_ISBLK(mode) or stat.S_ISCHR(mode) else "a file")

@@ -14,6 +14,7 @@ __all__ = ["average"]
 
 WIDTHS = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2)
 HELD, LEVELS = 256, 24  # held-out samples, and log SNR between -9 and 9, by which widths are compared
+MOST = 0.5  # that may be missed
 ROUGH = 0.1  # share of the profile that may be missed before a word of warning
 
 
@@ -37,12 +38,18 @@ def average(
         return
     from ornstein.checkpoint import MODEL, save
     from ornstein.training.reaverage import reaverage
+    from ornstein.training.run import held
 
     if out is not None and out.suffix.lower() != ".safetensors":
         raise ValueError(f"out is {out}; it must end in .safetensors")
-    model, missed = reaverage(run, width, images)
     place = out or run / MODEL
-    save(model, place)
+    with held(run if out is None else None, place):
+        model, missed = reaverage(run, width, images)
+        if missed > MOST:
+            raise ValueError(f"--width is {width:g}; {missed:.0%} of such an average cannot be put together from what "
+                             f"was kept, and at most {MOST:.0%} may be missed; ornstein average {run} tries widths "
+                             "that can")
+        save(model, place)
     say(f"{place} now has an average of width {width:g}" + (
         f"; {missed:.0%} of its profile could not be put together from what was kept" if missed > ROUGH else ""))
 

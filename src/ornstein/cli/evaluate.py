@@ -69,6 +69,9 @@ def evaluate(
                                facts=facts, notes=notes, tell=parts, partial=kept)
             report.drawn["sampler"] = sampler
             reports.append(report)
+        # Before they are written: a disk that is full by now does not take them.
+        for line in () if json else lines(reports):
+            say(line)
         write_report(reports, out)
     except (KeyboardInterrupt, Exception) as error:
         stopped = isinstance(error, KeyboardInterrupt) or terminal.interrupted()  # a library makes other errors of it
@@ -82,8 +85,6 @@ def evaluate(
     if json:
         Parts(json).event("report", page=str(out / PAGE), figures=str(out / FIGURES))
         return
-    for line in lines(reports):
-        say(line)
     say(f"the report is {out / PAGE}, its figures are in {out / FIGURES}")
 
 
@@ -137,16 +138,14 @@ def _refuse(out: Path, overwrite: bool) -> None:
         raise ValueError(f"out is {out}, which is a file; name a folder")
     if parent := next((part for part in out.parents if part.exists() and not part.is_dir()), None):
         raise ValueError(f"out is {out}, but {parent} is a file; name another folder")
-    there = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
-    if not there:
-        return
-    from ornstein.evaluation.compare import FIGURES, PAGE
+    from ornstein import files
+    from ornstein.evaluation.compare import strange
 
-    ours = sorted((FIGURES, PAGE))
-    if there != ours:
-        strange = next((name for name in there if name not in ours), there[0])
-        raise FileExistsError(f"{out} holds {strange}, which is of no report; name another folder")
-    if not overwrite:
+    files.check_writable(out)
+    there = files.plain_entries(out)
+    if foreign := next((path for path in there if strange(path)), None):
+        raise FileExistsError(f"{out} holds {foreign.name}, which is of no report; name another folder")
+    if there and not overwrite:
         raise FileExistsError(f"{out} already holds a report; replace it (--overwrite), or name another folder")
 
 

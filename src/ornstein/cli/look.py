@@ -29,9 +29,12 @@ def trace(
     """Draw a figure of the chapter of your own model and picture: the forward chain and the way back, by default."""
     if out.suffix.lower() not in (".png", ".gif", ".webp"):
         raise ValueError(f"out is {out}; it must end in .png, or for a moving figure in .gif or .webp")
+    from ornstein import files
     from ornstein.checkpoint import load
     from ornstein.figures.trace import draw
 
+    files.refuse(out)
+    files.check_writable(out)
     draw(load(run), out, image=image, label=label, seed=seed, figure=figure)
     say(f"drawn into {out}")
 

@@ -40,6 +40,7 @@ def sample(
         raise ValueError(f"count is {count}; it must be at least 1")
     import torch
 
+    from ornstein import files
     from ornstein.checkpoint import digest, load
     from ornstein.diffusion.samplers import sample as draw
     from ornstein.diffusion.samplers.loop import tuned_for
@@ -56,6 +57,9 @@ def sample(
             raise ValueError(f"samples of shape {spec.shape} are no pictures; name a .png file to see them drawn, or a "
                              ".npz file for the numbers")
         pictures.numbered(out, count)
+    else:
+        files.refuse(out)
+    files.check_writable(out)
     fits(count, spec.shape)
     labels = pictures.cycle(model, count) if label is None else torch.full((count,), spec.label(label))
     told = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -28,6 +29,15 @@ def tune(
         raise ValueError(f"--starts is {starts}; it must lie from 16 to {DRAWN}")
     if nfe < 1:
         raise ValueError(f"--nfe is {nfe}; it must be at least 1")
+    from ornstein.checkpoint import MODEL
+    from ornstein.training.run import held
+
+    # From before the model is read: what another process kept in it meanwhile would be lost.
+    with held(run, run / MODEL if run.is_dir() else run):
+        _tune(run, nfe, starts, seed)
+
+
+def _tune(run: Path, nfe: int, starts: int, seed: int) -> None:
     import torch
 
     from ornstein.checkpoint import MODEL, load, save

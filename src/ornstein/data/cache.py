@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
+from ornstein import files
 from ornstein.data.stored import StoredRows
 from ornstein.names import printable
 
@@ -57,7 +57,8 @@ def free() -> int:
 def recall(key: str) -> dict[str, Any] | None:
     """Return the record kept under a key; None where there is none, or none as it was written: it can be made again."""
     try:
-        seen, _, text = (folder() / f"{key}.json").read_bytes().partition(b"\n")
+        with files.open_regular(folder() / f"{key}.json") as file:
+            seen, _, text = file.read().partition(b"\n")
         return json.loads(text) if seen.decode() == hashlib.sha256(text).hexdigest() else None
     except (OSError, ValueError):
         return None
@@ -80,8 +81,8 @@ def remember(key: str, record: dict[str, Any]) -> str | None:
 
 def _write_record(key: str, record: dict[str, Any]) -> None:
     text = json.dumps(record).encode()
-    with _replacing(folder() / f"{key}.json") as file:
-        file.write(hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
+    with files.replacing(folder() / f"{key}.json") as file:
+        file.write_bytes(hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
 
 
 def open_values(key: str) -> tuple[StoredRows, dict[str, Any]] | None:
@@ -115,15 +116,14 @@ def write_values(key: str, shape: tuple[int, ...], blocks: Callable[[], Iterator
     path = folder() / f"{key}.npy"
     need = int(np.prod(shape))
     with _told(path, need):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(path.parent)
         with FileLock(path.with_suffix(".lock")):
             if made := open_values(key):
                 return made
-            for left in path.parent.glob(f"{key}.*.npy.part"):  # of a process that was killed
-                left.unlink()
+            files.sweep(path.parent, path.name)
             if free() < need:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            with _replacing(path) as file:
+            with files.replacing(path) as beside, beside.open("wb") as file:
                 # Written, not mapped: a full disk must be an error, and in a map it is a signal that kills.
                 np.lib.format.write_array_header_1_0(
                     file, {"descr": "|u1", "fortran_order": False, "shape": shape})
@@ -134,23 +134,8 @@ def write_values(key: str, shape: tuple[int, ...], blocks: Callable[[], Iterator
     made = open_values(key)
     if made is None:
         raise OSError(f"{path}: was written and cannot be read back; check the disk, or set ORNSTEIN_CACHE to another")
-    path.with_suffix(".lock").unlink(missing_ok=True)
+    files.remove(path.with_suffix(".lock"))
     return made
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Any]:
-    beside = path.with_name(f"{path.stem}.{os.getpid()}.{threading.get_ident()}{path.suffix}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with beside.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

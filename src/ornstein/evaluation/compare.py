@@ -8,13 +8,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from ornstein import files
 from ornstein.evaluation.page import render
 from ornstein.evaluation.ranking import estimate, floor_of, verdicts
 from ornstein.evaluation.report import Likelihood, Measure, Report
 from ornstein.evaluation.words import Side, finding
 from ornstein.figures.chart import number
 
-__all__ = ["FIGURES", "PAGE", "as_dict", "in_words", "lines", "write_report"]
+__all__ = ["FIGURES", "PAGE", "as_dict", "in_words", "lines", "strange", "write_report"]
 
 PAGE, FIGURES = "index.html", "report.json"
 
@@ -32,9 +33,17 @@ def write_report(reports: Report | Sequence[Report], folder: str | Path) -> None
     """
     reports = [reports] if isinstance(reports, Report) else reports
     text, html, place = json.dumps(as_dict(reports), indent=1, allow_nan=False) + "\n", render(reports), Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
-    (place / FIGURES).write_text(text, "utf-8")
-    (place / PAGE).write_text(html, "utf-8")
+    with files.filling(place) as folder:
+        files.write_text(folder / FIGURES, text)
+        files.write_text(folder / PAGE, html)
+
+
+def strange(path: Path) -> bool:
+    """Whether a file in a folder for reports is of no report."""
+    if path.name == PAGE:
+        return not files.is_ours(path, b'<meta name="generator" content="Ornstein ')
+    begins = (b'{\n "format"', b'{\n "reports"')
+    return path.name != FIGURES or not (any(files.is_ours(path, mark) for mark in begins) or not path.stat().st_size)
 
 
 def as_dict(reports: Sequence[Report]) -> dict[str, Any]:

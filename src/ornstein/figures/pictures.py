@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from ornstein import files
 from ornstein.data import DataSpec
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.samplers import sample
@@ -113,11 +114,14 @@ def write_png(image: Image.Image, path: str | Path, facts: Mapping[str, Any]) ->
         path: of the file; the folder is made.
         facts: what JSON can hold: seed, sampler, model.
     """
+    with files.replacing(Path(path)) as file:
+        image.save(file, format="PNG", pnginfo=_about(facts))
+
+
+def _about(facts: Mapping[str, Any]) -> PngInfo:
     about = PngInfo()
     about.add_itxt("ornstein", json.dumps(dict(facts)))
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, format="PNG", pnginfo=about)
+    return about
 
 
 def write(spec: DataSpec, x: Tensor, labels: Tensor | None, out: Path, facts: Mapping[str, Any],
@@ -135,8 +139,8 @@ def write(spec: DataSpec, x: Tensor, labels: Tensor | None, out: Path, facts: Ma
     Raises:
         ValueError: a folder whose numbered pictures are not all Ornstein's, or more than there are samples; nothing in
             it has changed.
+        OSError: the disk refuses, and what was there is untouched.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
     kind = "" if out.is_dir() else out.suffix.lower()
     if kind == ".npz":
         arrays: dict[str, Any] = {"x": spec.arrange(spec.decode(x))}
@@ -144,7 +148,8 @@ def write(spec: DataSpec, x: Tensor, labels: Tensor | None, out: Path, facts: Ma
             arrays |= {"labels": labels.numpy(), "classes": np.array(spec.classes)}
         if conditions is not None:
             arrays |= {"conditions": conditions.numpy(), "names": np.array(spec.conditions)}
-        with out.open("wb") as file:  # of a name, savez makes x.NPZ.npz
+        # Of a name, savez makes x.NPZ.npz.
+        with files.replacing(out) as beside, beside.open("wb") as file:
             np.savez_compressed(file, **arrays)
     elif kind == ".png":
         columns = max(1, round(len(x) ** 0.5))
@@ -155,29 +160,29 @@ def write(spec: DataSpec, x: Tensor, labels: Tensor | None, out: Path, facts: Ma
         write_png(show(spec, x, columns, labels), out, facts)
     else:
         numbered(out, len(x))
-        out.mkdir(exist_ok=True)
-        for number, one in enumerate(picture(spec, x)):
-            own = {} if labels is None else {"class": spec.classes[int(labels[number])]}
-            write_png(Image.fromarray(one), out / f"{number:05d}.png", {**facts, "number": number, **own})
+        with files.filling(out) as folder:
+            for number, one in enumerate(picture(spec, x)):
+                own = {} if labels is None else {"class": spec.classes[int(labels[number])]}
+                image = Image.fromarray(one)
+                image.save(folder / f"{number:05d}.png", pnginfo=_about({**facts, "number": number, **own}))
 
 
 def numbered(folder: Path, count: int) -> None:
-    """Refuse a folder in which `count` pictures would not stand alone.
+    """Refuse a folder in which pictures of an earlier `write`, or of others, would be lost or be taken for new ones.
+
+    Args:
+        folder: for numbered pictures; it need not exist.
+        count: pictures that are to be written.
 
     Raises:
-        ValueError: a file is named like one of them and is not Ornstein's, or an earlier call left more.
+        ValueError: a numbered picture is not Ornstein's, or has a number that the new ones do not reach.
     """
-    found = sorted(path for path in folder.glob("*.png") if re.fullmatch(r"[0-9]{5,}\.png", path.name))
-    for path in found:
-        try:
-            with Image.open(path) as image:
-                ours = "ornstein" in image.info
-        except (OSError, ValueError, Image.DecompressionBombError):
-            ours = False
-        if not ours:
+    there = [path for path in files.plain_entries(folder) if re.fullmatch(r"[0-9]{5,}\.png", path.name)]
+    for path in there:
+        if not files.is_ours(path):
             raise ValueError(f"{path} would be overwritten, and is no picture of ornstein's; name another folder")
-    if more := [path for path in found if int(path.stem) >= count]:
-        raise ValueError(f"{folder} holds {len(found)} pictures of an earlier call, of which {count} would be replaced "
+    if more := [path for path in there if int(path.stem) >= count]:
+        raise ValueError(f"{folder} holds {len(there)} pictures of an earlier call, of which {count} would be replaced "
                          f"and {len(more)} would not; name another folder")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ornstein import files
 from ornstein.data import Dataset, DataSpec
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.samplers import sample
@@ -189,8 +190,8 @@ def _draw(spec: DataSpec, data: np.ndarray, samples: np.ndarray, found: dict[str
     figure.suptitle(f"{heading}\n{told}".replace("$", r"\$"), fontsize=9.5)
     handles, labels = grid.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=9, frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110, metadata={"Software": "ornstein statistics"})
+    with files.replacing(path) as file:
+        figure.savefig(file, dpi=110, metadata={"Software": "ornstein statistics"})
 
 
 def _spectrum(axes: Any, lines: dict[str, Any], channel: int) -> None:

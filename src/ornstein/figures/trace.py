@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ornstein import files
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.figures.backward import bound, reverse
 from ornstein.figures.forward import graph, kernel, noising, posterior, schedules
@@ -69,15 +70,15 @@ def write(of: Subject, out: Path, figure: str = "auto") -> None:
             raise ValueError(f"out is {out}, but figure {name!r} does not move; name a .png file, or take figure "
                              "'field'")
         frames = flight(of)
-        out.parent.mkdir(parents=True, exist_ok=True)
         if kind == ".gif":
             from PIL import Image
 
             # One palette for all frames, so that still parts stay still.
             palette = frames[len(frames) // 2].quantize(24)
             frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-        frames[0].save(out, save_all=True, append_images=frames[1:], duration=SECOND, loop=0, quality=60, method=4)
+        with files.replacing(out) as file:
+            frames[0].save(file, save_all=True, append_images=frames[1:], duration=SECOND, loop=0, quality=60, method=4)
         return
     drawn = paint(of)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    drawn.savefig(out, dpi=110, metadata={"Software": "ornstein trace"})
+    with files.replacing(out) as file:
+        drawn.savefig(file, dpi=110, metadata={"Software": "ornstein trace"})

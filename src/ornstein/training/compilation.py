@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from ornstein import files
 from ornstein.training.crew import can_fork
 from ornstein.training.events import Noted
 from ornstein.training.learner import Learner
@@ -50,7 +51,7 @@ class Compilation:
             try:
                 self.learner.rehearse()
             except Exception as error:
-                reason.write_text(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}", "utf-8")
+                files.write_text(reason, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
                 raise SystemExit(1) from None
 
         return self._open.enter_context(forked(work, 1))[0]

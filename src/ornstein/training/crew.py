@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from ornstein import files
 from ornstein.training import engine
 from ornstein.training.engine import Engine
 from ornstein.training.events import Event, TrainingFailed, Warned
@@ -79,9 +80,9 @@ def crew(count: int, work: Callable[[Engine], None]) -> Generator[Engine, None, 
                 engine.join(folder / "group", number + 1, count)
                 work(Engine())
             except TrainingFailed as error:
-                (folder / "failed").write_text(str(error), "utf-8")
+                files.write_text(folder / "failed", str(error))
             except Exception as error:  # most often because the first process has ended
-                (folder / f"died.{number}").write_text(f"{type(error).__name__}: {error}", "utf-8")
+                files.write_text(folder / f"died.{number}", f"{type(error).__name__}: {error}")
 
         with forked(other, count - 1) as others:
             try:

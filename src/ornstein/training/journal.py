@@ -96,12 +96,19 @@ class Journal:
         # By the clock the learning rates cannot be told from the settings: those of all steps are kept.
         rates = {"learning_rates": self._rates} if learner.settings.images is None else {}
         self._rates = []
+        return self._line(images=learner.images, loss=self._loss, held_out=self.held_out, gap=self.gap,
+                          learning_rate=self.learning_rate, seconds=round(seconds, 3), images_per_second=round(rate, 1),
+                          waited=round(learner.loader.waited, 3), skipped=learner.skipped, **rates)
+
+    def resume(self, learner: Learner, loss: float | None) -> str | None:
+        """Append the line of a training that goes on; what went wrong, as `log` says it."""
+        return self._line(images=learner.images, loss=loss, resumed_at=learner.images, processes=learner.engine.world)
+
+    def _line(self, **facts: Any) -> str | None:
         if not self.run:
             return None
         try:
-            self.run.log(images=learner.images, loss=self._loss, held_out=self.held_out, gap=self.gap,
-                         learning_rate=self.learning_rate, seconds=round(seconds, 3), images_per_second=round(rate, 1),
-                         waited=round(learner.loader.waited, 3), skipped=learner.skipped, **rates)
+            self.run.log(**facts)
         except OSError as error:
             said, self._refused = self._refused, True
             return None if said else f"no line of metrics: {error}; the training goes on without"

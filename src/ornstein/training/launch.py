@@ -12,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 
+from ornstein import files
 from ornstein.names import printable
 from ornstein.training.signals import SIGNALS
 
@@ -115,14 +116,14 @@ def job() -> str:
 def fault(text: str) -> None:
     """Tell the command that started this process why it ends, for the case that starting again does not help."""
     if place := os.environ.get(OUTCOME):
-        Path(f"{place}.{os.environ.get('LOCAL_RANK', '0')}").write_text(text, "utf-8")
+        files.write_text(Path(f"{place}.{os.environ.get('LOCAL_RANK', '0')}"), text)
 
 
 def outcome(code: int, text: str = "") -> bool:
     """Tell the command that started this process how the training ended, and not to start it again; False if none."""
     place = os.environ.get(OUTCOME)
     if place:
-        Path(place).write_text(f"{code} {text}", "utf-8")
+        files.write_text(Path(place), f"{code} {text}")
     return place is not None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from ornstein import files
 from ornstein.data import Dataset
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.samplers.loop import NotFinite
@@ -26,11 +27,15 @@ def draw(model: NetworkDenoiser, data: Dataset, folder: Path | None, images: int
     """
     name = f"{images:09d}"
     ends = {"samples": ".png", "statistics": "-statistics.png"} if folder else {}
-    files = {what: Path(folder or "", name + end) for what, end in ends.items()}
+    paths = {what: Path(folder or "", name + end) for what, end in ends.items()}
     try:
-        preview(model, files.get("samples"))
-        compare(model, data, files.get("statistics"))
+        if folder:
+            files.refuse_link(folder)
+        for path in paths.values():
+            files.refuse(path, ours=True)
+        preview(model, paths.get("samples"))
+        compare(model, data, paths.get("statistics"))
     except (OSError, NotFinite) as error:
         yield Warned(f"no preview {name}: {error}")
     else:
-        yield Drawn(images, {what: file for what, file in files.items() if file.is_file()})
+        yield Drawn(images, {what: path for what, path in paths.items() if path.is_file()})

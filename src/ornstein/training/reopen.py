@@ -78,7 +78,11 @@ def _again(run: Path, model: NetworkDenoiser, settings: Settings, trained_on: st
             raise
         raise ValueError(f"{place}, what {run} was trained on, cannot be read again ({error}); say where it is now "
                          "with --trained-on") from None
-    state = Run(run).states(settings.keep).newest()[0]
+    try:
+        state = Run(run).states(settings.keep).newest()[0]
+    except ValueError as error:
+        state = None
+        notes.append(f"{str(error).partition(';')[0]}: whether {place} has changed since the training is not known")
     if state is not None and state.note["digest"] != known.digest():
         if data is None:
             raise ValueError(f"{place} is not what {run} was trained on: values or labels have changed, and rows that "

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-import errno
 import json
+import math
 import os
-import shutil
+import re
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from torch import nn
 
-from ornstein.checkpoint import MODEL, sync
+from ornstein import files
+from ornstein.checkpoint import MODEL, load
 from ornstein.data.places import is_pattern
+from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.settings import Settings
 from ornstein.training.snapshots import Snapshots
 from ornstein.training.states import States
 
-__all__ = ["Run", "located"]
+__all__ = ["Run", "held", "located"]
 
 SETTINGS, METRICS, STATES, PREVIEWS = "run.yaml", "metrics.jsonl", "checkpoints", "previews"
-AVERAGES = "averages"
-TENSORBOARD = "tensorboard/events.out.tfevents.*"
+AVERAGES, TENSORBOARD = "averages", "tensorboard"
 LOCK, HOLDER, JOB = ".lock", ".pid", ".job"
+FOLDERS = (STATES, PREVIEWS, AVERAGES, TENSORBOARD)
+SMALL = 1_000_000  # bytes of settings, at most
+PREVIEW = re.compile(r"[0-9]{9,}(-statistics)?\.png")
+EVENTS = re.compile(r"events\.out\.tfevents\..*\.ornstein")  # the ending is what only our tracker gives
+PID, HELD = re.compile(r"[0-9]*"), re.compile(r"(.* [0-9]+)?")
 
 
 class Run:
@@ -38,64 +45,103 @@ class Run:
         self.path = Path(path)
         self.previews = self.path / PREVIEWS
         self.snapshots = Snapshots(self.path / AVERAGES)
+        self._seen: object = self  # run.yaml as it was when the folder was looked at; itself before that
 
     def states(self, keep: int) -> States:
         """The states to go on from, of which the last `keep` stay."""
+        self._seen = self._stamp()  # whoever asks goes on from what is there now
         return States(self.path / STATES, keep)
 
     @contextmanager
     def held(self, job: str = "") -> Generator[None, None, None]:
-        """Hold the folder, so that no other training writes into it; it is free again when the process ends.
+        """Hold the folder, so that nothing else writes into it; it is free again when the process ends.
 
         Args:
             job: name of the job that holds it, for `job`.
 
         Raises:
-            FileExistsError: another training holds it.
+            FileExistsError: another process holds it, or a link or a file of others is where it must write.
+            OSError: it cannot be written.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.refuse_foreign()
+        files.make_folder(self.path)
         lock = FileLock(self.path / LOCK)
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            holder = self.path / HOLDER
-            who = holder.read_text("utf-8") if holder.is_file() else "unknown"
-            raise FileExistsError(f"{self.path} is being trained into by process {who}; wait for it, stop it, or name "
+            who = _line(self.path / HOLDER) or "unknown"
+            raise FileExistsError(f"{self.path} is being written into by process {who}; wait for it, stop it, or name "
                                   "another folder") from None
         try:
-            (self.path / HOLDER).write_text(str(os.getpid()), "utf-8")
+            if self._seen not in (self, self._stamp()):
+                raise FileExistsError(f"{self.path} has been written into by another process since; start again")
+            files.write_text(self.path / HOLDER, str(os.getpid()))
             if job:
-                (self.path / JOB).write_text(job, "utf-8")
-            for left in self.path.glob(f".{MODEL}.*"):  # of a training that was killed as it wrote
-                left.unlink()
+                files.write_text(self.path / JOB, job)
+            for folder in (self.path, *(self.path / name for name in FOLDERS)):
+                files.sweep(folder)
             yield
         finally:
-            (self.path / HOLDER).unlink(missing_ok=True)
-            lock.release()
+            try:
+                files.remove(self.path / HOLDER)
+            finally:
+                lock.release()
+
+    def _stamp(self) -> tuple[int, int] | None:
+        """What changes when run.yaml is written; None where there is none."""
+        try:
+            state = os.stat(self.path / SETTINGS)
+        except OSError:
+            return None
+        return state.st_ino, state.st_mtime_ns
 
     def job(self) -> str:
         """The job that held the folder last."""
-        file = self.path / JOB
-        return file.read_text("utf-8") if file.is_file() else ""
+        return _line(self.path / JOB) or ""
+
+    def refuse_foreign(self) -> None:
+        """Refuse a folder where a link, or a file of others, is in the place of one that a run writes or deletes.
+
+        Raises:
+            FileExistsError: names it.
+        """
+        for name in (SETTINGS, METRICS, MODEL, *FOLDERS, LOCK, HOLDER, JOB):
+            files.refuse_link(self.path / name)
+        for name, kind in ((HOLDER, PID), (JOB, HELD)):
+            text = _line(self.path / name) if (self.path / name).exists() else ""
+            if text is None or not kind.fullmatch(text):
+                raise FileExistsError(f"{self.path / name} was not written by Ornstein, and is left alone; move it "
+                                      "elsewhere, or name another folder")
+        for name in FOLDERS:
+            if (self.path / name).exists() and not (self.path / name).is_dir():
+                raise FileExistsError(f"{self.path / name} is no folder, and a run needs one there; move it elsewhere, "
+                                      "or name another folder")
 
     def refuse(self, resume: bool, overwrite: bool) -> None:
         """Refuse a folder that already holds a run, unless it is to be gone on with or replaced.
 
         Raises:
-            FileExistsError: it holds a run, and neither is asked for.
-            ValueError: both are, or the path is a file.
+            FileExistsError: it holds a run, and neither is asked for; or what a run is made of, and no run.
+            ValueError: both are, or the path is a file, or run.yaml is damaged.
         """
         if resume and overwrite:
             raise ValueError("resume and overwrite are both asked for; give one of them")
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} is a file; a run needs a folder")
-        there = [name for name in (SETTINGS, METRICS, STATES, MODEL, PREVIEWS) if (self.path / name).exists()]
-        if there and not overwrite and SETTINGS not in there:
-            raise FileExistsError(f"{self.path} holds a {there[0]} that is of no run; name another folder, or replace "
-                                  "it (--overwrite)")
+        self.refuse_foreign()
+        self._seen = self._stamp()
+        there = [name for name in (SETTINGS, METRICS, MODEL) if (self.path / name).exists()]
+        if not (self.path / SETTINGS).is_file():
+            there += [name for name in FOLDERS if files.plain_entries(self.path / name)]
+            if there:
+                raise FileExistsError(f"{self.path} holds {there[0]}, but is not the folder of a run (it has no file "
+                                      f"{SETTINGS}); name another folder")
         if there and not (resume or overwrite):
             raise FileExistsError(f"{self.path} already holds a run; go on with it (--resume), replace it "
                                   "(--overwrite), or name another folder")
+        if self.settings():
+            with self.held():
+                pass
 
     def settings(self) -> Settings | None:
         """The settings of the run that is there, None without one.
@@ -107,8 +153,8 @@ class Run:
             raise ValueError(f"{self.path} is a file; a run needs a folder")
         file = self.path / SETTINGS
         try:
-            return Settings.from_yaml(file.read_text("utf-8")) if file.is_file() else None
-        except ValueError as error:
+            return Settings.from_yaml(files.read_text(file, SMALL)) if file.is_file() else None
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{file}: {error}") from None
 
     def finished(self) -> bool:
@@ -116,44 +162,66 @@ class Run:
         state = self.states(1).newest()[0]
         return state is not None and bool(state.note["finished"])
 
+    def model(self, network: nn.Module | None = None) -> NetworkDenoiser | None:
+        """The model of a training that ended by its budget; None where there is none that is whole.
+
+        It stands for a finished run whose checkpoints were deleted to save room.
+
+        Args:
+            network: of the user's own, to fill.
+        """
+        try:
+            model = load(self.path, network)
+        except (OSError, ValueError):
+            return None
+        return model if model.metrics.get("images") else None
+
     def begin(self, settings: Settings) -> None:
-        """Make the folder and write the settings; what an earlier run left there is removed."""
-        for file in [*(self.path / name for name in (SETTINGS, METRICS, MODEL)), *self.previews.glob("*.png"),
-                     *self.path.glob(TENSORBOARD)]:
-            file.unlink(missing_ok=True)
-        self.snapshots.forget()
-        states = self.states(1)
-        states.clean()  # what a killed write moved aside would come back as a state of the new run
-        for name in states.names():
-            shutil.rmtree(states.path / name)
-        # Last: without settings there is no run.
+        """Make the folder and write the settings; what an earlier run left there is removed, and nothing else is.
+
+        Raises:
+            OSError: a link or a folder is in the place of a file, or the disk refuses.
+        """
+        self.refuse_foreign()
+        # Without settings there is no run, and nothing there is ours.
+        if (self.path / SETTINGS).is_file():
+            self.snapshots.forget()
+            self.states(1).forget()
+            pictures = [path for path in files.plain_entries(self.previews)
+                        if PREVIEW.fullmatch(path.name) and files.is_ours(path)]
+            events = [path for path in files.plain_entries(self.path / TENSORBOARD)
+                      if EVENTS.fullmatch(path.name) and path.is_file() and not path.is_symlink()]
+            for path in (*pictures, *events, self.path / METRICS, self.path / MODEL):
+                files.remove(path)
         self.settle(settings)
 
     def settle(self, settings: Settings) -> None:
         """Write the settings, in place of others."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        _replace(self.path / SETTINGS, settings.to_yaml())
+        files.write_text(self.path / SETTINGS, settings.to_yaml())
+        self._seen = self._stamp()
 
     def log(self, **facts: Any) -> None:
-        """Append one line of metrics, or none of it."""
-        with open(self.path / METRICS, "ab", buffering=0) as file:
-            size = file.tell()
-            try:
-                line = json.dumps(facts, allow_nan=False).encode() + b"\n"
-                if file.write(line) < len(line):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path / METRICS))
-            except OSError:
-                file.truncate(size)
-                raise
+        """Append one line of metrics, or none of it; raises OSError."""
+        files.append(self.path / METRICS, json.dumps(facts, allow_nan=False).encode() + b"\n")
 
-    def rewind(self, images: int) -> None:
-        """Drop the metrics that a lost stretch wrote after the state at `images`."""
+    def rewind(self, images: int) -> int:
+        """Drop the metrics that a lost stretch wrote after the state at `images`, and lines that are damaged.
+
+        Returns:
+            How many lines were damaged; the last one of a run that was killed may be half written and is not counted.
+
+        Raises:
+            OSError: the file cannot be read or written.
+        """
         file = self.path / METRICS
-        if not file.is_file():
-            return
-        lines = file.read_text("utf-8").splitlines()
-        # The last line of a run that was killed may be half written.
-        _replace(file, "".join(line + "\n" for line in lines if _images(line) <= images))
+        if not os.path.lexists(file):
+            return 0
+        with files.open_regular(file) as content:
+            lines = content.read().split(b"\n")
+        seen = [_images(line) for line in lines[:-1]]
+        with files.replacing(file) as beside:
+            beside.write_bytes(b"".join(line + b"\n" for line, at in zip(lines, seen, strict=False) if at <= images))
+        return sum(map(math.isinf, seen))
 
 
 def located(settings: Settings, remedy: str = "") -> str:
@@ -176,17 +244,41 @@ def located(settings: Settings, remedy: str = "") -> str:
                             + (f"; {remedy}" if remedy else ""))
 
 
-def _images(line: str) -> float:
+@contextmanager
+def held(run: Path | None, file: Path) -> Generator[None, None, None]:
+    """Hold what is to be changed, after finding out that it can be.
+
+    Args:
+        run: folder of a run, or a file in one or of none; None for a file that is new.
+        file: that will be written.
+
+    Raises:
+        FileExistsError: another process holds it, or a link or a folder is in its place.
+        OSError: it cannot be written.
+    """
+    files.refuse(file)
+    files.check_writable(file)
+    folder = None if run is None else run if run.is_dir() else run.parent
+    with ExitStack() as stack:
+        if folder is not None and (folder / SETTINGS).is_file():
+            stack.enter_context(Run(folder).held())
+        elif run is not None and file.is_file():
+            stack.enter_context(files.locked(file))
+        yield
+
+
+def _images(line: bytes) -> float:
     """Pictures seen at a line of metrics; infinite for one that is damaged."""
     try:
-        return json.loads(line)["images"]
-    except (ValueError, KeyError, TypeError):
-        return float("inf")
+        images = json.loads(line)["images"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return math.inf
+    return images if type(images) is int else math.inf
 
 
-def _replace(file: Path, text: str) -> None:
-    """Write a text file that appears whole or not at all."""
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    beside.write_text(text, "utf-8")
-    sync(beside)
-    os.replace(beside, file)
+def _line(file: Path) -> str | None:
+    """The text of a very small file, None where there is none."""
+    try:
+        return files.read_text(file, SMALL)
+    except (OSError, ValueError):
+        return None

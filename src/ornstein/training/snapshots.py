@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
 
-from ornstein import checkpoint
+from ornstein import checkpoint, files
 from ornstein.names import whole
 from ornstein.training.average import exponent, reconstruction
 
 __all__ = ["Snapshots"]
 
 ENDING = ".safetensors"
+NAME = re.compile(r"[0-9]{12,}\.safetensors")
 
 
 class Snapshots:
@@ -28,20 +30,21 @@ class Snapshots:
 
     def places(self) -> list[int]:
         """Pictures seen at each snapshot, the earliest first."""
-        return sorted(int(file.stem) for file in self.path.glob(f"*{ENDING}") if file.stem.isdecimal())
+        return sorted(int(file.stem) for file in files.plain_entries(self.path) if NAME.fullmatch(file.name))
 
     def write(self, images: int, averages: Mapping[float, Mapping[str, Tensor]]) -> None:
         """Keep averages, by their relative width, as they are after so many pictures; raises OSError."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        files.refuse_link(self.path)
         tensors = {f"{place}.{name}": value for place, average in enumerate(averages.values())
                    for name, value in average.items()}
-        checkpoint.write(self._file(images), tensors, {"images": images, "widths": list(averages)})
+        checkpoint.write(self._file(images), tensors, {"images": images, "widths": list(averages)}, ours=True)
 
     def forget(self, after: int = -1) -> None:
-        """Remove what was kept after so many pictures; all by default."""
+        """Remove what was kept after so many pictures; all by default. What Ornstein did not write stays."""
+        files.refuse_link(self.path)
         for images in self.places():
-            if images > after:
-                self._file(images).unlink()
+            if images > after and files.is_ours(self._file(images)):
+                files.remove(self._file(images))
 
     def combine(self, width: float, images: int | None = None) -> tuple[dict[str, Tensor], float]:
         """The average of another width, as a sum of those that were kept (Karras et al. 2024, section 3.2).

@@ -5,23 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from ornstein import files
 from ornstein.checkpoint import digest as hash_of
-from ornstein.checkpoint import put, sync
+from ornstein.checkpoint import put
 from ornstein.training.engine import Engine, like
 
 __all__ = ["State", "States"]
 
 FORMAT = 2
 WHOLE, MANIFEST = "state.safetensors", "manifest.json"
+NAME, BESIDE = re.compile(r"[0-9]{12,}"), re.compile(r"\.([0-9]{12,})\.(new|old)")
+OURS = re.compile(r"manifest\.json|state\.safetensors|(shard-[0-9]+-)?model-[0-9]+-of-[0-9]+\.safetensors|"
+                  r"model\.safetensors\.index\.json|\.metadata")
 ROOM = 1.2  # times the size of a state that must be free before it is written
 
 
@@ -39,27 +44,31 @@ class State:
     def __init__(self, path: Path, check: bool = True) -> None:
         self.path = path
         try:
-            record = json.loads((path / MANIFEST).read_text("utf-8"))
-            own = record.pop("sha256")
-            files: dict[str, tuple[int, str]] = record["files"]
-            self.note: dict[str, Any] = record["note"]
-        except (OSError, ValueError, KeyError, AttributeError) as error:
+            record = files.read_json(path / MANIFEST)
+            own, seen = record.pop("sha256", None), _hash_text(record)
+        except (OSError, ValueError, RecursionError) as error:
             raise ValueError(f"{path / MANIFEST} is missing or damaged ({type(error).__name__})") from None
-        if record.get("format") != FORMAT:
+        entries, note = record.get("files"), record.get("note")
+        if record.get("format") != FORMAT and "format" in record:
             raise ValueError(f"{path} has format {record.get('format')!r}; this version of Ornstein goes on from "
                              f"format {FORMAT}")
-        if own != _hash_text(record):
+        if own != seen or not isinstance(note, dict) or not _lists_files(entries):
             raise ValueError(f"{path / MANIFEST} is damaged (SHA-256)")
-        self.sharded = WHOLE not in files
+        self.note: dict[str, Any] = note
+        self.sharded = WHOLE not in entries
         if not check:
             return
-        if self.sharded and (more := {item.name for item in path.iterdir()} - {*files, MANIFEST}):
+        if self.sharded and (more := {item.name for item in path.iterdir()} - {*entries, MANIFEST}):
             raise ValueError(f"{path / min(more)} does not belong there")
-        for name, (size, digest) in files.items():
+        for name, (size, digest) in entries.items():
             file = path / name
             if not file.is_file() or file.stat().st_size != size:
                 raise ValueError(f"{file} is {'cut short' if file.is_file() else 'missing'}")
-            if hash_of(file) != digest:
+            try:
+                seen = hash_of(file)
+            except (OSError, ValueError) as error:
+                raise ValueError(f"{file} cannot be read ({error})") from None
+            if seen != digest:
                 raise ValueError(f"{file} is damaged (SHA-256)")
 
     def fill(self, tensors: Mapping[str, Tensor]) -> None:
@@ -102,7 +111,9 @@ class States:
 
     def names(self) -> list[str]:
         """Names of the states that are there, the oldest first."""
-        return sorted(item.name for item in self.path.glob("*") if item.is_dir() and item.name.isdecimal())
+        return sorted(item.name for item in files.plain_entries(self.path) if NAME.fullmatch(item.name)
+                      and item.is_dir() and (not (inside := files.plain_entries(item))
+                                             or any(OURS.fullmatch(one.name) for one in inside)))
 
     def newest(self) -> tuple[State | None, list[str]]:
         """The newest state that is whole, and what was wrong with those after it.
@@ -113,11 +124,12 @@ class States:
         faults: list[str] = []
         for name in reversed(self.names()):
             try:
-                return State(self.path / name), faults
+                return State(self.path / name), [f"{fault}; the state before it is used" for fault in faults]
             except ValueError as error:
                 faults.append(str(error))
         if faults:
-            raise ValueError(f"no state of the run can be used: {'; '.join(faults)}; start again (--overwrite)")
+            raise ValueError(f"no state of the run can be used: {'; '.join(faults)}; start again in another "
+                             "folder")
         return None, faults
 
     def write(self, images: int, tensors: Mapping[str, Tensor], note: Mapping[str, Any], engine: Engine) -> None:
@@ -135,11 +147,14 @@ class States:
         beside = self.path / f".{images:012d}.new"
 
         def prepare() -> None:
-            shutil.rmtree(beside, ignore_errors=True)
-            beside.mkdir(parents=True)
+            files.refuse_link(self.path)
+            files.refuse_link(beside)
+            _forget(beside)
+            files.make_folder(beside)
             self._refuse_small_disk(tensors)
             if not engine.sharded:
-                put(beside / WHOLE, tensors)
+                with files.replacing(beside / WHOLE) as file:
+                    put(file, tensors)
 
         try:
             engine.once(prepare)
@@ -148,7 +163,7 @@ class States:
             engine.once(lambda: self._finish(beside, images, note))
         finally:
             if engine.first:
-                shutil.rmtree(beside, ignore_errors=True)
+                _forget(beside)
 
     def _refuse_small_disk(self, tensors: Mapping[str, Tensor]) -> None:
         need = int(ROOM * sum(value.numel() * value.element_size() for value in tensors.values()))
@@ -157,36 +172,60 @@ class States:
             raise OSError(f"{self.path} needs {need / 1e6:.3g} MB for a checkpoint and {free / 1e6:.3g} MB are free")
 
     def _finish(self, beside: Path, images: int, note: Mapping[str, Any]) -> None:
-        files = {}
+        entries = {}
         for file in sorted(beside.iterdir()):
-            sync(file)
-            files[file.name] = (file.stat().st_size, hash_of(file))
-        record = {"format": FORMAT, "note": dict(note), "files": files}
-        (beside / MANIFEST).write_text(json.dumps({**record, "sha256": _hash_text(record)}), "utf-8")
-        sync(beside / MANIFEST)
-        sync(beside)
-        place = self.path / f"{images:012d}"
-        if place.exists():  # a damaged one, or that of a run that was stopped and has finished since
-            old = self.path / f".{images:012d}.old"
-            shutil.rmtree(old, ignore_errors=True)
-            os.rename(place, old)
-            os.rename(beside, place)
-            shutil.rmtree(old)
-        else:
-            os.rename(beside, place)
-        sync(self.path)
+            files.sync(file)
+            entries[file.name] = (file.stat().st_size, hash_of(file))
+        record = {"format": FORMAT, "note": dict(note), "files": entries}
+        files.write_text(beside / MANIFEST, json.dumps({**record, "sha256": _hash_text(record)}))
+        place, old = self.path / f"{images:012d}", self.path / f".{images:012d}.old"
+        if os.path.lexists(place):  # a damaged one, or that of a run that was stopped and has finished since
+            files.refuse_link(place)
+            foreign = [one for one in files.plain_entries(place) if not OURS.fullmatch(one.name)]
+            if foreign or not place.is_dir():
+                raise FileExistsError(f"{(foreign or [place])[0]} is of no run, and a checkpoint must go there; move "
+                                      "it elsewhere")
+            _forget(old)
+            files.move(place, old)
+        files.move(beside, place)
+        _forget(old)
+        files.sync(self.path)
         # Those after it are damaged: they do not count among the kept.
         for name in [name for name in self.names() if name <= place.name][:-self.keep]:
-            shutil.rmtree(self.path / name)
+            _forget(self.path / name)
 
     def clean(self) -> None:
         """Remove what a run that was killed in the middle of a write left behind."""
-        for item in [*self.path.glob(".*.new"), *self.path.glob(".*.old")]:
+        files.refuse_link(self.path)
+        for item in files.plain_entries(self.path):
+            match = BESIDE.fullmatch(item.name)
+            if match is None or item.is_symlink() or not item.is_dir():
+                continue
             # Killed between two renames: what was moved aside is whole.
-            if item.suffix == ".old" and not (place := self.path / item.stem.removeprefix(".")).exists():
-                os.rename(item, place)
+            if match[2] == "old" and not (place := self.path / match[1]).exists():
+                files.move(item, place)
             else:
-                shutil.rmtree(item)
+                _forget(item)
+
+    def forget(self) -> None:
+        """Remove all states; what a run does not write stays."""
+        self.clean()  # what a killed write moved aside would come back as a state of a new run
+        for name in self.names():
+            _forget(self.path / name)
+
+
+def _forget(state: Path) -> None:
+    """Remove the folder of a state with its files; it stays if anything else is in it."""
+    if state.is_dir() and not state.is_symlink():
+        files.sweep(state)
+        files.remove_folder(state, OURS)
+
+
+def _lists_files(entries: Any) -> TypeGuard[dict[str, tuple[int, str]]]:
+    """Whether a manifest lists files of ours, each with its size and its hash."""
+    return isinstance(entries, dict) and bool(entries) and all(
+        OURS.fullmatch(name) and isinstance(facts, list) and [type(one) for one in facts] == [int, str]
+        for name, facts in entries.items())
 
 
 def _match(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import yaml
 
+from ornstein import files
 from ornstein.names import find
 from ornstein.own import find_class
 from ornstein.training.events import Drawn, Event, Finished, Interrupted, Progress, Started, Warned
@@ -90,7 +91,10 @@ class TensorBoard:
             raise ValueError("folder is None, and the run is kept in memory; give TensorBoard(folder), or out")
         place = self.folder or Path(run or "", "tensorboard")
         lost = 0 if resumed_at is None else resumed_at + 1
-        self._writer = self._kind(str(place), purge_step=lost, flush_secs=FLUSH_SECONDS)
+        if self.folder is None:
+            files.refuse_link(place)
+        # A new run in the folder removes what has this ending, and no event files of others.
+        self._writer = self._kind(str(place), purge_step=lost, flush_secs=FLUSH_SECONDS, filename_suffix=".ornstein")
         if resumed_at is None:
             lines = yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True).splitlines()
             self._writer.add_text("settings", "\n".join(f"    {line}" for line in lines), 0)

@@ -21,6 +21,7 @@ from ornstein.data import Dataset, DataSpec, load_data, path_of
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.isolation import isolated
 from ornstein.settings import Settings
+from ornstein.training import damage
 from ornstein.training.budget import Budget, Due
 from ornstein.training.compilation import Compilation
 from ornstein.training.crew import can_fork, together
@@ -122,6 +123,7 @@ class Trainer:
             self.engine.choose(self.settings.parallel, self.settings.shard)
         refuse(self.settings, self.data, kind, self.engine.world, self.own is not None)
         self._state = self._newest() if before else None
+        self._whole = self.run.model(self.own) if self.run and before and not self._state else None
         if self._state and self._state.note["digest"] != self.digest:
             raise ValueError(f"data {self.data.spec.name!r} are not what the run in {out} was trained on: "
                              "values or labels have changed; start another run (--overwrite)")
@@ -139,9 +141,6 @@ class Trainer:
             raise ValueError(f"out is {self.run.path}, in the folder of the data, which its pictures would become part "
                              "of; name another folder")
         self.run.refuse(resume, overwrite)
-        if self.run.settings():
-            with self.run.held():
-                pass
         return agreed(self.run, wanted, given) if resume else None
 
     def _newest(self) -> State | None:
@@ -159,7 +158,7 @@ class Trainer:
     @property
     def goes_on(self) -> bool:
         """Whether there is a checkpoint to go on from."""
-        return self._state is not None
+        return self._state is not None or self._whole is not None
 
     @property
     def used(self) -> float:
@@ -212,6 +211,9 @@ class Trainer:
         if self._begun:
             self.started, self._state = time.monotonic(), self._newest()
         self._begun = True
+        if self._whole is not None and self._state is None:
+            yield Finished(self._whole, int(self._whole.metrics["images"] or 0), 0.0, already=True)
+            return
         if self.processes == self.engine.world:
             with threads(self.settings.threads):
                 yield from self._process(self.engine)
@@ -259,22 +261,21 @@ class Trainer:
         journal = Journal(self.run if self.engine.first else None, note)
         if self.run and self.engine.first:
             if state:
-                self.run.rewind(learner.images)
-                self.run.snapshots.forget(after=learner.images)
+                self._faults += damage.rewind(self.run, learner.images, note)
                 self.run.settle(self.settings)
             else:
                 self.run.begin(self.settings)
         yield Started(self.settings, sum(value.numel() for value in learner.weights), len(train_set), len(held_set),
                       self.engine.device, tuple(self.data.notes), learner.images if state else None, self.reasons)
         for fault in self._faults:
-            yield Warned(f"{fault}; the state before it is used")
+            yield Warned(fault)
         if note["finished"]:
             learner.average.metrics = journal.metrics(learner.images)
+            yield from damage.mend_model(self.run, learner, self.engine) if self.run else ()
             yield Finished(learner.average, learner.images, note["seconds"], already=True)
             return
-        if state and self.run and self.engine.first:
-            self.run.log(images=learner.images, loss=note["loss"], resumed_at=learner.images,
-                         processes=self.engine.world)
+        if state and (fault := journal.resume(learner, note["loss"])):
+            yield Warned(fault)
         yield from self._train(learner, train_set, held_set, journal)
 
     def _train(self, learner: Learner, train_set: Dataset, held_set: Dataset, journal: Journal) -> Iterator[Event]:
@@ -387,9 +388,9 @@ class Trainer:
         tensors, note = learner.state()
         note |= {"seconds": self.budget.seconds, "loss": loss, "tail": self.budget.tail, **journal.note(),
                  "prelude": self.budget.prelude, "finished": finished, "digest": self.digest,
-                 "spec": self.data.spec.as_dict(), "processes": self.engine.world}
+                 "spec": self.data.spec.as_dict(), "processes": self.engine.world, "settings": self.settings.as_dict()}
         try:
-            self.engine.once(lambda: checkpoint.save(learner.average, run.path / checkpoint.MODEL, average))
+            self.engine.once(lambda: checkpoint.save(learner.average, run.path, average))
             run.states(self.settings.keep).write(learner.images, tensors, note, self.engine)
         except OSError as error:
             text = f"no checkpoint at {learner.images:,} pictures: {error}; the one before it is kept"
