@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable
 from dataclasses import asdict
@@ -14,6 +13,8 @@ from typing import Any, Protocol, TypeVar
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from ornstein import files
 
 __all__ = ["Kept", "Piece", "Pieces", "at_once", "clear", "partial"]
 
@@ -31,11 +32,8 @@ def clear(folder: Path) -> None:
     """Remove what evaluations have kept in a folder, and the folder unless something else is in it."""
     if not folder.is_dir() or folder.is_symlink():
         return
-    for path in folder.iterdir():
-        if NAMES.fullmatch(path.name) and path.is_file() and not path.is_symlink():
-            path.unlink()
-    if not any(folder.iterdir()):
-        folder.rmdir()
+    files.sweep(folder)
+    files.remove_folder(folder, NAMES)
 
 
 class Kept:
@@ -95,16 +93,12 @@ class Kept:
             self._here[name] = value, seconds
         if path is None:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.parent.is_symlink():
-            raise FileExistsError(f"{path.parent} is a link, and nothing is written through links; remove it")
-        # Written beside and renamed: it is there whole or not at all.
-        beside = path.with_name(f"{path.stem}-{os.getpid()}{path.suffix}")
-        if tensors:
-            save_file({key: one.contiguous() for key, one in value.items()}, beside, {"seconds": repr(seconds)})
-        else:
-            beside.write_text(json.dumps({"seconds": seconds, "value": value}, default=asdict), "utf-8")
-        os.replace(beside, path)
+        files.refuse_link(path.parent)
+        with files.replacing(path) as beside:
+            if tensors:
+                save_file({key: one.contiguous() for key, one in value.items()}, beside, {"seconds": repr(seconds)})
+            else:
+                beside.write_text(json.dumps({"seconds": seconds, "value": value}, default=asdict), "utf-8")
 
     def _path(self, name: str, ending: str) -> Path | None:
         return None if self.folder is None else self.folder / f"{self.digest}-{name}.{ending}"
