@@ -267,8 +267,7 @@ class Trainer:
                 self.run.begin(self.settings)
         yield Started(self.settings, sum(value.numel() for value in learner.weights), len(train_set), len(held_set),
                       self.engine.device, tuple(self.data.notes), learner.images if state else None, self.reasons)
-        for fault in self._faults:
-            yield Warned(fault)
+        yield from map(Warned, self._faults)
         if note["finished"]:
             learner.average.metrics = journal.metrics(learner.images)
             yield from damage.mend_model(self.run, learner, self.engine) if self.run else ()
