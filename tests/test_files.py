@@ -309,7 +309,7 @@ def limited(run: str, out: str) -> None:
 def test_a_disk_that_is_full_leaves_nothing_partial_and_its_name_is_said(finished, tmp_path):
     code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_files as t; " \
            f"t.limited({str(finished)!r}, {str(tmp_path)!r})"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120).stderr.splitlines()
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600).stderr.splitlines()
     assert said == [line for name in ("a.npz", "old.npz", "new/a.png")
                     for line in (f"ornstein: {tmp_path / name}: file too large; name another path", "1")] + [
         f"[Errno 27] File too large: '{tmp_path / name}'" for name in ("folder", "report")]

@@ -130,7 +130,7 @@ def outcome(code: int, text: str = "") -> bool:
 def stopped() -> None:
     """Tell the command that started this process that it has been asked to stop, and has saved."""
     if place := os.environ.get(OUTCOME):
-        Path(f"{place}{STOPPED}").touch()
+        files.write_text(Path(f"{place}{STOPPED}"), "")
 
 
 def follow() -> None:
