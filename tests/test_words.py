@@ -88,7 +88,7 @@ def judged(kind: str, held: int, blotches: str = "", seed: int = 0, spaces: tupl
                   compared.measures(piece, x, None, shares))
 
 
-FAST = [("vectors", 160, "averages"), ("shapes", 30, "blurred")]
+FAST = [("vectors", 160, "averages")]
 ALL = [(kind, held, how) for kind in KINDS for held in (30, 60, 149, 160, 400) for how in BLOTCHES]
 
 
