@@ -7,6 +7,7 @@ program costs many times what it gains. A worker a core is faster alone and keep
 from __future__ import annotations
 
 import ctypes
+import gc
 import math
 import mmap
 import multiprocessing
@@ -74,7 +75,8 @@ def _begin(work: Callable[[int], None], number: int, parent: int) -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:
         os._exit(1)
-    torch.set_num_threads(1)  # the fork has none of the parent's threads, and would wait for them
+    gc.freeze()  # what the parent left to be freed may wait for threads that a fork does not have
+    torch.set_num_threads(1)  # nor has it those of operations
     work(number)
 
 
