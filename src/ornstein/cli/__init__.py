@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import warnings
-from typing import Any
+from typing import TextIO
 
 from cyclopts import CycloptsError, MissingArgumentError
 from cyclopts.exceptions import UnusedCliTokensError
@@ -17,6 +17,7 @@ from ornstein.cli.app import app
 from ornstein.display import say
 
 WRITERS = {"evaluate", "sample", "trace", "train", "tune"}  # what they print is not all that they leave
+FOR_PROGRAMMERS = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 
 __all__ = ["app", "average", "evaluate", "look", "main", "sample", "train", "tune"]
 
@@ -29,6 +30,8 @@ def main() -> None:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
+            for kind in () if sys.warnoptions else FOR_PROGRAMMERS:
+                warnings.simplefilter("ignore", kind)
             app([word for word in words if word != "--debug"], exit_on_error=False, print_error=False)
     except SystemExit as end:  # also of a command that ends well
         if not end.code and terminal.lost() and not {*words[:1]} & WRITERS:
@@ -54,7 +57,8 @@ class _Lines(logging.Handler):
         say(f"{record.levelname.lower()}: {' '.join(record.getMessage().split())}", error=True)
 
 
-def _warn(message: Warning | str, *_: Any) -> None:
+def _warn(message: Warning | str, category: type[Warning], filename: str, lineno: int,  # noqa: ARG001
+          file: TextIO | None = None, line: str | None = None) -> None:  # noqa: ARG001
     say(f"warning: {' '.join(str(message).split())}", error=True)
 
 

@@ -30,7 +30,8 @@ class Compilation:
     """
 
     def __init__(self, learner: Learner) -> None:
-        self.learner, self._process, self._open = learner, None, ExitStack()
+        self.learner, self._open = learner, ExitStack()
+        self._process: BaseProcess | None = None
 
     def begin(self) -> Iterator[Noted]:
         """Compile, or begin to; every process calls this, and the first one compiles for all."""
