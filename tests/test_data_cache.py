@@ -192,7 +192,7 @@ def test_an_unwritable_cache_is_gone_on_without(tmp_path, monkeypatch, where):
         tmp_path / "file"), "locked": str(tmp_path / "locked")}.get(where, where))
     if where == "locked":  # root may write there all the same
         monkeypatch.setattr("os.access", lambda path, _: "locked" not in str(path))
-        monkeypatch.setattr(cache, "_replacing", _locked)
+        monkeypatch.setattr("ornstein.files.replacing", _locked)
     pack(tmp_path / "a.tar", [(f"{n}.png", encoded("PNG", 8)) for n in range(12)])
     np.save(tmp_path / "a.npy", np.arange(3000.0).reshape(30, 100))
     array = load_data(tmp_path / "a.npy")
