@@ -141,7 +141,7 @@ def struck(name: str, calls: int, *words: str) -> None:
 
 
 # In a step; when a state has been written but not renamed; before a model's file is replaced.
-KILLS = [("ornstein.training.learner.Learner.step", 9), ("ornstein.training.states.sync", 7),
+KILLS = [("ornstein.training.learner.Learner.step", 9), ("ornstein.training.states.States._finish", 4),
          ("ornstein.checkpoint.save", 5)]
 
 
