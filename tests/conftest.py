@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from decimal import Decimal, localcontext
@@ -26,6 +27,11 @@ os.environ["OMP_NUM_THREADS"] = "1"
 for variable in [name for name in os.environ if name.startswith(("ORNSTEIN_", "TORCHELASTIC_"))
                  or name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")]:
     del os.environ[variable]
+
+# A suite that a script has started in the background ignores Ctrl-C, and so would every program that a test starts.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL),
+                        (signal.SIGHUP, signal.SIG_DFL)):
+    signal.signal(number, handler)
 
 # The same examples in every run: a test that fails once fails again.
 hypothesis.settings.register_profile("ornstein", derandomize=True, deadline=None, max_examples=60)
