@@ -83,7 +83,7 @@ def test_two_runs_are_compared(trained, command, tmp_path):
 def test_unseen_data_of_ones_own(trained, command, tmp_path):
     """Without labels, and in the space of a network that was trained on them."""
     rng = np.random.default_rng(0)
-    np.save(tmp_path / "mine.npy", rng.integers(0, 17, (50, 1, 8, 8)).astype(np.uint8))
+    np.save(tmp_path / "mine.npy", rng.integers(0, 16, (50, 1, 8, 8)).astype(np.uint8))
     words = ("--data", "mine.npy", "--features", "network", *QUICK[2:])
     assert command("evaluate", trained, "--out", "report", *words)[0] == 0
     figures = json.loads((tmp_path / "report/report.json").read_text())

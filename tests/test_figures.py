@@ -214,9 +214,13 @@ def test_a_folder_holds_the_pictures_of_one_call_and_nothing_of_the_users_is_los
     pictures.write(spec, x, None, out, {})
     (out / "notes.txt").write_text("mine")
     (out / "mine.png").write_bytes(b"mine")
-    pictures.write(spec, x[:3], None, out, {})
-    assert sorted(path.name for path in out.iterdir()) == ["00000.png", "00001.png", "00002.png", "mine.png",
-                                                           "notes.txt"]
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(ValueError, match="12 pictures of an earlier call, of which 3 would be replaced and 9 would no"):
+        pictures.write(spec, x[:3], None, out, {})
+    assert before == {path: path.read_bytes() for path in out.iterdir()}
+    pictures.write(spec, x + 1, None, out, {})
+    changed = {path.name for path, content in before.items() if path.read_bytes() != content}
+    assert changed == {f"{number:05d}.png" for number in range(12)}
     Image.new("RGB", (4, 4)).save(out / "00007.png")
     before = {path: path.read_bytes() for path in out.iterdir()}
     with pytest.raises(ValueError, match=r"00007.png would be overwritten, and is no picture of ornstein's"):
@@ -278,12 +282,12 @@ def test_the_command_takes_a_vector_condition_or_says_that_it_has_none(command, 
     ("points", ["--condition", "1"], "trained without; leave it out, or choose a class with --label"),
     ("points", ["--count", "1000000000000"], "--count is 1000000000000; so many samples of shape (2,) need 74,506 GiB"),
     ("points", ["--nfe", "1", "--sampler", "heun"], "--nfe is 1; heun needs at least 2 calls"),
-    ("points", ["--nfe", "0"], "--nfe is 0; auto needs at least 1 call"),
+    ("points", ["--nfe", "0"], "--nfe is 0; it must be a whole number, from 1"),
     ("points", ["--nfe", "3", "--steps", "3"], "--nfe and --steps are both given; give one of nfe, steps and times"),
     ("points", ["--sampler", "hoin"], "sampler 'hoin' is unknown; did you mean 'heun'?"),
     ("traces", ["--guidance", "2"], "--guidance is 2, but there is nothing to guide towards; leave it out"),
     ("vectors", ["--guidance", "2"], "--guidance is 2, but there is nothing to guide towards; give --condition"),
-    ("points", ["--guidance", "nan"], "scale is nan"),
+    ("points", ["--guidance", "nan"], "--guidance is nan; it must be a finite number"),
 ])
 def test_what_the_command_refuses_it_names_as_it_was_typed(name, words, says, command, tmp_path):
     orn.save(model_of(name), tmp_path / "m.safetensors")

@@ -128,8 +128,8 @@ def each(work: Callable[[int], None], count: int, device: torch.device | str = "
             while (number := take()) < count:
                 work(number)
                 done[number] = True
-                if not done.all():
-                    yield int(done.sum())
+                if (reached := int(done.sum())) < count:
+                    yield reached
             for process in others:
                 process.join()
         for number in (~done).nonzero().flatten().tolist():
