@@ -64,7 +64,7 @@ def run(source: Path, *words: str) -> str:
 
 def training(source: Path, place: Path, data: str, images: int, more: tuple[str, ...] = ()) -> float:
     """Pictures a second between the second line of progress and the last."""
-    out = place / "run"
+    out = place / f"run-{source.parent.name}"  # no version reads what another has written
     said = run(source, "-m", "ornstein", "train", data, "--images", str(images), "--out", str(out), "--overwrite",
                "--json", *(word for setting in ("snapshots=0", *more) for word in ("--set", setting)))
     events = [json.loads(line) for line in said.splitlines()]

@@ -347,7 +347,8 @@ def test_a_recipe_leaves_nothing_open_and_begins_with_its_command(recipe):
     assert {name for name, value in settings.as_dict().items() if value is None} <= may_be_none
     assert settings.images
     # Where the data lie is of the machine, and no part of a recipe.
-    assert set(settings.as_dict()) - {"data_path"} == {line.partition(":")[0] for line in text.splitlines() if line[0] not in "# -"}
+    assert set(settings.as_dict()) - {"data_path"} == {
+        line.partition(":")[0] for line in text.splitlines() if line[0] not in "# -"}
     assert f"#   ornstein train {settings.data} --config recipes/{recipe.name} --out run" in text
     assert "TODO" not in text
 
