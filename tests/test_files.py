@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -16,10 +19,12 @@ from PIL.PngImagePlugin import PngInfo
 
 import ornstein as orn
 from ornstein import checkpoint, files
+from ornstein.evaluation import compare
 from ornstein.evaluation.compare import FIGURES, PAGE
 from ornstein.figures import pictures
 from ornstein.training.events import Finished
 from ornstein.training.run import Run
+from processes import Apart, ornstein
 
 SMALL = orn.Settings(options={"width": 8, "depth": 1}, network="mlp", batch=32, precision="fp32", linear="diagonal",
                      snapshots=2)
@@ -281,40 +286,36 @@ def test_a_report_is_replaced_only_by_a_report(run, command, tmp_path):
 
 
 def limited(run: str, out: str) -> None:
-    """Commands of a process whose files may have 400 bytes."""
-    import resource
-
-    from ornstein import cli
-    from ornstein.evaluation import compare
-    from ornstein.figures import pictures
-
-    place, spec = Path(out), orn.load_data("digits").spec
-    (place / "old.npz").write_bytes(b"before")
-    resource.setrlimit(resource.RLIMIT_FSIZE, (400, resource.RLIM_INFINITY))
-    for name in ("a.npz", "old.npz", "new/a.png"):
-        sys.argv = ["ornstein", "sample", run, "--count", "200", "--nfe", "2", "--out", str(place / name)]
-        try:
-            cli.main()
-        except SystemExit as stop:
-            print(stop.code, file=sys.stderr)
+    """Commands and calls of a process whose files may have 400 bytes."""
+    place, spec, said = Path(out), orn.load_data("digits").spec, io.StringIO()
     compare.as_dict, compare.render = lambda _: {"a": 1}, lambda _: "x" * 1000
-    for write in (lambda: pictures.write(spec, torch.rand(9, 1, 8, 8), None, place / "folder", {"long": "x" * 400}),
-                  lambda: compare.write_report([], place / "report")):
-        try:
-            write()
-        except OSError as error:
-            print(error, file=sys.stderr)
+    noise = torch.rand(9, 1, 8, 8)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400, resource.RLIM_INFINITY))
+    with contextlib.redirect_stderr(said):
+        for name in ("a.npz", "old.npz"):
+            with contextlib.suppress(SystemExit):
+                ornstein("sample", run, "--count", 200, "--nfe", 2, "--out", place / name)
+        for write in (lambda: pictures.write(spec, noise, None, place / "new/a.png", {}),
+                      lambda: pictures.write(spec, noise, None, place / "folder", {"long": "x" * 400}),
+                      lambda: compare.write_report([], place / "report")):
+            try:
+                write()
+            except OSError as error:
+                print(error, file=sys.stderr)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    print(said.getvalue())
 
 
 def test_a_disk_that_is_full_leaves_nothing_partial_and_its_name_is_said(finished, tmp_path):
-    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_files as t; " \
-           f"t.limited({str(finished)!r}, {str(tmp_path)!r})"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600).stderr.splitlines()
-    assert said == [line for name in ("a.npz", "old.npz", "new/a.png")
-                    for line in (f"ornstein: {tmp_path / name}: file too large; name another path", "1")] + [
-        f"[Errno 27] File too large: '{tmp_path / name}'" for name in ("folder", "report")]
-    assert tree(tmp_path) == {"old.npz": b"before"}
-    assert [path.name for path in tmp_path.iterdir()] == ["old.npz"]
+    place = tmp_path / "place"
+    place.mkdir()
+    (place / "old.npz").write_bytes(b"before")
+    said = Apart(tmp_path / "heard", limited, str(finished), str(place)).said().split("\n")
+    assert said[:-2] == [f"ornstein: {place / name}: file too large; name another path" for name in ("a.npz", "old.npz")
+                         ] + [f"[Errno 27] File too large: '{place / name}'" for name in ("new/a.png", "folder",
+                                                                                         "report")]
+    assert tree(place) == {"old.npz": b"before"}
+    assert [path.name for path in place.iterdir()] == ["old.npz"]
 
 
 def test_a_picture_says_in_its_first_bytes_whose_it_is(tmp_path, finished):
