@@ -26,7 +26,7 @@ from ornstein.training.events import Finished
 from ornstein.training.run import Run
 from processes import Apart, ornstein
 
-SMALL = orn.Settings(options={"width": 8, "depth": 1}, network="mlp", batch=32, precision="fp32", linear="diagonal",
+SMALL = orn.Settings(options={"widths": [8], "depths": [1]}, batch=32, precision="fp32", linear="diagonal",
                      snapshots=2)
 
 
@@ -37,7 +37,7 @@ def tree(folder: Path) -> dict[str, bytes | str]:
 
 
 def train(out: Path, **options) -> orn.NetworkDenoiser:
-    return orn.Trainer("moons", settings=SMALL, images=64, out=out, **options).fit()
+    return orn.Trainer("digits", settings=SMALL, images=64, out=out, **options).fit()
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_what_six_killed_writes_left_is_gone_after_the_next_start_and_a_live_wri
             assert beside.parent.is_dir()
             assert len(list(tmp_path.glob(".*ornstein-new"))) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "model.safetensors", "other"]
-    assert orn.load(model).shape == (2,)
+    assert orn.load(model).shape == (1, 8, 8)
 
 
 def test_four_threads_save_to_one_path(finished, tmp_path):
@@ -165,7 +165,7 @@ def test_a_new_run_removes_the_old_one_and_nothing_else(run):
     ours = "tensorboard/events.out.tfevents.1.host.2.0.ornstein"
     (run / ours).write_bytes(b"ours")
     before = tree(run)
-    orn.Trainer("moons", settings=SMALL, images=32, out=run, overwrite=True).fit()
+    orn.Trainer("digits", settings=SMALL, images=32, out=run, overwrite=True).fit()
     after = tree(run)
     assert {name: after.get(name) for name in foreign} == foreign
     assert ours not in after
@@ -173,9 +173,12 @@ def test_a_new_run_removes_the_old_one_and_nothing_else(run):
     assert [name for name in after if "000000000064" in name] == []
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "previews", "averages", "tensorboard", ".pid", ".job", ".lock",
-                                  "model.safetensors", "run.yaml", "metrics.jsonl"])
-@pytest.mark.parametrize("how", ["overwrite", "resume", "tune", "average"])
+NAMES = ["checkpoints", "previews", "averages", "tensorboard", ".pid", ".job", ".lock", "model.safetensors", "run.yaml",
+         "metrics.jsonl"]
+
+
+@pytest.mark.parametrize(("name", "how"), [*((name, "overwrite") for name in NAMES), ("checkpoints", "resume"),
+                                           (".pid", "tune"), ("model.safetensors", "tune"), (".lock", "average")])
 def test_a_link_in_a_run_is_refused_where_something_would_be_written(run, command, name, how, tmp_path):
     place = tmp_path / "elsewhere"
     if (run / name).exists():
@@ -184,7 +187,7 @@ def test_a_link_in_a_run_is_refused_where_something_would_be_written(run, comman
         place.mkdir() if name == "tensorboard" else place.write_text("7")
     (run / name).symlink_to(place)
     before = tree(tmp_path)
-    words = {"overwrite": ("train", "moons", "--images", 64, "--out", run, "--overwrite"),
+    words = {"overwrite": ("train", "digits", "--images", 64, "--out", run, "--overwrite"),
              "resume": ("train", "--out", run, "--resume"),
              "tune": ("tune", run, "--nfe", 2), "average": ("average", run, "--width", 0.1)}[how]
     code, _, err = command(*words)
@@ -203,7 +206,7 @@ def test_a_finished_run_writes_its_model_anew(run, damage):
     elif damage != "gone":
         model.write_bytes({"cut": whole[:-9], "bit": whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:],
                            "foreign": b"mine"}[damage])
-    trainer = orn.Trainer("moons", out=run, resume=True)
+    trainer = orn.Trainer("digits", out=run, resume=True)
     if damage == "folder":
         with pytest.raises(FileExistsError, match=r"model\.safetensors is a folder, not a file"):
             trainer.fit()
@@ -216,7 +219,7 @@ def test_a_finished_run_writes_its_model_anew(run, damage):
 def test_a_finished_model_without_a_checkpoint_is_not_trained_over(run):
     subprocess.run(["rm", "-r", run / "checkpoints"], check=True)
     before = tree(run)
-    events = list(orn.Trainer("moons", out=run, resume=True).events())
+    events = list(orn.Trainer("digits", out=run, resume=True).events())
     assert [type(event) for event in events] == [Finished]
     assert (events[0].already, events[0].images) == (True, 64)
     assert tree(run) == before
@@ -331,9 +334,26 @@ def test_a_picture_says_in_its_first_bytes_whose_it_is(tmp_path, finished):
 
 
 def test_two_that_began_on_one_empty_folder_do_not_replace_each_other(tmp_path):
-    slow = orn.Trainer("moons", settings=SMALL, images=64, out=tmp_path)
+    slow = orn.Trainer("digits", settings=SMALL, images=64, out=tmp_path)
     train(tmp_path)
     before = tree(tmp_path)
     with pytest.raises(FileExistsError, match="has been written into by another process since; start again"):
         slow.fit()
     assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("line", [b'{"images": "x"}', b"\xff\xfe", b"[]", b"[" * 10**5, b'{"images": true}', b"{}",
+                                  b"7", b'{"images": NaN}', b""])
+def test_a_damaged_line_of_metrics_is_dropped_and_counted(tmp_path, line):
+    whole = b'{"images": 1}\n', b'{"images": 2}\n', b'{"images": 3}\n'
+    (tmp_path / "metrics.jsonl").write_bytes(whole[0] + line + b"\n" + whole[1] + whole[2] + b'{"images": 2')
+    assert Run(tmp_path).rewind(2) == 1
+    assert (tmp_path / "metrics.jsonl").read_bytes() == whole[0] + whole[1]
+
+
+def test_a_run_yaml_that_has_changed_since_the_last_checkpoint_is_named(run):
+    file = run / "run.yaml"
+    file.write_text(file.read_text().replace("seed: 0", "seed: 8").replace("keep: 2", "keep: 3"))
+    with pytest.warns(RuntimeWarning) as said:
+        orn.Trainer("digits", out=run, resume=True).fit()
+    assert [str(one.message) for one in said] == [f"{file}: seed is 8, and was 0 at the last checkpoint"]

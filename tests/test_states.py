@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -51,18 +52,33 @@ def test_a_tensor_keeps_its_memory_format_when_it_is_filled(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["state.safetensors", "manifest.json"])
-@pytest.mark.parametrize("damage", ["missing", "cut", "empty"])
+@pytest.mark.parametrize("damage", ["missing", "cut", "empty", "list", "nested", "bytes", "fifo", "folder"])
 def test_a_damaged_state_is_named_and_the_one_before_it_is_used(tmp_path, name, damage):
     states = written(tmp_path, 1, 2)
     file = tmp_path / states.names()[-1] / name
     whole = file.read_bytes()
     file.unlink()
-    if damage != "missing":
-        file.write_bytes(whole[:len(whole) // 2] if damage == "cut" else b"")
+    if damage in ("fifo", "folder"):
+        os.mkfifo(file) if damage == "fifo" else file.mkdir()
+    elif damage != "missing":
+        file.write_bytes({"cut": whole[:len(whole) // 2], "empty": b"", "list": b"[]", "nested": b'{"a":' * 10**5,
+                          "bytes": b"\xff" * 99}[damage])
     state, faults = states.newest()
     assert state.note == {"images": 1}
     assert len(faults) == 1
     assert str(file) in faults[0]
+
+
+@pytest.mark.parametrize("name", ["../../outside", "/etc/passwd", "thesis.txt"])
+def test_a_manifest_that_is_whole_and_names_what_no_state_has_is_refused(tmp_path, name):
+    place = tmp_path / written(tmp_path, 1).names()[0]
+    record = json.loads((place / "manifest.json").read_text())
+    record["files"][name] = [0, "0"]
+    del record["sha256"]
+    record["sha256"] = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+    (place / "manifest.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"manifest\.json is damaged"):
+        State(place)
 
 
 def test_any_bit_that_flips_is_noticed(tmp_path):
