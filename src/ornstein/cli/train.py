@@ -37,7 +37,7 @@ def train(
         help="Of weights, order and noise, from 0 to 2^64 - 1; 0 by default.")] = None,
     precision: Annotated[str | None, Parameter(help="auto, fp32 or bf16.")] = None,
     processes: Annotated[int | None, Parameter(
-        help="Processes to train in together, on this machine; 1 by default.")] = None,
+        help="Processes to train in together, on this machine; one a core by default, where that pays.")] = None,
     config: Annotated[Path | None, Parameter(help="A run.yaml to take the settings from.")] = None,
     set: Annotated[list[str] | None, Parameter(
         help="Any setting of run.yaml as key=value; may be repeated.", negative=())] = None,
