@@ -1,4 +1,4 @@
-"""Arrays in memory and in .npy and .npz files, which are read as numbers only; .npy files are mapped, not loaded."""
+"""Arrays in memory and in .npy and .npz files, which are read as numbers only; a large .npy is read row by row."""
 
 from __future__ import annotations
 
