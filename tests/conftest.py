@@ -163,6 +163,16 @@ def command(capsys, monkeypatch, tmp_path):
     return run
 
 
+@pytest.fixture(scope="module")
+def few_trees():
+    """A forest of 40 trees tells what one of 200 does, less sharply."""
+    from ornstein.evaluation import classifier
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(classifier.told_apart.__kwdefaults__, "trees", 40)
+        yield
+
+
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
     """A folder that `make` fills for all processes of the tests; nobody may write into it afterwards."""
     root = factory.getbasetemp()

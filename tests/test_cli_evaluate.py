@@ -11,6 +11,7 @@ import pytest
 import ornstein as orn
 from ornstein.training.reopen import reopen
 
+pytestmark = pytest.mark.usefixtures("few_trees")
 QUICK = ("--features", "pixels", "--count", "60", "--no-likelihood", "--nfe", "4")
 
 

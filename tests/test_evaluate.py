@@ -15,9 +15,18 @@ from ornstein.evaluation.ranking import verdicts
 from ornstein.evaluation.rows import sides
 from ornstein.workers import threads
 
+pytestmark = pytest.mark.usefixtures("few_trees")
 LAW = orn.ExactMixture(torch.tensor([0.6, 0.4]), torch.tensor([[-0.4, 0.1], [0.4, -0.2]]),
                        torch.tensor([0.01, 0.02]), orn.Cosine())
 FEW = {"count": 600, "spaces": ["pixels"]}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def large_blocks():
+    """Samples do not depend on the rows of a call, the time of exact models does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ornstein.diffusion.samplers.loop.ROWS", 512)
+        yield
 
 
 class Moved(orn.Denoiser):
@@ -283,8 +292,14 @@ def test_what_was_cut_short_goes_on_and_ends_the_same(small, costly, tmp_path, p
 
 def test_what_is_kept_of_one_evaluation_is_not_taken_for_another(small, tmp_path):
     names = list[set[str]]()
+
+    def stop(part, *_):
+        if part == "distances":
+            raise KeyboardInterrupt
+
     for options in ({}, {"facts": {"sha256": "of another"}}, {"seed": 1}, {"nfe": 5}):
-        orn.evaluate(LAW, small, likelihood=False, partial=tmp_path, **SMALL | options)
+        with pytest.raises(KeyboardInterrupt):
+            orn.evaluate(LAW, small, likelihood=False, partial=tmp_path, tell=stop, **SMALL | options)
         names.append({path.name for path in tmp_path.iterdir()}.difference(*names))
     assert len({len(found) for found in names}) == 1
     with pytest.raises(ValueError, match="facts have no 'sha256' of the model"):

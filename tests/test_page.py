@@ -135,7 +135,7 @@ def opened(browser, tmp_path):
 
 
 @pytest.mark.parametrize("two", [False, True], ids=["one", "two"])
-@pytest.mark.parametrize("width", [1280, 390, 360])
+@pytest.mark.parametrize("width", [1280, 360])
 def test_the_page_is_readable_on_screens(opened, two, width):
     page = opened([report(), report("longer", worse=2.0, seed=1)] if two else [report()], width)
     for scheme in ("light", "dark"):

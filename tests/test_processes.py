@@ -21,7 +21,7 @@ from ornstein.training.plan import resolve
 from ornstein.training.run import Run
 from processes import together
 
-STEPS = 200  # of which a few are enough for the slow ways
+STEPS = 60  # of which a few are enough for the slow ways
 SMALL = {"widths": [16], "depths": [1]}
 
 

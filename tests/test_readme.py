@@ -16,18 +16,20 @@ from PIL import Image
 from ornstein import cli
 from processes import Apart, ornstein
 
+pytestmark = pytest.mark.usefixtures("few_trees")
 ROOT = Path(__file__).parent.parent
 FILES = ["README.md", "docs/start.md",
          *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs/guides").glob("*.md"))]
 PAGES = {name: (ROOT / name).read_text("utf-8") for name in FILES}
 # Budgets that a test can pay; nothing else of a block is changed.
 QUICK = [(r"minutes=1\b", "images=256"), (r"--minutes \d+", "--images 256"), (r"--images 200000", "--images 640"),
-         (r"train moons", "train moons --images 256"),
+         (r"images=2000", "images=256"), (r"train moons", "train moons --images 256"),
          (r"(ornstein evaluate .*?)--out", r"\1--count 60 --no-likelihood --features pixels --out"),
-         (r"(ornstein likelihood .*)", r"\1 --count 8"), (r"(ornstein tune .*) --nfe \d+", r"\1 --nfe 2 --starts 16"),
+         (r"(ornstein likelihood .*)", r"\1 --count 8"), (r"--size 32", "--size 16"),
          (r'nfe=200\b', "nfe=40"), (r"--config recipes/(\S+)", rf"--config {ROOT}/recipes/\1 --images 256")]
-# test_cli runs the first; the second needs another program, the third another machine.
-ELSEWHERE = ("ornstein check\n", "tensorboard ", "pip ", "make", "git ")
+# test_cli, test_tuning and test_cli_evaluate run the first; the others need another program or another machine.
+ELSEWHERE = ("ornstein check\n", "ornstein tune ", "ornstein evaluate runs/digits runs/other", "tensorboard ", "pip ",
+             "make", "git ")
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
@@ -52,9 +54,12 @@ def desk(tmp_path, monkeypatch):
     return tmp_path
 
 
-# The guide to poor samples trains and judges twice.
+# The guide to poor samples trains and judges twice; that to the playground draws densities by the flow.
+SLOW = ("docs/guides/pictures.md", "docs/guides/playground.md")
+
+
 @pytest.mark.parametrize("page", [
-    pytest.param(name, marks=[pytest.mark.slow] if name.endswith("guides/pictures.md") else []) for name in FILES])
+    pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in FILES])
 def test_a_page_runs_from_top_to_bottom(page, desk, trained, monkeypatch, capsys):
     """Python in one session, commands one after another; a block that begins with `# name.py` is that file too."""
     found, session = blocks(page), {}

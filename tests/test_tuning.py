@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,15 @@ from conftest import SCHEDULES, normal
 from ornstein.diffusion.samplers.choice import Choice
 from ornstein.diffusion.samplers.loop import SAMPLERS
 from ornstein.evaluation.distances import frechet
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short():
+    """Samples do not depend on the rows of a call, the time of exact models does; and a short search finds enough."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ornstein.diffusion.samplers.loop.ROWS", 512)
+        patch.setattr("ornstein.tuning.CALLS", 300)
+        yield
 
 
 def medians(model, nfe, choice, z):
@@ -37,7 +47,7 @@ def test_a_tuned_model_is_nearer_to_its_exact_paths(mixture_of, name):
 
 def test_samples_that_are_further_from_the_data_are_not_chosen(mixture_of):
     """A distance that calls everything but auto's samples far leaves auto, whatever the paths say."""
-    model = mixture_of(orn.Cosine(), dim=8, components=16)
+    model = mixture_of(orn.Cosine(), dim=2, components=4)
     plain = []
 
     def distance(x):
@@ -166,11 +176,8 @@ def test_a_search_that_cannot_be_is_refused_before_the_model_is_called(words, me
         orn.tune(Silent(orn.Cosine(), (2,)), **words)
 
 
-def test_the_command_tunes_a_run_and_sampling_uses_it(command, trained):
-    import shutil
-    from pathlib import Path
-
-    shutil.copytree(trained, "run")
+def test_the_command_tunes_a_run_and_sampling_uses_it(command):
+    assert command("train", "moons", "--images", "1024", "--out", "run")[0] == 0
     code, out, errors = command("tune", "run", "--nfe", "3", "--starts", "16")
     assert (code, errors) == (0, "")
     assert "chosen: " in out

@@ -92,10 +92,13 @@ def rms_norm(x: Tensor, dim: int = -1) -> Tensor:
     return x * torch.rsqrt(x.square().mean(dim, keepdim=True) + 1e-6).to(x.dtype)
 
 
-@torch.compiler.disable
 def _looked_up(table: nn.Embedding, index: Tensor) -> Tensor:
-    # Compiled, its gradient is added up by threads in any order, and a training would not repeat bit for bit.
-    return table(index)
+    if not torch.compiler.is_compiling():
+        return table(index)
+    # Compiled, the gradient of a look-up is added up by threads in any order; as a product it repeats bit for bit.
+    one_hot = index[:, None] == torch.arange(len(table.weight), device=index.device)
+    with torch.autocast(index.device.type, enabled=False):
+        return one_hot.to(table.weight.dtype) @ table.weight
 
 
 class Embedding(nn.Module):
