@@ -73,8 +73,11 @@ def training(source: Path, place: Path, data: str, images: int, more: tuple[str,
     return (last["images"] - first["images"]) / (last["seconds"] - first["seconds"])
 
 
-def drawing(source: Path, model: Path, count: int) -> float:
-    """Pictures a second of `sample`, 10 calls each."""
+def drawing(source: Path, place: Path, data: str, count: int) -> float:
+    """Pictures a second of `sample`, 10 calls each, by a model that was trained for a moment."""
+    model = place / f"model-{source.parent.name}-{Path(data).stem}"
+    if not model.exists():
+        run(source, "-m", "ornstein", "train", data, "--images", "1000", "--out", str(model))
     return float(run(source, "-c", DRAW, str(model), str(count)))
 
 
@@ -95,12 +98,10 @@ def main() -> None:
         np.save(colour, (coarse * 0.7 + rng.integers(0, 70, (2000, 32, 32, 3))).astype(np.uint8))
         kinds = {"digits": ("digits", 40_000, 3000), "32 px": (str(colour), 5_000, 600)}
         for name, (data, images, count) in kinds.items():
-            model = place / f"model-{name[:2].strip()}"
-            run(HERE, "-m", "ornstein", "train", data, "--images", "1000", "--out", str(model))
             images, count = int(images * asked.scale), int(count * asked.scale)
             jobs = {"train": partial(training, place=place, data=data, images=images),
                     "compiled": partial(training, place=place, data=data, images=2 * images, more=("compile=true",)),
-                    "draw": partial(drawing, model=model, count=count)}
+                    "draw": partial(drawing, place=place, data=data, count=count)}
             for job in asked.only:
                 if job == "compiled" and name == "digits":
                     continue

@@ -17,7 +17,7 @@ from ornstein.diffusion.samplers.loop import SAMPLERS
 
 RANDOM = [name for name, rule in SAMPLERS.items() if rule.stochastic]
 EXACT = [name for name, rule in SAMPLERS.items() if not rule.stochastic]
-COUNT, STEPS = 1500, 80  # samples and steps of a test of what is drawn
+COUNT, STEPS = 1000, 80  # samples and steps of a test of what is drawn
 ANGLES = [0.0, math.pi / 4, math.pi / 2, 3 * math.pi / 4]  # of the lines that samples are looked at along
 PATHS, START = {"cosine": orn.Cosine(), "chain": orn.Chain.linear()}, normal(64, 2, seed=3)
 ALARM = 1e-4 / (len(RANDOM) * (len(ANGLES) + 5))  # each of all comparisons; one false alarm in 10,000 runs of the file
@@ -54,7 +54,7 @@ class Louder(orn.Rule):
 
 @pytest.mark.parametrize("sampler", RANDOM)
 def test_a_random_rule_draws_the_data(sampler):
-    """1,500 samples of 80 steps against 6,000 of the law itself, along four lines and in five moments.
+    """1,000 samples of 80 steps against 4,000 of the law itself, along four lines and in five moments.
 
     The bias of 80 steps is below what so many samples show. False alarm of all rules together: 1e-4.
     """

@@ -60,7 +60,7 @@ def test_without_labels_features_separate_classes_they_were_never_told():
         blind.predict(X_HELD)
 
 
-@pytest.mark.parametrize("labels", [True, False])
+@pytest.mark.parametrize("labels", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_the_same_seed_gives_the_same_features_whatever_torch_draws_beside(labels):
     few = first(TRAIN, 32, labels=labels)
     one = features("network", few, seed=3)

@@ -298,7 +298,8 @@ def test_what_the_command_refuses_it_names_as_it_was_typed(name, words, says, co
     assert not (tmp_path / "s.npz").exists()
 
 
-@pytest.mark.parametrize("name", ["grey", "points", "traces", "fields", "volumes"])
+@pytest.mark.parametrize("name", [
+    "grey", "points", *(pytest.param(name, marks=pytest.mark.slow) for name in ("traces", "fields", "volumes"))])
 def test_a_strip_can_be_drawn_of_everything_that_has_a_look(name, tmp_path):
     trace.draw(model_of(name), tmp_path / "t.png")
     assert Image.open(tmp_path / "t.png").size[0] > 1000

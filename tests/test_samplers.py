@@ -240,7 +240,8 @@ def test_a_sample_does_not_depend_on_its_neighbours(mixture_of, sampler):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_single_precision_follows_double_precision(sampler):
     """The same z and seed in float32: the median difference is below 1e-5 of the data's scale."""
-    for name, schedule in SCHEDULES.items():
+    for name in ("chain-linear", "cosine", "exploding"):
+        schedule = SCHEDULES[name]
         z = schedule.level(1.0).radius * normal(64, 2)
         exact = orn.sample(gaussian(schedule), sampler=sampler, nfe=24, z=z)
         single = orn.sample(gaussian(schedule), sampler=sampler, nfe=24, z=z.float())

@@ -136,7 +136,7 @@ def reach(pairs: set[tuple[str, str]]) -> set[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [pytest.param(1280, marks=pytest.mark.slow), 390])
 def test_every_page_is_whole_in_a_browser(site, browser, width):
     """No complaint, nothing from another host, nothing to scroll sideways, every picture there."""
     trouble: list[str] = []

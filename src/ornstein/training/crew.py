@@ -87,7 +87,9 @@ def crew(count: int, work: Callable[[Engine], None]) -> Generator[Engine, None, 
         with forked(other, count - 1) as others:
             try:
                 engine.join(folder / "group", 0, count)
-                yield Engine()
+                first = Engine()
+                first.crew = count
+                yield first
             except RuntimeError as error:
                 if isinstance(error, TrainingFailed):
                     raise

@@ -34,6 +34,7 @@ class Engine:
         self.world = dist.get_world_size() if dist.is_initialized() else 1
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.parallel, self.shard, self.device = "ddp", self.world, machine.device()
+        self.crew: int | None = None  # processes of one machine, whose cores are free while the first one draws
         if self.device == "cuda" and self.world > 1:
             self.device = f"cuda:{int(os.environ.get('LOCAL_RANK', '0'))}"
             torch.cuda.set_device(self.device)
@@ -131,6 +132,17 @@ class Engine:
         if self.world > 1:
             for value in tensors:
                 dist.broadcast(value, 0)
+
+    def share(self, pieces: range) -> range:
+        """This process's part of some pieces of work; all of them where the processes share weights, or there is one.
+
+        `total` brings together what each has left at its own places among zeros.
+        """
+        return pieces if self.sharded else pieces[self.rank::self.world]
+
+    def total(self, values: list[float]) -> list[float]:
+        """Each value of the process that it is a `share` of."""
+        return values if self.sharded else self._reduced(values, dist.ReduceOp.SUM)
 
     def most(self, values: list[float]) -> list[float]:
         """The largest of each value over the processes."""

@@ -201,13 +201,13 @@ class Learner:
         t = self.density(torch.from_numpy((rng.permutation(len(rows)) + 0.5) / len(rows)))
         whole = Batch(*(value.to(self.device) for value in (x, t, eps, condition)))
         self.average.training = True
-        losses = []
-        for start in range(0, len(rows), 64):
+        losses = torch.zeros(len(rows), dtype=torch.float64, device=self.device)
+        for start in self.engine.share(range(0, len(rows), 64)):
             part = Batch(*(value[start:start + 64] for value in whole))
-            losses.append(denoising_loss(self.average, part.x, part.t, part.eps, part.condition,
-                                         self.settings.weighting, self.model.data_std))
+            losses[start:start + 64] = denoising_loss(self.average, part.x, part.t, part.eps, part.condition,
+                                                      self.settings.weighting, self.model.data_std)
         self.average.training = False
-        return float(torch.cat(losses).mean())
+        return sum(self.engine.total(losses.tolist())) / len(rows)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that the next step depends on: tensors, which are the learner's own, and what JSON holds."""

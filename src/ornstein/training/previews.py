@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from ornstein import files
@@ -16,7 +15,7 @@ from ornstein.training.events import Drawn, Warned
 __all__ = ["draw"]
 
 
-def draw(model: NetworkDenoiser, data: Dataset, folder: Path | None, images: int) -> Iterator[Drawn | Warned]:
+def draw(model: NetworkDenoiser, data: Dataset, folder: Path | None, images: int) -> Drawn | Warned:
     """Draw some samples, and what they have in common with the data.
 
     Args:
@@ -36,6 +35,5 @@ def draw(model: NetworkDenoiser, data: Dataset, folder: Path | None, images: int
         preview(model, paths.get("samples"))
         compare(model, data, paths.get("statistics"))
     except (OSError, NotFinite) as error:
-        yield Warned(f"no preview {name}: {error}")
-    else:
-        yield Drawn(images, {what: path for what, path in paths.items() if path.is_file()})
+        return Warned(f"no preview {name}: {error}")
+    return Drawn(images, {what: path for what, path in paths.items() if path.is_file()})

@@ -222,13 +222,13 @@ def _walks(denoiser: Denoiser, count: int, sampler: str | Rule, nfe: int | None,
     conditions = denoiser.read_condition(condition, count, "cpu")
     if guided:
         denoiser = Guided(denoiser, guidance)
-    rows = whole("batch", batch) if batch is not None else _rows(denoiser.shape, like.device)
+    rows = whole("batch", batch) if batch is not None else _rows(denoiser.shape, like)
     return Walks(denoiser, rule, walk, count, z, like, conditions, seed, rows, first)
 
 
-def _rows(shape: tuple[int, ...], device: torch.device) -> int:
+def _rows(shape: tuple[int, ...], like: Tensor) -> int:
     """Rows of one network call: a power of two."""
-    if device.type != "cpu":
+    if like.device.type != "cpu":
         return 4 * ROWS
     return max(LEAST_ROWS, min(ROWS, 2 ** int(math.log2(max(1, VALUES // math.prod(shape))))))
 
