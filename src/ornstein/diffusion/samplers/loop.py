@@ -40,9 +40,9 @@ from ornstein.workers import each, shared
 __all__ = ["AUTO", "NFE", "SAMPLERS", "Frame", "NotFinite", "generate", "sample", "samplers"]
 
 NFE = 20  # network calls a sample when the caller names no budget
-# Rows of one network call, fixed so that a picture does not depend on its neighbours: on a CPU as many as its caches
-# like, so that 64 pictures of 32 px are work for four cores.
-ROWS, LEAST_ROWS, VALUES = 64, 16, 2**16
+# Rows of one network call on a CPU, fixed so that a picture does not depend on its neighbours; half as many where a
+# sample has more than VALUES, which the caches like better and two cores can share when 64 are drawn.
+ROWS, VALUES = 64, 2048
 # What "auto" is up to so many calls; benchmarks/README.md says why.
 AUTO = ((5, "adams-bashforth"), (10, "adams-moulton2"), (math.inf, "adams-moulton"))
 
@@ -125,7 +125,7 @@ def sample(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto",
         seed: of the noise; the i-th sample of a seed is the same in any count.
         progress: whether to show a line of progress on standard error; or what is told the share that is done.
         batch: rows of one network call; the last call is filled up, so that on a CPU a sample does not depend on its
-            neighbours bit for bit. Unless given 256, and on a CPU 64, of large pictures down to 16.
+            neighbours bit for bit. Unless given 256; on a CPU 64, or 32 where a sample has more than 2,048 values.
         tolerance: in (0, 1), in place of a sampler and a budget: the probability flow is followed by steps of order 5
             that each sample chooses so that one is wrong by no more, in units of the data.
         first: number of the first sample, so that the samples of a seed can be drawn part by part.
@@ -227,10 +227,10 @@ def _walks(denoiser: Denoiser, count: int, sampler: str | Rule, nfe: int | None,
 
 
 def _rows(shape: tuple[int, ...], like: Tensor) -> int:
-    """Rows of one network call: a power of two."""
+    """Rows of one network call."""
     if like.device.type != "cpu":
         return 4 * ROWS
-    return max(LEAST_ROWS, min(ROWS, 2 ** int(math.log2(max(1, VALUES // math.prod(shape))))))
+    return ROWS if math.prod(shape) <= VALUES else ROWS // 2
 
 
 @dataclass(frozen=True)
