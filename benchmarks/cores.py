@@ -62,9 +62,14 @@ def run(source: Path, *words: str) -> str:
     return subprocess.run([sys.executable, *words], env=env, capture_output=True, text=True, check=True).stdout
 
 
+def version(source: Path) -> str:
+    """Names folders: no version reads what another has written."""
+    return "this" if source == HERE else "other"
+
+
 def training(source: Path, place: Path, data: str, images: int, more: tuple[str, ...] = ()) -> float:
     """Pictures a second between the second line of progress and the last."""
-    out = place / f"run-{source.parent.name}"  # no version reads what another has written
+    out = place / f"run-{version(source)}"
     said = run(source, "-m", "ornstein", "train", data, "--images", str(images), "--out", str(out), "--overwrite",
                "--json", *(word for setting in ("snapshots=0", *more) for word in ("--set", setting)))
     events = [json.loads(line) for line in said.splitlines()]
@@ -75,7 +80,7 @@ def training(source: Path, place: Path, data: str, images: int, more: tuple[str,
 
 def drawing(source: Path, place: Path, data: str, count: int) -> float:
     """Pictures a second of `sample`, 10 calls each, by a model that was trained for a moment."""
-    model = place / f"model-{source.parent.name}-{Path(data).stem}"
+    model = place / f"model-{version(source)}-{Path(data).stem}"
     if not model.exists():
         run(source, "-m", "ornstein", "train", data, "--images", "1000", "--out", str(model))
     return float(run(source, "-c", DRAW, str(model), str(count)))
@@ -107,16 +112,16 @@ def main() -> None:
                     continue
                 quiet = {}
                 for others in asked.beside:
-                    rates = {version: [] for version in sources}
+                    rates = {which: [] for which in sources}
                     with beside(BESIDE[others]):
                         for _ in range(asked.rounds):
-                            for version, source in sources.items():
-                                rates[version].append(jobs[job](source))
+                            for which, source in sources.items():
+                                rates[which].append(jobs[job](source))
                     line = f"| {name} | {job} | {others} |"
-                    for version, values in rates.items():
+                    for which, values in rates.items():
                         rate = statistics.median(values)
-                        quiet.setdefault(version, rate)
-                        line += f" {rate:,.0f} | {rate / quiet[version]:.2f} |"
+                        quiet.setdefault(which, rate)
+                        line += f" {rate:,.0f} | {rate / quiet[which]:.2f} |"
                     if asked.against:
                         pairs = [a / b for a, b in zip(*rates.values(), strict=True)]
                         line += f" {statistics.median(pairs):.2f} |"

@@ -110,8 +110,6 @@ class Engine:
         twin = copy.copy(model)
         twin._modules = dict(model._modules)
         if compiled:
-            # One graph, whether there are other processes or not, is found in the cache by all of them.
-            torch._dynamo.config.optimize_ddp = self.device != "cpu"  # pyrefly: ignore[missing-attribute]
             twin.network = torch.compile(model.network, dynamic=False)  # pyrefly: ignore[bad-assignment]
         if self.world > 1 and not self.sharded:
             from torch.nn.parallel import DistributedDataParallel

@@ -126,9 +126,13 @@ class Learner:
 
     def compile(self) -> None:
         """Train through `torch.compile` from now on; the next step is run without taking it, to have it compiled."""
+        from torch._dynamo import config
+
         self.trained = self.engine.wrap(self.model, self.own, compiled=True)
         buffers = [buffer.clone() for buffer in self.model.network.buffers()]
-        self._gradient(self.loader(self.step_number))
+        # On a CPU one graph, whether there are other processes or not: what `rehearse` has compiled is found again.
+        with config.patch(optimize_ddp=self.device != "cpu"):
+            self._gradient(self.loader(self.step_number))
         self.optimizer.zero_grad(set_to_none=True)
         for buffer, before in zip(self.model.network.buffers(), buffers, strict=True):
             buffer.copy_(before)
@@ -201,7 +205,7 @@ class Learner:
         t = self.density(torch.from_numpy((rng.permutation(len(rows)) + 0.5) / len(rows)))
         whole = Batch(*(value.to(self.device) for value in (x, t, eps, condition)))
         self.average.training = True
-        losses = torch.zeros(len(rows), dtype=torch.float64, device=self.device)
+        losses = torch.zeros(len(rows), dtype=torch.float32, device=self.device)
         for start in self.engine.share(range(0, len(rows), 64)):
             part = Batch(*(value[start:start + 64] for value in whole))
             losses[start:start + 64] = denoising_loss(self.average, part.x, part.t, part.eps, part.condition,

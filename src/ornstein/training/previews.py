@@ -11,11 +11,13 @@ from ornstein.diffusion.samplers.loop import NotFinite
 from ornstein.figures.pictures import preview
 from ornstein.figures.statistics import compare
 from ornstein.training.events import Drawn, Warned
+from ornstein.workers import threads
 
 __all__ = ["draw"]
 
 
-def draw(model: NetworkDenoiser, data: Dataset, folder: Path | None, images: int) -> Drawn | Warned:
+def draw(model: NetworkDenoiser, data: Dataset, folder: Path | None, images: int,
+         cores: int | None = None) -> Drawn | Warned:
     """Draw some samples, and what they have in common with the data.
 
     Args:
@@ -23,6 +25,7 @@ def draw(model: NetworkDenoiser, data: Dataset, folder: Path | None, images: int
         data: to compare the samples with.
         folder: for the PNG files; None for a process that shares the model but writes nothing.
         images: pictures seen, which name the files.
+        cores: to draw with; as many as torch uses unless given.
     """
     name = f"{images:09d}"
     ends = {"samples": ".png", "statistics": "-statistics.png"} if folder else {}
@@ -32,8 +35,9 @@ def draw(model: NetworkDenoiser, data: Dataset, folder: Path | None, images: int
             files.refuse_link(folder)
         for path in paths.values():
             files.refuse(path, ours=True)
-        preview(model, paths.get("samples"))
-        compare(model, data, paths.get("statistics"))
+        with threads(cores):
+            preview(model, paths.get("samples"))
+            compare(model, data, paths.get("statistics"))
     except (OSError, NotFinite) as error:
         return Warned(f"no preview {name}: {error}")
     return Drawn(images, {what: path for what, path in paths.items() if path.is_file()})

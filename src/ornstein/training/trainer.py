@@ -366,8 +366,8 @@ class Trainer:
     def _preview(self, learner: Learner, train_set: Dataset) -> Iterator[Event]:
         """Draw some samples; with split weights every process must take part."""
         if self.run and (self.engine.first or self.engine.sharded):
-            with threads(self.engine.crew):
-                yield draw(learner.average, train_set, self.run.previews if self.engine.first else None, learner.images)
+            place = self.run.previews if self.engine.first else None
+            yield draw(learner.average, train_set, place, learner.images, self.engine.crew)
 
     def _snapshot(self, learner: Learner) -> Iterator[Event]:
         """Keep the averages of this moment; with split weights every process must take part."""
