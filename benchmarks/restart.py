@@ -18,7 +18,7 @@ from torch import Tensor
 
 import ornstein as orn
 from ornstein.diffusion.encoder import draw
-from ornstein.diffusion.samplers.rule import Rule, Step, rotate
+from ornstein.diffusion.samplers.rule import Rule, Step
 
 WIDEST, FINEST, RHO = 80.0, 0.02, 7.0  # ends of the grid in noise / signal, and its exponent, as in EDM
 TRIALS = ((10, 3, 0.2, 2.0, 3), (10, 3, 0.5, 5.0, 3), (14, 2, 0.3, 3.0, 3))  # steps, rounds, low, high, steps a round
@@ -45,15 +45,15 @@ class Restart(Rule):
             return z
         for _ in range(self.rounds):
             z = draw(orn.Encoder(step.schedule).step(z, step.s, self.again[0]), step.noise())
-            for t, s in pairwise(self.again):
+            for t, s in pairwise(map(step.level, self.again)):
                 z = self._down(dataclasses.replace(step, t=t, s=s, estimate=step.denoise(z, t)))
         return z
 
     @staticmethod
     def _down(step: Step) -> Tensor:
-        if float(step.t) == 1 or float(step.s) == 0:  # infinitely far in noise / signal, or where eps says nothing
-            return rotate(step, step.estimate.v)
-        now, then = step.level(step.t), step.level(step.s)
+        if step.t == 1 or step.last:  # infinitely far in noise / signal, or where eps says nothing
+            return step.turn(1.0)
+        now, then = step.t, step.s
         length = then.noise / then.signal - now.noise / now.signal
         y, slope = step.z / now.signal, step.estimate.eps
         ahead = step.denoise((y + length * slope) * then.signal, step.s).eps

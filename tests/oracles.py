@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 import ornstein as orn
-from ornstein.diffusion.schedule import as_time
+from ornstein.diffusion.level import as_time
 
 
 def mixture(schedule: orn.Schedule, dim: int, components: int = 6, seed: int = 7) -> orn.ExactMixture:

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 import ornstein as orn
-from ornstein.diffusion.samplers.rule import rotate
 
 F32 = {"dtype": torch.float32, "device": "cpu"}
 F64 = {"dtype": torch.float64, "device": "cpu"}
@@ -58,7 +57,7 @@ class Halfway(orn.Rule):
     order, calls = 1, 1
 
     def advance(self, step: orn.Step) -> Tensor:
-        return rotate(step, 0.5 * step.estimate.v)
+        return step.turn(0.5)
 
 
 def weights(module: nn.Module, seed: int = 3) -> nn.Module:

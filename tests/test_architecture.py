@@ -20,18 +20,19 @@ TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.item
 # Floor by floor, as in docs/architecture.md; an entry is a room: a module, or a package with all that is in it.
 FLOORS = {
     0: ("names", "machine", "files", "workers", "isolation"),  # the ground: imports nothing of ours
-    1: ("settings", "noise", "diffusion.schedule", "networks", "data"),
-    2: ("diffusion.encoder", "diffusion.estimate", "diffusion.linear", "diffusion.condition"),
-    3: ("diffusion.denoiser",),
-    4: ("diffusion.exact", "diffusion.decoder", "diffusion.guidance", "diffusion.damping", "diffusion.adaptive"),
-    5: ("description", "diffusion.loss", "diffusion.likelihood", "diffusion.samplers", "diffusion.editing"),
-    6: ("checkpoint", "tuning", "figures", "own", "diffusion.score"),
-    7: ("training", "evaluation", "check"),
-    8: ("studio", "display", "terminal"),
-    9: ("cli", "demo", "__main__", ""),
+    1: ("settings", "noise", "diffusion.level", "networks", "data"),
+    2: ("diffusion.schedule",),
+    3: ("diffusion.grid", "diffusion.encoder", "diffusion.estimate", "diffusion.linear", "diffusion.condition"),
+    4: ("diffusion.denoiser",),
+    5: ("diffusion.exact", "diffusion.decoder", "diffusion.guidance", "diffusion.damping", "diffusion.adaptive"),
+    6: ("description", "diffusion.loss", "diffusion.likelihood", "diffusion.samplers", "diffusion.editing"),
+    7: ("checkpoint", "tuning", "figures", "own", "diffusion.score"),
+    8: ("training", "evaluation", "check"),
+    9: ("studio", "display", "terminal"),
+    10: ("cli", "demo", "__main__", ""),
 }
 ROOMS = {f"ornstein.{room}".rstrip("."): floor for floor, rooms in FLOORS.items() for room in rooms}
-FACE = 9  # the user's words and the public names are one room
+FACE = 10  # the user's words and the public names are one room
 UNSAFE = {"pickle", "dill", "cloudpickle", "joblib", "shelve"}
 
 

@@ -13,8 +13,8 @@ from scipy.stats import norm
 
 import ornstein as orn
 from oracles import Shifted, Viewed, error_of, mixture, snr
+from ornstein.diffusion.level import as_time
 from ornstein.diffusion.likelihood.levels import bin_log_prob
-from ornstein.diffusion.schedule import as_time
 
 SCHEDULES = {"cosine": orn.Cosine(), "linear": orn.Linear(), "chain": orn.Chain.linear(), "exploding": orn.Exploding()}
 SIGMAS = 4.5  # of a mean of thousands: one false alarm in 150,000 at each place

@@ -309,9 +309,9 @@ def test_help_needs_no_torch_and_import_is_lazy():
 
 def test_a_rule_and_a_schedule_of_ones_own(command, trained, tmp_path):
     (tmp_path / "mine.py").write_text(
-        "import ornstein as orn\nfrom ornstein.diffusion.samplers.rule import rotate\n"
+        "import ornstein as orn\n"
         "class Plain(orn.Rule):\n    order = 1\n"
-        "    def advance(self, step):\n        return rotate(step, step.estimate.v)\n"
+        "    def advance(self, step):\n        return step.turn(1.0)\n"
         "class Quartic(orn.Schedule):\n    def level(self, t):\n        return orn.Level(1 - t**4, t)\n"
         "class Wrong(orn.Schedule):\n    def level(self, t):\n        return orn.Level(0.9 - 0.9 * t, t)\n")
     assert command("sample", trained, "--out", "a.npz", "--count", 2, "--nfe", 3, "--sampler", "mine.py:Plain")[0] == 0

@@ -41,11 +41,11 @@ def test_a_report_is_a_page_and_its_figures(trained, command, tmp_path):
 
 def test_what_ctrl_c_cuts_short_the_same_command_ends(trained, command, tmp_path):
     (tmp_path / "mine.py").write_text(
-        "from pathlib import Path\nimport ornstein as orn\nfrom ornstein.diffusion.samplers.rule import rotate\n"
+        "from pathlib import Path\nimport ornstein as orn\n"
         "class Plain(orn.Rule):\n    order = 1\n"
         "    def advance(self, step):\n"
         "        if not Path('again').exists():\n            raise KeyboardInterrupt\n"
-        "        return rotate(step, step.estimate.v)\n")
+        "        return step.turn(1.0)\n")
     words = ("evaluate", trained, "--out", "deep/report", "--sampler", "mine.py:Plain", *QUICK)
     code, _, err = command(*words)
     assert code == 130

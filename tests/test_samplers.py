@@ -18,8 +18,10 @@ from torch.testing import assert_close
 
 import ornstein as orn
 from conftest import SCHEDULES, normal
+from ornstein.diffusion.grid import moments
 from ornstein.diffusion.samplers.loop import SAMPLERS
 from ornstein.diffusion.samplers.multistep import response
+from ornstein.diffusion.samplers.rule import Call
 
 F64 = torch.float64
 ORDERED = ["chain-linear", "cosine", "linear", "exploding", "own"]
@@ -150,15 +152,15 @@ def test_data_of_one_point_are_sampled_exactly(sampler):
 def test_a_gaussian_value_responds_as_its_own_conditional_mean_does(growth, ratio, noise):
     """Its x-hat moves by g / (1 + g) of z / signal, found back from how far x-hat moved along the flow."""
     moved = growth * noise * (1 - ratio * math.sqrt((growth + 1) / (growth * ratio**2 + 1)))
-    told = response(*(torch.tensor(value, dtype=F64) for value in (moved, noise, ratio)))
+    told = response(*(torch.tensor(value, dtype=F64) for value in (moved, noise)), ratio)
     assert_close(float(told), growth / (1 + growth), rtol=0, atol=1e-9)
 
 
 def test_what_no_gaussian_does_has_the_nearest_response():
     """Moved not at all or backwards: none; moved too far: all. Never NaN, without noise or without a step either."""
     moved, noise = torch.tensor([0.0, -1.0, 9.0, 0.0, 9.0, 0.0]), torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0, 1.0])
-    ratio = torch.tensor([0.5, 0.5, 0.5, 0.5, 0.5, 1.0])
-    assert response(moved, noise, ratio).tolist() == [0, 0, 1, 0, 1, 0]
+    assert response(moved[:5], noise[:5], 0.5).tolist() == [0, 0, 1, 0, 1]
+    assert response(moved[5:], noise[5:], 1.0).tolist() == [0]
 
 
 @pytest.mark.parametrize("sampler", ["ancestral", "ancestral-beta"])
@@ -249,21 +251,19 @@ def test_single_precision_follows_double_precision(sampler):
         assert float((single - exact).abs().median()) < 1e-5, name
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_rules_take_a_time_for_each_row(sampler):
-    """A step with (B,) times t and s is each row's own step, a last step to s = 0 and a remembered call among them."""
-    rule, z, eps, older = SAMPLERS[sampler], normal(4, 2), normal(4, 2, seed=1), normal(4, 2, seed=2)
-    before = torch.tensor([1.0, 0.95, 0.7, 0.6], dtype=F64)
-    t, s = torch.tensor([0.9, 0.8, 0.5, 0.3], dtype=F64), torch.tensor([0.7, 0.0, 0.45, 0.0], dtype=F64)
-
-    def advance(name, rows, t, s, before):
-        denoiser = six(name)
-        past = ((before, denoiser(older[rows], before)),) if rule.memory else ()
-        return rule.advance(orn.Step(SCHEDULES[name], t, s, denoiser(z[rows], t), past, denoiser, lambda: eps[rows]))
-
-    for name in SCHEDULES:
-        alone = torch.cat([advance(name, slice(i, i + 1), t[i], s[i], before[i]) for i in range(4)])
-        assert_close(advance(name, slice(0, 4), t, s, before), alone, rtol=1e-11, atol=1e-11)
+@given(weights=st.lists(st.floats(-3, 3), min_size=8, max_size=8), t=st.floats(0.05, 1), s=st.floats(0, 0.95))
+def test_a_mix_is_the_sum_that_it_names(weights, t, s):
+    """z z_t + x x-hat + eps eps-hat + v v-hat + fresh noise, of this call and of one before, and turning is one too."""
+    z, *of_x, eps, v, fresh, _, _ = weights[:6] + weights[6:]
+    schedule, fixed = SCHEDULES["chain-linear"], normal(3, 2, seed=4)
+    before, now, to = moments(schedule, torch.tensor([1.0, t, s * t], dtype=F64), normal(3, 2))
+    here, past = six("chain-linear")(normal(3, 2), t), six("chain-linear")(normal(3, 2, seed=1), 1.0)
+    step = orn.Step(schedule, now, to, here, (Call(before, past),), six("chain-linear"), lambda: fixed)
+    expected = z * here.z + of_x[0] * here.x + of_x[1] * past.x + eps * here.eps + v * here.v + fresh * fixed
+    assert_close(step.mix(z=z, x=of_x[:2], eps=eps, v=v, fresh=fresh), expected, rtol=1e-12, atol=1e-12)
+    assert_close(step.turn(1.0), to.signal * here.x + to.noise * here.eps, rtol=1e-12, atol=1e-12)
+    with pytest.raises(ValueError, match="there are only 2 calls"):
+        step.mix(x=[1.0, 2.0, 3.0])
 
 
 def test_a_rule_of_the_users_own():
@@ -274,7 +274,7 @@ def test_a_rule_of_the_users_own():
         spacing = "time"
 
         def advance(self, step):
-            return step.z + float(step.s - step.t) * (step.estimate.eps - step.estimate.x)
+            return step.z + (step.s - step.t) * (step.estimate.eps - step.estimate.x)
 
     denoiser, z = gaussian(orn.Linear()), normal(5, 2)
     own = orn.sample(denoiser, sampler=Euler(), nfe=12, z=z)

@@ -14,7 +14,8 @@ from torch.testing import assert_close
 
 import ornstein as orn
 from conftest import CHAINS, PRESERVING, SCHEDULES, Squared, exact_alpha
-from ornstein.diffusion.schedule import RHO, SPACINGS, moments, spread
+from ornstein.diffusion.grid import RHO, SPACINGS, moments
+from ornstein.diffusion.level import spread
 
 F64 = torch.float64
 any_schedule = st.sampled_from(sorted(SCHEDULES)).map(SCHEDULES.get)
@@ -312,11 +313,30 @@ def test_a_grid_of_numpy_integers_is_a_grid(schedule):
 def test_a_time_of_a_walk_knows_its_level_on_its_own_schedule_only(schedule):
     """To rounding that of its number; another schedule, and what is made of the time, know nothing of it."""
     times, other = torch.tensor([1.0, 0.6, 0.1, 0.0], dtype=F64), orn.Exploding(0.01, 3.0)
-    for time, number in zip(moments(schedule, times, torch.zeros(2, 3)), times.tolist(), strict=True):
-        assert_close(schedule.level(time), schedule.level(number), rtol=1e-14, atol=1e-16)
-        assert_close(time.fit(torch.zeros(1, dtype=F64)), schedule.level(number), rtol=1e-14, atol=1e-16)
-        assert time.fit(torch.zeros(1)).signal.dtype is torch.float32
-        assert_close(torch.tensor(time.numbers, dtype=F64), torch.stack(schedule.level(time)), rtol=0, atol=0)
+    for moment in moments(schedule, times, torch.zeros(2, 3)):
+        time, number = moment.clock, float(moment)
+        level = orn.Level(*(torch.tensor(value, dtype=F64) for value in (moment.signal, moment.noise)))
+        assert_close(schedule.level(time), level, rtol=0, atol=0)
+        assert_close(level, schedule.level(number), rtol=1e-14, atol=1e-16)
         assert_close(other.level(time), other.level(number), rtol=0, atol=0)
-        assert type(time / 2) is torch.Tensor
         assert_close(schedule.level(time / 2), schedule.level(number / 2), rtol=0, atol=0)
+        for name in ("radius", "angle"):
+            assert getattr(moment, name) == pytest.approx(float(getattr(level, name)), rel=1e-15)
+        assert 2 * moment.log_ratio == pytest.approx(float(level.log_snr), rel=1e-14)
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("start", [1.0, 0.7, 0.02])
+def test_a_grid_starts_where_it_is_told(schedule, spacing, start):
+    """Strictly falling from there to 0, for few steps and for many; at its angle the share of the angle there."""
+    for steps in (1, 2, 7, 60):
+        times = orn.grid(schedule, steps, spacing, start)
+        assert times[[0, -1]].tolist() == [start, 0]
+        assert len(times) == steps + 1
+        assert bool((times.diff() < 0).all())
+        if spacing == "angle":
+            there = schedule.level(torch.tensor(start, dtype=F64)).angle
+            assert_close(schedule.level(times).angle, there * torch.linspace(1, 0, steps + 1, dtype=F64),
+                         rtol=0, atol=1e-9)
+    with pytest.raises(ValueError, match=r"start is 1\.5; it must lie in \(0, 1\]"):
+        orn.grid(schedule, 4, spacing, 1.5)

@@ -7,7 +7,7 @@ import torch
 
 import ornstein as orn
 from oracles import Shifted, error_of, mixture
-from ornstein.diffusion.schedule import as_time
+from ornstein.diffusion.level import as_time
 
 ROWS, SIGMAS = 4000, 4.5  # one false alarm in 150,000 at each place
 

@@ -14,10 +14,12 @@ from ornstein import noise
 from ornstein.diffusion.adaptive import integrate
 from ornstein.diffusion.encoder import Encoder, draw, transition
 from ornstein.diffusion.exact import ExactGaussian, ExactMixture
+from ornstein.diffusion.grid import grid
+from ornstein.diffusion.level import as_time
 from ornstein.diffusion.samplers import generate, sample
 from ornstein.diffusion.samplers.loop import SAMPLERS
 from ornstein.diffusion.samplers.rule import Rule
-from ornstein.diffusion.schedule import Chain, Cosine, Exploding, Linear, Schedule, as_time, grid
+from ornstein.diffusion.schedule import Chain, Cosine, Exploding, Linear, Schedule
 from ornstein.own import find_class
 
 __all__ = ["Result", "certify", "certify_rule", "certify_schedule"]
@@ -118,7 +120,7 @@ def _flow(end: float) -> Tensor:
     model = _mixture(Cosine())
 
     def slope(y: Tensor, angle: Tensor, _: Tensor) -> Tensor:
-        return model(y, model.schedule.time(-2 * torch.log(torch.tan(angle)))).v
+        return model(y, model.schedule.time_at(angle)).v
 
     first, last = (model.schedule.level(as_time(time)).angle for time in (1.0, end))
     z = noise.normal(0, "exact", 8, 0, (64, 2))

@@ -15,10 +15,11 @@ from ornstein import noise
 from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.damping import Damped
 from ornstein.diffusion.denoiser import Denoiser, kind_of
+from ornstein.diffusion.grid import SPACINGS, grid
+from ornstein.diffusion.level import as_time
 from ornstein.diffusion.samplers.choice import MOST, Choice
 from ornstein.diffusion.samplers.loop import ROWS, SAMPLERS, NotFinite, automatic, plan, sample
 from ornstein.diffusion.samplers.rule import Rule
-from ornstein.diffusion.schedule import SPACINGS, as_time, grid
 from ornstein.isolation import isolated
 from ornstein.names import whole
 

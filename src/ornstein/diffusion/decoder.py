@@ -9,7 +9,8 @@ from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.encoder import Encoder, gaussian, transition
 from ornstein.diffusion.estimate import Estimate
-from ornstein.diffusion.schedule import Schedule, spread
+from ornstein.diffusion.level import spread
+from ornstein.diffusion.schedule import Schedule
 from ornstein.isolation import isolation
 from ornstein.names import require
 

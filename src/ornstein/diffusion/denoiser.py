@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from ornstein.data.spec import DataSpec
 from ornstein.diffusion.condition import Condition, as_classes, as_vectors, for_rows
 from ornstein.diffusion.estimate import LEAST_SIGNAL, PREDICTIONS, Estimate
+from ornstein.diffusion.level import Level, as_time, known
 from ornstein.diffusion.linear import LinearGuess
-from ornstein.diffusion.schedule import Level, Moment, Schedule, as_time
+from ornstein.diffusion.schedule import Schedule
 from ornstein.isolation import isolated
 from ornstein.machine import has_bf16
 from ornstein.names import ascending, require
@@ -81,8 +82,9 @@ class Denoiser(nn.Module):
         """The level at t for the rows of z, after checking that z holds samples of this denoiser's shape."""
         if z.shape[1:] != self.shape:
             raise ValueError(f"z has shape {tuple(z.shape)}; it must be (B, {', '.join(map(str, self.shape))})")
-        if type(t) is Moment and t.schedule is self.schedule:
-            return t.fit(z)
+        found = known(self.schedule, t)
+        if found is not None and found.fitted.signal.dtype is z.dtype and found.fitted.signal.device == z.device:
+            return found.fitted
         return self.schedule.level(as_time(t)).fit(z)
 
 

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.distributions import Independent, Normal
 
 from ornstein import noise
-from ornstein.diffusion.schedule import Level, Schedule, as_time, spread
+from ornstein.diffusion.level import Level, as_time, spread
+from ornstein.diffusion.schedule import Schedule
 
 __all__ = ["Encoder", "draw", "gaussian", "transition"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ornstein.diffusion.schedule import Level
+from ornstein.diffusion.level import Level
 
 __all__ = ["LEAST_SIGNAL", "PREDICTIONS", "Estimate"]
 

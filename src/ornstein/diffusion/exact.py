@@ -12,7 +12,8 @@ from ornstein import noise
 from ornstein.diffusion.condition import Condition, as_classes
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.estimate import Estimate
-from ornstein.diffusion.schedule import Schedule, as_time
+from ornstein.diffusion.level import as_time
+from ornstein.diffusion.schedule import Schedule
 from ornstein.isolation import isolated
 from ornstein.names import whole
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from ornstein.diffusion.condition import Condition, nothing
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.estimate import Estimate
-from ornstein.diffusion.schedule import as_time, spread
+from ornstein.diffusion.level import as_time, spread
 from ornstein.names import real
 
 __all__ = ["Guided"]

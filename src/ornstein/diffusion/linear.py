@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ornstein.diffusion.schedule import Level
+from ornstein.diffusion.level import Level
 from ornstein.names import require
 
 __all__ = ["KINDS", "MOST_SIDE", "LinearGuess"]

@@ -10,7 +10,8 @@ from ornstein import noise
 from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.encoder import Encoder, draw
-from ornstein.diffusion.schedule import Level, Schedule, as_time
+from ornstein.diffusion.level import Level, as_time
+from ornstein.diffusion.schedule import Schedule
 from ornstein.isolation import isolated
 from ornstein.names import require
 

@@ -1,133 +1,25 @@
-"""How much of the data and how much noise a latent holds at each time (section 20.1)."""
+"""Schedules: how much of the data and how much noise a latent holds at each time (section 20.1)."""
 
 from __future__ import annotations
 
 import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ornstein.diffusion.level import Level, as_time, doubles, known
 from ornstein.isolation import isolated
-from ornstein.names import is_flag, real, require, shown, whole
+from ornstein.names import real, whole
 
-__all__ = ["SCHEDULES", "SPACINGS", "Chain", "Cosine", "Exploding", "Level", "Linear", "Schedule", "falling", "grid",
-           "spread"]
+__all__ = ["SCHEDULES", "Chain", "Cosine", "Exploding", "Linear", "Schedule"]
 
-SPACINGS = ("time", "angle", "log_snr", "karras", "power")
-# A grid even in log SNR leaves pure noise and reaches clean data in one step each. Both steps shrink as the grid
-# grows finer, so that samplers converge: its inner ends are at noise / signal = WIDEST * steps and FINEST / steps.
-WIDEST, FINEST = 4.5, 0.6
-RHO = 5.0  # of the "karras" spacing
-# Powers of the "power" spacing at its clean and its noisy end up to so many steps, from benchmarks/samplers.py.
-POWERS = ((5, 2.0, 0.8), (10, 1.6, 0.65), (math.inf, 1.6, 0.8))
 MOST_STEPS = 10**6  # of a chain or a walk
 LEAST = 1e-200  # noise^2 that a step of a chain adds
 FAINTEST = 1400.0  # -log alpha beyond which the signal, its square root, is no normal float64 number
-
-
-class Level(NamedTuple):
-    """A latent's make-up, z = signal x + noise eps; both entries share one shape and are >= 0."""
-
-    signal: Tensor
-    noise: Tensor
-
-    @property
-    def radius(self) -> Tensor:
-        """hypot(signal, noise): 1 for every variance-preserving schedule."""
-        return torch.hypot(self.signal, self.noise)
-
-    @property
-    def angle(self) -> Tensor:
-        """atan2(noise, signal) in [0, pi / 2], the natural time of the probability-flow ODE: 0 data, pi / 2 noise."""
-        return torch.atan2(self.noise, self.signal)
-
-    @property
-    def log_snr(self) -> Tensor:
-        """2 log(signal / noise), the lambda of Kingma et al. 2021; +-inf at exact ends."""
-        return 2 * (self.signal.log() - self.noise.log())
-
-    def fit(self, z: Tensor) -> Level:
-        """The same level in the dtype and on the device of `z`, shaped to broadcast against it.
-
-        Args:
-            z: (B, ...) latents, for a level of shape () or (B,).
-
-        Raises:
-            ValueError: the level has neither one entry nor one for each row of `z`.
-        """
-        return Level(spread(self.signal, z), spread(self.noise, z))
-
-
-def spread(value: Tensor, z: Tensor) -> Tensor:
-    """A () or (B,) tensor in the dtype and on the device of z, (B, ...), viewed so that it broadcasts against it."""
-    if value.ndim == 0:
-        return value.to(z)
-    if value.ndim != 1 or z.ndim == 0 or value.shape[0] not in (1, z.shape[0]):
-        raise ValueError(f"a time or level has shape {tuple(value.shape)}; it must be one number, or one for each of "
-                         f"the rows of a tensor of shape {tuple(z.shape)}")
-    return value.to(z).reshape(-1, *[1] * (z.ndim - 1))
-
-
-class Moment(Tensor):
-    """A time of a walk, () float64 on the CPU in [0, 1], that remembers what it is on the walk's schedule.
-
-    Args:
-        time: () float64.
-        schedule: of the walk.
-        level: there, () float64.
-        numbers: the same signal and noise.
-        fitted: the same in the dtype and on the device of the walk's latents.
-    """
-
-    __torch_function__ = torch._C._disabled_torch_function_impl  # pyrefly: ignore  # what is made of it is a tensor
-    schedule: Schedule
-    level: Level
-    numbers: tuple[float, float]
-    fitted: Level
-
-    def fit(self, z: Tensor) -> Level:
-        """Its level in the dtype and on the device of z."""
-        if self.fitted.signal.dtype is z.dtype and self.fitted.signal.device == z.device:
-            return self.fitted
-        return self.level.fit(z)
-
-
-def moments(schedule: Schedule, times: Tensor, z: Tensor) -> list[Moment]:
-    """The times of a walk of z, (n + 1,) float64, whose levels on its schedule are asked for once and together."""
-    level, walk = schedule.level(as_time(times)), []
-    fitted = Level(level.signal.to(z), level.noise.to(z))
-    numbers = zip(level.signal.tolist(), level.noise.tolist(), strict=True)
-    for time, pair, mine, known in zip(times, zip(*level, strict=True), zip(*fitted, strict=True), numbers,
-                                       strict=True):
-        moment = torch.Tensor._make_subclass(Moment, time)
-        moment.schedule, moment.level, moment.fitted, moment.numbers = schedule, Level(*pair), Level(*mine), known
-        walk.append(moment)
-    return walk
-
-
-def as_time(t: Tensor | float, name: str = "t") -> Tensor:
-    """A time as a float64 tensor on the CPU, checked to lie in [0, 1]."""
-    if type(t) is Moment:
-        return t
-    time = doubles(name, t)
-    inside = 0 <= t <= 1 if isinstance(t, float) else bool(((time >= 0) & (time <= 1)).all())
-    if not inside:  # NaN is not either
-        raise ValueError(f"{name} is {time.flatten()[:4].tolist()}; every time must lie in [0, 1]")
-    return time
-
-
-def doubles(name: str, value: Any) -> Tensor:
-    """Numbers as a float64 tensor on the CPU, never by way of float32; ValueError for what are none."""
-    try:
-        if is_flag(value):
-            raise TypeError
-        return torch.as_tensor(value, dtype=torch.float64, device="cpu")
-    except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"{name} is {shown(value)}; it must be a number, or a tensor or list of numbers") from None
 
 
 class Schedule(ABC):
@@ -182,6 +74,10 @@ class Schedule(ABC):
         found = torch.where(target >= clean, 0.0, self._inverse(target))
         return _cast(torch.where(target <= noisy, 1.0, found), log_snr)
 
+    def time_at(self, angle: Tensor | float) -> Tensor:
+        """The time at which atan2(noise, signal) has a given value in [0, pi / 2]; shape and ends as for `time`."""
+        return self.time(-2 * torch.log(torch.tan(torch.as_tensor(angle, dtype=torch.float64, device="cpu"))))
+
     def _inverse(self, log_snr: Tensor) -> Tensor:
         """`time` inside the schedule's ends, by bisection; anything beyond them."""
         low, high = torch.zeros_like(log_snr), torch.ones_like(log_snr)
@@ -232,8 +128,8 @@ def _in_double(method: Callable[[Any, Tensor], Level]) -> Any:
 
     @functools.wraps(method)
     def level(self: Schedule, t: Tensor | float) -> Level:
-        if type(t) is Moment and t.schedule is self:
-            return t.level
+        if (found := known(self, t)) is not None:
+            return found.level
         return Level(*(_cast(entry, t) for entry in method(self, as_time(t))))
 
     return level
@@ -347,54 +243,6 @@ class Exploding(Schedule):
 
     def _inverse(self, log_snr: Tensor) -> Tensor:
         return torch.log1p(torch.exp(-log_snr / 2) / self.sigma_min) / math.log1p(self.sigma_max / self.sigma_min)
-
-
-def falling(times: Sequence[float] | Tensor) -> Tensor:
-    """Times of a walk back, (n + 1,) float64 on the CPU; ValueError unless they fall strictly from 1 to 0."""
-    walk = doubles("times", times)
-    if walk.ndim != 1 or len(walk) < 2 or walk[0] != 1 or walk[-1] != 0 or not (walk.diff() < 0).all():
-        raise ValueError(f"times is {walk.flatten()[:6].tolist()}...; it must fall strictly from 1 to 0")
-    return walk
-
-
-def grid(schedule: Schedule, steps: int, spacing: str = "angle") -> Tensor:
-    """Times from 1 down to 0 for a sampler, evenly spaced in a measure of time.
-
-    Args:
-        schedule: the path to walk back.
-        steps: number of intervals, >= 1.
-        spacing: "time"; "angle" of the probability-flow rotation; "log_snr"; "karras", even in
-            (noise / signal)^(1 / rho) with rho = 5 (Karras et al. 2022); or "power", even in u with
-            noise / signal = u^a / (1 - u)^b, where a and b suit the number of steps.
-
-    Returns:
-        (steps + 1,) float64 on the CPU, strictly decreasing, first 1, last 0.
-
-    Raises:
-        ValueError: fewer than one step, or an unknown spacing.
-    """
-    require("spacing", spacing, SPACINGS)
-    steps = whole("steps", steps, most=MOST_STEPS)
-    times = torch.linspace(1, 0, steps + 1, dtype=torch.float64, device="cpu")
-    if spacing == "angle":
-        times[1:-1] = schedule.time(-2 * torch.log(torch.tan(schedule.level(as_time(1.0)).angle * times[1:-1])))
-    elif spacing == "power":
-        clean, noisy = next(powers for most, *powers in POWERS if steps <= most)
-        inverse = torch.exp(schedule.log_snr(1.0) / (2 * noisy))
-        u = times[1:-1] * 2 / (1 + torch.sqrt(1 + 4 * inverse))
-        times[1:-1] = schedule.time(-2 * (clean * torch.log(u) - noisy * torch.log1p(-u)))
-    elif spacing != "time":
-        share = torch.arange(1, steps, dtype=torch.float64, device="cpu") / max(steps - 1, 1)
-        noisy = schedule.log_snr(1.0).clamp(min=-2 * math.log(WIDEST * steps))
-        # A schedule that never becomes noisy is refined from where it ends.
-        clean = max(2 * math.log(steps / FINEST), float(noisy) + 2 * math.log(steps))
-        if spacing == "log_snr":
-            inner = noisy + (clean - noisy) * share
-        else:
-            first, last = torch.exp(-noisy / (2 * RHO)), math.exp(-clean / (2 * RHO))
-            inner = -2 * RHO * torch.log(first + (last - first) * share)
-        times[1:-1] = schedule.time(inner)
-    return times
 
 
 SCHEDULES: dict[str, type[Schedule]] = {"chain": Chain, "cosine": Cosine, "linear": Linear, "exploding": Exploding}

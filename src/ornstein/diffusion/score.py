@@ -16,9 +16,9 @@ from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.encoder import draw
 from ornstein.diffusion.estimate import Estimate
+from ornstein.diffusion.level import as_time
 from ornstein.diffusion.likelihood.bound import Reader, flat
 from ornstein.diffusion.likelihood.ode import EXACT, divergence_of, random_signs
-from ornstein.diffusion.schedule import as_time
 from ornstein.isolation import isolated
 from ornstein.names import whole
 

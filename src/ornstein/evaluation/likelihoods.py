@@ -15,6 +15,7 @@ from torch import Tensor
 from ornstein.data import Dataset, DataSpec
 from ornstein.diffusion.denoiser import Denoiser, kind_of
 from ornstein.diffusion.exact import ExactGaussian
+from ornstein.diffusion.level import as_time
 from ornstein.diffusion.likelihood import (
     Bound,
     bound_times,
@@ -27,7 +28,7 @@ from ornstein.diffusion.likelihood import (
 from ornstein.diffusion.likelihood.bound import mean_error
 from ornstein.diffusion.likelihood.continuous import BINS, PILOT
 from ornstein.diffusion.likelihood.times import CLEANEST, span
-from ornstein.diffusion.schedule import Cosine, as_time
+from ornstein.diffusion.schedule import Cosine
 from ornstein.evaluation.kept import Piece, at_once
 from ornstein.evaluation.report import Curve, Likelihood
 from ornstein.evaluation.rows import Rows

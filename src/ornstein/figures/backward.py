@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ornstein.diffusion.encoder import Encoder, transition
+from ornstein.diffusion.level import as_time
 from ornstein.diffusion.likelihood import bound_times, elbo
-from ornstein.diffusion.schedule import as_time
 from ornstein.figures.arrays import COLOURS, plain
 from ornstein.figures.forward import canvas
 from ornstein.figures.subject import Subject

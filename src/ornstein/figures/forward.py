@@ -11,7 +11,9 @@ from torch.distributions import Normal
 
 from ornstein import noise
 from ornstein.diffusion.encoder import Encoder, draw, transition
-from ornstein.diffusion.schedule import SCHEDULES, Chain, Schedule, as_time, grid
+from ornstein.diffusion.grid import grid
+from ornstein.diffusion.level import as_time
+from ornstein.diffusion.schedule import SCHEDULES, Chain, Schedule
 from ornstein.figures.arrays import COLOURS, plain
 from ornstein.figures.strip import moments, show
 from ornstein.figures.subject import Subject

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ornstein.diffusion.level import as_time
 from ornstein.diffusion.samplers import generate, samplers
-from ornstein.diffusion.schedule import as_time
 from ornstein.figures.arrays import COLOURS
 from ornstein.figures.forward import canvas
 from ornstein.figures.plane import CLEAN, background, density, frame_of, shown, start, told

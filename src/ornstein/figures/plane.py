@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ornstein import noise
 from ornstein.diffusion.condition import Condition
+from ornstein.diffusion.grid import grid
+from ornstein.diffusion.level import as_time
 from ornstein.diffusion.likelihood import ode_log_prob
 from ornstein.diffusion.samplers import Frame, generate
-from ornstein.diffusion.schedule import as_time, grid
 from ornstein.figures.arrays import COLOURS, plain, rendered
 from ornstein.figures.forward import canvas
 from ornstein.figures.subject import Subject

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ornstein.data import DataSpec
 from ornstein.diffusion.encoder import Encoder
+from ornstein.diffusion.level import as_time
 from ornstein.diffusion.samplers import generate
-from ornstein.diffusion.schedule import Chain, Schedule, as_time
+from ornstein.diffusion.schedule import Chain, Schedule
 from ornstein.figures.arrays import COLOURS, field
 from ornstein.figures.pictures import picture
 from ornstein.figures.subject import Subject

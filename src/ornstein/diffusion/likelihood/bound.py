@@ -17,9 +17,9 @@ from ornstein.diffusion.decoder import VARIANCES, reverse_law
 from ornstein.diffusion.denoiser import Batched, Denoiser, kind_of
 from ornstein.diffusion.encoder import Encoder, draw, gaussian
 from ornstein.diffusion.estimate import Estimate
+from ornstein.diffusion.level import as_time
 from ornstein.diffusion.likelihood.levels import bin_log_prob, levels_of
 from ornstein.diffusion.likelihood.times import bound_times, describe, rising
-from ornstein.diffusion.schedule import as_time
 from ornstein.isolation import isolated
 from ornstein.names import require, whole
 

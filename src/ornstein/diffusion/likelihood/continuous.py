@@ -12,10 +12,10 @@ from ornstein import noise
 from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.encoder import draw
+from ornstein.diffusion.level import as_time
 from ornstein.diffusion.likelihood.bound import Bound, Reader, flat, prior_gap, reconstruction
 from ornstein.diffusion.likelihood.levels import levels_of
 from ornstein.diffusion.likelihood.times import span
-from ornstein.diffusion.schedule import as_time
 from ornstein.isolation import isolated
 from ornstein.names import require, whole
 

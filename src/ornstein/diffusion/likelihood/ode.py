@@ -13,9 +13,9 @@ from ornstein import noise
 from ornstein.diffusion.adaptive import integrate
 from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.denoiser import Denoiser
+from ornstein.diffusion.level import as_time, spread
 from ornstein.diffusion.likelihood.bound import ROWS, Reader, flat
 from ornstein.diffusion.likelihood.levels import on_levels
-from ornstein.diffusion.schedule import as_time, spread
 from ornstein.isolation import isolated
 from ornstein.names import real, require, whole
 from ornstein.workers import each, shared
@@ -155,7 +155,7 @@ def random_signs(seed: int, count: int, rows: int, size: int) -> list[Tensor]:
 def _field(denoiser: Denoiser, read: Reader, y: Tensor, angle: Tensor, rows: Tensor,
            signs: list[Tensor]) -> tuple[Tensor, Tensor]:
     """v at (y, angle), (b, D) float64, and its divergence in y: exact, (b, 1), or by each of the signs, (b, probes)."""
-    time = read.schedule.time(-2 * torch.log(torch.tan(angle.cpu())))
+    time = read.schedule.time_at(angle)
     told = read.batched.conditions
     told = None if told is None else told[rows.cpu()].to(y.device)
     leaf = y.detach().to(read.like.dtype).requires_grad_()

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ornstein.diffusion.level import doubles
 from ornstein.diffusion.likelihood.levels import check_levels
-from ornstein.diffusion.schedule import Schedule, doubles
+from ornstein.diffusion.schedule import Schedule
 from ornstein.names import whole
 
 __all__ = ["bound_times", "cleanest", "describe", "rising", "span"]

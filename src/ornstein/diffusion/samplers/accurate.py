@@ -10,7 +10,7 @@ from torch import Tensor
 from ornstein.diffusion.adaptive import integrate
 from ornstein.diffusion.denoiser import Batched, Denoiser
 from ornstein.diffusion.estimate import Estimate
-from ornstein.diffusion.schedule import as_time, spread
+from ornstein.diffusion.level import as_time, spread
 from ornstein.names import real
 
 __all__ = ["accurate"]
@@ -41,7 +41,7 @@ def accurate(denoiser: Denoiser, z: Tensor, conditions: Tensor | None, rows: int
     last = torch.tensor(math.atan(tolerance), dtype=torch.float64, device="cpu")
 
     def ask(y: Tensor, angle: Tensor, live: Tensor) -> Estimate:
-        time = schedule.time(-2 * torch.log(torch.tan(angle.cpu())))
+        time = schedule.time_at(angle)
         told = None if conditions is None else conditions[live.cpu()]
         latent = y.reshape(-1, *shape).to(z)
         return Batched(denoiser, told, rows)(latent * spread(schedule.level(time).radius, latent), time)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from ornstein.diffusion.samplers.rule import Rule, Step, rotate
+from ornstein.diffusion.samplers.rule import Rule, Step
 
 __all__ = ["Adams"]
 
@@ -22,12 +21,9 @@ class Adams(Rule):
     memory = 1
 
     def advance(self, step: Step) -> Tensor:
-        v = step.estimate.v
-        for time, before in step.past:
-            behind, ahead = step.angle(step.t) - step.angle(time), step.angle(step.s) - step.angle(step.t)
-            y = before.z / step.level(time).radius
-            turned = behind.cos().to(v) * before.v - behind.sin().to(v) * y
+        share = 0.0
+        for before in (call.at for call in step.past):
+            ahead, behind = step.s.angle - step.t.angle, step.t.angle - before.angle
             # Nearer to pure noise than float64 can tell, two times have one angle: the one before teaches nothing.
-            share = torch.where((step.angle(step.s) == 0) | (behind == 0), 0.0, ahead / (2 * behind))
-            v = v + share.to(v) * (v - turned)
-        return rotate(step, v)
+            share = ahead / (2 * behind) if behind and not step.last else 0.0
+        return step.turn(1 + share, -share) if share else step.turn(1.0)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import torch
+import math
+
 from torch import Tensor
 
-from ornstein.diffusion.decoder import VARIANCES, reverse_law
-from ornstein.diffusion.encoder import draw
+from ornstein.diffusion.decoder import VARIANCES
 from ornstein.diffusion.samplers.rule import Rule, Step
-from ornstein.diffusion.schedule import spread
 from ornstein.names import require
 
 __all__ = ["Ancestral"]
 
 
 class Ancestral(Rule):
-    """z_s ~ p(z_s | z_t, w) of `Decoder`; the last step, to s = 0, takes the mean.
+    """z_s ~ p(z_s | z_t, w) of `Decoder`: the mean (20.16) of x-hat, and noise of the variance (20.17) or beta.
+
+    With keep = signal_t / signal_s and added = noise_t^2 - keep^2 noise_s^2,
+
+        z_s = (keep noise_s^2 z_t + added signal_s x-hat) / noise_t^2 + std eps,
+
+    where std^2 is added noise_s^2 / noise_t^2 or added. The last step, to s = 0, takes the mean.
 
     Args:
         variance: "posterior" or "beta", as for `Decoder`.
@@ -32,8 +37,9 @@ class Ancestral(Rule):
         self.variance = require("variance", variance, VARIANCES)
 
     def advance(self, step: Step) -> Tensor:
-        law = reverse_law(step.estimate, step.schedule, step.s, step.t, self.variance)
-        if (step.s == 0).all():
-            return law.mean
-        last = spread((step.s == 0).double(), law.mean) > 0
-        return torch.where(last, law.mean, draw(law, step.noise()))
+        s, t = step.s, step.t
+        keep = t.signal / s.signal
+        added = max(t.noise**2 - keep**2 * s.noise**2, 0.0)
+        std = math.sqrt(added) * (1.0 if self.variance == "beta" else s.noise / t.noise)
+        return step.mix(z=keep * s.noise**2 / t.noise**2, x=added * s.signal / t.noise**2,
+                        fresh=0.0 if step.last else std)

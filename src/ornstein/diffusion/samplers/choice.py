@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ornstein.diffusion.damping import as_damping
+from ornstein.diffusion.grid import falling
 from ornstein.diffusion.samplers.rule import Rule
-from ornstein.diffusion.schedule import Schedule, falling
+from ornstein.diffusion.schedule import Schedule
 from ornstein.names import find, real, shown, whole
 
 __all__ = ["Choice"]

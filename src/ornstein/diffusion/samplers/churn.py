@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from ornstein.diffusion.samplers.heun import Heun
@@ -42,24 +40,11 @@ class Churn(Rule):
         self.amount, self.least, self.most, self.inner = float(amount), float(least), float(most), Heun()
 
     def advance(self, step: Step) -> Tensor:
-        log_snr = step.schedule.log_snr(step.s)
-        ratio = torch.exp(-log_snr / 2)
-        inside = (ratio >= self.least) & (ratio <= self.most)
-        if not inside.any() or not self.amount:
+        s = step.s
+        if not self.amount or not self.least <= s.noise / s.signal <= self.most:
             return self.inner.advance(step)
-        lower = torch.where(inside, step.schedule.time(log_snr + 2 * math.log1p(self.amount)), step.s)
+        log_snr = 2 * (s.log_ratio + math.log1p(self.amount))
+        lower = step.level(step.schedule.time(log_snr))
         z = self.inner.advance(step.to(lower))
-        keep, std = step.factors(_renoise, [step.s, lower])
-        fresh = step.noise()
-        return _like(keep, z) * z + _like(std, z) * fresh
-
-
-def _like(factor: float | Tensor, z: Tensor) -> float | Tensor:
-    return factor.to(z) if isinstance(factor, Tensor) else factor
-
-
-def _renoise(levels: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """keep and sqrt(added) of the forward step from the second level to the first."""
-    (signal_t, noise_t), (signal_s, noise_s) = levels
-    keep = signal_t / signal_s
-    return keep, math.sqrt(max(noise_t**2 - (keep * noise_s) ** 2, 0.0))
+        keep = s.signal / lower.signal
+        return keep * z + math.sqrt(max(s.noise**2 - (keep * lower.noise) ** 2, 0.0)) * step.noise()

@@ -1,13 +1,12 @@
-"""DDIM: turn x-hat and eps-hat as they are, with as much fresh noise as one likes (Song et al. 2021)."""
+"""DDIM: keep x-hat and eps-hat as they are, with as much fresh noise as one likes (Song et al. 2021)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from torch import Tensor
 
-from ornstein.diffusion.samplers.rule import Rule, Step, combine, rotate
+from ornstein.diffusion.samplers.rule import Rule, Step
 
 __all__ = ["DDIM"]
 
@@ -34,15 +33,7 @@ class DDIM(Rule):
         self.spacing = "log_snr" if eta else "angle"
 
     def advance(self, step: Step) -> Tensor:
-        if not self.eta:
-            return rotate(step, step.estimate.v)
-        factors = step.factors(self._weights, [step.s, step.t])
-        z, std, fresh = combine(factors[:2], [step.estimate]), factors[2], step.noise()
-        return z + (std.to(z) if isinstance(std, Tensor) else std) * fresh
-
-    def _weights(self, levels: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
-        (signal_s, noise_s), (signal_t, noise_t) = levels
+        s, t = step.s, step.t
         # Posterior variance (20.17), with keep = signal_t / signal_s: noise_s^2 (1 - keep^2 noise_s^2 / noise_t^2).
-        std = self.eta * noise_s * math.sqrt(max(1 - (signal_t / signal_s * noise_s / noise_t) ** 2, 0.0))
-        old, radius = math.sqrt(noise_s**2 - std**2), math.hypot(signal_t, noise_t)
-        return ((signal_s * signal_t + old * noise_t) / radius**2, (old * signal_t - signal_s * noise_t) / radius, std)
+        std = self.eta * s.noise * math.sqrt(max(1 - (t.signal / s.signal * s.noise / t.noise) ** 2, 0.0))
+        return step.mix(x=s.signal, eps=math.sqrt(s.noise**2 - std**2), fresh=std)

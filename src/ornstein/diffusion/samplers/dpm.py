@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from torch import Tensor
 
-from ornstein.diffusion.samplers.rule import Rule, Step, combine, readings
+from ornstein.diffusion.samplers.rule import Rule, Step
 
 __all__ = ["DPM"]
 
@@ -26,19 +25,11 @@ class DPM(Rule):
     spacing = "log_snr"
 
     def advance(self, step: Step) -> Tensor:
-        seen = [step.estimate, *(estimate for _, estimate in step.past)]
-        return combine(step.factors(self._weights, [step.s, step.t, *(time for time, _ in step.past)]), seen)
-
-    def _weights(self, levels: Sequence[tuple[float, float]]) -> list[float]:
-        """Factors of z and v of each call."""
-        (signal_s, noise_s), (signal_t, noise_t), *before = levels
-        keep = noise_s / noise_t
-        gain, share = signal_s - signal_t * keep, 0.0
-        places = [math.log(signal / noise) if signal > 0 and noise > 0 else math.inf for signal, noise in levels]
-        if before and math.isfinite(sum(places)) and places[1] != places[2]:
-            share = (places[0] - places[1]) / (2 * (places[1] - places[2]))
-        (now_z, now_v), _ = readings(signal_t, noise_t)
-        found = [keep + gain * (1 + share) * now_z, gain * (1 + share) * now_v]
-        for level in before:
-            found += [-gain * share * part for part in readings(*level)[0]]
-        return found
+        s, t = step.s, step.t
+        keep = s.noise / t.noise
+        gain, share = s.signal - t.signal * keep, 0.0
+        for before in (call.at for call in step.past):
+            ahead, behind = s.log_ratio - t.log_ratio, t.log_ratio - before.log_ratio
+            if math.isfinite(ahead) and math.isfinite(behind) and behind:
+                share = ahead / (2 * behind)
+        return step.mix(z=keep, x=(gain * (1 + share), -gain * share) if step.past else gain)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from ornstein.diffusion.samplers.rule import Rule, Step, rotate
-from ornstein.diffusion.schedule import spread
+from ornstein.diffusion.samplers.rule import Call, Rule, Step
 
 __all__ = ["Heun"]
 
@@ -23,10 +21,7 @@ class Heun(Rule):
     calls = 2
 
     def advance(self, step: Step) -> Tensor:
-        v, first = step.estimate.v, rotate(step, step.estimate.v)
-        if (step.s == 0).all():
-            return first
-        ahead, turn = step.denoise(first, step.s), step.angle(step.s) - step.angle(step.t)
-        # The rotation that carries (y, v) at s back by the angle of the step.
-        back = turn.cos().to(v) * ahead.v + turn.sin().to(v) * ahead.z / step.level(step.s).radius
-        return rotate(step, torch.where(spread(step.s == 0, v).bool(), v, (v + back) / 2))
+        if step.last:
+            return step.estimate.x
+        here, there = step.calls[0], Call(step.s, step.denoise(step.turn(1.0), step.s))
+        return step.turn(1 / 2, 1 / 2, calls=(here, there))

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
-from ornstein.diffusion.samplers.ddim import DDIM
 from ornstein.diffusion.samplers.rule import Rule, Step
 
 __all__ = ["Langevin"]
@@ -34,13 +32,11 @@ class Langevin(Rule):
     def __init__(self, size: float = 0.1) -> None:
         if not 0 < size <= 1:
             raise ValueError(f"size is {size}; it must lie in (0, 1]")
-        self.size, self.predictor = float(size), DDIM()
+        self.size = float(size)
 
     def advance(self, step: Step) -> Tensor:
-        z, last = self.predictor.advance(step), step.clean()
-        if last is True:
+        s, size = step.s, self.size
+        z = step.mix(x=s.signal, eps=s.noise)
+        if step.last:
             return z
-        time = step.s if last is None else torch.where(step.s == 0, step.t, step.s)
-        noise = step.level(step.s).noise
-        fresh = math.sqrt(2 * self.size - self.size**2) * step.noise() - self.size * step.denoise(z, time).eps
-        return z + noise * fresh
+        return z + s.noise * (math.sqrt(2 * size - size**2) * step.noise() - size * step.denoise(z, s).eps)

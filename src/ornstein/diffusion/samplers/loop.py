@@ -17,7 +17,9 @@ from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.damping import Damped
 from ornstein.diffusion.denoiser import Batched, Denoiser, kind_of
 from ornstein.diffusion.estimate import Estimate
+from ornstein.diffusion.grid import Moment, falling, grid, moments
 from ornstein.diffusion.guidance import Guided
+from ornstein.diffusion.level import as_time
 from ornstein.diffusion.samplers.accurate import accurate
 from ornstein.diffusion.samplers.adams import Adams
 from ornstein.diffusion.samplers.ancestral import Ancestral
@@ -28,11 +30,11 @@ from ornstein.diffusion.samplers.dpm import DPM
 from ornstein.diffusion.samplers.heun import Heun
 from ornstein.diffusion.samplers.langevin import Langevin
 from ornstein.diffusion.samplers.multistep import Multistep
-from ornstein.diffusion.samplers.rule import Rule, Step
+from ornstein.diffusion.samplers.rule import Call, Rule, Step
 from ornstein.diffusion.samplers.runge import CLASSIC, EULER, RungeKutta
 from ornstein.diffusion.samplers.single import SingleStep
 from ornstein.diffusion.samplers.stochastic import StochasticAdams
-from ornstein.diffusion.schedule import MOST_STEPS, as_time, falling, grid, moments
+from ornstein.diffusion.schedule import MOST_STEPS
 from ornstein.isolation import isolated
 from ornstein.names import find, real, whole
 from ornstein.workers import each, shared
@@ -288,16 +290,19 @@ class Walks:
     def frames(self, rows: range) -> Iterator[Frame]:
         """Some of the walks, step by step."""
         z, denoise = self.start(rows), Batched(self.denoiser, self.told(rows), self.rows)
-        schedule, clock, last = self.denoiser.schedule, self.times.tolist(), len(self.times) - 2
-        walk, past = moments(schedule, self.times, z), ()
-        estimate = denoise(z, walk[0])
+        walk, past = moments(self.denoiser.schedule, self.times, z), ()
+
+        def ask(z: Tensor, time: float) -> Estimate:
+            return denoise(z, time.clock if isinstance(time, Moment) else as_time(time))
+
+        estimate = ask(z, walk[0])
         for number, (t, s) in enumerate(pairwise(walk)):
-            yield Frame(clock[number], z, estimate)
+            yield Frame(float(t), z, estimate)
             fresh = _Noise(self.seed, self.numbers(rows), number, z)
-            z = self.rule.advance(Step(schedule, t, s, estimate, past, denoise, fresh))
-            past = ((t, estimate), *past)[:self.rule.memory]
-            if number < last:
-                estimate = denoise(z, s)
+            z = self.rule.advance(Step(self.denoiser.schedule, t, s, estimate, past, ask, fresh))
+            past = (Call(t, estimate), *past)[:self.rule.memory]
+            if s > 0:
+                estimate = ask(z, s)
         yield Frame(0.0, z, estimate)
 
 

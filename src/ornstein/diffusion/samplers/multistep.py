@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ornstein.diffusion.estimate import Estimate
-from ornstein.diffusion.samplers.rule import Rule, Step, combine, readings, turned
+from ornstein.diffusion.grid import Moment
+from ornstein.diffusion.samplers.rule import Rule, Step
 from ornstein.names import require, whole
 
 __all__ = ["FRAMES", "Multistep", "adams", "response"]
@@ -27,29 +27,24 @@ FEW, MANY = (np.transpose(np.polynomial.legendre.leggauss(count)).tolist() for c
 
 
 class View(NamedTuple):
-    """A time as a frame sees it: z = scale Y, dY / d(place) = density slope, slope = of_z z + of_v v."""
+    """A moment as a frame sees it: z = scale Y, dY / d(place) = density slope, slope = of_x x-hat + of_eps eps-hat."""
 
     scale: float
     place: float
-    of_z: float
-    of_v: float
+    of_x: float
+    of_eps: float
 
     def usable(self) -> bool:
         return 0 < self.scale < math.inf and math.isfinite(self.place)
 
 
-def view(frame: str, variance: float, signal: float, noise: float) -> View:
-    """What (signal, noise) is in a frame; a place is +-inf where the frame has none."""
-    x, eps = readings(signal, noise)
+def view(frame: str, variance: float, at: Moment) -> View:
+    """What a moment is in a frame; a place is +-inf where the frame has none."""
     if frame == "v":
         root = math.sqrt(variance)
-        scale = math.hypot(root * signal, noise)
-        of_z, of_v = ((root * signal * eps[k] - noise * x[k] / root) / scale for k in (0, 1))
-        return View(scale, math.atan2(noise, root * signal), of_z, of_v)
-    if not (signal > 0 and noise > 0):
-        return View(1.0, math.inf, 0.0, 0.0)
-    place = math.log(signal) - math.log(noise)
-    return View(noise, place, *x) if frame == "x" else View(signal, place, *eps)
+        scale = math.hypot(root * at.signal, at.noise)
+        return View(scale, math.atan2(at.noise, root * at.signal), -at.noise / root / scale, root * at.signal / scale)
+    return View(at.noise, at.log_ratio, 1.0, 0.0) if frame == "x" else View(at.signal, at.log_ratio, 0.0, -1.0)
 
 
 def adams(places: Sequence[float], start: float, end: float, growth: float = 0.0) -> list[float]:
@@ -74,7 +69,7 @@ def adams(places: Sequence[float], start: float, end: float, growth: float = 0.0
     return found
 
 
-def response(moved: Tensor, noise: Tensor, ratio: Tensor) -> Tensor:
+def response(moved: Tensor, noise: Tensor, ratio: float) -> Tensor:
     """How much of a small change of z / signal is found again in x-hat, value by value, in [0, 1].
 
     For a value that is Gaussian with variance g times (noise / signal)^2 it is g / (1 + g), and along the flow x-hat
@@ -88,7 +83,7 @@ def response(moved: Tensor, noise: Tensor, ratio: Tensor) -> Tensor:
     Args:
         moved: (B, ...) by how much x-hat has changed since the level before.
         noise: (B, ...) eps-hat times noise / signal.
-        ratio: of noise / signal now to that at the level before, in [0, 1), broadcasting against z.
+        ratio: of noise / signal now to that at the level before, in [0, 1).
     """
     p = ratio**2
     k = (moved / noise).nan_to_num_(nan=0.0).clamp_(min=0.0)
@@ -141,57 +136,55 @@ class Multistep(Rule):
         self.spacing = "power" if frame == "v" else "log_snr"
 
     def advance(self, step: Step) -> Tensor:
-        seen = [step.estimate, *(estimate for _, estimate in step.past)]
-        times = [step.s, step.t, *(time for time, _ in step.past)]
-        last = step.clean()
-        if last is True:
-            return self._clean(step, seen, times)
-        ahead = combine(step.factors(functools.partial(self._weights, clean=False), times), seen)
-        return ahead if last is None else torch.where(last, self._clean(step, seen, times), ahead)
-
-    def _clean(self, step: Step, seen: list[Estimate], times: list[Tensor]) -> Tensor:
-        """x-hat, and what the correction of z changes in it."""
+        goal, *nodes = (view(self.frame, self.variance, at) for at in (step.s, *(call.at for call in step.calls)))
+        known = self._known(goal, nodes)
+        if not step.last:
+            ahead = abs(goal.place - nodes[0].place)
+            if not known or not goal.usable() or ahead <= FINE or (self.frame != "v" and ahead > LONG):
+                return step.turn(1.0)
+            x, eps = self._slopes(goal, tuple(nodes), known)
+            return step.mix(z=goal.scale / nodes[0].scale, x=x, eps=eps)
         x = step.estimate.x
         if not self.corrected or not step.past:
             return x
-        moves = combine(step.factors(functools.partial(self._weights, clean=True), times), seen)
-        time, before = step.past[0]
-        now, then = (level.noise / level.signal for level in (step.level(step.t), step.level(time)))
-        return x + response(x - before.x, step.estimate.eps * now, now / then) * moves
+        now, then = step.t, step.past[0].at
+        ratio = now.noise * then.signal / (now.signal * then.noise)
+        of_x, of_eps = _mixed(nodes[0].scale / now.signal, self._change(nodes, known), nodes)
+        moved, noise = x - step.past[0].estimate.x, step.estimate.eps * (now.noise / now.signal)
+        return x + response(moved, noise, ratio) * step.mix(x=of_x, eps=of_eps)
 
     @functools.lru_cache(4096)  # noqa: B019  a rule and a walk are used again and again
-    def _weights(self, levels: tuple[tuple[float, float], ...], clean: bool) -> list[float]:
-        """Factors of z and v of each call, (z, v, z, v, ...), in z_s; if `clean`, in the change of z_t / signal_t."""
-        goal, *nodes = (view(self.frame, self.variance, *level) for level in levels)
-        places = [node.place for node in nodes]
+    def _slopes(self, goal: View, nodes: tuple[View, ...], known: int) -> tuple[list[float], list[float]]:
+        """Weights of x-hat and eps-hat of each call in what a step adds."""
+        total = self._change(nodes, known)
+        places = [node.place for node in nodes[:min(self.predicts, known)]]
+        for j, weight in enumerate(adams(places, places[0], goal.place, GROWTH[self.frame])):
+            total[j] += weight
+        return _mixed(goal.scale, total, nodes)
+
+    def _known(self, goal: View, nodes: Sequence[View]) -> int:
+        """How many calls can be looked at: two levels too near each other to tell a slope from rounding end them."""
         known = 0
         for node, before in zip(nodes, [goal, *nodes], strict=False):
-            # Two levels too near each other to tell a slope from rounding end what can be looked at.
             gap = abs(node.place - before.place)
-            if not node.usable() or (known and gap <= max(NEAR * abs(places[0] - places[1]), FINE)):
-                break
-            if known and self.frame != "v" and gap > LONG:
+            near = known and gap <= max(NEAR * abs(nodes[0].place - nodes[1].place), FINE)
+            if not node.usable() or near or (known and self.frame != "v" and gap > LONG):
                 break
             known += 1
+        return known
+
+    def _change(self, nodes: Sequence[View], known: int) -> list[float]:
+        """Weights of the slopes by which the step before is corrected."""
         change = [0.0] * len(nodes)
         if self.corrected and known > 1:
-            growth = GROWTH[self.frame]
+            places, growth = [node.place for node in nodes], GROWTH[self.frame]
             predicted = adams(places[1:min(self.predicts + 1, known)], places[1], places[0], growth)
             for j, weight in enumerate(adams(places[:min(self.order, known)], places[1], places[0], growth)):
                 change[j] = weight - (predicted[j - 1] if 0 < j <= len(predicted) else 0.0)
-        sign = -1.0 if self.frame == "eps" else 1.0
-        if clean:
-            factor = nodes[0].scale / levels[1][0]
-            return [sign * factor * weight * part for weight, node in zip(change, nodes, strict=True)
-                    for part in (node.of_z, node.of_v)]
-        ahead = abs(goal.place - places[0])
-        if not known or not goal.usable() or ahead <= FINE or (self.frame != "v" and ahead > LONG):
-            return [*turned(*levels[:2]), *[0.0] * (2 * len(nodes) - 2)]
-        total = change
-        for j, weight in enumerate(adams(places[:min(self.predicts, known)], places[0], goal.place,
-                                         GROWTH[self.frame])):
-            total[j] += weight
-        found = [goal.scale * sign * weight * part for weight, node in zip(total, nodes, strict=True)
-                 for part in (node.of_z, node.of_v)]
-        found[0] += goal.scale / nodes[0].scale
-        return found
+        return change
+
+
+def _mixed(scale: float, weights: Sequence[float], nodes: Sequence[View]) -> tuple[list[float], list[float]]:
+    """Weights of x-hat and eps-hat of each call in a weighted sum of slopes."""
+    of_x = [scale * weight * node.of_x for weight, node in zip(weights, nodes, strict=True)]
+    return of_x, [scale * weight * node.of_eps for weight, node in zip(weights, nodes, strict=True)]

@@ -6,15 +6,23 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ornstein.diffusion.estimate import Estimate
-from ornstein.diffusion.schedule import Level, Moment, Schedule, spread
+from ornstein.diffusion.grid import Moment, moments
+from ornstein.diffusion.schedule import Schedule
 
-__all__ = ["Rule", "Step", "combine", "readings", "rotate", "turned"]
+__all__ = ["Call", "Rule", "Step"]
+
+
+class Call(NamedTuple):
+    """What the denoiser answered, and the moment it was asked for."""
+
+    at: Moment
+    estimate: Estimate
 
 
 @dataclass(frozen=True)
@@ -23,19 +31,19 @@ class Step:
 
     Args:
         schedule: of the denoiser.
-        t, s: times, s < t, () or (B,) float64 on the CPU.
+        t, s: times, s < t: numbers that know their `signal`, `noise`, `radius`, `angle` and `log_ratio`.
         estimate: the denoiser's estimate at (z_t, t); `estimate.z` is z_t.
-        past: (time, estimate) of the steps before, latest first, as many as the rule's `memory` and fewer at the start.
+        past: the calls of the steps before, latest first, as many as the rule's `memory` and fewer at the start.
         denoise: calls the denoiser once more, denoise(z, time) -> Estimate.
         noise: draws standard normal noise like z; the k-th draw of a step is always the same.
     """
 
     schedule: Schedule
-    t: Tensor
-    s: Tensor
+    t: Moment
+    s: Moment
     estimate: Estimate
-    past: tuple[tuple[Tensor, Estimate], ...]
-    denoise: Callable[[Tensor, Tensor], Estimate]
+    past: tuple[Call, ...]
+    denoise: Callable[[Tensor, float], Estimate]
     noise: Callable[[], Tensor]
 
     @property
@@ -43,53 +51,75 @@ class Step:
         """z_t, (B, ...)."""
         return self.estimate.z
 
-    def angle(self, time: Tensor) -> Tensor:
-        """The rotation's angle at a time, float64, shaped to broadcast against z but not cast to its dtype."""
-        return spread(self.schedule.level(time).angle, self.z.new_empty(self.z.shape, dtype=torch.float64))
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """This call and those of the steps before, latest first."""
+        return (Call(self.t, self.estimate), *self.past)
 
-    def level(self, time: Tensor) -> Level:
-        """The level at a time, shaped and cast to broadcast against z."""
-        return self.schedule.level(time).fit(self.z)
+    @property
+    def last(self) -> bool:
+        """Whether the step leads to clean data."""
+        return self.s == 0
 
-    def time_of(self, angle: Tensor) -> Tensor:
-        """The time at which the rotation has an angle, () or (B,) float64; `angle` as `angle` gives it."""
-        time = self.schedule.time(-2 * torch.log(torch.tan(angle.cpu())))
-        return time.reshape(-1) if time.ndim else time
+    def level(self, time: Tensor | float) -> Moment:
+        """A time in [0, 1] that knows its level."""
+        if isinstance(time, Moment):
+            return time
+        return moments(self.schedule, torch.as_tensor(time, dtype=torch.float64, device="cpu").reshape(1), self.z)[0]
 
-    def to(self, s: Tensor) -> Step:
-        """The same step, to another time."""
+    def to(self, s: Moment) -> Step:
+        """The same step, to another moment."""
         return replace(self, s=s)
 
-    def clean(self) -> Literal[True] | Tensor | None:
-        """Which rows this step takes to clean data: True for all, None for none, else a mask that broadcasts."""
-        if self.s.ndim == 0 or len(self.s) == 1:
-            return True if float(self.s) == 0 else None
-        return spread(self.s == 0, self.z).bool() if (self.s == 0).any() else None
+    def mix(self, *, z: float = 0.0, x: float | Sequence[float] = 0.0, eps: float | Sequence[float] = 0.0,
+            v: float | Sequence[float] = 0.0, fresh: float = 0.0, calls: Sequence[Call] | None = None) -> Tensor:
+        """What the new latent is made of: z z_t + sum_i (x_i x-hat_i + eps_i eps-hat_i + v_i v-hat_i) + fresh noise.
 
-    def factors(self, rule: Callable[[tuple[tuple[float, float], ...]], Sequence[float]],
-                times: Sequence[Tensor]) -> list[float] | list[Tensor]:
-        """Numbers that follow from levels alone, calculated in float64 for each row.
+        As x = c z / r - s v and eps = s z / r + c v with r = hypot(signal, noise) and (c, s) = (signal, noise) / r,
+        this is one sum over z and v of every call, whose weights are calculated in float64.
 
         Args:
-            rule: gives the numbers from the (signal, noise) of each of `times`.
-            times: () or (B,) each.
+            z: weight of z_t.
+            x, eps, v: weights of the answers: of each of `calls`, or one number for the first.
+            fresh: weight of noise that is drawn anew.
+            calls: whose answers are meant; this one and those before it unless given.
 
         Returns:
-            The numbers; where the times differ from row to row, (B, 1, ...) tensors that broadcast against z.
-        """
-        rows = max([len(time) if time.ndim else 1 for time in times])
-        if rows == 1:
-            return list(rule(tuple([self._level(time) for time in times])))
-        levels = [tuple(self._level(time.reshape(-1)[row if time.numel() > 1 else 0]) for time in times)
-                  for row in range(rows)]
-        found = torch.tensor([list(rule(level)) for level in levels], dtype=torch.float64, device="cpu")
-        return list(found.T.reshape(-1, rows, *[1] * (self.z.ndim - 1)))
+            (B, ...) like z_t.
 
-    def _level(self, time: Tensor) -> tuple[float, float]:
-        if type(time) is Moment and time.schedule is self.schedule:
-            return time.numbers
-        level = self.schedule.level(time)
-        return float(level.signal), float(level.noise)
+        Raises:
+            ValueError: more weights than calls.
+        """
+        calls = self.calls if calls is None else calls
+        terms: list[tuple[float, Tensor]] = []
+        for call, of_x, of_eps, of_v in zip(calls, *(_each(weight, len(calls)) for weight in (x, eps, v)), strict=True):
+            radius = call.at.radius
+            c, s = call.at.signal / radius, call.at.noise / radius
+            of_z = (c * of_x + s * of_eps) / radius
+            if call.estimate.z is self.z:
+                z += of_z
+            else:
+                terms.append((of_z, call.estimate.z))
+            terms.append((c * of_eps - s * of_x + of_v, call.estimate.v))
+        total = _sum([(z, self.z), *terms])
+        if fresh:
+            total.add_(self.noise(), alpha=fresh)
+        return total.to(self.z.dtype)
+
+    def turn(self, *weights: float, calls: Sequence[Call] | None = None) -> Tensor:
+        """z_s by a weighted velocity in the frame that turns with `DDIM`, in which v of fixed x-hat and eps-hat rests.
+
+        With y = z / hypot(signal, noise) and h = angle_s - angle_t,  y_s = cos(h) y_t + sin(h) sum_i w_i v_i, where
+        v_i = c eps-hat_i - s x-hat_i is turned to t, (c, s) = (cos, sin) of angle_t.
+
+        Args:
+            weights: of the calls.
+            calls: as for `mix`.
+        """
+        s, t, h = self.s, self.t, self.s.angle - self.t.angle
+        c, d, ahead = math.cos(t.angle), math.sin(t.angle), s.radius * math.sin(h)
+        return self.mix(z=s.radius * math.cos(h) / t.radius, x=[-ahead * d * weight for weight in weights],
+                        eps=[ahead * c * weight for weight in weights], calls=calls)
 
 
 class Rule(ABC):
@@ -113,54 +143,20 @@ class Rule(ABC):
         """
 
 
-def rotate(step: Step, v: Tensor) -> Tensor:
-    """z_s when v turns with the rotation, that is when x-hat and eps-hat stay as they are.
-
-    With y = z / hypot(signal, noise) and h = angle_s - angle_t:  y_s = cos(h) y_t + sin(h) v.
-
-    Args:
-        step: the step to take.
-        v: (B, ...) velocity at time t.
-    """
-    factors = step.factors(lambda levels: turned(*levels), (step.s, step.t))
-    return combine(factors, [Estimate(step.z, step.estimate.level, v)])
+def _each(weight: float | Sequence[float], count: int) -> Sequence[float]:
+    """One weight for each call; calls that none is named for have 0."""
+    named = weight if isinstance(weight, Sequence) else [weight]
+    if len(named) > count:
+        raise ValueError(f"weights are {list(named)}; there are only {count} calls")
+    return [*named, *[0.0] * (count - len(named))]
 
 
-def turned(whither: tuple[float, float], whence: tuple[float, float]) -> tuple[float, float]:
-    """Factors of z and v in z_s when x-hat and eps-hat stay as they are; (signal, noise) of s and of t."""
-    turn = math.atan2(whither[1], whither[0]) - math.atan2(whence[1], whence[0])
-    radius = math.hypot(*whither)
-    return radius * math.cos(turn) / math.hypot(*whence), radius * math.sin(turn)
-
-
-def readings(signal: float, noise: float) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Factors of z and v in x-hat, and those in eps-hat, at one level."""
-    radius = math.hypot(signal, noise)
-    return (signal / radius**2, -noise / radius), (noise / radius**2, signal / radius)
-
-
-def combine(factors: Sequence[float] | Sequence[Tensor], seen: Sequence[Estimate]) -> Tensor:
-    """The sum of z and v of each estimate times a factor each, (z, v, z, v, ...), in float32 at least.
-
-    Args:
-        factors: two a estimate: numbers, or tensors that broadcast against z.
-        seen: estimates of one shape, at least one.
-
-    Raises:
-        ValueError: no estimate.
-    """
-    like, kind = seen[0].z, seen[0].z.dtype
-    wide = kind if kind.itemsize > 2 else torch.float32
-    total: Tensor | None = None
-    for factor, value in zip(factors, [part for one in seen for part in (one.z, one.v)], strict=True):
-        if isinstance(factor, Tensor):
-            term = factor.to(like.device, wide) * value
-            total = term if total is None else total + term
-        elif total is None:
-            total = torch.mul(value if wide is kind else value.to(wide), factor)
-        elif factor:
-            total.add_(value, alpha=factor)
-    if total is None:
-        raise ValueError("seen is empty; a step needs at least one estimate")
-    return total if wide is kind else total.to(kind)
-
+def _sum(terms: Sequence[tuple[float, Tensor]]) -> Tensor:
+    """A new tensor, the sum of the terms whose factor is not 0, in float32 at least."""
+    like = terms[0][1]
+    wide = like.dtype if like.dtype.itemsize > 2 else torch.float32
+    (factor, value), *others = [term for term in terms if term[0]] or [(0.0, like)]
+    total = torch.mul(value.to(wide), factor)
+    for factor, value in others:
+        total.add_(value, alpha=factor)
+    return total

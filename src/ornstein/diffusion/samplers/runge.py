@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from ornstein.diffusion.samplers.rule import Rule, Step
+from ornstein.diffusion.samplers.rule import Call, Rule, Step
 
 __all__ = ["CLASSIC", "EULER", "RungeKutta"]
 
@@ -42,30 +41,24 @@ class RungeKutta(Rule):
         self.stages, self.shares, self.order, self.calls = tuple(stages), tuple(shares), order, len(shares)
 
     def advance(self, step: Step) -> Tensor:
-        last = step.clean()
-        clean = step.estimate.x if last is None else self._clean(step)
-        if last is True:
-            return clean
-        # Rows that go to clean data need no stages; half way is as good a place as any to ask for them.
-        goal = step.s if last is None else torch.where(step.s == 0, step.t / 2, step.s)
-        here, there = step.angle(step.t), step.angle(goal)
-        y, found = step.z / step.level(step.t).radius, [step.estimate.v]
+        if step.last:
+            return self._clean(step)
+        s, t = step.s, step.t
+        h, stages = s.angle - t.angle, [step.calls[0]]
         for factors in self.stages[1:]:
-            angle = here + sum(factors) * (there - here)
-            time = goal if sum(factors) == 1 else step.time_of(angle)
-            mean = sum(factor * v for factor, v in zip(factors, found, strict=True) if factor)
-            moved = y + (there - here).to(y) * mean
-            found.append(step.denoise(step.level(time).radius * moved, time).v)
-        slope = sum(share * v for share, v in zip(self.shares, found, strict=True))
-        ahead = step.level(goal).radius * (y + (there - here).to(y) * slope)
-        return ahead if last is None else torch.where(last, clean, ahead)
+            node = sum(factors)
+            to = s if node == 1 else step.level(step.schedule.time_at(t.angle + node * h))
+            z = step.mix(z=to.radius / t.radius, v=[to.radius * h * factor for factor in factors], calls=stages)
+            stages.append(Call(to, step.denoise(z, to)))
+        return step.mix(z=s.radius / t.radius, v=[s.radius * h * share for share in self.shares], calls=stages)
 
     def _clean(self, step: Step) -> Tensor:
         x = step.estimate.x
         if self.order < 3:
             return x
-        for time, before in step.past:
-            now, then = step.angle(step.t) ** 2, step.angle(time) ** 2
+        for at, before in step.past:
+            now, then = step.t.angle**2, at.angle**2
             # Where the step before was shorter than this one, carrying on would blow x-hat's errors up.
-            x = x + torch.where(then > 2 * now, now / (then - now), 0.0).to(x) * (x - before.x)
+            if then > 2 * now:
+                x = x + now / (then - now) * (x - before.x)
         return x

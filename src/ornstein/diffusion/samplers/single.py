@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import torch
 from torch import Tensor
 
 from ornstein.diffusion.samplers.multistep import LONG
-from ornstein.diffusion.samplers.rule import Rule, Step, combine, readings, turned
+from ornstein.diffusion.samplers.rule import Call, Rule, Step
 from ornstein.names import require
 
 __all__ = ["SingleStep"]
@@ -41,27 +38,14 @@ class SingleStep(Rule):
         self.frame = require("frame", frame, FRAMES)
 
     def advance(self, step: Step) -> Tensor:
-        straight = combine(step.factors(lambda levels: turned(*levels), [step.s, step.t]), [step.estimate])
-        here, there = step.schedule.log_snr(step.t), step.schedule.log_snr(step.s)
-        halves = (here + there) / 2
-        inside = halves.isfinite() & (here < there) & (there - here <= 2 * LONG)
-        if not inside.any():
-            return straight
-        middle = torch.where(inside, step.schedule.time(torch.where(inside, halves, 0.0)), step.t)
-        z = combine(step.factors(lambda levels: turned(*levels), [middle, step.t]), [step.estimate])
-        half = step.denoise(z, middle)
-        whole = combine(step.factors(self._weights, [step.s, step.t, middle]), [step.estimate, half])
-        if inside.all():
-            return whole
-        return torch.where(inside.reshape(-1, *[1] * (z.ndim - 1)).to(z.device), whole, straight)
-
-    def _weights(self, levels: Sequence[tuple[float, float]]) -> list[float]:
-        (signal_s, noise_s), (signal_t, noise_t), (signal, noise) = levels
-        x, eps = readings(signal, noise)
+        s, t = step.s, step.t
+        ahead = s.log_ratio - t.log_ratio
+        if not 0 < ahead <= LONG:
+            return step.turn(1.0)
+        middle = step.level(step.schedule.time(s.log_ratio + t.log_ratio))
+        half = Call(middle, step.denoise(step.to(middle).turn(1.0), middle))
         if self.frame == "x":
-            keep = noise_s / noise_t
-            share = signal_s - signal_t * keep
-            return [keep, 0.0, share * x[0], share * x[1]]
-        keep = signal_s / signal_t if signal_t else 0.0
-        share = noise_s - noise_t * keep
-        return [keep, 0.0, share * eps[0], share * eps[1]]
+            keep = s.noise / t.noise
+            return step.mix(z=keep, x=s.signal - t.signal * keep, calls=[half])
+        keep = s.signal / t.signal
+        return step.mix(z=keep, eps=s.noise - t.noise * keep, calls=[half])

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from ornstein.diffusion.samplers.multistep import View, adams, view
-from ornstein.diffusion.samplers.rule import Rule, Step, combine, readings
+from ornstein.diffusion.samplers.multistep import adams
+from ornstein.diffusion.samplers.rule import Rule, Step
 
 __all__ = ["StochasticAdams"]
 
@@ -45,36 +43,18 @@ class StochasticAdams(Rule):
         self.order, self.tau, self.memory = order, float(tau), order - 1
 
     def advance(self, step: Step) -> Tensor:
-        last = step.clean()
-        if last is True:
+        s, t, square = step.s, step.t, self.tau**2
+        if step.last:
             return step.estimate.x
-        seen = [step.estimate, *(estimate for _, estimate in step.past)]
-        times = [step.s, step.t, *(time for time, _ in step.past)]
-        *factors, std = step.factors(self._weights, times)
-        ahead = combine(factors, seen)
-        fresh = step.noise()
-        ahead = ahead + (std.to(fresh) if isinstance(std, Tensor) else std) * fresh
-        return ahead if last is None else torch.where(last, step.estimate.x, ahead)
-
-    def _weights(self, levels: Sequence[tuple[float, float]]) -> list[float]:
-        """Factors of z and v of each call in the mean of z_s, and the deviation of the noise."""
-        (signal_s, noise_s), (signal_t, noise_t), *_ = levels
-        goal, *nodes = (view("x", 1.0, *level) for level in levels)
-        zero = [0.0] * (2 * len(nodes) - 2)
-        if not goal.usable():
-            return [0.0, 0.0, *zero, 0.0]
-        if not nodes[0].usable():
+        if not math.isfinite(t.log_ratio):
             # From pure noise: all of it is new where tau > 0, and turned by `DDIM` where not.
-            share = 0.0 if self.tau else noise_s / noise_t
-            x, _ = readings(signal_t, noise_t)
-            return [share + signal_s * x[0], signal_s * x[1], *zero, noise_s if self.tau else 0.0]
-        h, square = goal.place - nodes[0].place, self.tau**2
-        known: list[View] = nodes[:1]
-        if len(nodes) > 1 and nodes[1].usable() and nodes[0].place != nodes[1].place:
-            known = nodes
+            return step.mix(x=s.signal, fresh=s.noise) if square else step.mix(z=s.noise / t.noise, x=s.signal)
+        h, places = s.log_ratio - t.log_ratio, [t.log_ratio]
+        for before in (call.at.log_ratio for call in step.past):
+            if math.isfinite(before) and before != t.log_ratio:
+                places.append(before)
         # Relative to the end of the step, so that no exponential grows.
-        weights = adams([node.place - goal.place for node in known], -h, 0.0, 1 + square)
-        found = [signal_s * (1 + square) * weight * part for weight, node in zip(weights, known, strict=True)
-                 for part in (node.of_z, node.of_v)] + [0.0] * 2 * (len(nodes) - len(known))
-        found[0] += noise_s / noise_t * math.exp(-square * h)
-        return [*found, noise_s * math.sqrt(-math.expm1(-2 * square * h))]
+        weights = adams([place - s.log_ratio for place in places], -h, 0.0, 1 + square)
+        return step.mix(z=s.noise / t.noise * math.exp(-square * h),
+                        x=[s.signal * (1 + square) * weight for weight in weights],
+                        fresh=s.noise * math.sqrt(-math.expm1(-2 * square * h)))

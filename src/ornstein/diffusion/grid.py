@@ -1,0 +1,130 @@
+"""The times of a walk back: grids even in one measure or another, and what each time is on the schedule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ornstein.diffusion.level import Known, Level, as_time, doubles
+from ornstein.diffusion.schedule import MOST_STEPS, Schedule
+from ornstein.names import real, require, whole
+
+__all__ = ["SPACINGS", "Moment", "falling", "grid", "moments"]
+
+SPACINGS = ("time", "angle", "log_snr", "karras", "power")
+# A grid even in log SNR leaves pure noise and reaches clean data in one step each. Both steps shrink as the grid
+# grows finer, so that samplers converge: its inner ends are at noise / signal = WIDEST * steps and FINEST / steps.
+WIDEST, FINEST = 4.5, 0.6
+RHO = 5.0  # of the "karras" spacing
+# Powers of the "power" spacing at its clean and its noisy end up to so many steps, from benchmarks/samplers.py.
+POWERS = ((5, 2.0, 0.8), (10, 1.6, 0.65), (math.inf, 1.6, 0.8))
+
+
+def falling(times: Sequence[float] | Tensor, start: float | None = 1.0) -> Tensor:
+    """Times of a walk back, (n + 1,) float64 on the CPU.
+
+    Args:
+        times: strictly decreasing to 0.
+        start: the first of them; None for any time up to 1.
+
+    Raises:
+        ValueError: other times.
+    """
+    walk = doubles("times", times)
+    if walk.ndim != 1 or len(walk) < 2 or not (walk.diff() < 0).all() or walk[-1] != 0 or not (
+            walk[0] <= 1 if start is None else walk[0] == start):
+        first = "a time up to 1" if start is None else f"{start:g}"
+        raise ValueError(f"times is {walk.flatten()[:6].tolist()}...; it must fall strictly from {first} to 0"
+                         + (", or from any time if z is given" if start is not None else ""))
+    return walk
+
+
+def grid(schedule: Schedule, steps: int, spacing: str = "angle", start: float = 1.0) -> Tensor:
+    """Times from `start` down to 0 for a sampler, evenly spaced in a measure of time.
+
+    Args:
+        schedule: the path to walk back.
+        steps: number of intervals, >= 1.
+        spacing: "time"; "angle" of the probability-flow rotation; "log_snr"; "karras", even in
+            (noise / signal)^(1 / rho) with rho = 5 (Karras et al. 2022); or "power", even in u with
+            noise / signal = u^a / (1 - u)^b, where a and b suit the number of steps.
+        start: where the walk begins, in (0, 1].
+
+    Returns:
+        (steps + 1,) float64 on the CPU, strictly decreasing, last 0.
+
+    Raises:
+        ValueError: fewer than one step, an unknown spacing, or a start outside (0, 1].
+    """
+    require("spacing", spacing, SPACINGS)
+    steps = whole("steps", steps, most=MOST_STEPS)
+    if not 0 < real("start", start) <= 1:
+        raise ValueError(f"start is {start}; it must lie in (0, 1]")
+    times = torch.linspace(start, 0, steps + 1, dtype=torch.float64, device="cpu")
+    if spacing == "angle":
+        times[1:-1] = schedule.time_at(schedule.level(as_time(start)).angle * times[1:-1] / start)
+    elif spacing == "power":
+        clean, noisy = next(powers for most, *powers in POWERS if steps <= most)
+        inverse = torch.exp(schedule.log_snr(start) / (2 * noisy))
+        u = times[1:-1] / start * 2 / (1 + torch.sqrt(1 + 4 * inverse))
+        times[1:-1] = schedule.time(-2 * (clean * torch.log(u) - noisy * torch.log1p(-u)))
+    elif spacing != "time":
+        share = torch.arange(1, steps, dtype=torch.float64, device="cpu") / max(steps - 1, 1)
+        noisy = schedule.log_snr(start).clamp(min=-2 * math.log(WIDEST * steps))
+        # A schedule that never becomes noisy is refined from where it ends.
+        clean = max(2 * math.log(steps / FINEST), float(noisy) + 2 * math.log(steps))
+        if spacing == "log_snr":
+            inner = noisy + (clean - noisy) * share
+        else:
+            first, last = torch.exp(-noisy / (2 * RHO)), math.exp(-clean / (2 * RHO))
+            inner = -2 * RHO * torch.log(first + (last - first) * share)
+        times[1:-1] = schedule.time(inner)
+    return times
+
+
+class Moment(float):
+    """A time of a walk that knows its level: `signal` and `noise` there, numbers in float64.
+
+    Args:
+        clock: the same time as denoisers take it, () float64 on the CPU, which remembers its level too.
+        signal, noise: at that time.
+    """
+
+    clock: Tensor
+    signal: float
+    noise: float
+
+    def __new__(cls, clock: Tensor, signal: float, noise: float) -> Moment:
+        moment = super().__new__(cls, float(clock))
+        moment.clock, moment.signal, moment.noise = clock, signal, noise
+        return moment
+
+    @property
+    def radius(self) -> float:
+        """hypot(signal, noise)."""
+        return math.hypot(self.signal, self.noise)
+
+    @property
+    def angle(self) -> float:
+        """atan2(noise, signal)."""
+        return math.atan2(self.noise, self.signal)
+
+    @property
+    def log_ratio(self) -> float:
+        """log(signal / noise), half the log SNR; +-inf at exact ends."""
+        if self.signal and self.noise:
+            return math.log(self.signal) - math.log(self.noise)
+        return math.inf if self.signal else -math.inf
+
+
+def moments(schedule: Schedule, times: Tensor, z: Tensor) -> list[Moment]:
+    """The times of a walk of z, (n + 1,) float64, whose levels on its schedule are asked for once and together."""
+    level, walk = schedule.level(as_time(times)), []
+    fitted = Level(level.signal.to(z), level.noise.to(z))
+    for clock, pair, mine in zip(times, zip(*level, strict=True), zip(*fitted, strict=True), strict=True):
+        clock.known = Known(schedule, Level(*pair), Level(*mine))  # pyrefly: ignore  # a plain attribute
+        walk.append(Moment(clock, float(pair[0]), float(pair[1])))
+    return walk

@@ -1,0 +1,88 @@
+"""How much of the data and how much noise a latent holds, and the times at which it is asked."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ornstein.names import is_flag, shown
+
+__all__ = ["Known", "Level", "as_time", "doubles", "known", "spread"]
+
+
+class Level(NamedTuple):
+    """A latent's make-up, z = signal x + noise eps; both entries share one shape and are >= 0."""
+
+    signal: Tensor
+    noise: Tensor
+
+    @property
+    def radius(self) -> Tensor:
+        """hypot(signal, noise): 1 for every variance-preserving schedule."""
+        return torch.hypot(self.signal, self.noise)
+
+    @property
+    def angle(self) -> Tensor:
+        """atan2(noise, signal) in [0, pi / 2], the natural time of the probability-flow ODE: 0 data, pi / 2 noise."""
+        return torch.atan2(self.noise, self.signal)
+
+    @property
+    def log_snr(self) -> Tensor:
+        """2 log(signal / noise), the lambda of Kingma et al. 2021; +-inf at exact ends."""
+        return 2 * (self.signal.log() - self.noise.log())
+
+    def fit(self, z: Tensor) -> Level:
+        """The same level in the dtype and on the device of `z`, shaped to broadcast against it.
+
+        Args:
+            z: (B, ...) latents, for a level of shape () or (B,).
+
+        Raises:
+            ValueError: the level has neither one entry nor one for each row of `z`.
+        """
+        return Level(spread(self.signal, z), spread(self.noise, z))
+
+
+def spread(value: Tensor, z: Tensor) -> Tensor:
+    """A () or (B,) tensor in the dtype and on the device of z, (B, ...), viewed so that it broadcasts against it."""
+    if value.ndim == 0:
+        return value.to(z)
+    if value.ndim != 1 or z.ndim == 0 or value.shape[0] not in (1, z.shape[0]):
+        raise ValueError(f"a time or level has shape {tuple(value.shape)}; it must be one number, or one for each of "
+                         f"the rows of a tensor of shape {tuple(z.shape)}")
+    return value.to(z).reshape(-1, *[1] * (z.ndim - 1))
+
+
+class Known(NamedTuple):
+    """What a time of a walk is on the walk's schedule, () float64 and as the latents are."""
+
+    schedule: Any
+    level: Level
+    fitted: Level
+
+
+def known(schedule: Any, t: Tensor | float) -> Known | None:
+    """What is remembered of a time, if it is one of a walk on this schedule."""
+    found = getattr(t, "known", None)
+    return found if found is not None and found.schedule is schedule else None
+
+
+def as_time(t: Tensor | float, name: str = "t") -> Tensor:
+    """A time as a float64 tensor on the CPU, checked to lie in [0, 1]."""
+    time = doubles(name, t)
+    inside = 0 <= t <= 1 if isinstance(t, float) else bool(((time >= 0) & (time <= 1)).all())
+    if not inside:  # NaN is not either
+        raise ValueError(f"{name} is {time.flatten()[:4].tolist()}; every time must lie in [0, 1]")
+    return time
+
+
+def doubles(name: str, value: Any) -> Tensor:
+    """Numbers as a float64 tensor on the CPU, never by way of float32; ValueError for what are none."""
+    try:
+        if is_flag(value):
+            raise TypeError
+        return torch.as_tensor(value, dtype=torch.float64, device="cpu")
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{name} is {shown(value)}; it must be a number, or a tensor or list of numbers") from None
