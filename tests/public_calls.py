@@ -260,6 +260,7 @@ CALLS: dict[str, Callable[[], Any]] = {
     "generate": lambda: [(frame.time, frame.latent, frame.estimate) for frame in orn.generate(plain(), 3, nfe=4)],
     "sample": sampled,
     "samplers": orn.samplers,
+    "Request": lambda: orn.Request(count=3, label="1", nfe=3).draw(picture()),
     "Rule Step": lambda: orn.sample(mixture(), 3, sampler=Halfway(), steps=3),
     "denoising_score_loss": lambda: orn.denoising_score_loss(mixture(), X, T, EPS),
     "explicit_score_loss": lambda: orn.explicit_score_loss(

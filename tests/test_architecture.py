@@ -26,7 +26,7 @@ FLOORS = {
     4: ("diffusion.denoiser",),
     5: ("diffusion.exact", "diffusion.decoder", "diffusion.guidance", "diffusion.damping", "diffusion.adaptive"),
     6: ("description", "diffusion.loss", "diffusion.likelihood", "diffusion.samplers", "diffusion.editing"),
-    7: ("checkpoint", "tuning", "figures", "own", "diffusion.score"),
+    7: ("checkpoint", "tuning", "figures", "own", "request", "diffusion.score"),
     8: ("training", "evaluation", "check"),
     9: ("studio", "display", "terminal"),
     10: ("cli", "demo", "__main__", ""),

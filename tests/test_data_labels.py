@@ -14,7 +14,6 @@ from data_corpus import fill
 from ornstein.data import DataSpec, load_data
 from ornstein.data.labels import natural
 from ornstein.evaluation.rows import as_seen
-from ornstein.figures.pictures import cycle
 
 TINY = np.random.default_rng(0).standard_normal((200, 1)).astype(np.float32)
 
@@ -46,8 +45,7 @@ def test_the_classes_are_those_that_rows_have_in_natural_order(labels):
     assert [data.spec.classes[number] for number in data.spec.drawn] == (
         sorted(there, key=natural) if not isinstance(labels[0] or next((x for x in labels if x is not None), 0), bool)
         else [name for name in ("False", "True") if name in there])
-    model = orn.NetworkDenoiser(torch.nn.Identity(), orn.Cosine(), (1,), data=data.spec)
-    drawn = cycle(model, 100)
+    drawn = data.spec.cycle(100)
     if there:
         assert set(drawn.tolist()) == set(data.spec.drawn)
         assert [data.spec.label(data.spec.classes[number]) for number in data.spec.drawn] == list(data.spec.drawn)

@@ -275,18 +275,18 @@ def test_the_command_takes_a_vector_condition_or_says_that_it_has_none(command, 
 
 
 @pytest.mark.parametrize(("name", "words", "says"), [
-    ("vectors", ["--condition", "1.5"], "is 1.5; it must be 2 finite numbers, with commas between, for mass, charge"),
-    ("vectors", ["--condition", "1.5,x"], "it must be 2 finite numbers"),
+    ("vectors", ["--condition", "1.5"], "--condition is [1.5]; it must be 2 finite numbers for mass, charge"),
+    ("vectors", ["--condition", "1.5,x"], "--condition is 1.5,x; it must be numbers, with commas between"),
     ("vectors", ["--condition", "1.5,nan"], "it must be 2 finite numbers"),
     ("vectors", ["--label", "3"], "class '3' cannot be chosen"),
-    ("points", ["--condition", "1"], "trained without; leave it out, or choose a class with --label"),
+    ("points", ["--condition", "1"], "trained without; leave it out, or choose a class by its label"),
     ("points", ["--count", "1000000000000"], "--count is 1000000000000; so many samples of shape (2,) need 74,506 GiB"),
     ("points", ["--nfe", "1", "--sampler", "heun"], "--nfe is 1; heun needs at least 2 calls"),
     ("points", ["--nfe", "0"], "--nfe is 0; it must be a whole number, from 1"),
     ("points", ["--nfe", "3", "--steps", "3"], "--nfe and --steps are both given; give one of nfe, steps and times"),
     ("points", ["--sampler", "hoin"], "sampler 'hoin' is unknown; did you mean 'heun'?"),
     ("traces", ["--guidance", "2"], "--guidance is 2, but there is nothing to guide towards; leave it out"),
-    ("vectors", ["--guidance", "2"], "--guidance is 2, but there is nothing to guide towards; give --condition"),
+    ("vectors", ["--guidance", "2"], "--guidance is 2, but there is nothing to guide towards; give a condition"),
     ("points", ["--guidance", "nan"], "--guidance is nan; it must be a finite number"),
 ])
 def test_what_the_command_refuses_it_names_as_it_was_typed(name, words, says, command, tmp_path):

@@ -251,19 +251,39 @@ def test_single_precision_follows_double_precision(sampler):
         assert float((single - exact).abs().median()) < 1e-5, name
 
 
-@given(weights=st.lists(st.floats(-3, 3), min_size=8, max_size=8), t=st.floats(0.05, 1), s=st.floats(0, 0.95))
+@given(weights=st.lists(st.floats(-3, 3), min_size=6, max_size=6), t=st.floats(0.05, 1), s=st.floats(0, 0.95))
 def test_a_mix_is_the_sum_that_it_names(weights, t, s):
     """z z_t + x x-hat + eps eps-hat + v v-hat + fresh noise, of this call and of one before, and turning is one too."""
-    z, *of_x, eps, v, fresh, _, _ = weights[:6] + weights[6:]
+    z, *of_x, eps, v, fresh = weights
     schedule, fixed = SCHEDULES["chain-linear"], normal(3, 2, seed=4)
     before, now, to = moments(schedule, torch.tensor([1.0, t, s * t], dtype=F64), normal(3, 2))
     here, past = six("chain-linear")(normal(3, 2), t), six("chain-linear")(normal(3, 2, seed=1), 1.0)
-    step = orn.Step(schedule, now, to, here, (Call(before, past),), six("chain-linear"), lambda: fixed)
+    step = orn.Step(schedule, now, to, here, (Call(before, past),), gaussian(), lambda: fixed)
     expected = z * here.z + of_x[0] * here.x + of_x[1] * past.x + eps * here.eps + v * here.v + fresh * fixed
-    assert_close(step.mix(z=z, x=of_x[:2], eps=eps, v=v, fresh=fresh), expected, rtol=1e-12, atol=1e-12)
+    assert_close(step.mix(z=z, x=of_x, eps=eps, v=v, fresh=fresh), expected, rtol=1e-12, atol=1e-12)
     assert_close(step.turn(1.0), to.signal * here.x + to.noise * here.eps, rtol=1e-12, atol=1e-12)
     with pytest.raises(ValueError, match="there are only 2 calls"):
         step.mix(x=[1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize("sampler", [name for name in DETERMINISTIC if not SAMPLERS[name].memory])
+def test_a_walk_goes_on_from_a_latent_below_the_start(sampler):
+    """From any of its latents a rule without memory walks to where the whole walk ends."""
+    frames = list(orn.generate(gaussian(), z=normal(5, 2), sampler=sampler, steps=6))
+    for number in (1, 3, 5):
+        times = [frame.time for frame in frames[number:]]
+        x = orn.sample(gaussian(), z=frames[number].latent, sampler=sampler, times=times)
+        assert_close(x, frames[-1].latent, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_latent_from_the_encoder_comes_back_as_data(sampler):
+    """Data noised to t = 0.6 and walked back have the data's mean and deviation, to 6 standard errors."""
+    denoiser, x = gaussian(), gaussian().draw(4000, seed=1)
+    z = orn.draw(orn.Encoder(denoiser.schedule).kernel(x, 0.6), normal(*x.shape, seed=2))
+    back = orn.sample(denoiser, z=z, sampler=sampler, times=orn.grid(denoiser.schedule, 40, "angle", 0.6), batch=4000)
+    assert float(((back.mean(0) - MEAN) / (POWER / 4000).sqrt()).abs().max()) < 6
+    assert float((back.std(0) / POWER.sqrt() - 1).abs().max()) < 6 / math.sqrt(2 * 4000) + 0.02
 
 
 def test_a_rule_of_the_users_own():

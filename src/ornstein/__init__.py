@@ -31,6 +31,7 @@ _ROOMS = {
     "ornstein.evaluation.evaluate": ("evaluate",),
     "ornstein.evaluation.report": ("Report",),
     "ornstein.networks": ("DiT", "MLP", "UNet"),
+    "ornstein.request": ("Request",),
     "ornstein.settings": ("Settings",),
     "ornstein.training.reaverage": ("reaverage",),
     "ornstein.training.trackers": ("TensorBoard", "Tracker"),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -14,7 +13,6 @@ from ornstein.cli.app import Out, Run, Sampler, Seed, app, ending, fits
 from ornstein.display import say
 
 __all__ = ["sample"]
-
 
 @app.command(sort_key=2)
 def sample(
@@ -38,15 +36,12 @@ def sample(
     kind = ending(out)
     if count < 1:
         raise ValueError(f"count is {count}; it must be at least 1")
-    import torch
-
     from ornstein import files
     from ornstein.checkpoint import digest, load
-    from ornstein.diffusion.samplers import sample as draw
-    from ornstein.diffusion.samplers.loop import tuned_for
     from ornstein.figures import pictures
     from ornstein.machine import device
     from ornstein.own import rule
+    from ornstein.request import Request
 
     model = load(run).to(device())
     spec = model.data
@@ -61,43 +56,28 @@ def sample(
         files.refuse(out)
     files.check_writable(out)
     fits(count, spec.shape)
-    labels = pictures.cycle(model, count) if label is None else torch.full((count,), spec.label(label))
-    told = None
-    if condition is not None:
-        told = torch.tensor(_numbers(condition, spec), dtype=torch.float64).expand(count, -1)
-    if guidance is not None and guidance != 1 and labels is None and told is None:
-        remedy = "give --condition" if spec.conditions else "leave it out"
-        raise ValueError(f"--guidance is {guidance:g}, but there is nothing to guide towards; {remedy}")
+    request = Request(count, label, None if condition is None else _numbers(condition), guidance, seed, rule(sampler),
+                      nfe, steps, tolerance)
     try:
-        x = draw(model, count, sampler=rule(sampler), nfe=nfe, steps=steps, condition=labels if told is None else told,
-                 guidance=guidance, seed=seed, progress=sys.stderr.isatty(), tolerance=tolerance)
+        told = request.told(model)
+        x = request.draw(model, progress=sys.stderr.isatty())
     except ValueError as error:
         # The library speaks of its arguments, the user typed flags.
         raise ValueError(re.sub(r"^((?:nfe|tolerance) and )?(nfe|steps|tolerance|guidance|condition|sampler|seed)\b",
                                 lambda match: f"--{match[0].replace(' and ', ' and --')}", str(error))) from None
-    facts = {"seed": seed, "sampler": sampler, "nfe": nfe, "steps": steps, "guidance": guidance, "label": label,
-             **({} if tolerance is None else {"tolerance": tolerance}),
-             "model": digest(run), "ornstein": __version__, **({} if condition is None else {"condition": condition})}
-    pictures.write(spec, x.cpu(), labels, out, facts, told)
+    facts = {**request.facts(), "sampler": sampler, "model": digest(run), "ornstein": __version__}
+    vectors = told is not None and told.is_floating_point()
+    pictures.write(spec, x.cpu(), None if vectors else told, out, facts, told if vectors else None)
     alike = f", without --condition {','.join(spec.conditions).upper()}: drawn from all conditions alike"
-    tuned = tuned_for(model, nfe, steps, None) if sampler == "auto" and guidance in (None, 1) else None
+    tuned = request.choice(model)
     damped = f", velocity damped by {tuned.damping:g}" if tuned and tuned.damping else ""
     how = f" by {tuned.sampler}, tuned for {tuned.nfe} calls{damped}" if tuned else ""
     say(f"{count} samples in {out}{how}{alike if spec.conditions and told is None else ''}")
 
 
-def _numbers(condition: str, spec: Any) -> list[float]:
-    """The numbers of --condition, as many as the data have names for."""
-    wanted = len(spec.conditions)
-    if not wanted:
-        raise ValueError(f"--condition is {condition}, but this model was trained without; leave it out"
-                         + (", or choose a class with --label" if spec.classes else ""))
-    parts = condition.split(",")
+def _numbers(condition: str) -> list[float]:
+    """The numbers of --condition."""
     try:
-        numbers = [float(part) for part in parts]
+        return [float(part) for part in condition.split(",")]
     except ValueError:
-        numbers = []
-    if len(numbers) != wanted or not all(map(math.isfinite, numbers)):
-        raise ValueError(f"--condition is {condition}; it must be {wanted} finite number{'s' * (wanted > 1)}"
-                         f"{', with commas between,' if wanted > 1 else ''} for {', '.join(spec.conditions)}")
-    return numbers
+        raise ValueError(f"--condition is {condition}; it must be numbers, with commas between") from None

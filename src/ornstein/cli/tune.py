@@ -43,7 +43,6 @@ def _tune(run: Path, nfe: int, starts: int, seed: int) -> None:
     from ornstein.checkpoint import MODEL, load, save
     from ornstein.evaluation.distances import frechet
     from ornstein.evaluation.features import features
-    from ornstein.figures.pictures import cycle
     from ornstein.machine import device
     from ornstein.training.reopen import reopen
     from ornstein.tuning import tune as search
@@ -59,7 +58,7 @@ def _tune(run: Path, nfe: int, starts: int, seed: int) -> None:
     else:
         model, distance = load(run).to(device()), None
         say(f"{run} is a file that does not say what it was trained on: no distance to data confirms the choice")
-    labels = cycle(model, 2 * starts)
+    labels = model.data.cycle(2 * starts) if model.data else None
     live = sys.stderr.isatty()
     choice = search(model, nfe, starts=starts, seed=seed, distance=distance,
                     condition=None if labels is None else labels[torch.randperm(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ornstein.names import printable, require, shown
 
@@ -245,6 +246,10 @@ class DataSpec:
         """Numbers of the classes that training rows have."""
         empty = set(self.empty)
         return tuple(number for number in range(len(self.classes)) if number not in empty)
+
+    def cycle(self, count: int) -> Tensor | None:
+        """The classes that were trained on in turn, (count,) int64; None without classes."""
+        return torch.from_numpy(np.resize(self.drawn, count)) if self.drawn else None
 
     def label(self, name: str) -> int:
         """Return the number of a class, by its name first, then by its number as text ("3").

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
@@ -21,7 +20,7 @@ from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.samplers import sample
 from ornstein.figures.arrays import DRAWN, sheet
 
-__all__ = ["cycle", "grid", "numbered", "picture", "preview", "show", "write", "write_png"]
+__all__ = ["grid", "numbered", "picture", "preview", "show", "write", "write_png"]
 
 SIDE = 1024  # pixels that a grid grows to, at most, by enlarging small pictures
 GAP = 6  # pixels between the pictures of a grid
@@ -186,13 +185,6 @@ def numbered(folder: Path, count: int) -> None:
                          f"and {len(more)} would not; name another folder")
 
 
-def cycle(model: NetworkDenoiser, count: int) -> Tensor | None:
-    """Classes 0, 1, 2, ... in turn for `count` samples of a conditional model, of those that were trained on; None
-    without classes."""
-    classes = model.data.drawn if model.data else ()
-    return torch.from_numpy(np.resize(classes, count)) if classes else None
-
-
 def preview(model: NetworkDenoiser, path: Path | None, count: int = 40) -> None:
     """Draw a few samples of a model in training, the same noise each time.
 
@@ -212,7 +204,7 @@ def preview(model: NetworkDenoiser, path: Path | None, count: int = 40) -> None:
         count = min(count, DRAWN["fields"])
     else:
         count = columns * max(1, count // columns)
-    labels = cycle(model, count)
+    labels = spec.cycle(count)
     x = sample(model, count, condition=labels, nfe=20)
     if path is not None:
         write_png(show(spec, x.cpu(), columns, labels), path, {"seed": 0, "nfe": 20})

@@ -12,7 +12,6 @@ from ornstein.data import DataSpec, read_picture
 from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.denoiser import Denoiser, NetworkDenoiser
 from ornstein.diffusion.samplers import sample
-from ornstein.figures.pictures import cycle
 
 __all__ = ["POINTS", "Subject", "subject"]
 
@@ -65,7 +64,7 @@ def subject(model: NetworkDenoiser, image: Path | None = None, label: str | None
         raise ValueError(f"image is {image}, but this model was trained on arrays of shape {spec.shape}; leave it out")
     plane, condition = spec.shape == (2,), None
     if spec.classes and label is None and plane:
-        condition = cycle(model, POINTS)
+        condition = spec.cycle(POINTS)
     elif spec.classes:
         condition = torch.tensor([spec.label(label) if label is not None else spec.drawn[0]])
     elif label is not None:

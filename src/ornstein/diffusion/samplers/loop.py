@@ -92,7 +92,7 @@ class Frame:
     """One moment of a sampler's walk back.
 
     Args:
-        time: from 1 down to 0.
+        time: from the first down to 0.
         latent: (count, *shape) z at that time; the finished samples at time 0.
         estimate: the denoiser's estimate there, whose `.x` is the picture as far as it is known; at time 0 that of
             the step before.
@@ -119,8 +119,9 @@ def sample(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto",
         nfe: budget of network calls a sample, never exceeded; a rule with e calls a step takes floor(nfe / e) steps.
             20 if neither nfe nor steps nor times is given.
         steps: steps of the rule, in place of nfe.
-        times: decreasing from 1 to 0, in place of both.
-        z: (B, *shape) latents at t = 1 to start from, in place of noise; count is then ignored.
+        times: decreasing from 1 to 0, in place of both; from any time if z is given.
+        z: (B, *shape) latents at the first of the times, 1 unless `times` say otherwise, in place of noise; count is
+            then ignored.
         condition: a class for all or (count,) classes, by number or by name; a vector (K,) for all, (count, K) of them;
             or None.
         guidance: scale of classifier-free guidance; None or 1 is the conditional model itself.
@@ -204,7 +205,7 @@ def _walks(denoiser: Denoiser, count: int, sampler: str | Rule, nfe: int | None,
     guided = guidance is not None and real("guidance", guidance) != 1
     choice = None if guided or sampler != "auto" else tuned_for(denoiser, nfe, steps, times)
     if choice is None:
-        rule, walk = plan(denoiser, sampler, nfe, steps, times)
+        rule, walk = plan(denoiser, sampler, nfe, steps, times, start=1.0 if z is None else None)
     else:
         rule, walk = choice.rule(SAMPLERS), choice.walk(denoiser.schedule)
         if choice.damping:
@@ -242,7 +243,7 @@ class Walks:
     Args:
         denoiser: with its guidance.
         rule: of each step.
-        times: (n + 1,) float64, from 1 down to 0.
+        times: (n + 1,) float64, down to 0.
         count: of walks.
         z: (count, *shape) where they start, or None for noise.
         like: gives the dtype and the device of the samples.
@@ -268,7 +269,7 @@ class Walks:
         return range(self.first + rows.start, self.first + rows.stop)
 
     def start(self, rows: range) -> Tensor:
-        """Where some of the walks start, (len(rows), *shape) at t = 1."""
+        """Where some of the walks start, (len(rows), *shape)."""
         if self.z is not None:
             return self.z[rows.start:rows.stop]
         radius = self.denoiser.schedule.level(as_time(1.0)).radius
@@ -321,12 +322,12 @@ def automatic(calls: int) -> str:
 
 
 def plan(denoiser: Denoiser, sampler: str | Rule, nfe: int | None, steps: int | None,
-         times: Sequence[float] | Tensor | None) -> tuple[Rule, Tensor]:
-    """The rule, and the grid of times, (n + 1,) float64 from 1 to 0, from whichever of the three ways was named."""
+         times: Sequence[float] | Tensor | None, start: float | None = 1.0) -> tuple[Rule, Tensor]:
+    """The rule, and the grid of times, (n + 1,) float64 down to 0, from whichever of the three ways was named."""
     named = [name for name, value in (("nfe", nfe), ("steps", steps), ("times", times)) if value is not None]
     if len(named) > 1:
         raise ValueError(f"{' and '.join(named)} are both given; give one of nfe, steps and times")
-    walk = None if times is None else falling(times)
+    walk = None if times is None else falling(times, start)
     budget = NFE if nfe is None else whole("nfe", nfe, most=MOST_STEPS)
     steps = None if steps is None else whole("steps", steps, most=MOST_STEPS)
     calls = len(walk) - 1 if walk is not None else budget if steps is None else steps

@@ -1,0 +1,95 @@
+"""What is asked of a model, in words that a command, a notebook and a service share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ornstein.diffusion.denoiser import NetworkDenoiser
+from ornstein.diffusion.samplers.choice import Choice
+from ornstein.diffusion.samplers.loop import sample, tuned_for
+from ornstein.diffusion.samplers.rule import Rule
+from ornstein.names import whole
+
+__all__ = ["Request"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """Samples that somebody wants of a trained model.
+
+    Args:
+        count: how many, >= 1.
+        label: a class by its name, or by its index; without it the classes that the model was trained on in turn.
+        condition: the numbers that the data came with, one for each of their names.
+        guidance: scale of classifier-free guidance; None or 1 is none.
+        seed: of the noise.
+        sampler, nfe, steps, tolerance: as for `ornstein.sample`.
+    """
+
+    count: int = 64
+    label: str | int | None = None
+    condition: Sequence[float] | None = None
+    guidance: float | None = None
+    seed: int = 0
+    sampler: str | Rule = "auto"
+    nfe: int | None = None
+    steps: int | None = None
+    tolerance: float | None = None
+
+    def told(self, model: NetworkDenoiser) -> Tensor | None:
+        """What the model is told of each sample: (count,) classes, (count, K) numbers, or None.
+
+        Raises:
+            ValueError: an unknown class, other numbers than the data came with, or guidance with nothing to guide
+                towards.
+        """
+        count, spec = whole("count", self.count), model.data
+        if spec is None:
+            raise ValueError("this model says nothing of its data; draw from it with ornstein.sample")
+        told = spec.cycle(count) if self.label is None else torch.full((count,), spec.label(str(self.label)))
+        if self.condition is not None:
+            wanted, given = len(spec.conditions), list(self.condition)
+            if not wanted:
+                raise ValueError(f"condition is {given}, but this model was trained without; leave it out"
+                                 + (", or choose a class by its label" if spec.classes else ""))
+            if len(given) != wanted or not all(map(math.isfinite, given)):
+                raise ValueError(f"condition is {given}; it must be {wanted} finite number{'s' * (wanted > 1)} for "
+                                 f"{', '.join(spec.conditions)}")
+            told = torch.tensor(given, dtype=torch.float64).expand(count, -1)
+        if self.guided and told is None:
+            remedy = "give a condition" if spec.conditions else "leave it out"
+            raise ValueError(f"guidance is {self.guidance:g}, but there is nothing to guide towards; {remedy}")
+        return told
+
+    @property
+    def guided(self) -> bool:
+        """Whether the samples are pushed towards what is asked for."""
+        return self.guidance is not None and self.guidance != 1
+
+    def choice(self, model: NetworkDenoiser) -> Choice | None:
+        """What `ornstein.tune` chose for just this, if that is what will be used."""
+        plain = self.sampler == "auto" and not self.guided and self.tolerance is None
+        return tuned_for(model, self.nfe, self.steps, None) if plain else None
+
+    def draw(self, model: NetworkDenoiser, progress: bool | Callable[[float], None] = False) -> Tensor:
+        """The samples, (count, *shape), the same for the same request and model.
+
+        Raises:
+            ValueError: as for `ornstein.sample`, and as for `told`.
+        """
+        return sample(model, self.count, sampler=self.sampler, nfe=self.nfe, steps=self.steps,
+                      condition=self.told(model), guidance=self.guidance, seed=self.seed, progress=progress,
+                      tolerance=self.tolerance)
+
+    def facts(self) -> dict[str, Any]:
+        """What is written beside the samples, so that they can be drawn again."""
+        rule = self.sampler if isinstance(self.sampler, str) else type(self.sampler).__name__
+        more = {"tolerance": self.tolerance, "condition": self.condition}
+        return {"seed": self.seed, "sampler": rule, "nfe": self.nfe, "steps": self.steps, "guidance": self.guidance,
+                "label": self.label, **{name: value for name, value in more.items() if value is not None}}
