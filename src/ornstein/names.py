@@ -7,9 +7,21 @@ import math
 import operator
 import reprlib
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-__all__ = ["ascending", "find", "is_flag", "printable", "real", "require", "shortened", "shown", "whole", "wholes"]
+__all__ = ["ascending", "either", "find", "is_flag", "printable", "real", "require", "shortened", "shown", "whole",
+           "wholes"]
+
+# What settings choose from, each name written here alone: types, settings and help texts have them from here, without
+# torch, and the tables of objects are made with them.
+NetworkName = Literal["dit", "mlp", "unet"]
+ScheduleName = Literal["chain", "cosine", "linear", "exploding"]
+Prediction = Literal["v", "x", "eps"]
+Guess = Literal["diagonal", "principal", "waves"]
+Weighting = Literal["unit", "eps", "x", "v"]
+TimesName = Literal["uniform", "stratified"]
+DensityName = Literal["angle", "time", "log_snr", "mixed"]
+Precision = Literal["fp32", "bf16"]
 
 Value = TypeVar("Value")
 MOST = 2**40  # of anything that is counted: more than a memory holds
@@ -37,6 +49,11 @@ def require(argument: str, name: str, allowed: Iterable[str]) -> str:
 def find(argument: str, name: str, table: Mapping[str, Value]) -> Value:
     """Return the entry of `table` under `name`; raises as `require` does."""
     return table[require(argument, name, table)]
+
+
+def either(*names: str) -> str:
+    """Return two or more names as a line of a help text: a, b or c."""
+    return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 def whole(argument: str, value: Any, least: int = 1, most: int = MOST) -> int:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from torch import nn
 
-from ornstein.names import find, require
+from ornstein.names import NetworkName, find, require
 from ornstein.networks.dit import DiT
 from ornstein.networks.layers import layout
 from ornstein.networks.mlp import MLP
@@ -17,7 +17,7 @@ from ornstein.networks.unet import UNet
 
 __all__ = ["MLP", "NETWORKS", "DiT", "UNet", "build", "layout", "suit"]
 
-NETWORKS: dict[str, type[nn.Module]] = {"dit": DiT, "mlp": MLP, "unet": UNet}
+NETWORKS = dict[str, type[nn.Module]](zip(get_args(NetworkName), (DiT, MLP, UNet), strict=True))
 
 
 def build(name: str, options: Mapping[str, Any]) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 
@@ -12,7 +13,7 @@ from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.linear import MOST_SIDE, LinearGuess
 from ornstein.diffusion.schedule import SCHEDULES, Chain, Schedule
 from ornstein.machine import memory
-from ornstein.names import find
+from ornstein.names import require
 from ornstein.networks import build
 from ornstein.settings import Settings
 
@@ -25,9 +26,13 @@ FEW = 64  # threads or processes that any machine may be asked for; larger ones 
 
 
 def schedule_of(settings: Settings) -> Schedule:
-    """The schedule that the settings name; the chain is that of Ho et al. 2020."""
-    kind = find("schedule", settings.schedule, SCHEDULES)
-    return Chain.linear() if kind is Chain else kind()
+    """The schedule that the settings describe; a chain without betas is that of Ho et al. 2020."""
+    kind, options = SCHEDULES[settings.schedule], settings.schedule_options
+    make = Chain.linear if kind is Chain and "beta" not in options else kind
+    known = inspect.signature(make).parameters
+    for option in options:
+        require(f"option of schedule {settings.schedule!r}", option, known)
+    return make(**options)
 
 
 def network_options(settings: Settings, data: Dataset) -> dict[str, object]:
@@ -54,8 +59,8 @@ def refuse(settings: Settings, data: Dataset, device: str, world: int, own: bool
         own: whether the network is the user's own, of which the settings say nothing.
 
     Raises:
-        ValueError: options that the network does not have or that do not suit the data; more weights or rows than the
-            memory holds; more threads or processes than the machine should be asked for.
+        ValueError: options that the network or schedule does not have, or that do not suit the data; more weights or
+            rows than the memory holds; more threads or processes than the machine should be asked for.
     """
     most = max(FEW, 4 * (os.cpu_count() or 1))
     processes = settings.processes or 1

@@ -153,7 +153,8 @@ def agreed(run: Run, wanted: Settings, given: dict[str, Any]) -> Settings | None
     asked = {name: value for name, value in wanted.as_dict().items()
              if value != fresh[name] or given.get(name) is not None}
     moved = {name: asked.pop(name) for name in PORTABLE if name in asked}
-    asked["options"] = {**before.options, **wanted.options}
+    for name in ("options", "schedule_options"):
+        asked[name] = {**getattr(before, name), **getattr(wanted, name)}
     for name, (there, here) in before.differences(asked).items():
         if name in ("minutes", "images") and run.finished():
             budget = f"{before.images:,} pictures" if before.images else f"{before.minutes:g} minutes"
