@@ -224,6 +224,12 @@ def sampled() -> Any:
             [orn.sample(mixture(), 2, sampler=name, steps=2, condition=1) for name in ("dpm++sde", "edm", "unipc")])
 
 
+def requested() -> Any:
+    model = picture()
+    model.data = orn.DataSpec("grey", "picture", (1, 4, 4), 0.0, 4.0, 5, ("dark", "light"), "HW")
+    return orn.Request(count=3, label="light", nfe=3).draw(model)
+
+
 def tuned() -> Any:
     model = plain()
     return orn.tune(model, 2, starts=16).errors, orn.sample(model, 3, nfe=2)
@@ -260,7 +266,7 @@ CALLS: dict[str, Callable[[], Any]] = {
     "generate": lambda: [(frame.time, frame.latent, frame.estimate) for frame in orn.generate(plain(), 3, nfe=4)],
     "sample": sampled,
     "samplers": orn.samplers,
-    "Request": lambda: orn.Request(count=3, label="1", nfe=3).draw(picture()),
+    "Request": requested,
     "Rule Step": lambda: orn.sample(mixture(), 3, sampler=Halfway(), steps=3),
     "denoising_score_loss": lambda: orn.denoising_score_loss(mixture(), X, T, EPS),
     "explicit_score_loss": lambda: orn.explicit_score_loss(

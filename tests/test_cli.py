@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -15,10 +16,13 @@ from safetensors.torch import save_file
 
 from conftest import FAST
 from data_corpus import fill
+from ornstein.data import SOURCES
 from ornstein.diffusion.samplers.loop import SAMPLERS
+from ornstein.networks import NETWORKS
 from ornstein.settings import Settings
 from ornstein.training.reopen import reopen
 from ornstein.training.run import located
+from ornstein.training.trackers import TRACKERS
 
 
 def test_a_run_holds_what_it_promises(trained):
@@ -300,11 +304,17 @@ def test_events_as_json(command):
 
 
 def test_help_needs_no_torch_and_import_is_lazy():
-    code = ("import sys, io, contextlib\nsys.argv = ['ornstein', '--help']\nfrom ornstein import cli\n"
-            "with contextlib.redirect_stdout(io.StringIO()) as out:\n    cli.app(['--help'], exit_on_error=False)\n"
+    code = ("import sys, io, contextlib\nfrom ornstein import cli\n"
+            "with contextlib.redirect_stdout(io.StringIO()) as out:\n"
+            "    for words in ([], ['train'], ['list']):\n        cli.app([*words, '--help'], exit_on_error=False)\n"
             "heavy = {'torch', 'numpy', 'sklearn', 'PIL', 'matplotlib', 'yaml'} & set(sys.modules)\n"
             "assert 'train' in out.getvalue() and not heavy, heavy")
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_help_of_train_names_what_the_tables_hold(command):
+    words = set(re.findall(r"\w+", command("train", "--help")[1]))
+    assert {*NETWORKS, *SOURCES, *TRACKERS, "fp32", "bf16"} <= words
 
 
 def test_a_rule_and_a_schedule_of_ones_own(command, trained, tmp_path):

@@ -7,15 +7,11 @@ import math
 from itertools import pairwise
 
 import pytest
-import torch
 import yaml
 
 import ornstein as orn
-from ornstein.diffusion.estimate import PREDICTIONS
-from ornstein.diffusion.linear import KINDS
-from ornstein.diffusion.loss import DENSITIES, TIMES, WEIGHTINGS
 from ornstein.diffusion.schedule import SCHEDULES
-from ornstein.settings import CHOICES
+from ornstein.networks import NETWORKS
 from ornstein.training.average import WIDEST
 from ornstein.training.events import Finished, TrainingFailed
 
@@ -25,7 +21,8 @@ HOSTILE = ["null", "true", "-1", "0", "0.5", "3", "1e400", ".nan", ".inf", "-.in
            "''", "[]", "{}", "[1, 2]", "{a: 1}", '"\\x1b[2J"', "9" * 400, "2001-01-01", "!!binary aGk=", "!!set {1}"]
 OPTIONS = {"unet": ("shape", "classes", "conditions", "widths", "depths", "stem", "attention", "embedding", "through",
                     "hints"),
-           "dit": ("patch", "width", "depth", "heads"), "mlp": ("width", "depth")}
+           "dit": ("patch", "width", "depth", "heads"), "mlp": ("width", "depth"),
+           "exploding": ("sigma_min", "sigma_max"), "chain": ("T", "first", "last", "beta")}
 WRONG = [None, [], {}, "", "a", -1, 0, 0.5, math.nan, 10**6, 10**12, 10**400, [0], [-1], [1], [10**9], [[8]], ["a"],
          [8, 8, 8], [8] * 500, True]
 
@@ -35,13 +32,25 @@ def digits():
     return orn.load_data("digits")
 
 
-def test_the_names_of_settings_are_those_of_the_rooms_that_use_them():
-    assert set(CHOICES["schedule"]) == set(SCHEDULES)
-    assert set(CHOICES["predicts"]) == set(PREDICTIONS)
-    assert set(CHOICES["weighting"]) == set(WEIGHTINGS)
-    assert set(CHOICES["times"]) == set(TIMES)
-    assert set(CHOICES["density"]) == {"auto", *DENSITIES}
-    assert set(CHOICES["linear"]) == {"auto", "none", *KINDS}
+@pytest.mark.parametrize(("name", "value", "near"), [
+    ("schedule", "cosin", "cosine"), ("density", "angel", "angle"), ("predicts", "esp", "eps"),
+    ("network", "unit", "unet"), ("times", "stratifed", "stratified"), ("weighting", "units", "unit"),
+    ("linear", "wave", "waves"), ("precision", "bf6", "bf16"), ("parallel", "fdsp", "fsdp"),
+    ("reader", "streams", "stream")])
+def test_an_unknown_name_is_refused_when_settings_are_made(name, value, near):
+    """With the nearest one there is, from all ways to make them."""
+    for make, given in ((orn.Settings, {name: value}), (orn.Settings().replace, {name: value}),
+                        (orn.Settings().with_text, {"pairs": [f"{name}={value}"]}),
+                        (orn.Settings.from_yaml, {"text": f"{name}: {value}"})):
+        with pytest.raises(ValueError, match=f"^{name} '{value}' is unknown; did you mean '{near}'"):
+            make(**given)
+
+
+def test_every_name_of_a_table_is_one_that_settings_take():
+    """And stands for the class of that name."""
+    for setting, table in (("schedule", SCHEDULES), ("network", NETWORKS)):
+        for name, kind in table.items():
+            assert getattr(orn.Settings(**{setting: name}), setting) == name == kind.__name__.lower()
     assert orn.Settings(average=WIDEST).average == WIDEST
 
 
@@ -79,12 +88,12 @@ def test_a_hostile_setting_is_refused_at_once_or_trains(tmp_path, digits, name, 
 
 
 @BOTH
-@pytest.mark.parametrize(("network", "option"), [(network, option) for network, names in OPTIONS.items()
-                                                 for option in names])
-def test_a_hostile_option_of_a_network_is_refused_at_once_or_trains(tmp_path, digits, network, option, trains):
+@pytest.mark.parametrize(("kind", "option"), [(kind, option) for kind, names in OPTIONS.items() for option in names])
+def test_a_hostile_option_of_a_network_or_schedule_is_refused_at_once_or_trains(tmp_path, digits, kind, option, trains):
     for number, value in enumerate(WRONG):
-        line = outcome(digits, tmp_path / f"{number}",
-                       lambda: SMALL.replace(network=network, options={option: value}), trains)  # noqa: B023
+        changes = ({"network": kind, "options": {option: value}} if kind in NETWORKS else
+                   {"schedule": kind, "schedule_options": {option: value}})
+        line = outcome(digits, tmp_path / f"{number}", lambda: SMALL.replace(**changes), trains)  # noqa: B023
         assert len(line) < 400, value
         assert "diverged" not in line, value
         assert line or option not in ("shape", "classes", "conditions"), value
@@ -97,6 +106,9 @@ def test_a_hostile_option_of_a_network_is_refused_at_once_or_trains(tmp_path, di
     ({"processes": 3000, "batch": 3000}, "processes is 3000; this machine has"),
     ({"options": {"stem": 1000}}, "stem is 1000, with"), ({"options": {"widths": [0]}}, r"widths\[0\] is 0"),
     ({"weighting": "evil"}, "weighting 'evil' is unknown"), ({"times": "evil"}, "times 'evil' is unknown"),
+    ({"schedule": "exploding", "schedule_options": {"sigma": 9}}, "of schedule 'exploding' 'sigma' is unknown"),
+    ({"schedule_options": {"T": 9}}, "option of schedule 'cosine' 'T' is unknown"),
+    ({"schedule": "chain", "schedule_options": {"T": 0}}, "T is 0; it must be"),
     ({"snapshots": 10**9}, "snapshots is 1000000000"), ({"minutes": 1e307, "images": None}, "minutes is 1e\\+307")])
 def test_what_no_machine_does_is_refused_before_anything_is_there(tmp_path, digits, changes, line):
     with pytest.raises(ValueError, match=line):
@@ -124,6 +136,17 @@ def test_what_is_written_is_read_again():
     assert yaml.safe_load(text) == settings.as_dict()
 
 
-def test_the_chain_of_the_book_trains(digits):
-    model = orn.Trainer(digits, settings=SMALL.replace(schedule="chain", predicts="eps")).fit()
-    assert torch.equal(model.schedule.beta, orn.Chain.linear().beta)
+@pytest.mark.parametrize(("name", "options", "schedule"), [
+    ("chain", {}, orn.Chain.linear()), ("chain", {"T": 9, "last": 0.5}, orn.Chain.linear(9, last=0.5)),
+    ("chain", {"beta": [0.1, 0.9]}, orn.Chain([0.1, 0.9])),
+    ("exploding", {"sigma_max": 50}, orn.Exploding(sigma_max=50))])
+def test_a_schedule_with_its_options_trains_and_is_kept(tmp_path, digits, name, options, schedule):
+    """In run.yaml, from which the run is gone on with, and in the model."""
+    settings = SMALL.replace(schedule=name, schedule_options=options)
+    orn.Trainer(digits, settings=settings, out=tmp_path).fit()
+    assert orn.load(tmp_path).schedule.settings() == schedule.settings()
+    written = orn.Settings.from_yaml((tmp_path / "run.yaml").read_text("utf-8"))
+    assert (written.schedule, written.schedule_options) == (name, options)
+    assert orn.Trainer(digits, settings=settings, out=tmp_path, resume=True).goes_on
+    with pytest.raises(ValueError, match=r"schedule_options is .*, but the run in"):
+        orn.Trainer(digits, settings=settings.replace(schedule_options={**options, "T": 3}), out=tmp_path, resume=True)

@@ -15,7 +15,7 @@ from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.estimate import PREDICTIONS
 from ornstein.diffusion.linear import LinearGuess
 from ornstein.diffusion.schedule import SCHEDULES, Schedule
-from ornstein.names import find, printable, require, shown, wholes
+from ornstein.names import find, made, printable, require, shown, wholes
 from ornstein.networks import NETWORKS, build, layout
 
 __all__ = ["assemble", "describe"]
@@ -113,13 +113,10 @@ def _named(what: str, value: Any) -> tuple[str, dict[str, Any]]:
 def _schedule(value: Any) -> Schedule:
     name, options = _named("schedule", value)
     kind = find("schedule", name, SCHEDULES)
-    known = inspect.signature(kind).parameters
-    for option in options:
-        require(f"option of schedule {name!r}", option, known)
-    for option in known:  # none is left to a default, which may not be what the model was trained on
-        if option not in options:
+    for option in inspect.signature(kind).parameters:
+        if option not in options:  # none is left to a default, which may not be what the model was trained on
             raise ValueError(f"schedule {name!r} has no {option}")
-    return kind(**options)
+    return made(f"schedule {name!r}", kind, options)
 
 
 def _network(value: Any, tensors: Mapping[str, Tensor], shape: list[int], data: DataSpec | None) -> nn.Module:

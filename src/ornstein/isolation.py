@@ -25,12 +25,7 @@ _evaluating: dict[nn.Module, int] = {}
 
 @contextmanager
 def isolation(gradients: bool | None = None, evaluating: Iterable[nn.Module] = ()) -> Iterator[None]:
-    """Torch's state as the library's arithmetic needs it: no autocast, no inference mode.
-
-    Args:
-        gradients: whether they are recorded; None leaves that to the caller.
-        evaluating: modules to hold in evaluation mode.
-    """
+    """No autocast, no inference mode, modules in evaluation mode; gradients as the caller has them where None."""
     with ExitStack() as stack:
         for kind in KINDS:
             if torch.is_autocast_enabled(kind):
@@ -67,11 +62,9 @@ def evaluation(module: nn.Module) -> Iterator[None]:
 
 
 def isolated(*, gradients: bool | None = None, evaluating: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Run a public function in `isolation`; a generator's steps too, and its consumer in the consumer's own state.
+    """Run a public function in `isolation`, with `evaluating` the modules among its arguments in evaluation mode.
 
-    Args:
-        gradients: whether they are recorded; None leaves that to the caller.
-        evaluating: whether the modules among the arguments are in evaluation mode meanwhile.
+    A generator's steps run so too, and its consumer in the consumer's own state.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:

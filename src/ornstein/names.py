@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import math
 import operator
 import reprlib
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, TypeVar
 
-__all__ = ["ascending", "find", "is_flag", "printable", "real", "require", "shortened", "shown", "whole", "wholes"]
+__all__ = ["ascending", "either", "find", "is_flag", "made", "printable", "real", "require", "shortened", "shown",
+           "whole", "wholes"]
+
+# What settings choose from, each name written here alone: types, settings and help texts have them from here, without
+# torch, and the tables of objects are made with them.
+NetworkName = Literal["dit", "mlp", "unet"]
+ScheduleName = Literal["chain", "cosine", "linear", "exploding"]
+Prediction = Literal["v", "x", "eps"]
+Guess = Literal["diagonal", "principal", "waves"]
+Weighting = Literal["unit", "eps", "x", "v"]
+TimesName = Literal["uniform", "stratified"]
+DensityName = Literal["angle", "time", "log_snr", "mixed"]
+Precision = Literal["fp32", "bf16"]
 
 Value = TypeVar("Value")
 MOST = 2**40  # of anything that is counted: more than a memory holds
 
 
 def require(argument: str, name: str, allowed: Iterable[str]) -> str:
-    """Return `name` if it is one of `allowed`.
-
-    Args:
-        argument: what the name is for, as the user calls it ("sampler", "network").
-        name: the name given, which may be a value of any kind.
-        allowed: the names that exist.
-
-    Raises:
-        ValueError: the name is not there; the message has the nearest one and all that are allowed.
-    """
+    """Return `name` if it is one of `allowed`; ValueError with the nearest of them and all for any other value."""
     names = sorted(allowed)
     if isinstance(name, str) and name in names:
         return name
@@ -39,18 +43,21 @@ def find(argument: str, name: str, table: Mapping[str, Value]) -> Value:
     return table[require(argument, name, table)]
 
 
+def made(what: str, make: Callable[..., Value], options: Mapping[str, Any]) -> Value:
+    """Return what a class or function makes of options; ValueError for one that it does not take."""
+    known = inspect.signature(make).parameters
+    for option in options:
+        require(f"option of {what}", option, known)
+    return make(**options)
+
+
+def either(*names: str) -> str:
+    """Return two or more names as a line of a help text: a, b or c."""
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
 def whole(argument: str, value: Any, least: int = 1, most: int = MOST) -> int:
-    """Return `value` as a whole number, from Python, numpy or torch.
-
-    Args:
-        argument: its name, as the user calls it.
-        value: what was given.
-        least: that is allowed.
-        most: that is allowed.
-
-    Raises:
-        ValueError: another kind of value (true or false, text, a float even without a fraction), or out of its range.
-    """
+    """Return a whole number of Python, numpy or torch; ValueError for others, true, 1.0 and "1" among them."""
     try:
         number = None if is_flag(value) else operator.index(value)
     except TypeError:
@@ -70,11 +77,7 @@ def wholes(argument: str, values: Any, least: int = 1, most: int = MOST) -> list
 
 
 def real(argument: str, value: Any) -> float:
-    """Return `value` as a finite float.
-
-    Raises:
-        ValueError: true or false, text, what is no single number, or one that is infinite or nan.
-    """
+    """Return `value` as a finite float; ValueError for true, text, several numbers, infinity and nan."""
     try:
         if is_flag(value) or isinstance(value, str | bytes):
             raise TypeError

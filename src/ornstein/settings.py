@@ -5,43 +5,45 @@ from __future__ import annotations
 import dataclasses
 import math
 import types
-import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
-from ornstein.names import require, shown
+from ornstein import names
+from ornstein.names import DensityName, Guess, Precision, require, shown
 
 __all__ = ["Settings"]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Everything that decides a training; `None` and "auto" are resolved before the first step and written down.
+P = ParamSpec("P")
+R = TypeVar("R")
 
-    Times are minutes of wall clock, amounts are pictures (samples) seen, never steps.
-    """
+
+@dataclass(frozen=True)
+class _Values:
+    """The settings alone, whose constructor tells a type checker what `Settings.replace` takes."""
 
     data: str = "digits"
     data_path: str | None = None  # where data on this machine lie, whatever folder a command is given in
     size: int | None = None  # side of square pictures; None: as the data are
     classes: bool | None = None  # None: conditional where the data have labels
     layout: str = "auto"  # axes of the user's arrays, without the samples' own: V, CL, CHW, DHWC ...
-    reader: str = "auto"  # of picture files: cache (decoded once, into memory or a file) or stream (each time anew)
+    reader: Literal["auto", "cache", "stream"] = "auto"  # of picture files: decoded once, or each time
     mirror: bool = False  # half of the pictures that are seen are turned left side right
     minutes: float | None = None  # budget of wall clock, or
     images: int | None = None  # budget of pictures seen
     seed: int = 0
-    network: str = "auto"
+    network: str = "auto"  # auto, dit, mlp or unet; own.Class for one of the user's own
     options: dict[str, Any] = field(default_factory=dict)  # of the network's class, apart from shape and classes
-    schedule: str = "cosine"
-    predicts: str = "v"
-    linear: str = "auto"  # guess that the network adds to: none, diagonal, principal or waves
-    weighting: str = "unit"
-    times: str = "stratified"
-    density: str = "auto"  # of the training's times: angle, time, log_snr or mixed
+    schedule: names.ScheduleName = "cosine"
+    schedule_options: dict[str, Any] = field(default_factory=dict)  # of its class, or of Chain.linear
+    predicts: names.Prediction = "v"
+    linear: Literal["auto", "none", Guess] = "auto"  # guess that the network adds to
+    weighting: names.Weighting = "unit"
+    times: names.TimesName = "stratified"
+    density: Literal["auto", DensityName] = "auto"  # of the training's times
     batch: int | None = None  # of all processes together
     micro_batch: int | None = None  # rows of a process that pass through the network at once; None: all it has
     learning_rate: float | None = None  # at its height
@@ -51,14 +53,27 @@ class Settings:
     average: float = 0.05  # relative width of the average of the weights (Karras et al. 2024)
     snapshots: int = 8  # of two averages kept along the way, from which `ornstein average` makes any other; 0: none
     label_dropout: float | None = None  # share of samples trained without their label, which guidance needs
-    precision: str = "auto"  # auto, fp32 or bf16
+    precision: Literal["auto", Precision] = "auto"
     compile: bool | None = None  # the network, with torch.compile, before the first step
     processes: int | None = None  # None: a worker a core where that pays, or as many as torchrun has started
-    parallel: str = "auto"  # with several processes: ddp (weights in each) or fsdp (weights split over them)
+    parallel: Literal["auto", "ddp", "fsdp"] = "auto"  # weights in each process, or split over them
     shard: int | None = None  # processes that one copy of the weights is split over; None: all
     threads: int | None = None  # of one process, on a CPU, in place of workers: their number decides the order of sums
     save_seconds: float = 10.0  # between states, unless writing one takes more than a fiftieth of that
     keep: int = 2  # states to go on from that are kept
+
+
+def _as_made_by(_: Callable[P, object]) -> Callable[[Callable[..., R]], Callable[Concatenate[Any, P], R]]:
+    """Tell type checkers that a method takes what a constructor takes; the method stays as it is."""
+    return lambda method: method
+
+
+@dataclass(frozen=True)
+class Settings(_Values):
+    """Everything that decides a training; `None` and "auto" are resolved before the first step and written down.
+
+    Times are minutes of wall clock, amounts are pictures (samples) seen, never steps.
+    """
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
@@ -81,8 +96,8 @@ class Settings:
                 raise ValueError(f"{name} is {value}; it must lie in [0, 1)")
         if self.minutes is not None and self.images is not None:
             raise ValueError(f"minutes is {self.minutes} and images {self.images}; give one budget, not both")
-        for name, allowed in CHOICES.items():
-            require(name, getattr(self, name), allowed)
+        if not self.network.startswith("own."):
+            require("network", self.network, ("auto", *get_args(names.NetworkName)))
 
     @property
     def batch_size(self) -> int:
@@ -99,6 +114,7 @@ class Settings:
         """The share of samples trained without their label; 0.1 where no plan has chosen."""
         return 0.1 if self.label_dropout is None else self.label_dropout
 
+    @_as_made_by(_Values)
     def replace(self, **changes: Any) -> Settings:
         """The same settings with some changed; raises as the constructor does, and for unknown names."""
         for name in changes:
@@ -106,7 +122,9 @@ class Settings:
         return dataclasses.replace(self, **changes)
 
     def with_text(self, pairs: list[str]) -> Settings:
-        """The same settings with `key=value` pairs of text applied, values read as YAML; `options.key=value` too.
+        """The same settings with `key=value` pairs of text applied, values read as YAML.
+
+        One entry of options or schedule_options is set by `options.key=value`.
 
         Raises:
             ValueError: a pair without "=", an unknown key, or a value of the wrong type.
@@ -117,8 +135,8 @@ class Settings:
             if not equals:
                 raise ValueError(f"setting {pair!r} has no '='; write key=value")
             name, _, inner = key.strip().partition(".")
-            if name == "options" and inner:
-                changes["options"] = {**self.options, **changes.get("options", {}), inner: _parse(key, text)}
+            if inner and name in ("options", "schedule_options"):
+                changes[name] = {**getattr(self, name), **changes.get(name, {}), inner: _parse(key, text)}
             else:
                 changes[key.strip()] = _parse(key, text)
         return self.replace(**changes)
@@ -149,19 +167,13 @@ class Settings:
         return {name: (here[name], value) for name, value in other.items() if here[name] != value}
 
 
-# The names of rooms above are repeated here, where they are checked first; a test holds that they agree.
-CHOICES = {"precision": ("auto", "fp32", "bf16"), "linear": ("auto", "none", "diagonal", "principal", "waves"),
-           "parallel": ("auto", "ddp", "fsdp"), "reader": ("auto", "cache", "stream"),
-           "schedule": ("chain", "cosine", "exploding", "linear"), "predicts": ("eps", "v", "x"),
-           "weighting": ("eps", "unit", "v", "x"), "times": ("stratified", "uniform"),
-           "density": ("angle", "auto", "log_snr", "mixed", "time")}
 # Bounds that no training needs to go beyond, so that a slip of the finger is refused before anything follows from it.
 ABOVE_NOTHING = {"minutes": 10**7, "images": 10**15, "batch": 10**9, "micro_batch": 10**9, "learning_rate": 1e38,
                  "average": 0.28, "size": 2**16, "processes": 4096, "shard": 4096, "keep": 1000, "threads": 4096,
                  "save_seconds": 10**7, "decay": 100}
 RANGES = {"snapshots": (0, 1000), "weight_decay": (0, 100), "seed": (0, 2**64 - 1)}
 MOST_TEXT = 2**20  # characters of a file of settings
-_TYPES = typing.get_type_hints(Settings)
+_TYPES = get_type_hints(Settings)
 
 
 class _Plain(yaml.SafeLoader):
@@ -186,7 +198,9 @@ def _parse(name: str, text: str) -> Any:
 
 def _typed(name: str, value: Any, kind: Any) -> Any:
     """The value if it is of the kind that the setting has; a whole number or text like 1e-3 serves as a float."""
-    kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (typing.get_origin(kind) or kind,)
+    if get_origin(kind) is Literal:
+        return require(name, value, get_args(kind))
+    kinds = get_args(kind) if isinstance(kind, types.UnionType) else (get_origin(kind) or kind,)
     if isinstance(value, bool) and bool not in kinds:
         pass
     elif isinstance(value, tuple(kinds)):

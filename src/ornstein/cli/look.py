@@ -9,8 +9,11 @@ from cyclopts import Parameter
 
 from ornstein.cli.app import Out, Run, Seed, app
 from ornstein.display import say
+from ornstein.names import either, require
 
 __all__ = ["check", "list_", "trace"]
+
+LISTS = ("samplers", "schedules", "networks", "data")
 
 
 @app.command(sort_key=7)
@@ -56,12 +59,10 @@ def check(
 
 @app.command(name="list", sort_key=9)
 def list_(
-    what: Annotated[str, Parameter(help="samplers, schedules, networks or data.")],
+    what: Annotated[str, Parameter(help=f"{either(*LISTS)}.")],
 ) -> None:
     """List the names that the other commands take."""
-    from ornstein.names import require
-
-    require("list", what, ("samplers", "schedules", "networks", "data"))
+    require("list", what, LISTS)
     if what == "samplers":
         from ornstein.diffusion.samplers import samplers
 

@@ -7,12 +7,13 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
 from cyclopts import Parameter
 
 from ornstein import __version__
 from ornstein.cli.app import Data, Out, app, side
+from ornstein.names import NetworkName, Precision, either
 
 __all__ = ["train"]
 
@@ -32,10 +33,10 @@ def train(
         help="Learn the classes; by default wherever the data have labels.", negative="--no-classes")] = None,
     layout: Annotated[str | None, Parameter(
         help="Axes of an array's samples: V (values), CL, HW, CHW, HWC, DHW, CDHW ...; read off by default.")] = None,
-    network: Annotated[str | None, Parameter(help="auto, unet, dit or mlp.")] = None,
+    network: Annotated[str | None, Parameter(help=f"{either('auto', *get_args(NetworkName))}.")] = None,
     seed: Annotated[int | None, Parameter(
         help="Of weights, order and noise, from 0 to 2^64 - 1; 0 by default.")] = None,
-    precision: Annotated[str | None, Parameter(help="auto, fp32 or bf16.")] = None,
+    precision: Annotated[str | None, Parameter(help=f"{either('auto', *get_args(Precision))}.")] = None,
     processes: Annotated[int | None, Parameter(
         help="Processes to train in together, on this machine; one a core by default, where that pays.")] = None,
     config: Annotated[Path | None, Parameter(help="A run.yaml to take the settings from.")] = None,
@@ -69,8 +70,8 @@ def train(
             settings = Settings.from_yaml(config.read_text("utf-8"))
         except ValueError as error:
             raise ValueError(f"{config}: {error}") from None
-        # A finished run's file has a budget; one given here takes its place.
-        settings = settings.replace(**({"minutes": None, "images": None} if minutes or images else {}))
+        if minutes or images:  # in place of the budget that a finished run's file has
+            settings = settings.replace(minutes=None, images=None)
     if data is None:
         from ornstein.training.run import Run, located
 
@@ -80,8 +81,9 @@ def train(
                              + (f" (there is no run in {out} to go on with)" if resume else ""))
         data = located(there, f"name them: ornstein train DATA --out {out} "
                        + ("--resume" if config is None else f"--config {config}"))
-    given = {"data": data, "minutes": minutes, "images": images, "size": size, "classes": classes, "network": network,
-             "layout": layout, "seed": seed, "precision": precision, "processes": processes}
+    given: dict[str, Any] = {
+        "data": data, "minutes": minutes, "images": images, "size": size, "classes": classes, "network": network,
+        "layout": layout, "seed": seed, "precision": precision, "processes": processes}
     settings = settings.replace(**{name: value for name, value in given.items() if value is not None})
     settings = settings.with_text(set or [])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from ornstein.diffusion.linear import LinearGuess
 from ornstein.diffusion.schedule import Schedule
 from ornstein.isolation import isolated
 from ornstein.machine import has_bf16
-from ornstein.names import ascending, require
+from ornstein.names import Precision, ascending, require
 from ornstein.workers import each, shared
 
 __all__ = ["Batched", "Denoiser", "NetworkDenoiser", "kind_of"]
@@ -42,6 +42,9 @@ class Denoiser(nn.Module):
         self.tuned = {}
         self.schedule = schedule
         self.shape = tuple(shape)
+
+    if TYPE_CHECKING:
+        def __call__(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Estimate: ...
 
     @abstractmethod
     def forward(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Estimate:
@@ -174,7 +177,7 @@ class NetworkDenoiser(Denoiser):
         super().__init__(schedule, shape)
         self.network, self.linear, self.data = network, linear, data
         self.predicts = require("predicts", predicts, PREDICTIONS)
-        self.precision = require("precision", precision, ("fp32", "bf16"))
+        self.precision = require("precision", precision, get_args(Precision))
         self.log_snr_range = ascending("log_snr_range", log_snr_range)
         self.x_range = None if x_range is None else ascending("x_range", x_range)
         options = getattr(network, "options", None)

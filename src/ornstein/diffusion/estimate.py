@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 from torch import Tensor
 
 from ornstein.diffusion.level import Level
+from ornstein.names import Prediction
 
 __all__ = ["LEAST_SIGNAL", "PREDICTIONS", "Estimate"]
 
-PREDICTIONS = ("v", "x", "eps")
+PREDICTIONS = get_args(Prediction)
 LEAST_SIGNAL = 1e-3  # below this share of signal a prediction of eps says nothing about x in float32
 
 

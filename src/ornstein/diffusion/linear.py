@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from ornstein.diffusion.level import Level
-from ornstein.names import require
+from ornstein.names import Guess, require
 
 __all__ = ["KINDS", "MOST_SIDE", "LinearGuess"]
 
 MOST_SIDE = 4096  # of samples whose waves are transformed by matrices of that size
-KINDS = ("diagonal", "principal", "waves")
+KINDS = get_args(Guess)
 
 
 class LinearGuess(nn.Module):

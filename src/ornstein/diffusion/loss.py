@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,13 +15,11 @@ from ornstein.diffusion.encoder import Encoder, draw
 from ornstein.diffusion.level import Level, as_time
 from ornstein.diffusion.schedule import Schedule
 from ornstein.isolation import isolated
-from ornstein.names import require
+from ornstein.names import DensityName, TimesName, Weighting, require
 
 __all__ = ["DENSITIES", "TIMES", "WEIGHTINGS", "Density", "denoising_loss", "draw_times"]
 
-WEIGHTINGS = ("unit", "eps", "x", "v")
-TIMES = ("uniform", "stratified")
-DENSITIES = ("angle", "time", "log_snr", "mixed")
+WEIGHTINGS, TIMES, DENSITIES = get_args(Weighting), get_args(TimesName), get_args(DensityName)
 FINE = (10.0, -6.0)  # log SNR between which a third of the times of "mixed" lie evenly
 
 

@@ -6,14 +6,14 @@ import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from ornstein.diffusion.level import Level, as_time, doubles, known
 from ornstein.isolation import isolated
-from ornstein.names import real, whole
+from ornstein.names import ScheduleName, real, whole
 
 __all__ = ["SCHEDULES", "Chain", "Cosine", "Exploding", "Linear", "Schedule"]
 
@@ -245,4 +245,4 @@ class Exploding(Schedule):
         return torch.log1p(torch.exp(-log_snr / 2) / self.sigma_min) / math.log1p(self.sigma_max / self.sigma_min)
 
 
-SCHEDULES: dict[str, type[Schedule]] = {"chain": Chain, "cosine": Cosine, "linear": Linear, "exploding": Exploding}
+SCHEDULES = dict[str, type[Schedule]](zip(get_args(ScheduleName), (Chain, Cosine, Linear, Exploding), strict=True))

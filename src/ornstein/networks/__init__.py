@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from torch import nn
 
-from ornstein.names import find, require
+from ornstein.names import NetworkName, find, made, require
 from ornstein.networks.dit import DiT
 from ornstein.networks.layers import layout
 from ornstein.networks.mlp import MLP
@@ -17,7 +16,7 @@ from ornstein.networks.unet import UNet
 
 __all__ = ["MLP", "NETWORKS", "DiT", "UNet", "build", "layout", "suit"]
 
-NETWORKS: dict[str, type[nn.Module]] = {"dit": DiT, "mlp": MLP, "unet": UNet}
+NETWORKS = dict[str, type[nn.Module]](zip(get_args(NetworkName), (DiT, MLP, UNet), strict=True))
 
 
 def build(name: str, options: Mapping[str, Any]) -> nn.Module:
@@ -31,12 +30,9 @@ def build(name: str, options: Mapping[str, Any]) -> nn.Module:
         ValueError: an unknown name or option, or options that the class refuses.
     """
     kind = find("network", name, NETWORKS)
-    allowed = inspect.signature(kind).parameters
-    for option in options:
-        require(f"option of network {name!r}", option, allowed)
     if "shape" not in options:
         raise ValueError(f"network {name!r} has no shape; give that of one sample")
-    return kind(**options)
+    return made(f"network {name!r}", kind, options)
 
 
 def suit(shape: Sequence[int], name: str = "auto", work: int = 0) -> tuple[str, dict[str, Any]]:

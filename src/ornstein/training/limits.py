@@ -12,7 +12,7 @@ from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.linear import MOST_SIDE, LinearGuess
 from ornstein.diffusion.schedule import SCHEDULES, Chain, Schedule
 from ornstein.machine import memory
-from ornstein.names import find
+from ornstein.names import made
 from ornstein.networks import build
 from ornstein.settings import Settings
 
@@ -25,9 +25,10 @@ FEW = 64  # threads or processes that any machine may be asked for; larger ones 
 
 
 def schedule_of(settings: Settings) -> Schedule:
-    """The schedule that the settings name; the chain is that of Ho et al. 2020."""
-    kind = find("schedule", settings.schedule, SCHEDULES)
-    return Chain.linear() if kind is Chain else kind()
+    """The schedule that the settings describe; a chain without betas is that of Ho et al. 2020."""
+    kind, options = SCHEDULES[settings.schedule], settings.schedule_options
+    make = Chain.linear if kind is Chain and "beta" not in options else kind
+    return made(f"schedule {settings.schedule!r}", make, options)
 
 
 def network_options(settings: Settings, data: Dataset) -> dict[str, object]:
@@ -44,18 +45,10 @@ def network_options(settings: Settings, data: Dataset) -> dict[str, object]:
 
 
 def refuse(settings: Settings, data: Dataset, device: str, world: int, own: bool = False) -> None:
-    """Refuse what cannot be trained.
+    """Refuse, with a ValueError, what resolved settings ask for and network, schedule, data or machine do not allow.
 
-    Args:
-        settings: resolved by `plan.resolve`, with the number of processes.
-        data: to train on.
-        device: "cpu" or "cuda".
-        world: processes that there are already; those that are missing will be started on this machine.
-        own: whether the network is the user's own, of which the settings say nothing.
-
-    Raises:
-        ValueError: options that the network does not have or that do not suit the data; more weights or rows than the
-            memory holds; more threads or processes than the machine should be asked for.
+    Of `world` processes that are there already, those that are missing are started on this machine; a network of the
+    user's `own` is for its author to judge.
     """
     most = max(FEW, 4 * (os.cpu_count() or 1))
     processes = settings.processes or 1

@@ -27,15 +27,7 @@ MINUTES, SHORT = 10.0, 1 / 3  # of training when the user names no budget; of po
 
 
 def resolve(settings: Settings, data: Dataset, device: str) -> Settings:
-    """Settings without "auto" and without an open budget.
-
-    Args:
-        settings: what the user asked for.
-        data: gives the shape, and through `size` and `classes` what was loaded.
-        device: "cpu" or "cuda".
-
-    Returns:
-        Settings that a run can be repeated from, a pure function of the arguments and of what the device can do.
+    """Settings without "auto" or an open budget, a pure function of the arguments and of what the device can do.
 
     Raises:
         ValueError: classes are wanted and the data have none, data to mirror are no pictures, or a compilation that
@@ -63,13 +55,7 @@ def resolve(settings: Settings, data: Dataset, device: str) -> Settings:
 
 
 def reasons(settings: Settings, data: Dataset, device: str) -> list[str]:
-    """What `resolve` chose for a user who left it open, and why, one line each.
-
-    Args:
-        settings: as for `resolve`.
-        data: as for `resolve`.
-        device: as for `resolve`.
-    """
+    """What `resolve` chose for a user who left it open, and why, one line each."""
     return [f"{name} {_shown(value)}: {why}" for name, (value, why) in _choices(settings, data, device).items() if why]
 
 
@@ -137,15 +123,9 @@ def _shown(value: Any) -> str:
 
 
 def agreed(run: Run, wanted: Settings, given: dict[str, Any]) -> Settings | None:
-    """The settings of the run that is there, if nothing that is asked for contradicts them; None without a run.
+    """The settings of the run that is there, None without one; ValueError where what is asked for contradicts them.
 
-    Args:
-        run: the folder.
-        wanted: all that is asked for.
-        given: what was given by name, which counts even where it equals a default.
-
-    Raises:
-        ValueError: a contradiction; the message has both values.
+    What was `given` by name counts even where it equals a default.
     """
     before, fresh = run.settings(), Settings().as_dict()
     if before is None:
@@ -153,7 +133,8 @@ def agreed(run: Run, wanted: Settings, given: dict[str, Any]) -> Settings | None
     asked = {name: value for name, value in wanted.as_dict().items()
              if value != fresh[name] or given.get(name) is not None}
     moved = {name: asked.pop(name) for name in PORTABLE if name in asked}
-    asked["options"] = {**before.options, **wanted.options}
+    for name in ("options", "schedule_options"):
+        asked[name] = {**getattr(before, name), **getattr(wanted, name)}
     for name, (there, here) in before.differences(asked).items():
         if name in ("minutes", "images") and run.finished():
             budget = f"{before.images:,} pictures" if before.images else f"{before.minutes:g} minutes"

@@ -89,7 +89,7 @@ class Trainer:
             raise ValueError("out is ''; name a folder, or None to keep everything in memory")
         if loaded := isinstance(data, Dataset) and next((name for name in READING if name in options), None):
             raise ValueError(f"{loaded} is {options[loaded]!r}, but data are loaded already; give it to load_data")
-        given = {**options, "minutes": minutes, "images": images, "seed": seed,
+        given: dict[str, Any] = {**options, "minutes": minutes, "images": images, "seed": seed,
                  "data": str(data) if isinstance(data, str | Path) else None,  # that of arrays is their name, below
                  "network": network if isinstance(network, str) and network != "auto" else None}
         wanted = (settings or Settings()).replace(**{name: value for name, value in given.items() if value is not None},
@@ -118,7 +118,7 @@ class Trainer:
         if before is None and not isinstance(data, str | Path):
             self.settings = self.settings.replace(data=self.data.spec.name)
         if self.own is not None:
-            self.settings = self.settings.replace(network=type(self.own).__name__, options={})
+            self.settings = self.settings.replace(network=f"own.{type(self.own).__name__}", options={})
         if self.processes == self.engine.world:
             self.engine.choose(self.settings.parallel, self.settings.shard)
         refuse(self.settings, self.data, kind, self.engine.world, self.own is not None)
