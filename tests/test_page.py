@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
+import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,7 +16,7 @@ from PIL import Image
 from ornstein.evaluation.compare import write_report
 from ornstein.evaluation.page import render
 from ornstein.evaluation.report import Curve, Likelihood, Measure, Memorisation, Pair, Report
-from ornstein.figures.chart import Line, Mark, intervals, lines, number, ticks, waterfall
+from ornstein.figures.chart import Line, Mark, intervals, lines, number, waterfall
 
 SECTIONS = ["pictures", "distances", "likelihood", "levels", "steps", "memorisation", "drawing", "card"]
 HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror="alert(1)">', "{{ 7 * 7 }} {% for %}", "x" * 300,
@@ -365,19 +368,6 @@ def test_a_number_has_the_digits_that_its_error_allows(value, error, text):
     assert number(value, error) == text
 
 
-def test_ticks_are_round_and_within():
-    rng = np.random.default_rng(0)
-    for low, size in zip(rng.normal(0, 10, 200), 10.0 ** rng.uniform(-4, 4, 200), strict=True):
-        found = np.array(ticks(low, low + size))
-        assert 1 <= len(found) <= 5
-        assert found.min() >= low - 1e-9 * size
-        assert found.max() <= low + size * (1 + 1e-9)
-        if len(found) > 1:
-            step = np.diff(found).min()
-            assert f"{step:.2e}"[0] in "125"
-            assert np.allclose(found / step, np.round(found / step), atol=1e-6)
-
-
 def test_an_axis_is_logarithmic_beyond_two_decades():
     assert ">0.001<" in lines([Line("loss", [0, 1, 2, 3], [1e-5, 1e-3, 0.1, 1])], "loss", "x", "y")
     assert ">0.4<" in lines([Line("loss", [0, 1], [0.0, 0.6])], "loss", "x", "y")
@@ -387,3 +377,14 @@ def test_a_chart_of_nothing_is_nothing():
     nan = float("nan")
     assert lines([Line("a", [0.0], [nan])], "t", "x", "y") == lines([], "t", "x", "y") == ""
     assert intervals([Mark("a", 0.1, nan, 0.2, "0.1")], "t", 0.0) == waterfall([], "t", "sum") == ""
+
+
+def test_a_chart_depends_on_nothing_but_what_it_shows():
+    """Not on settings of matplotlib, nor on a name that would be a formula, an end of the line or a colour."""
+    draw = partial(lines, [Line("$x_1$ <b>\x1b[0m #000005", [0, 1], [1, 2], [0.1, 0.2])], "title & more", "x", "y")
+    chart = draw()
+    with matplotlib.rc_context({"font.size": 40, "axes.grid": True, "svg.fonttype": "path"}):
+        assert draw() == chart
+    assert ">$x_1$ &lt;b&gt;\\x1b…<" in chart
+    assert "#000005" in chart
+    assert not re.findall('<style|<metadata| id=|href|style="[^"]*#', chart)
