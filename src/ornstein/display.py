@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -30,6 +29,8 @@ def say(line: str, *, error: bool = False, moving: bool = False) -> None:
     """
     text = printable(line)
     if moving:  # of a line that wraps only the end could be taken back
+        import shutil
+
         text = CLEAR + text[:shutil.get_terminal_size().columns - 1]
     print(text, end="" if moving else "\n", flush=True, file=sys.stderr if error else sys.stdout)
 

@@ -29,10 +29,9 @@ COLOURS = {name: f"#{place:06}" for place, name in enumerate(VARIABLES)}
 WASH = 0.14  # opacity of bands
 LOOK = {"svg.fonttype": "none", "text.parse_math": False, "font.size": LETTER, "text.color": COLOURS["ink"],
         "figure.facecolor": "none", "axes.facecolor": "none", "axes.edgecolor": COLOURS["strong"],
-        "axes.labelcolor": COLOURS["muted"], "axes.titlecolor": COLOURS["muted"], "axes.titlelocation": "left",
-        "axes.titlesize": LETTER, "axes.axisbelow": True, "grid.color": COLOURS["hair"], "legend.frameon": False,
-        "axes.spines.left": False, "axes.spines.top": False, "axes.spines.right": False, "xtick.bottom": False,
-        "ytick.left": False, "xtick.labelcolor": COLOURS["muted"], "ytick.labelcolor": COLOURS["muted"]}
+        "axes.labelcolor": COLOURS["muted"], "xtick.labelcolor": COLOURS["muted"], "ytick.labelcolor": COLOURS["muted"],
+        "grid.color": COLOURS["hair"], "axes.axisbelow": True, "legend.frameon": False, "axes.spines.left": False,
+        "axes.spines.top": False, "axes.spines.right": False, "xtick.bottom": False, "ytick.left": False}
 
 
 @dataclass(frozen=True)
@@ -139,8 +138,7 @@ def lines(curves: Sequence[Line], title: str, x: str, y: str) -> str:
             # A polygon and not `fill_between`, and below no markers: those are drawn by references to an id.
             axes.fill([*across, *across[::-1]], np.maximum([*(up - reach), *(up + reach)[::-1]], floor), color=colour,
                       alpha=WASH, lw=0)
-            axes.plot(across, np.where(up < floor, np.nan, up), color=colour, lw=2, ls=curve.dash or "-",
-                      label=_short(curve.name))
+            axes.plot(across, np.where(up < floor, np.nan, up), color=colour, lw=2, ls=curve.dash or "-")
             if len(across) == 1:
                 _dot(axes, across, up, colour)
         _ticks(axes.xaxis, 6)
@@ -154,10 +152,11 @@ def lines(curves: Sequence[Line], title: str, x: str, y: str) -> str:
             axes.set_ylim(bottom=0)
         if low < 0 < high:
             axes.axhline(0, color=COLOURS["strong"], lw=1)
-        axes.set(title=y, xlabel=x)
+        axes.set_xlabel(x)
         axes.margins(x=0)
         axes.grid(axis="y")
-        axes.figure.legend(loc="outside upper left", ncols=2, handlelength=1.6)
+        axes.legend(axes.lines[:len(known)], [_short(curve.name) for curve, _ in known], title=y, alignment="left",
+                    loc="lower left", bbox_to_anchor=(0, 1), ncols=2, handlelength=1.6)
 
     return _svg(draw, 260 + 19 * math.ceil(len(known) / 2), title, "; ".join(
         f"{curve.name}: from {number(points[1][0])} at {number(points[0][0])} to {number(points[1][-1])} "
@@ -282,8 +281,9 @@ def _svg(draw: Callable[[Any], None], height: float, title: str, description: st
     file = io.BytesIO()
     with style.context(LOOK, after_reset=True), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # it is the browser that needs the letter
-        figure = Figure((WIDTH / 72, height / 72), layout="constrained")  # 72 units an inch
+        figure = Figure((WIDTH / 72, height / 72))  # 72 units an inch
         draw(figure.subplots())
+        figure.tight_layout(pad=0.2)
         figure.savefig(file, format="svg", metadata={"Date": None})
     drawing = ElementTree.fromstring(file.getvalue())  # noqa: S314 - of our own
     chart = ElementTree.Element("svg", {"class": "chart", "viewBox": drawing.attrib["viewBox"], "role": "img",
@@ -293,7 +293,8 @@ def _svg(draw: Callable[[Any], None], height: float, title: str, description: st
     chart.extend(part for part in drawing if part.tag.endswith("}g"))
     for node in chart.iter():
         node.tag = node.tag.rpartition("}")[2]
-        node.attrib.pop("id", None)
+        for reference in ("id", "clip-path"):  # of which a page would have several alike
+            node.attrib.pop(reference, None)
         if "style" in node.attrib:
             node.attrib["style"] = re.sub(r"#00000(\d)", lambda found: f"var(--{VARIABLES[int(found[1])]})",
                                           node.attrib["style"])
