@@ -6,6 +6,7 @@ import io
 import itertools
 import math
 import re
+import threading
 import unicodedata
 import warnings
 from collections.abc import Callable, Sequence
@@ -32,6 +33,7 @@ LOOK = {"svg.fonttype": "none", "text.parse_math": False, "font.size": LETTER, "
         "axes.labelcolor": COLOURS["muted"], "xtick.labelcolor": COLOURS["muted"], "ytick.labelcolor": COLOURS["muted"],
         "grid.color": COLOURS["hair"], "axes.axisbelow": True, "legend.frameon": False, "axes.spines.left": False,
         "axes.spines.top": False, "axes.spines.right": False, "xtick.bottom": False, "ytick.left": False}
+_drawing = threading.Lock()  # matplotlib's settings belong to all threads
 
 
 @dataclass(frozen=True)
@@ -279,7 +281,7 @@ def _svg(draw: Callable[[Any], None], height: float, title: str, description: st
     from matplotlib.figure import Figure
 
     file = io.BytesIO()
-    with style.context(LOOK, after_reset=True), warnings.catch_warnings():
+    with _drawing, style.context(LOOK, after_reset=True), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # it is the browser that needs the letter
         figure = Figure((WIDTH / 72, height / 72))  # 72 units an inch
         draw(figure.subplots())
