@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import ornstein as orn
+from ornstein.training.events import Interrupted, Progress, Started
 
 F32 = {"dtype": torch.float32, "device": "cpu"}
 F64 = {"dtype": torch.float64, "device": "cpu"}
@@ -136,24 +137,19 @@ class Noting:
     def __init__(self) -> None:
         self.seen: list[str] = []
 
-    def begin(self, settings: Any, run: Any, resumed_at: int | None) -> None:
-        self.seen.append("begin")
-
-    def record(self, images: int, figures: Any, pictures: Any) -> None:
+    def __call__(self, event: Any) -> None:
         # How often, and whether there is a rate, is a matter of the clock.
-        self.seen.append(",".join(sorted(set(figures) - {"images_per_second"})))
-
-    def end(self, outcome: str) -> None:
-        self.seen.append(outcome)
+        figures = set(getattr(event, "figures", ())) - {"images_per_second"}
+        self.seen.append(",".join([type(event).__name__, *sorted(figures)]))
 
 
 def board() -> list[str]:
     """What TensorBoard's tracker writes."""
     with tempfile.TemporaryDirectory() as place:
         tracker = orn.TensorBoard()
-        tracker.begin(orn.Settings().as_dict(), Path(place), None)
-        tracker.record(1, {"loss": 1.0}, {})
-        tracker.end("finished")
+        tracker(Started(orn.Settings(), 1, 1, 0, "cpu", (), None, run=Path(place)))
+        tracker(Progress(1, 0.5, 1.0, None, None, 1.0, 0.1, 1.0, 1.0, 0))
+        tracker(Interrupted(1))
         return [str(path.stat().st_size) for path in Path(place).rglob("*tfevents*")]
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 import torch
 
 import ornstein as orn
-from ornstein import cli, terminal
+from ornstein import cli, display, terminal
 from ornstein.__main__ import main
 
 pytestmark = pytest.mark.usefixtures("trained")
@@ -140,10 +141,9 @@ class Another(orn.Rule):
             raise RuntimeError("cannot load module more than once per process")
 
 class Teller:
-    def begin(self, *_): pass
-    def record(self, *_):
-        send(*os.environ.pop("SIGNAL", "").split())
-    def end(self, *_): pass
+    def __call__(self, event):
+        if type(event).__name__ == "Progress":
+            send(*os.environ.pop("SIGNAL", "").split())
 ''')
     return path
 
@@ -164,6 +164,19 @@ def test_nor_does_a_full_disk_behind_standard_output_which_is_said_once(tmp_path
                           "is lost\n")
         # ... but what only prints has failed then.
         assert program("--version", out=full.fileno())[0] == 1
+
+
+def test_a_line_that_moves_fits_into_the_terminal(tmp_path, monkeypatch):
+    """Of one that wraps a part would stay behind at every step."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    reader, writer = os.openpty()
+    termios.tcsetwinsize(writer, (24, 40))
+    assert program(*training(tmp_path / "run"), out=writer) == (0, "", "")
+    moved = [text.partition("\r\n")[0] for text in os.read(reader, 100_000).decode().split(display.CLEAR)[1:]]
+    os.close(reader)
+    os.close(writer)
+    assert max(map(len, moved)) == 39
+    assert all(" left  " in line for line in moved)
 
 
 @pytest.mark.parametrize("closed", [(1,), (1, 2)])

@@ -14,7 +14,7 @@ from PIL import Image
 
 import ornstein as orn
 from conftest import FAST
-from ornstein.training.events import Progress, Saved, TrainingFailed, Warned
+from ornstein.training.events import Progress, Saved, Started, TrainingFailed, Warned
 
 SMALL = orn.Settings(options={"widths": [8], "depths": [1]}, batch=64)
 
@@ -25,23 +25,20 @@ class Lines:
     def __init__(self):
         self.file = open("told.jsonl", "a")
 
-    def write(self, *facts):
-        print(json.dumps(facts, default=str), file=self.file, flush=True)
+    def __call__(self, event):
+        facts = {name: value for name, value in vars(event).items() if name != "model"}
+        if hasattr(event, "figures"):
+            facts["figures"] = event.figures
+        print(json.dumps([type(event).__name__, facts], default=self.plain), file=self.file, flush=True)
 
-    def begin(self, settings, run, resumed_at):
-        self.write("begin", settings, run, resumed_at)
+    def plain(self, value):
+        return value.as_dict() if hasattr(value, "as_dict") else str(value)
 
-    def record(self, images, figures, pictures):
-        self.write("record", images, figures, pictures)
-
-    def end(self, outcome):
-        self.write("end", outcome)
-
-class Halves:
-    def begin(self, settings, run, resumed_at): ...
+class Silent:
+    pass
 
 class Deaf(Lines):
-    def record(self, figures): ...
+    def __call__(self): ...
 
 class Locked(Lines):
     def __init__(self):
@@ -50,24 +47,22 @@ class Locked(Lines):
 
 
 class Notes:
-    """A tracker that keeps what it is told, and raises in a call of choice."""
+    """A tracker that keeps what it is told, and raises at an event of choice."""
 
     def __init__(self, raises: str = "") -> None:
         self.told, self.raises = [], raises
 
-    def note(self, call, *facts):
-        self.told.append((call, *facts))
-        if call == self.raises:
+    def __call__(self, event):
+        self.told.append(type(event).__name__)
+        if self.told[-1] == self.raises:
             raise ConnectionError("no\nnetwork")
 
-    def begin(self, settings, run, resumed_at):
-        self.note("begin", settings, run, resumed_at)
 
-    def record(self, images, figures, pictures):
-        self.note("record", images, figures, pictures)
-
-    def end(self, outcome):
-        self.note("end", outcome)
+def meddle(event):
+    """A tracker that changes what it is told."""
+    if isinstance(event, Started):
+        event.settings.options.clear()
+        object.__setattr__(event.settings, "batch", 7)
 
 
 @pytest.fixture
@@ -131,41 +126,41 @@ def test_a_class_of_the_users_own_is_told_in_order(own, tmp_path):
     words = ["train", "digits", "--images", 256, "--out", "run", *FAST]
     assert own(*words, "--tracker", "own.py:Lines", "--tracker", "tensorboard")[0] == 0
     told = [json.loads(line) for line in (tmp_path / "told.jsonl").read_text().splitlines()]
-    assert [call for call, *_ in told] == ["begin", *["record"] * (len(told) - 2), "end"]
-    (_, settings, run, resumed_at), *records, (_, outcome) = told
-    assert settings == orn.Settings.from_yaml((tmp_path / "run/run.yaml").read_text()).as_dict()
-    assert (run, resumed_at, outcome) == ("run", None, "finished")
+    (first, start), *between, (last, end) = told
+    assert (first, last) == ("Started", "Finished")
+    assert start["settings"] == orn.Settings.from_yaml((tmp_path / "run/run.yaml").read_text()).as_dict()
+    assert (start["run"], start["resumed_at"], end["images"], end["already"]) == ("run", None, 256, False)
     lines = [{name: value for name, value in line.items() if value is not None} for line in logged(tmp_path / "run")]
-    figures = [(images, figures) for _, images, figures, _ in records if figures]
-    assert [images for images, _ in figures] == [line["images"] for line in lines]
-    for (_, told_of), line in zip(figures, lines, strict=True):
+    progress = [facts for kind, facts in between if kind == "Progress"]
+    assert [facts["images"] for facts in progress] == [line["images"] for line in lines]
+    for facts, line in zip(progress, lines, strict=True):
         known = {"seconds", "images_per_second", "waited"}
-        assert {name: told_of[name] for name in told_of if name not in known} == {
+        assert {name: value for name, value in facts["figures"].items() if name not in known} == {
             name: line[name] for name in line if name not in {*known, "images"}}
-    drawn = [(images, pictures) for _, images, _, pictures in records if pictures]
-    assert drawn[-1] == (256, {"samples": "run/previews/000000256.png"})
+    drawn = [facts for kind, facts in between if kind == "Drawn"]
+    assert drawn[-1] == {"images": 256, "pictures": {"samples": "run/previews/000000256.png"}}
     equals_metrics(tmp_path / "run", tmp_path / "run/tensorboard")
     # Of a run that has finished there is nothing to tell.
     assert own("train", "--resume", "--out", "run", "--tracker", "own.py:Lines")[0] == 0
     assert len((tmp_path / "told.jsonl").read_text().splitlines()) == len(told)
 
 
-def test_trackers_that_raise_leave_the_training_as_it_would_be(tmp_path):
+def test_trackers_that_raise_or_meddle_leave_the_training_as_it_would_be(tmp_path):
     orn.Trainer("digits", images=256, settings=SMALL, out=tmp_path / "alone").fit()
-    trackers = [Notes(call) for call in ("begin", "record", "", "end")]
-    trainer = orn.Trainer("digits", images=256, settings=SMALL, out=tmp_path / "followed", trackers=trackers)
+    notes = [Notes(kind) for kind in ("Started", "Progress", "", "Finished")]
+    trainer = orn.Trainer("digits", images=256, settings=SMALL, out=tmp_path / "followed", trackers=[meddle, *notes])
     said = []
     trainer.fit(lambda event: said.append(event.text) if isinstance(event, Warned) else None)
-    assert said == [f"tracker Notes failed in {call} (ConnectionError: no network); the training goes on without it"
-                    for call in ("begin", "record", "end")]
-    assert [[call for call, *_ in tracker.told][-1] for tracker in trackers] == ["begin", "record", "end", "end"]
-    assert [len(tracker.told) for tracker in trackers[:2]] == [1, 2]
+    assert said == [f"tracker Notes failed at {kind} (ConnectionError: no network); the training goes on without it"
+                    for kind in ("Started", "Progress", "Finished")]
+    assert [tracker.told[-1] for tracker in notes] == ["Started", "Progress", "Finished", "Finished"]
+    assert [tracker.told.count(tracker.raises) for tracker in notes] == [1, 1, 0, 1]
     alone, followed = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("alone", "followed"))
     assert alone == followed
 
 
 def test_whoever_does_not_listen_is_warned_too(tmp_path):
-    with pytest.warns(RuntimeWarning, match=r"tracker TensorBoard failed in begin \(ValueError: folder is None"):
+    with pytest.warns(RuntimeWarning, match=r"tracker TensorBoard failed at Started \(ValueError: folder is None"):
         orn.Trainer("digits", images=64, settings=SMALL, trackers=[orn.TensorBoard()]).fit()
     orn.Trainer("digits", images=64, settings=SMALL, trackers=[orn.TensorBoard(tmp_path)]).fit()
     assert shown(tmp_path).Scalars("loss")[-1].step == 64
@@ -177,30 +172,31 @@ def test_an_end_before_the_end_has_its_name_and_comes_once():
     for event in trainer.events():
         events.append(event)
         trainer.stop()
-    assert notes.told[-1] == ("end", "interrupted")
+    assert notes.told[-1] == "Interrupted"
 
     left = Notes()
     for event in orn.Trainer("digits", images=10**6, settings=SMALL, trackers=[left]).events():
         if isinstance(event, Progress):
             break
     del event
-    assert left.told[-1] == ("end", "interrupted")
+    assert left.told[-1] == "Interrupted"
 
     lost = Notes()
     poison = SMALL.replace(learning_rate=1e30, warmup=0.0)
     with pytest.raises(TrainingFailed):
         orn.Trainer("digits", images=1000, settings=poison, trackers=[lost]).fit()
-    assert lost.told[-1] == ("end", "failed")
+    assert lost.told[-1] == "Failed"
     for tracker in (notes, left, lost):
-        assert [call for call, *_ in tracker.told].count("end") == 1
+        assert sum(tracker.told.count(kind) for kind in ("Finished", "Interrupted", "Failed")) == 1
 
 
 @pytest.mark.parametrize(("trackers", "message"), [
-    ([object()], r"tracker object has no method begin, record, end; a tracker has begin\(settings, run, resumed_at\)"),
+    ([object()], r"tracker object cannot be called with an event \(.*\); a tracker is a function\(event\)"),
+    ([lambda: None], "tracker <lambda> cannot be called with an event \\(too many positional arguments\\)"),
     ([Notes], r"tracker is the class Notes; give an object of it, Notes\(\)"),
     ("tensorboard", r"trackers is 'tensorboard'; it must be a list of trackers"),
     (Notes(), r"trackers is .*Notes.*; it must be a list"),
-    (["tensorboard"], r"tracker 'tensorboard' has no method begin"),
+    (["tensorboard"], r"tracker 'tensorboard' cannot be called"),
 ])
 def test_what_is_no_tracker_is_refused(trackers, message):
     with pytest.raises(TypeError, match=message):
@@ -214,8 +210,8 @@ def test_what_is_no_tracker_is_refused(trackers, message):
     ("none.py:Lines", "none.py does not exist; write path.py:Class"),
     ("own.py:Nothing", "own.py has no class 'Nothing' that is a tracker"),
     ("own.py", "'own.py' is not of the form path.py:Class"),
-    ("own.py:Halves", "tracker own.py:Halves has no method record, end; a tracker has begin("),
-    ("own.py:Deaf", "tracker method Deaf.record(figures) cannot be called (too many positional arguments)"),
+    ("own.py:Silent", "tracker Silent cannot be called with an event ("),
+    ("own.py:Deaf", "tracker Deaf cannot be called with an event (too many positional arguments)"),
     ("own.py:Locked", "tracker own.py:Locked could not be made: KeyError: 'no key'"),
 ])
 def test_a_tracker_that_cannot_be_is_refused_in_one_line_before_the_training(own, tmp_path, name, message):

@@ -28,8 +28,11 @@ def say(line: str, *, error: bool = False, moving: bool = False) -> None:
         moving: in place of the line that moves, and without an end.
     """
     text = printable(line)
-    print(f"{CLEAR}{text}" if moving else text, end="" if moving else "\n", flush=True,
-          file=sys.stderr if error else sys.stdout)
+    if moving:  # of a line that wraps only the end could be taken back
+        import shutil
+
+        text = CLEAR + text[:shutil.get_terminal_size().columns - 1]
+    print(text, end="" if moving else "\n", flush=True, file=sys.stderr if error else sys.stdout)
 
 
 class Display:
@@ -96,7 +99,7 @@ class Display:
         held += f"  {event.skipped} steps skipped" if event.skipped else ""
         rate = f"{event.rate:,.0f}/s  " if event.rate else ""
         loss = "no loss yet" if event.loss is None else f"loss {event.loss:.4f}"
-        line = (f"{100 * event.share:3.0f} %  {event.images:,} samples  {rate}{loss}{held}  {_clock(event.left)} left")
+        line = f"{100 * event.share:3.0f} %  {_clock(event.left)} left  {event.images:,} samples  {rate}{loss}{held}"
         if self.moving:
             say(line, moving=True)
             self.open = True

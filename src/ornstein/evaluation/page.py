@@ -43,7 +43,7 @@ FACTS = {  # what facts are called where their short names do not say it
     "drawn": {"count": "samples", "nfe": "network calls a sample, at most", "steps": "steps of the sampler",
               "guidance": "scale of the guidance", "seconds": "time for the drawing"},
 }
-DASHES = {"training": "5 4", "lowest possible": "1.5 4"}
+DASHES = {"training": "--", "lowest possible": ":"}
 AXIS = "log SNR (noise on the left, data on the right)"
 
 

@@ -1,21 +1,39 @@
-"""Small charts as inline SVG in the page's own colours, by class, so that dark mode and print follow."""
+"""Small charts by matplotlib as inline SVG in the page's own colours, so that dark mode and print follow."""
 
 from __future__ import annotations
 
+import io
+import itertools
 import math
+import re
+import threading
 import unicodedata
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
-from itertools import pairwise
+from typing import Any
+from xml.etree import ElementTree
 
-__all__ = ["NORMAL", "Line", "Mark", "intervals", "lines", "number", "ticks", "waterfall"]
+import numpy as np
 
-WIDTH = 480
-LINE = 15  # units of a letter's height that there is room for: on a phone, where a chart shrinks, a page enlarges them
+from ornstein.names import printable
+
+__all__ = ["NORMAL", "Line", "Mark", "intervals", "lines", "number", "waterfall"]
+
+WIDTH, LETTER = 480, 15  # units; letters are as high as on a phone, where a chart shrinks, and elsewhere lower
+MOST = 17  # letters of a name that there is room for
 DEPTH = 1e-4  # of the highest value: below it a logarithmic axis ends, and curves are cut
 NORMAL = 1.96  # standard errors to either side of a 95 % interval
 MINUS, RAISED = "\N{MINUS SIGN}", str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+VARIABLES = ("", "ink", "muted", "hair", "strong", "paper", "a", "b", "quiet")  # of the page; drawn as #000001 ...
+COLOURS = {name: f"#{place:06}" for place, name in enumerate(VARIABLES)}
+WASH = 0.14  # opacity of bands
+LOOK = {"svg.fonttype": "none", "text.parse_math": False, "font.size": LETTER, "text.color": COLOURS["ink"],
+        "figure.facecolor": "none", "axes.facecolor": "none", "axes.edgecolor": COLOURS["strong"],
+        "axes.labelcolor": COLOURS["muted"], "xtick.labelcolor": COLOURS["muted"], "ytick.labelcolor": COLOURS["muted"],
+        "grid.color": COLOURS["hair"], "axes.axisbelow": True, "legend.frameon": False, "axes.spines.left": False,
+        "axes.spines.top": False, "axes.spines.right": False, "xtick.bottom": False, "ytick.left": False}
+_drawing = threading.Lock()  # matplotlib's settings belong to all threads
 
 
 @dataclass(frozen=True)
@@ -23,11 +41,11 @@ class Line:
     """A curve with its standard errors.
 
     Args:
-        name: written at the end of the line.
+        name: in the legend.
         x, y: points, x rising.
         error: standard errors of y; () for none.
         tone: "a", "b" or "quiet".
-        dash: "" for a whole line, else what SVG calls a dash array.
+        dash: "" for a whole line, else as matplotlib names it.
     """
 
     name: str
@@ -94,20 +112,8 @@ def number(value: float, error: float | None = None, figures: int = 3) -> str:
     return (text.lstrip("-") if not text.strip("-0.,") else text).replace("-", MINUS)
 
 
-def ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Round numbers within [low, high]: at most `most` of them, apart by 1, 2 or 5 times a power of ten."""
-    if not high > low:
-        return [low]
-    power = 10.0 ** math.floor(math.log10((high - low) / most))
-    for step in (power * factor for factor in (1, 2, 5, 10, 20)):
-        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-        if last - first < most:
-            break
-    return [float(f"{place * step:.12g}") for place in range(first, last + 1)]
-
-
 def lines(curves: Sequence[Line], title: str, x: str, y: str) -> str:
-    """Curves with bands of 95 %, each named where it ends; y is logarithmic where it spans more than two decades.
+    """Curves with bands of 95 %; y is logarithmic where it spans more than two decades.
 
     Args:
         curves: to draw; points that are not finite are left out.
@@ -117,67 +123,46 @@ def lines(curves: Sequence[Line], title: str, x: str, y: str) -> str:
     Returns:
         An `<svg>`, or "" where there is nothing to draw.
     """
-    known = [(curve, points) for curve in curves if (points := _finite(curve))]
+    known = [(curve, points) for curve in curves if (points := _finite(curve)).size]
     if not known:
         return ""
-    across, middle = ([point[axis] for _, points in known for point in points] for axis in (0, 1))
-    logarithmic = max(middle) > 0 <= min(middle) and max(middle) > 100 * min(middle)
-    ends = [(up - NORMAL * error, up + NORMAL * error) for _, points in known for _, up, error in points]
-    # A band may reach below zero, where a logarithm has no place for it.
-    low = max(min(middle) / 1.3, DEPTH * max(middle)) if logarithmic else min(end[0] for end in ends)
-    high = max(end[1] for end in ends)
-    if not logarithmic and 0 < low < 0.5 * high:
-        low = 0.0
-    if not high > low:
-        low, high = low - abs(low or 1) / 2, high + abs(high or 1) / 2
-    marks = _decades(low, high) if logarithmic else ticks(low, high)
-    names = [number(mark) for mark in marks]
-    left, top, height = 12 + max(map(_wide, names)), 32, 230
-    label = {curve.name: _short(curve.name) for curve, _ in known}
-    right = WIDTH - 18 - max(map(_wide, label.values()))
-    start, end = min(across), max(across)
-    if not end > start:
-        start, end = start - 1, end + 1
+    heights = np.concatenate([points[1] for _, points in known])
+    logarithmic = 0 < heights.min() < heights.max() / 100
+    floor = max(heights.min() / 1.3, DEPTH * heights.max()) if logarithmic else -np.inf
 
-    def to_x(value: float) -> float:
-        return left + (value - start) / (end - start) * (right - left)
+    def draw(axes: Any) -> None:
+        from matplotlib.ticker import LogLocator, NullLocator
 
-    def to_y(value: float) -> float:
-        share = (math.log(max(value, low) / low) / math.log(high / low) if logarithmic
-                 else (value - low) / (high - low))
-        return top + height * (1 - min(max(share, 0), 1))
+        if logarithmic:
+            axes.set_yscale("log")
+        for curve, (across, up, error) in known:
+            colour, reach = COLOURS[curve.tone], NORMAL * error
+            # A polygon and not `fill_between`, and below no markers: those are drawn by references to an id.
+            axes.fill([*across, *across[::-1]], np.maximum([*(up - reach), *(up + reach)[::-1]], floor), color=colour,
+                      alpha=WASH, lw=0)
+            axes.plot(across, np.where(up < floor, np.nan, up), color=colour, lw=2, ls=curve.dash or "-")
+            if len(across) == 1:
+                _dot(axes, across, up, colour)
+        _ticks(axes.xaxis, 6)
+        _ticks(axes.yaxis, 5)
+        low, high = axes.get_ylim()
+        if logarithmic:
+            axes.set_ylim(bottom=floor)
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,), numticks=7))
+            axes.yaxis.set_minor_locator(NullLocator())
+        elif 0 < low < high / 2:
+            axes.set_ylim(bottom=0)
+        if low < 0 < high:
+            axes.axhline(0, color=COLOURS["strong"], lw=1)
+        axes.set_xlabel(x)
+        axes.margins(x=0)
+        axes.grid(axis="y")
+        axes.legend(axes.lines[:len(known)], [_short(curve.name) for curve, _ in known], title=y, alignment="left",
+                    loc="lower left", bbox_to_anchor=(0, 1), ncols=2, handlelength=1.6)
 
-    parts = [f'<text class="axis" x="0" y="14">{escape(y)}</text>']
-    for mark, name in zip(marks, names, strict=True):
-        zero = mark == 0 and low < 0
-        parts += [_rule(left, to_y(mark), right, to_y(mark), "base" if zero else "grid"),
-                  _text(left - 8, to_y(mark) + 4.5, name, "tick", "end")]
-    steps = ticks(start, end, 6)
-    for mark in steps:
-        parts.append(_text(to_x(mark), top + height + 20, number(mark), "tick", "middle"))
-    parts += [_rule(left, top + height, right, top + height, "base"),
-              _text((left + right) / 2, top + height + 43, x, "axis", "middle")]
-    tails = []
-    for curve, points in known:
-        points = _above(points, low) if logarithmic else points
-        path = [(to_x(a), to_y(b)) for a, b, _ in points]
-        if any(error > 0 for *_, error in points):
-            over = [(to_x(a), to_y(b + NORMAL * error)) for a, b, error in points]
-            under = [(to_x(a), to_y(b - NORMAL * error)) for a, b, error in reversed(points)]
-            parts.append(f'<polygon class="band {curve.tone}" points="{_path(over + under)}"/>')
-        dash = f' stroke-dasharray="{escape(curve.dash)}"' if curve.dash else ""
-        shape = (f'<polyline points="{_path(path)}"{dash}' if len(path) > 1
-                 else f'<circle cx="{path[0][0]:.1f}" cy="{path[0][1]:.1f}" r="4"')
-        parts.append(f'{shape} class="line {curve.tone}"><title>{escape(curve.name)}</title>'
-                     f'{"</polyline>" if len(path) > 1 else "</circle>"}')
-        tails.append((*path[-1], curve))
-    for place, (tail_x, tail_y, curve) in _apart(tails, top, top + height):
-        if abs(place - tail_y) > 3 or tail_x < right - 3:
-            parts.append(_rule(tail_x + 2, tail_y, right + 8, place, "leader"))
-        parts.append(_text(right + 12, place + 4.5, label[curve.name], f"name {curve.tone}"))
-    return _svg(parts, top + height + 52, title, "; ".join(
-        f"{curve.name}: from {number(points[0][1])} at {number(points[0][0])} to {number(points[-1][1])} "
-        f"at {number(points[-1][0])}" for curve, points in known))
+    return _svg(draw, 260 + 19 * math.ceil(len(known) / 2), title, "; ".join(
+        f"{curve.name}: from {number(points[1][0])} at {number(points[0][0])} to {number(points[1][-1])} "
+        f"at {number(points[0][-1])}" for curve, points in known))
 
 
 def intervals(marks: Sequence[Mark], title: str, best: float) -> str:
@@ -196,37 +181,24 @@ def intervals(marks: Sequence[Mark], title: str, best: float) -> str:
     marks = [mark for mark in marks if math.isfinite(mark.low + mark.high + (mark.value or 0))]
     if not marks:
         return ""
-    all_ends = [best, *(end for mark in marks for end in (mark.low, mark.high, mark.value) if end is not None)]
-    room = 0.05 * (max(all_ends) - min(all_ends)) or 0.5
-    low, high = min(all_ends) - room, max(all_ends) + room
-    left = 20 + max(_wide(_short(mark.name)) for mark in marks)
-    right = WIDTH - 16 - max(_wide(mark.text) for mark in marks)
-    top, lane = 22, 32
-    bottom = top + lane * len(marks)
 
-    def to_x(value: float) -> float:
-        return left + (value - low) / (high - low) * (right - left)
+    def draw(axes: Any) -> None:
+        for row, mark in enumerate(marks):
+            colour, quiet = COLOURS[mark.tone], mark.tone == "quiet"
+            if quiet:
+                axes.axvspan(mark.low, mark.high, color=colour, alpha=WASH, lw=0)
+            axes.hlines(row, mark.low, mark.high, color=colour, lw=1.75)
+            axes.vlines((mark.low, mark.high), row - 0.16, row + 0.16, color=colour, lw=1.75)
+            if mark.value is not None:
+                _dot(axes, mark.value, row, colour)
+                if quiet:
+                    _dot(axes, mark.value, row, COLOURS["paper"], 7)
+        axes.axvline(best, color=COLOURS["ink"], lw=1.25)
+        axes.annotate("best", (best, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom",
+                      color=COLOURS["muted"])
+        _lanes(axes, [(mark.name, mark.text, mark.tone) for mark in marks])
 
-    parts = []
-    for mark in marks:
-        if mark.tone == "quiet":
-            parts.append(f'<rect class="band quiet" x="{to_x(mark.low):.1f}" y="{top}" '
-                         f'width="{max(to_x(mark.high) - to_x(mark.low), 1):.1f}" height="{bottom - top}"/>')
-    parts.append(_rule(left, bottom, right, bottom, "base"))
-    for tick in ticks(low, high, 4):
-        parts += [_rule(to_x(tick), bottom, to_x(tick), bottom + 5, "base"),
-                  _text(to_x(tick), bottom + 21, number(tick), "tick", "middle")]
-    parts += [_rule(to_x(best), top - 4, to_x(best), bottom, "best"),
-              _text(min(max(to_x(best), left + 12), right - 12), top - 9, "best", "tick", "middle")]
-    for row, mark in enumerate(marks):
-        y = top + lane * (row + 0.5)
-        parts += [_text(0, y + 4.5, _short(mark.name), f"name {mark.tone}"),
-                  _text(WIDTH, y + 4.5, mark.text, f"name {mark.tone}", "end"),
-                  _rule(to_x(mark.low), y, to_x(mark.high), y, f"span {mark.tone}")]
-        parts += [_rule(to_x(end), y - 5, to_x(end), y + 5, f"span {mark.tone}") for end in (mark.low, mark.high)]
-        if mark.value is not None:
-            parts.append(f'<circle class="mark {mark.tone}" cx="{to_x(mark.value):.1f}" cy="{y:.1f}" r="5.5"/>')
-    return _svg(parts, bottom + 30, title, "; ".join(
+    return _svg(draw, 62 + 32 * len(marks), title, "; ".join(
         f"{mark.name}: {mark.text}, interval {number(mark.low)} to {number(mark.high)}" for mark in marks))
 
 
@@ -245,105 +217,87 @@ def waterfall(parts: Sequence[tuple[str, float, float]], title: str, total: str,
     parts = [part for part in parts if math.isfinite(part[1])]
     if not parts:
         return ""
-    rows, here = [], 0.0
-    for name, value, error in parts:
-        rows.append((name, here, here + value, f"{number(value, error)}"))
-        here += value
-    rows.append((total, 0.0, here, number(here, max(abs(part[2]) for part in parts) or None)))
-    ends = [0.0, *(end for row in rows for end in row[1:3])]
-    room = 0.03 * (max(ends) - min(ends)) or 0.5
-    low, high = min(ends) - room, max(ends) + room
-    left = 16 + max(_wide(_short(row[0])) for row in rows)
-    right = WIDTH - 14 - max(_wide(row[3]) for row in rows)
-    lane, bottom = 34, 34 * len(rows) + 6
+    ends = [0.0, *np.cumsum([value for _, value, _ in parts]).tolist()]
+    rows = [(name, number(value, error), "ink") for name, value, error in parts]
+    rows.append((total, number(ends[-1], max(error for *_, error in parts) or None), "ink"))
 
-    def to_x(value: float) -> float:
-        return left + (value - low) / (high - low) * (right - left)
+    def draw(axes: Any) -> None:
+        axes.axvline(0, color=COLOURS["ink"], lw=1.25)
+        for row, (start, end) in enumerate([*itertools.pairwise(ends), (0.0, ends[-1])]):
+            last = row == len(parts)
+            axes.barh(row, end - start, 0.65, start, color=COLOURS[tone], edgecolor=COLOURS[tone],
+                      alpha=1 if last else 0.55)
+            if not last:
+                axes.vlines(end, row + 0.33, row + 0.67, color=COLOURS["strong"], lw=0.75)
+        _lanes(axes, rows)
+        axes.set_xlabel("nats", loc="right")
 
-    drawn = [_rule(left, bottom, right, bottom, "base"), _rule(to_x(0), 0, to_x(0), bottom, "best")]
-    for tick in ticks(low, high, 4):
-        drawn += [_rule(to_x(tick), bottom, to_x(tick), bottom + 5, "base"),
-                  _text(to_x(tick), bottom + 21, number(tick), "tick", "middle")]
-    drawn.append(_text(WIDTH, bottom + 21, "nats", "axis", "end"))
-    for place, (name, start, end, text) in enumerate(rows):
-        y, last = lane * place + 6, place == len(rows) - 1
-        x, wide = min(to_x(start), to_x(end)), max(abs(to_x(end) - to_x(start)), 1.5)
-        drawn += [_text(0, y + 16, _short(name), "name strong" if last else "name"),
-                  f'<rect class="bar {tone}{"" if last else " part"}" x="{x:.1f}" y="{y}" width="{wide:.1f}" '
-                  f'height="22"><title>{escape(name)}: {text}</title></rect>',
-                  _text(WIDTH, y + 16, text, "name strong" if last else "name", "end")]
-        if not last:
-            drawn.append(_rule(to_x(end), y + 22, to_x(end), y + lane, "leader"))
-    return _svg(drawn, bottom + 30, title, "; ".join(f"{row[0]}: {row[3]}" for row in rows))
+    return _svg(draw, 70 + 34 * len(rows), title, "; ".join(f"{name}: {text}" for name, text, _ in rows))
 
 
-def _finite(curve: Line) -> list[tuple[float, float, float]]:
-    errors = curve.error or [0.0] * len(curve.x)
-    return [(x, y, error if math.isfinite(error) else 0.0) for x, y, error in zip(curve.x, curve.y, errors, strict=True)
-            if math.isfinite(x + y)]
+def _finite(curve: Line) -> np.ndarray:
+    """The points of a curve that can be drawn, (3, n): x, y and the standard error of y."""
+    points = np.array([curve.x, curve.y, curve.error or np.zeros(len(curve.x))], dtype=float)
+    points[2, ~np.isfinite(points[2])] = 0
+    return points[:, np.isfinite(points).all(0)]
 
 
-def _above(points: list[tuple[float, float, float]], low: float) -> list[tuple[float, float, float]]:
-    """The part of a curve that a logarithmic axis from `low` shows: cut where it goes below, not laid on the axis."""
-    kept = points[:1] if points[0][1] >= low else []
-    for before, after in pairwise(points):
-        if (before[1] < low) != (after[1] < low):
-            ends = [math.log(max(one[1] / low, 1e-6)) for one in (before, after)]
-            kept.append((before[0] + ends[0] / (ends[0] - ends[1]) * (after[0] - before[0]), low, 0.0))
-        if after[1] >= low:
-            kept.append(after)
-    return kept or points
+def _lanes(axes: Any, rows: Sequence[tuple[str, str, str]]) -> None:
+    """Lanes from top to bottom, each with a name before it and a text behind it, in a colour."""
+    axes.set_yticks(range(len(rows)), [_short(name) for name, *_ in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    for row, (label, (_, text, tone)) in enumerate(zip(axes.get_yticklabels(), rows, strict=True)):
+        label.set_color(COLOURS[tone])
+        axes.text(1.03, row, text, transform=axes.get_yaxis_transform(), va="center_baseline", color=COLOURS[tone])
+    _ticks(axes.xaxis, 3)
 
 
-def _decades(low: float, high: float) -> list[float]:
-    first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
-    if last - first < 3:  # few decades: 2 and 5 times each as well
-        marks = [factor * 10.0**power for power in range(first - 1, last + 1) for factor in (1, 2, 5)]
-        return [float(f"{mark:.3g}") for mark in marks if low <= mark <= high]
-    return [10.0**power for power in range(first, last + 1, 1 + (last - first) // 6)]
+def _dot(axes: Any, x: Any, y: Any, colour: str, size: float = 11) -> None:
+    """A point with round ends."""
+    axes.hlines(y, x, x, color=colour, lw=size, capstyle="round", zorder=3)
 
 
-def _apart(tails: list[tuple[float, float, Line]], low: float,
-           high: float, gap: float = 19) -> list[tuple[float, tuple[float, float, Line]]]:
-    """Heights of names at the ends of their lines, in the same order and not on top of each other."""
-    tails = sorted(tails, key=lambda tail: tail[1])
-    places: list[float] = []
-    for tail in tails:
-        places.append(max(tail[1], places[-1] + gap) if places else max(tail[1], low))
-    limit = high
-    for place in reversed(range(len(places))):
-        places[place] = limit = min(places[place], limit)
-        limit -= gap
-    return list(zip(places, tails, strict=True))
+def _ticks(axis: Any, most: int) -> None:
+    """At most so many steps of 1, 2 or 5 times a power of ten on an axis."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(most, steps=[1, 2, 5, 10]))
+    axis.set_major_formatter(lambda value, _: number(value, figures=6))
 
 
-def _wide(text: str) -> float:
-    """Units that a text may need in the widest of common fonts, at `LINE` units high and half bold."""
-    return LINE * sum(1.1 if unicodedata.east_asian_width(letter) in "WF" else 0.36 if letter in " .,:;'|ijl" else
-                      0.65 if letter.isdigit() or letter.islower() else 0.9 for letter in text)
+def _short(name: str) -> str:
+    """The beginning of a name, as much of it as there is room for, without what would end a line or a drawing."""
+    name, room = printable(name), MOST
+    for place, letter in enumerate(name):
+        room -= 1 + (unicodedata.east_asian_width(letter) in "WF")
+        if room < 0:
+            return name[:place - 1] + "…"
+    return name
 
 
-def _short(name: str, most: float = 156) -> str:
-    """The beginning of a name, as much of it as there is room for."""
-    if _wide(name) <= most:
-        return name
-    while name and _wide(name) > most - LINE:
-        name = name[:-1]
-    return name + "…"
+def _svg(draw: Callable[[Any], None], height: float, title: str, description: str) -> str:
+    """What `draw` draws on axes, in colours of the page, without what belongs to a file of its own."""
+    from matplotlib import style
+    from matplotlib.figure import Figure
 
-
-def _path(points: Sequence[tuple[float, float]]) -> str:
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-
-
-def _rule(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
-    return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
-
-
-def _text(x: float, y: float, text: str, kind: str, anchor: str = "start") -> str:
-    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
-
-
-def _svg(parts: Sequence[str], height: float, title: str, description: str) -> str:
-    return (f'<svg class="chart" viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(title)}">'
-            f"<title>{escape(title)}</title><desc>{escape(description)}</desc>{''.join(parts)}</svg>")
+    file = io.BytesIO()
+    with _drawing, style.context(LOOK, after_reset=True), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # it is the browser that needs the letter
+        figure = Figure((WIDTH / 72, height / 72))  # 72 units an inch
+        draw(figure.subplots())
+        figure.tight_layout(pad=0.2)
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    drawing = ElementTree.fromstring(file.getvalue())  # noqa: S314 - of our own
+    chart = ElementTree.Element("svg", {"class": "chart", "viewBox": drawing.attrib["viewBox"], "role": "img",
+                                        "aria-label": title})
+    for name, text in (("title", title), ("desc", description)):
+        ElementTree.SubElement(chart, name).text = text
+    chart.extend(part for part in drawing if part.tag.endswith("}g"))
+    for node in chart.iter():
+        node.tag = node.tag.rpartition("}")[2]
+        for reference in ("id", "clip-path"):  # of which a page would have several alike
+            node.attrib.pop(reference, None)
+        if "style" in node.attrib:
+            node.attrib["style"] = re.sub(r"#00000(\d)", lambda found: f"var(--{VARIABLES[int(found[1])]})",
+                                          node.attrib["style"])
+    return ElementTree.tostring(chart, "unicode")

@@ -8,8 +8,8 @@ from pathlib import Path
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.settings import Settings
 
-__all__ = ["Drawn", "Event", "Finished", "Interrupted", "Noted", "Progress", "Saved", "Started", "TrainingFailed",
-           "Warned"]
+__all__ = ["Drawn", "Event", "Failed", "Finished", "Interrupted", "Noted", "Progress", "Saved", "Started",
+           "TrainingFailed", "Warned"]
 
 
 class TrainingFailed(RuntimeError):
@@ -18,7 +18,11 @@ class TrainingFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class Started:
-    """The run begins: its settings and size, notes on the data, and the pictures already seen if it goes on."""
+    """The run begins, or goes on.
+
+    Its settings and size, notes on the data, the pictures seen at the state that it goes on from (whatever was told
+    after that is void), reasons for what was chosen for the user, and its folder, if it has one.
+    """
 
     settings: Settings
     parameters: int
@@ -27,7 +31,8 @@ class Started:
     device: str
     notes: tuple[str, ...]
     resumed_at: int | None
-    reasons: tuple[str, ...] = ()  # of what was chosen for the user
+    reasons: tuple[str, ...] = ()
+    run: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,13 @@ class Progress:
     seconds: float
     left: float
     skipped: int
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """What is known, by its name in metrics.jsonl; no rate is measured over the end of a training."""
+        values = {"loss": self.loss, "held_out": self.held_out, "gap": self.gap, "learning_rate": self.learning_rate,
+                  "images_per_second": self.rate or None, "seconds": self.seconds, "skipped": self.skipped}
+        return {name: float(value) for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -89,6 +101,13 @@ class Interrupted:
 
 
 @dataclass(frozen=True)
+class Failed:
+    """The training has ended with an exception, in a sentence; for trackers, everyone else gets the exception."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Finished:
     """The budget is used up, by this call or (`already`) by an earlier one."""
 
@@ -98,4 +117,4 @@ class Finished:
     already: bool
 
 
-Event = Started | Noted | Progress | Warned | Saved | Drawn | Interrupted | Finished
+Event = Started | Noted | Progress | Warned | Saved | Drawn | Interrupted | Failed | Finished

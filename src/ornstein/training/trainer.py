@@ -65,13 +65,13 @@ class Trainer:
         overwrite: replace the run in `out`.
         started: `time.monotonic()` when the budget of minutes began to count; now unless given.
         job: name of the job of several processes that this one belongs to.
-        trackers: objects with the three methods of a `Tracker`, told how it goes.
+        trackers: called with every event; see `Tracker`.
         options: any other setting by its name, such as size=32 or batch=64.
 
     Raises:
         FileExistsError: `out` holds a run, and neither resume nor overwrite is asked for.
         ValueError: settings that are wrong or contradict the run that is resumed.
-        TypeError: trackers that lack a method.
+        TypeError: trackers that cannot be called with an event.
     """
 
     @isolated(gradients=True)
@@ -244,10 +244,9 @@ class Trainer:
         # Held after all that may be refused: nothing is left behind then.
         with (closing(learner.loader), closing(Compilation(learner)) as self.compilation,
               self.run.held(self.job) if self.run and self.engine.first else nullcontext()):
-            events = self._events(learner, train_set, held_set)
             over = self._state is not None and self._state.note["finished"]  # of that nothing is left to track
             tracked = self.trackers if self.engine.first and not over else ()
-            yield from follow(events, tracked, self.run.path if self.run else None)
+            yield from follow(self._events(learner, train_set, held_set), tracked)
 
     def _events(self, learner: Learner, train_set: Dataset, held_set: Dataset) -> Iterator[Event]:
         state = self._state
@@ -266,7 +265,8 @@ class Trainer:
             else:
                 self.run.begin(self.settings)
         yield Started(self.settings, sum(value.numel() for value in learner.weights), len(train_set), len(held_set),
-                      self.engine.device, tuple(self.data.notes), learner.images if state else None, self.reasons)
+                      self.engine.device, tuple(self.data.notes), learner.images if state else None, self.reasons,
+                      self.run.path if self.run else None)
         yield from map(Warned, self._faults)
         if note["finished"]:
             learner.average.metrics = journal.metrics(learner.images)
