@@ -34,6 +34,7 @@ class Settings:
     minutes: float | None = None  # budget of wall clock, or
     images: int | None = None  # budget of pictures seen
     seed: int = 0
+    noise: int | None = None  # version of the numbers that a seed gives; None: of this program
     network: str = "auto"
     options: dict[str, Any] = field(default_factory=dict)  # of the network's class, apart from shape and classes
     schedule: str = "cosine"
@@ -159,7 +160,7 @@ CHOICES = {"precision": ("auto", "fp32", "bf16"), "linear": ("auto", "none", "di
 ABOVE_NOTHING = {"minutes": 10**7, "images": 10**15, "batch": 10**9, "micro_batch": 10**9, "learning_rate": 1e38,
                  "average": 0.28, "size": 2**16, "processes": 4096, "shard": 4096, "keep": 1000, "threads": 4096,
                  "save_seconds": 10**7, "decay": 100}
-RANGES = {"snapshots": (0, 1000), "weight_decay": (0, 100), "seed": (0, 2**64 - 1)}
+RANGES = {"snapshots": (0, 1000), "noise": (1, 1000), "weight_decay": (0, 100), "seed": (0, 2**64 - 1)}
 MOST_TEXT = 2**20  # characters of a file of settings
 _TYPES = typing.get_type_hints(Settings)
 

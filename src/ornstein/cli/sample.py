@@ -40,7 +40,7 @@ def sample(
         raise ValueError(f"count is {count}; it must be at least 1")
     import torch
 
-    from ornstein import files
+    from ornstein import files, noise
     from ornstein.checkpoint import digest, load
     from ornstein.diffusion.samplers import sample as draw
     from ornstein.diffusion.samplers.loop import tuned_for
@@ -77,7 +77,8 @@ def sample(
                                 lambda match: f"--{match[0].replace(' and ', ' and --')}", str(error))) from None
     facts = {"seed": seed, "sampler": sampler, "nfe": nfe, "steps": steps, "guidance": guidance, "label": label,
              **({} if tolerance is None else {"tolerance": tolerance}),
-             "model": digest(run), "ornstein": __version__, **({} if condition is None else {"condition": condition})}
+             "model": digest(run), "ornstein": __version__, "noise": noise.VERSION,
+             **({} if condition is None else {"condition": condition})}
     pictures.write(spec, x.cpu(), labels, out, facts, told)
     alike = f", without --condition {','.join(spec.conditions).upper()}: drawn from all conditions alike"
     tuned = tuned_for(model, nfe, steps, None) if sampler == "auto" and guidance in (None, 1) else None
