@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ornstein import noise
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.samplers.choice import Choice
 from ornstein.diffusion.samplers.loop import sample, tuned_for
@@ -92,4 +93,4 @@ class Request:
         rule = self.sampler if isinstance(self.sampler, str) else type(self.sampler).__name__
         more = {"tolerance": self.tolerance, "condition": self.condition}
         return {"seed": self.seed, "sampler": rule, "nfe": self.nfe, "steps": self.steps, "guidance": self.guidance,
-                "label": self.label, **{name: value for name, value in more.items() if value is not None}}
+                "label": self.label, "noise": noise.VERSION, **{name: value for name, value in more.items() if value is not None}}

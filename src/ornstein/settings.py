@@ -35,6 +35,7 @@ class _Values:
     minutes: float | None = None  # budget of wall clock, or
     images: int | None = None  # budget of pictures seen
     seed: int = 0
+    noise: int | None = None  # version of the numbers that a seed gives; None: of this program
     network: str = "auto"  # auto, dit, mlp or unet; own.Class for one of the user's own
     options: dict[str, Any] = field(default_factory=dict)  # of the network's class, apart from shape and classes
     schedule: names.ScheduleName = "cosine"
@@ -171,7 +172,7 @@ class Settings(_Values):
 ABOVE_NOTHING = {"minutes": 10**7, "images": 10**15, "batch": 10**9, "micro_batch": 10**9, "learning_rate": 1e38,
                  "average": 0.28, "size": 2**16, "processes": 4096, "shard": 4096, "keep": 1000, "threads": 4096,
                  "save_seconds": 10**7, "decay": 100}
-RANGES = {"snapshots": (0, 1000), "weight_decay": (0, 100), "seed": (0, 2**64 - 1)}
+RANGES = {"snapshots": (0, 1000), "noise": (1, 1000), "weight_decay": (0, 100), "seed": (0, 2**64 - 1)}
 MOST_TEXT = 2**20  # characters of a file of settings
 _TYPES = get_type_hints(Settings)
 

@@ -99,7 +99,7 @@ class ExactGaussian(Denoiser):
 
     def draw(self, n: int, seed: int = 0) -> Tensor:
         """n samples of the data, (n, D) float64."""
-        eps = noise.normal(seed, "exact", 0, 0, (whole("n", n), len(self.mean))).to(self.mean)
+        eps = noise.normal(seed, "exact", 0, 0, (whole("n", n), len(self.mean)), self.mean)
         return self.mean + (eps * self.power.sqrt()) @ self.basis.T
 
 
@@ -180,7 +180,7 @@ class ExactMixture(Denoiser):
         """n samples of the data, (n, D) float64."""
         n = whole("n", n)
         pick = noise.generator(seed, "exact", 1).choice(len(self.weight), n, p=self.weight.cpu().numpy())
-        eps = noise.normal(seed, "exact", 0, 0, (n, self.mean.shape[1])).to(self.mean)
+        eps = noise.normal(seed, "exact", 0, 0, (n, self.mean.shape[1]), self.mean)
         return self.mean[pick] + self.variance[pick, None].sqrt() * eps
 
 

@@ -200,16 +200,15 @@ class Learner:
         """Loss of the average on the first samples of a set, with the same noise each time."""
         rows = np.arange(len(data))[:HELD_OUT]
         x, condition = data.batch(rows)
-        rng = noise.generator(0, "held_out")
-        eps = torch.from_numpy(rng.standard_normal(x.shape, dtype=np.float32))
-        t = self.density(torch.from_numpy((rng.permutation(len(rows)) + 0.5) / len(rows)))
-        whole = Batch(*(value.to(self.device) for value in (x, t, eps, condition)))
+        t = self.density(torch.from_numpy((noise.generator(0, "held_out").permutation(len(rows)) + 0.5) / len(rows)))
+        x, t, condition = (value.to(self.device) for value in (x, t, condition))
         self.average.training = True
         losses = torch.zeros(len(rows), dtype=torch.float32, device=self.device)
         for start in self.engine.share(range(0, len(rows), 64)):
-            part = Batch(*(value[start:start + 64] for value in whole))
-            losses[start:start + 64] = denoising_loss(self.average, part.x, part.t, part.eps, part.condition,
-                                                      self.settings.weighting, self.model.data_std)
+            part = slice(start, min(start + 64, len(rows)))
+            eps = noise.per_sample(0, "held_out", range(part.start, part.stop), 0, x[part])
+            losses[part] = denoising_loss(self.average, x[part], t[part], eps, condition[part],
+                                          self.settings.weighting, self.model.data_std)
         self.average.training = False
         return sum(self.engine.total(losses.tolist())) / len(rows)
 
@@ -220,8 +219,8 @@ class Learner:
         tensors |= {f"second.{name}": value for name, value in self._seconds().items()}
         tensors |= {f"optimizer.{index}.{name}": value for index, weight in enumerate(self.weights)
                     for name, value in self.optimizer.state[weight].items()}
-        return tensors, {"step": self.step_number, "images": self.images, "skipped": self.skipped,
-                         "skips_in_a_row": self.skips_in_a_row}
+        return tensors, {"step": self.step_number, "images": self.images, "noise": noise.VERSION,
+                         "skipped": self.skipped, "skips_in_a_row": self.skips_in_a_row}
 
     def restore(self, note: Mapping[str, Any]) -> None:
         """Go on from a state whose tensors have been copied into those of `state`.

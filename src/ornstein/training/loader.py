@@ -21,8 +21,6 @@ from ornstein.training.engine import Engine
 
 __all__ = ["Batch", "Loader"]
 
-SLOT = 16  # rows of a batch that share a stream of noise: a process draws little more than its own rows
-
 
 class Batch(NamedTuple):
     """Some rows of a step's batch: x and eps (B, *shape), t (B,), condition (B,) or (B, K)."""
@@ -64,19 +62,21 @@ class Loader:
         return batch
 
     def make(self, step: int) -> Batch:
-        """The rows of a step, on the CPU: a function of the settings, the data and the step alone."""
-        settings, rows = self.settings, self.rows
+        """The rows of a step, a function of the settings, the data and the step alone: noise where the learner is."""
+        settings, rows, device = self.settings, self.rows, self.engine.device
         x, condition = self._streamed(step) if self.data.streamed else self.data.batch(self.places(step)[rows])
-        eps, dropped, mirrored = self._noise(step, x.shape[1:])
+        eps = noise.per_sample(settings.seed, "train", range(rows.start, rows.stop), step,
+                               torch.empty(x.shape, dtype=torch.float32, device=device))
+        chance = noise.generator(settings.seed, "train", 2, step).random((2, settings.batch_size))  # 1 draws the times
+        dropped, mirrored = torch.from_numpy(chance < [[settings.unlabelled], [0.5]])[:, rows]
         if settings.mirror:
-            turned = torch.from_numpy(mirrored)
-            x[turned] = x[turned].flip(-1)
+            x[mirrored] = x[mirrored].flip(-1)
         t = self.density(draw_times(settings.batch_size, settings.seed, step, settings.times))[rows]
         none = -1 if condition.ndim == 1 else float("nan")
-        dropped = torch.from_numpy(dropped).reshape(-1, *[1] * (condition.ndim - 1))
-        batch = Batch(x, t, torch.from_numpy(eps), condition.masked_fill(dropped, none))
+        dropped = dropped.reshape(-1, *[1] * (condition.ndim - 1))
+        batch = Batch(x, t, eps, condition.masked_fill(dropped, none))
         # A copy to a GPU waits for nothing only from pages that stay where they are.
-        return Batch(*(value.pin_memory() for value in batch)) if self.engine.device != "cpu" else batch
+        return batch if device == "cpu" else Batch(*(one.pin_memory() if one.is_cpu else one for one in batch))
 
     def places(self, step: int) -> np.ndarray:
         """Rows of the data in a step's whole batch: every sample once an epoch, epochs in a new order each."""
@@ -92,20 +92,6 @@ class Loader:
                                         engine.world)
         self._stream = step + 1, self._stream[1]
         return next(self._stream[1])
-
-    def _noise(self, step: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """eps, which rows lose their condition, and which are mirrored, of this process's rows."""
-        first, last = self.rows.start // SLOT, -(-self.rows.stop // SLOT)
-        parts = []
-        for slot in range(first, last):
-            # Index 1 of the stream draws the times.
-            rng = noise.generator(self.settings.seed, "train", slot + (slot > 0), step)
-            rows = min(SLOT, self.settings.batch_size - slot * SLOT)
-            parts.append((rng.standard_normal((rows, *shape), dtype=np.float32),
-                          rng.random(rows) < self.settings.unlabelled, rng.random(rows) < 0.5))
-        mine = slice(self.rows.start - first * SLOT, self.rows.stop - first * SLOT)
-        eps, dropped, mirrored = (np.concatenate(part)[mine] for part in zip(*parts, strict=True))
-        return eps, dropped, mirrored
 
     def close(self) -> None:
         """Make no more batches."""

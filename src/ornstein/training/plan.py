@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Mapping
 from typing import Any
 
+from ornstein import noise
 from ornstein.data import Dataset
 from ornstein.diffusion.linear import MOST_SIDE
 from ornstein.machine import can_compile, has_bf16
@@ -14,7 +16,7 @@ from ornstein.settings import Settings
 from ornstein.training.run import Run
 from ornstein.workers import cores
 
-__all__ = ["MINUTES", "agreed", "reasons", "resolve"]
+__all__ = ["MINUTES", "agreed", "drawn_now", "reasons", "resolve"]
 
 RICH = 4  # samples for each value of one, from which their covariance is known well
 # How and where a run is computed may change when it goes on; what is computed may not.
@@ -146,3 +148,20 @@ def agreed(run: Run, wanted: Settings, given: dict[str, Any]) -> Settings | None
                          "the run, or name another folder for another run")
     # What the data are is compared by their digest.
     return before.replace(**{name: value for name, value in moved.items() if name != "data"})
+
+
+def drawn_now(settings: Settings, note: Mapping[str, Any], faults: list[str]) -> Settings:
+    """Settings with the version of the noise from here on; `faults` get a line where run or recipe had another before.
+
+    Args:
+        settings: of the run.
+        note: of the state that it goes on from, empty without one.
+        faults: what the user is told.
+    """
+    before = note.get("noise", 1) if note else settings.noise
+    if note.get("finished") or before == noise.VERSION:
+        return settings
+    if before is not None:
+        faults.append(f"noise was of version {before} until now and is of version {noise.VERSION} from here on: the "
+                      "random numbers of this training are not those that it was begun with")
+    return settings.replace(noise=noise.VERSION)

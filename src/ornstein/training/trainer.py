@@ -30,7 +30,7 @@ from ornstein.training.events import Event, Finished, Interrupted, Progress, Sav
 from ornstein.training.journal import Journal
 from ornstein.training.learner import Learner, learning_rate
 from ornstein.training.limits import refuse
-from ornstein.training.plan import agreed, reasons, resolve
+from ornstein.training.plan import agreed, drawn_now, reasons, resolve
 from ornstein.training.previews import draw
 from ornstein.training.run import Run
 from ornstein.training.signals import signals
@@ -82,8 +82,7 @@ class Trainer:
                  **options: Any) -> None:
         self.trackers = checked(trackers)
         self.started, self.job = time.monotonic() if started is None else started, job
-        self._stop, self._begun, self._signal = threading.Event(), False, signal.SIGINT
-        self._faults: list[str] = []
+        self._stop, self._begun, self._signal, self._faults = threading.Event(), False, signal.SIGINT, list[str]()
         self.own = network if isinstance(network, nn.Module) else None
         if out is not None and not os.fspath(out):
             raise ValueError("out is ''; name a folder, or None to keep everything in memory")
@@ -127,6 +126,7 @@ class Trainer:
         if self._state and self._state.note["digest"] != self.digest:
             raise ValueError(f"data {self.data.spec.name!r} are not what the run in {out} was trained on: "
                              "values or labels have changed; start another run (--overwrite)")
+        self.settings = drawn_now(self.settings, self._state.note if self._state else {}, self._faults)
         if self._state and (spec := self._state.note.get("spec")):
             # The scale of the run, whatever a later version would choose.
             self.data = copy.copy(self.data)

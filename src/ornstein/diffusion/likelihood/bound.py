@@ -113,7 +113,7 @@ class Reader:
 
     def eps(self, seed: int, stream: str, draw: int, step: int) -> Tensor:
         """Standard normal noise like x; row i has the same in any batch that begins with the same rows."""
-        return noise.normal(seed, stream, draw, step, tuple(self.x.shape)).to(self.x)
+        return noise.normal(seed, stream, draw, step, tuple(self.x.shape), self.x)
 
     @torch.no_grad()
     def __call__(self, z: Tensor, t: Tensor) -> Estimate:
