@@ -30,14 +30,6 @@ def load_array_file(path: Path, layout: str = "auto") -> Dataset:
     A .npz file holds one array of samples (x, images, data, arr_0, or any one name), optionally labels or y, (N,) whole
     numbers or text, and classes, their names by number; or conditions, (N,) or (N, K) numbers, and names, one for each
     column.
-
-    Args:
-        path: the file.
-        layout: as in `load_array`.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is broken, holds Python objects or other arrays, or `load_array` refuses what it holds.
     """
     where = printable(str(path))
     if not os.path.exists(path):
@@ -94,18 +86,9 @@ def load_array(values: np.ndarray | StoredRows, labels: np.ndarray | None = None
                where: str = "array") -> Dataset:
     """Return a set from an array of samples.
 
-    Args:
-        values: (N, *axes of the layout) bool, whole or floating numbers, finite, N >= 1; copied unless they
-            are in a file.
-        labels: (N,) or (N, 1) labels, as `number_labels` takes them; (N, K) numbers are vector conditions.
-        classes: (K,) names of the labels 0..K-1, or of the conditions; the numbers themselves when None.
-        conditions: (N,) or (N, K) numbers that a model is told, a row of NaN for none, in place of labels.
-        layout: the axes of one sample, a word of `LAYOUTS`, or "auto" for what `read_layout` says.
-        name: short name of the source.
-        where: how messages call the source.
-
-    Raises:
-        ValueError: any of these is not so.
+    `values` (N, *axes of the layout) are finite numbers, copied unless they are in a file; `labels` (N,) or (N, 1) are
+    as `number_labels` takes them, and (N, K) numbers among them are vector conditions; `conditions` (N,) or (N, K) have
+    a row of NaN for none; `classes` (K,) name the labels or the columns of the conditions.
     """
     if isinstance(values, np.ma.MaskedArray):
         raise ValueError(f"{where}: is a masked array; fill it or drop the masked rows first")
@@ -154,20 +137,12 @@ def load_array(values: np.ndarray | StoredRows, labels: np.ndarray | None = None
 
 
 def read_layout(shape: tuple[int, ...], layout: str, where: str) -> tuple[str, list[str]]:
-    """Return the layout of an array and the notes to it.
+    """Return the layout of an (N, ...) array and the notes to it.
 
     "auto" is a function of the shape alone. Two axes after N: grey pictures where both sides are 8 or more and the
-    longer is at most 4 times the shorter, else traces, whose channels are the shorter axis. Three: channels last
-    where the last axis is 1, 3 or 4 and the second is not. Four: channels last where the last is 1 to 4 and the second
-    is not.
-
-    Args:
-        shape: (N, ...) of the array, 2 to 5 axes.
-        layout: a word of `LAYOUTS`, or "auto".
-        where: how messages call the array.
-
-    Raises:
-        ValueError: the layout has other axes than the array.
+    longer is at most 4 times the shorter, else traces, whose channels are the shorter axis. Three: channels last where
+    the last axis is 1, 3 or 4 and the second is not. Four: channels last where the last is 1 to 4 and the second is
+    not.
     """
     axes, words = shape[1:], sorted(word for group in LAYOUTS.values() for word in group)
     if layout != "auto":

@@ -65,11 +65,8 @@ def recall(key: str) -> dict[str, Any] | None:
 
 
 def remember(key: str, record: dict[str, Any]) -> str | None:
-    """Keep a record of JSON values under a key.
-
-    Returns:
-        What to tell the user where the cache folder cannot be written, and the record is made again at each start.
-    """
+    """Keep a record of JSON values under a key; return what to tell the user where the cache folder cannot be
+    written."""
     try:
         _write_record(key, record)
     except OSError as error:
@@ -100,18 +97,11 @@ def open_values(key: str) -> tuple[StoredRows, dict[str, Any]] | None:
 
 def write_values(key: str, shape: tuple[int, ...], blocks: Callable[[], Iterator[np.ndarray]],
                  record: Callable[[], dict[str, Any]]) -> tuple[StoredRows, dict[str, Any]]:
-    """Keep a uint8 array that comes in blocks of rows, and its record; return them as `open_values` does.
+    """Keep a uint8 array whose rows come in blocks, and the record that is there once they have; return them as
+    `open_values` does.
 
-    One process makes it; others that want the same wait, and find it made.
-
-    Args:
-        key: to keep it under.
-        shape: of the whole array.
-        blocks: gives the rows in order.
-        record: gives what else to keep, once all blocks are there.
-
-    Raises:
-        OSError: the cache folder cannot be written or is full; nothing is left behind.
+    One process makes it; others that want the same wait, and find it made. Where the disk refuses, nothing is left
+    behind.
     """
     path = folder() / f"{key}.npy"
     need = int(np.prod(shape))

@@ -34,15 +34,7 @@ class Columns:
 
 
 def choose_columns(schema: pa.Schema, where: str) -> Columns:
-    """Return the columns to read.
-
-    Args:
-        schema: of the table.
-        where: how messages call it.
-
-    Raises:
-        ValueError: no column, or more than one of no well-known name, may be meant.
-    """
+    """Return the columns to read of a table; one that leaves open what is meant is refused."""
     import pyarrow as pa
 
     features = _features(schema)
@@ -71,11 +63,7 @@ def choose_columns(schema: pa.Schema, where: str) -> Columns:
 
 
 def dense(column: pa.ChunkedArray, where: str) -> np.ndarray:
-    """Return a column of lists, or lists of lists, of numbers as one array.
-
-    Raises:
-        ValueError: lists of different lengths, or entries that are missing.
-    """
+    """Return a column of lists, or lists of lists, of numbers as one array; their lengths must agree."""
     import pyarrow as pa
 
     array, shape = column.combine_chunks(), [len(column)]

@@ -69,19 +69,11 @@ class Corpus:
 
 
 def load_corpus(corpus: Corpus, size: int | None = None, reader: str = "auto") -> Dataset:
-    """Return pictures as squares, all in colour unless every one is grey.
+    """Return pictures as uint8 squares, (N, C, size, size), all in colour unless every one is grey.
 
-    Args:
-        corpus: the pictures.
-        size: side of the squares in pixels, 4..4096; None chooses one up to 64 and says so in a note.
-        reader: "cache" decodes all once, into memory or, from 64 MB on, into the cache folder; "stream" decodes them
-            each time they are asked for; "auto" streams what would take more than half of the free disk.
-
-    Returns:
-        uint8 (N, C, size, size) in 0..255.
-
-    Raises:
-        ValueError: a wrong size or reader, or more than a tenth of the pictures cannot be used.
+    Without a size one up to 64 is chosen, and a note says so. The reader "cache" decodes all once, into memory or, from
+    64 MB on, into the cache folder; "stream" decodes them each time they are asked for; "auto" streams what would take
+    more than half of the free disk.
     """
     check_size(size)
     require("reader", reader, READERS)
@@ -119,23 +111,15 @@ class _SettledAnewError(Exception):
 
 
 def check_size(size: int | None) -> None:
-    """Refuse a side that pictures cannot have.
-
-    Raises:
-        ValueError: it is not a whole number from 4 to 4096.
-    """
+    """Refuse a side that pictures cannot have."""
     if size is not None and (type(size) is not int or not LEAST_SIDE <= size <= MOST_SIDE):
         raise ValueError(f"size is {size!r}; it must be a whole number {LEAST_SIDE}..{MOST_SIDE}")
 
 
 class LazyPictures:
-    """Pictures of a corpus, decoded each time they are asked for.
+    """Pictures of a corpus, decoded to (C, size, size) each time they are asked for.
 
     A picture that cannot be used is stood in for by the next one of its class that can: the same one each time.
-
-    Args:
-        corpus: the pictures.
-        shape: (C, size, size).
     """
 
     dtype = np.dtype(np.uint8)

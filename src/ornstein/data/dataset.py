@@ -42,12 +42,7 @@ class Values(Protocol):
 
 
 class RowView:
-    """Some rows of values, which are not copied.
-
-    Args:
-        values: (N, ...) to look at.
-        rows: (M,) row numbers.
-    """
+    """Some rows of values, (M,) by number, which are not copied."""
 
     def __init__(self, values: Values, rows: np.ndarray) -> None:
         self.values, self.rows = values, rows
@@ -211,15 +206,9 @@ class Dataset:
 
 
 def hold_out(count: int) -> tuple[np.ndarray, list[str]]:
-    """Return which of `count` rows are held out of training, and the notes to that.
+    """Return which of `count` rows are held out of training, (count,) bool, and a note when none is.
 
-    The last min(count // 10, 2000) entries of a fixed permutation: the same rows in every run.
-
-    Args:
-        count: rows in the set, >= 1.
-
-    Returns:
-        (count,) bool, and a note when nothing is held out.
+    They are the last min(count // 10, 2000) entries of a fixed permutation: the same rows in every run.
     """
     held = np.zeros(count, dtype=bool)
     held[np.random.default_rng(0).permutation(count)[count - min(count // 10, 2000):]] = True
@@ -227,15 +216,7 @@ def hold_out(count: int) -> tuple[np.ndarray, list[str]]:
 
 
 def check_finite(name: str, values: Values) -> None:
-    """Refuse values that are NaN or infinite.
-
-    Args:
-        name: what the values are called in the message.
-        values: (N, ...) numbers.
-
-    Raises:
-        ValueError: some are not finite; the message has their count and the first row.
-    """
+    """Refuse values that are NaN or infinite, with their count and the first row."""
     if values.dtype.kind != "f":
         return
     wrong = np.concatenate([(~np.isfinite(part)).reshape(len(part), -1).sum(1) for part in parts(values)])
@@ -245,15 +226,7 @@ def check_finite(name: str, values: Values) -> None:
 
 
 def check_conditions(name: str, conditions: np.ndarray) -> None:
-    """Refuse vector conditions that are neither finite nor NaN in the whole row.
-
-    Args:
-        name: what the conditions are called in the message.
-        conditions: (N, K) floating numbers.
-
-    Raises:
-        ValueError: there are such rows; the message has their count and the first.
-    """
+    """Refuse (N, K) vector conditions that are neither finite nor NaN in the whole row."""
     wrong = np.flatnonzero(~(np.isfinite(conditions).all(1) | np.isnan(conditions).all(1)))
     if wrong.size:
         raise ValueError(f"{name} has {wrong.size} rows that are neither finite nor all NaN (which means none), "

@@ -24,20 +24,9 @@ def load_folder(folder: Path, size: int | None = None, reader: str = "auto") -> 
     """Return the pictures below a folder as squares, with its sub-folders as classes where two or more hold pictures.
 
     A folder around all others is looked into, and of folders such as train and val only train is read; notes say so.
-    Transparent pixels are laid on white, 16-bit grey v becomes v / 257, and an animation gives its first frame.
-
-    Args:
-        folder: searched with all its sub-folders; hidden files and folders are ignored, and a link to a folder is
-            followed unless that is read already.
-        size: side of the squares in pixels, 4..4096; None chooses one up to 64 and says so in a note.
-        reader: as in `load_corpus`.
-
-    Returns:
-        uint8 (N, C, size, size) in 0..255; C is 1 when every picture is grey, else 3.
-
-    Raises:
-        FileNotFoundError: there is no such folder.
-        ValueError: it is no folder, is empty, has no usable picture, or more than a tenth of them cannot be used.
+    Hidden files and folders are ignored, and a link to a folder is followed unless that is read already. Transparent
+    pixels are laid on white, 16-bit grey v becomes v / 257, and an animation gives its first frame. `size` and `reader`
+    are as in `load_corpus`.
     """
     check_size(size)
     where = printable(str(folder))

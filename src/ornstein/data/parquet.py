@@ -30,20 +30,8 @@ GROUPS = 4  # row groups of pictures that stay in memory
 
 def load_parquet(paths: Sequence[Path], name: str, where: str, *, size: int | None = None, layout: str = "auto",
                  reader: str = "auto") -> Dataset:
-    """Return the set in parquet files of one schema, their rows one after the other.
-
-    Args:
-        paths: of the files, at least one.
-        name: short name of the source.
-        where: how messages call it.
-        size: of pictures, as in `load_corpus`.
-        layout: of arrays, as in `load_array`.
-        reader: of pictures, as in `load_corpus`.
-
-    Raises:
-        ModuleNotFoundError: pyarrow is not installed.
-        ValueError: a broken file, other columns than the first file has, or columns that leave open what is meant.
-    """
+    """Return the set in parquet files of one schema, their rows one after the other; options as in `load_corpus` and
+    `load_array`."""
     check_size(size)
     try:
         import pyarrow.parquet  # noqa: F401

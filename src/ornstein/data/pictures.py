@@ -67,8 +67,7 @@ def read_picture(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 def header(given: Given) -> tuple[int, int, bool, bool]:
     """Return width, height, whether a picture is grey and whether it may be transparent, without decoding it.
 
-    Raises:
-        Exception: of nearly any type, as Pillow does for a broken file; `reason` puts it in words.
+    Of a broken file it raises nearly any type, as Pillow does; `reason` puts it in words.
     """
     with _open(given) as picture:
         grey = picture.mode in ("1", "L", "LA", "La") or picture.mode.startswith("I")
@@ -76,19 +75,8 @@ def header(given: Given) -> tuple[int, int, bool, bool]:
 
 
 def pixels(given: Given, channels: int, size: int) -> np.ndarray:
-    """Return the middle square of a picture, resized.
-
-    Args:
-        given: a file, the bytes of one, or a picture of Pillow's.
-        channels: 1 for grey, 3 for colour.
-        size: side in pixels.
-
-    Returns:
-        (channels, size, size) uint8.
-
-    Raises:
-        Exception: as in `header`.
-    """
+    """Return the middle square of a picture, resized: (channels, size, size) uint8, grey for one channel. It raises as
+    `header` does."""
     from PIL import Image, ImageOps
 
     mode = "L" if channels == 1 else "RGB"

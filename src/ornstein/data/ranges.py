@@ -45,15 +45,8 @@ class _Channel:
 
 
 def survey(values: Values, where: str) -> dict[str, list[Any]]:
-    """Return what `choose` needs of each channel (of each entry for vectors), as plain JSON values.
-
-    Args:
-        values: (N, C, ...), N >= 1.
-        where: how messages call them.
-
-    Raises:
-        ValueError: values that are not finite, or beyond 1e100.
-    """
+    """Return what `choose` needs of each channel of (N, C, ...) values, or of each entry of vectors, as plain JSON
+    values."""
     check_finite(f"{where}:", values)
     channels, count = values.shape[1], values.shape[0] * math.prod(values.shape[2:])
     whole = values.dtype.kind in "iu"
@@ -94,12 +87,8 @@ def choose(dtype: np.dtype, found: dict[str, list[Any]], picture: bool = False) 
 
     The scale, -1..1, is from the least to the greatest value, or from 4 standard deviations below the mean to 4 above
     where that is less: it follows from the data alone, so other units, scale or offset, change nothing. What a picture
-    is drawn in is another matter: 0..255, 0..1 or -1..1 where the values fill a good part of it.
-
-    Args:
-        dtype: type of the values.
-        found: what `survey` returned.
-        picture: whether the values may be pictures, whose channels share a range as long as their ends lie near.
+    is drawn in is another matter: 0..255, 0..1 or -1..1 where the values fill a good part of it. The channels of what
+    may be a picture share a range as long as their ends lie near.
     """
     if dtype.kind == "b":
         return Range(0, 1, 2, 0, 1)

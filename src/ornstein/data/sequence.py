@@ -38,20 +38,11 @@ def is_sequence(source: object) -> bool:
 
 def load_sequence(source: Any, *, size: int | None = None, layout: str = "auto", reader: str = "auto",
                   name: str = "data") -> Dataset:
-    """Return the samples of a sequence.
+    """Return the samples of a sequence, or of a `datasets.Dataset`.
 
-    Args:
-        source: its items are pictures of Pillow's, arrays or tensors of one shape, pairs of one of these and a label,
-            or tables with an entry image, img, x or such and perhaps label, or conditions; or a `datasets.Dataset`.
-            Each is asked for more than once: the same number must give the same item.
-        size: of pictures, as in `load_corpus`.
-        layout: of arrays, as in `load_array`.
-        reader: of pictures, as in `load_corpus`.
-        name: short name of the source.
-
-    Raises:
-        TypeError: an item of another kind than these, or than the first.
-        ValueError: no items, arrays of different shapes, or labels that cannot be used.
+    Its items are pictures of Pillow's, arrays or tensors of one shape, pairs of one of these and a label, or tables
+    with an entry image, img, x or such and perhaps label, or conditions. Each is asked for more than once: the same
+    number must give the same item. Options are as in `load_corpus` and `load_array`.
     """
     check_size(size)
     module = sys.modules.get("datasets")
@@ -84,19 +75,7 @@ def load_sequence(source: Any, *, size: int | None = None, layout: str = "auto",
 
 
 def load_hub(source: str, *, size: int | None = None, layout: str = "auto", reader: str = "auto") -> Dataset:
-    """Return a data set of the Hugging Face Hub; no code of it is run.
-
-    Args:
-        source: "hf:NAME" or "hf:NAME:SPLIT"; the split is train where none is given.
-        size: of pictures, as in `load_corpus`.
-        layout: of arrays, as in `load_array`.
-        reader: of pictures, as in `load_corpus`.
-
-    Raises:
-        ModuleNotFoundError: the `datasets` package is not installed.
-        ConnectionError: the set cannot be had, with the reason.
-        ValueError: a set that cannot be used.
-    """
+    """Return the set "hf:NAME" or "hf:NAME:SPLIT" (by default train) of the Hugging Face Hub; no code of it is run."""
     name, _, split = source.removeprefix("hf:").partition(":")
     if not name:
         raise ValueError(f"data {source!r} names no set; give hf:NAME or hf:NAME:SPLIT")

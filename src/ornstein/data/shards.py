@@ -57,11 +57,7 @@ class Shard(Protocol):
 
 @dataclass(frozen=True)
 class LocalShard:
-    """A tar file on this machine.
-
-    Args:
-        path: of the file.
-    """
+    """A tar file on this machine."""
 
     path: Path
     threads: ClassVar[int] = 1
@@ -84,11 +80,7 @@ class LocalShard:
         return open_regular(self.path)
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return some of its bytes.
-
-        Raises:
-            ValueError: the file is not what it was when its facts were taken.
-        """
+        """Return some of its bytes, if the file still is what it was when its facts were taken."""
         with open_regular(self.path) as file:
             state = os.fstat(file.fileno())
             if [state.st_size, state.st_mtime_ns] != self._state[1:]:
@@ -101,19 +93,7 @@ def load_shards(shards: Sequence[Shard], name: str, where: str, *, size: int | N
     """Return the samples in tar shards, in the order they lie in.
 
     A sample is the members of one stem: a picture, or an array in .npy; and its label in .cls, or under "label" in
-    .json, a whole number or a text.
-
-    Args:
-        shards: at least one.
-        name: short name of the source.
-        where: how messages call it.
-        size: of pictures, as in `load_corpus`.
-        layout: of arrays, as in `load_array`.
-        reader: of pictures, as in `load_corpus`.
-
-    Raises:
-        ValueError: a shard that is no tar file, is cut short or names a member twice; samples of several pictures;
-            none at all; or what `load_corpus` or `load_array` refuses.
+    .json, a whole number or a text. Options are as in `load_corpus` and `load_array`.
     """
     check_size(size)
     facts = [shard.facts() for shard in shards]
@@ -214,11 +194,9 @@ def _index(shard: Shard, facts: list[Any] | None) -> dict[str, Any]:
 
 
 class _Headers:
-    """A tar file while its headers are read, so that none of them makes `tarfile` read much or for ever.
-
-    tarfile reads what a header says is a long name or a table of attributes, whole, however long it is said to be,
-    and calls itself for each header before a member.
-    """
+    """A tar file while its headers are read, so that none of them makes `tarfile` read much or for ever: it reads the
+    whole of what a header says is a long name or a table of attributes, and calls itself for each header before a
+    member."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.left, self.seek, self.tell = file, MOST_BESIDE, file.seek, file.tell

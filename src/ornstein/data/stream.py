@@ -17,26 +17,12 @@ AHEAD = 4  # batches that are read before they are asked for
 
 def stream(data: Dataset, seed: int, batch: int, start: int = 0, rank: int = 0, world: int = 1, *,
            threads: int = 2) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Return the batches of one process, from step `start` on, without end.
+    """Return the batches of one process, from step `start` on, without end: (batch // world, *shape) float32 in [-1, 1]
+    and labels or conditions, as `Dataset.batch`.
 
-    Place p of the order belongs to step p // batch, and a step's places are dealt to the processes in equal stretches:
-    together they see the same rows, in the same order, whatever `world` is.
-
-    Args:
-        data: to read.
-        seed: of the order: each epoch has its own, and every sample once.
-        batch: samples in a step over all processes, a multiple of `world`.
-        start: the step to begin with, >= 0.
-        rank: of this process, 0..world - 1.
-        world: how many processes there are.
-        threads: that read ahead.
-
-    Yields:
-        (batch // world, *shape) float32 in [-1, 1] and labels or conditions, as `Dataset.batch`.
-
-    Raises:
-        ModuleNotFoundError: grain is not installed.
-        ValueError: numbers outside their range.
+    Each epoch has an order of the seed, with every sample once. Place p of it belongs to step p // batch, and a step's
+    places are dealt to the `world` processes in equal stretches: together they see the same rows, in the same order,
+    however many they are. `threads` read ahead.
     """
     for name, value, least, most in (("seed", seed, 0, 2**64 - 1), ("batch", batch, 1, None), ("start", start, 0, None),
                                      ("world", world, 1, None), ("rank", rank, 0, world - 1),

@@ -35,12 +35,7 @@ PASSING = (408, 425, 429, 500, 502, 503, 504)  # what a server says that may say
 
 
 class PassingFault(Exception):
-    """What may be otherwise when the same is asked again.
-
-    Args:
-        fault: what happened, printable.
-        after: seconds that the server asks to wait.
-    """
+    """What may be otherwise when the same is asked again, after the seconds that the server asks to wait."""
 
     def __init__(self, fault: str, after: float = 0.0) -> None:
         super().__init__(fault)
@@ -62,11 +57,7 @@ def shown(address: str) -> str:
 
 
 def check_address(address: str) -> str:
-    """Return an address of http or https that can be asked for.
-
-    Raises:
-        ValueError: a character that no address has, or no host, or a port that is none.
-    """
+    """Return an address of http or https, if it is one that can be asked for."""
     try:
         parts = urlsplit(address)
         good = bool(parts.scheme in ("http", "https") and parts.hostname and parts.port != 0)
@@ -80,17 +71,10 @@ def check_address(address: str) -> str:
 
 
 def fetch(address: str, offset: int, size: int) -> Part:
-    """Return some bytes of a file on a server.
+    """Return 1 to `MOST` bytes of a file on a server, asked for through the proxy that the environment names, if any.
 
-    Args:
-        address: http or https; the proxies of the environment are asked where it names some.
-        offset: of the first byte.
-        size: how many bytes, 1 to `MOST`.
-
-    Raises:
-        PassingFault: it may succeed when it is asked again.
-        ConnectionError: there is no such server or file.
-        ValueError: the server sends something else than these bytes.
+    A `PassingFault` may succeed when it is asked again; a ConnectionError is for a server or file that is not there, a
+    ValueError for a server that sends something else than these bytes.
     """
     name, place = shown(address), address
     for _ in range(REDIRECTS + 1):

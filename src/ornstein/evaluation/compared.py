@@ -23,16 +23,8 @@ __all__ = ["Compared"]
 
 @dataclass
 class Compared:
-    """Real rows, and what samples are compared with them by.
-
-    Args:
-        real: training rows.
-        other: training rows that no feature is fitted to, which the floor is measured on.
-        fresh: unseen rows.
-        count: of the samples that will be compared with them.
-        seed: of what is drawn at random.
-        spaces: feature spaces.
-    """
+    """What samples are compared with: training rows (`real`), training rows that no feature is fitted to (`other`),
+    which give the floors, and unseen ones (`fresh`), in feature spaces that are set once they are fitted."""
 
     real: Rows
     other: Rows
@@ -54,12 +46,8 @@ class Compared:
         return forest_rows(len(self.real), self.count, len(self.fresh), self.seed)
 
     def floors(self, piece: Pieces, shares: list[float]) -> None:
-        """How far real data are from one another: by each space, and by the forest.
-
-        Args:
-            piece: keeps what is done.
-            shares: of the work, for each space and for the forest.
-        """
+        """How far real data are from one another, by each space and by the forest, whose shares of the work are
+        given."""
         ends = np.cumsum(shares).tolist()
         for number, space in enumerate(self.spaces):
             inside = piece.within(ends[number] - shares[number], ends[number])
@@ -71,14 +59,8 @@ class Compared:
             _flat(self.real.x[real]), _flat(self.fresh.x[held]), seed=self.seed, tell=inside)}, _intervals, 1.0))
 
     def measures(self, piece: Pieces, x: Tensor, asked: Tensor | None, shares: list[float]) -> list[Measure]:
-        """How far samples are from unseen rows, after `floors`.
-
-        Args:
-            piece: keeps what is done.
-            x: (N, *shape) samples in random order, N >= count.
-            asked: the classes or conditions that they were drawn with, or None.
-            shares: of the work, for each space and for the forest.
-        """
+        """How far (N, *shape) samples in random order, drawn with the classes or conditions `asked` for, are from
+        unseen rows."""
         ends, found = np.cumsum(shares).tolist(), list[Measure]()
         for number, space in enumerate(self.spaces):
             inside = piece.within(ends[number] - shares[number], ends[number])

@@ -161,11 +161,7 @@ def evaluate(model: Denoiser, data: Dataset | Any, *, held: Dataset | Any | None
 
 def _identity(report: Report, sampler: str | Rule, spaces: Sequence[str], training: Dataset,
               unseen: Dataset) -> dict[str, Any]:
-    """Everything that the pieces of an evaluation depend on.
-
-    Raises:
-        ValueError: a model that cannot be told from others.
-    """
+    """Everything that the pieces of an evaluation depend on."""
     if "sha256" not in report.model:
         raise ValueError("partial is given, but facts have no 'sha256' of the model, without which what is kept of one "
                          "could pass for another's; give it, or leave partial out")
@@ -220,11 +216,8 @@ def _as_data(x: Tensor, spec: DataSpec) -> Tensor:
 
 
 def _for_features(training: Dataset, seed: int) -> tuple[Dataset, Dataset]:
-    """Training rows for feature spaces to be fitted to, and as many others as the floor is measured on.
-
-    On the rows that a network was trained on its features are not what they are on others, and a floor of those rows
-    would be one that a perfect model does not reach.
-    """
+    """Training rows for feature spaces to be fitted to, and the quarter that the floor is measured on: a network's
+    features are other on the rows that it was trained on, and a perfect model would not reach a floor of those."""
     some = np.zeros(len(training), bool)
     some[noise.generator(seed, "evaluate", 2).permutation(len(training))[:min(len(training) // 4, FLOOR)]] = True
     return without(training, some)

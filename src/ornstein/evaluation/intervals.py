@@ -64,31 +64,21 @@ class NeighbourIntervals(NamedTuple):
 
 def frechet_interval(real: np.ndarray, generated: np.ndarray, *, groups: int | None = None,
                      seed: int = 0) -> Interval:
-    """Fréchet distance with its bias removed, and the 95 % interval of the distance between the two laws.
+    """Fréchet distance of (N, ...) and (M, ...) samples without its bias, and the 95 % interval of that between the two
+    laws.
 
-    The bias is a series in 1 / N and 1 / M. The jackknife that deletes one of g groups of either set in turn gives
-    J = D - (g - 1) sum over both sets of (mean D without a group - D), free of first-order terms (Quenouille 1956);
-    random halves of both sets, with mean distance H, remove the second-order ones: limit = 2 J + H - 2 D. The interval
-    solves |limit - theta| <= t (variance at theta)^(1/2) for theta, as Wilson's does for a share. Near zero the
-    distance is a square, so its variance is L (theta + bias / 2) with L = (jackknife variance of D) / D: exact for the
-    square of a Gaussian mean, where a plain jackknife interval covers zero nearly always.
+    The bias is a series in 1 / N and 1 / M. The jackknife that deletes one of g groups of either set in turn gives J =
+    D - (g - 1) sum over both sets of (mean D without a group - D), free of first-order terms (Quenouille 1956); random
+    halves of both sets, with mean distance H, remove the second-order ones: limit = 2 J + H - 2 D. The interval solves
+    |limit - theta| <= t (variance at theta)^(1/2) for theta, as Wilson's does for a share. Near zero the distance is a
+    square, so its variance is L (theta + bias / 2) with L = (jackknife variance of D) / D: exact for the square of a
+    Gaussian mean, where a plain jackknife interval covers zero nearly always.
 
     Where the series is not to be trusted there is no limit, and the interval is that of the expected value at these
-    numbers of samples: second-order terms larger than 1.5 standard errors, or fewer samples than
-    2 (tr cov^(1/2))^2 / tr cov, which is 2 F for white values and far less for those of pictures.
+    numbers of samples: second-order terms larger than 1.5 standard errors, or fewer samples than 2 (tr cov^(1/2))^2 /
+    tr cov, which is 2 F for white values and far less for those of pictures.
 
-    Args:
-        real: (N, ...) samples, flattened to rows; N <= F is allowed.
-        generated: (M, ...) samples with as many values each.
-        groups: g, at least 4 and at most half the smaller set; None for 32, or 10 from 512 values on, or as many as
-            the sets allow.
-        seed: of which sample is in which group.
-
-    Returns:
-        The interval in squared units of the values; value as of `frechet`, limit and ends >= 0.
-
-    Raises:
-        ValueError: fewer than two samples a group, values that are not finite, or sizes that differ.
+    There are 32 groups, 10 from 512 values on, or as many as the sets allow; the seed says which sample is in which.
     """
     a, b = both_as_rows(real, generated, 2 * (groups or LEAST))
     groups = _groups(groups, a, b)
@@ -115,20 +105,12 @@ def frechet_interval(real: np.ndarray, generated: np.ndarray, *, groups: int | N
 
 
 def kernel_interval(real: np.ndarray, generated: np.ndarray) -> Interval:
-    """Unbiased kernel distance and the 95 % interval of the distance between the two laws.
+    """Unbiased kernel distance of (N, ...) and (M, ...) samples, N and M at least 4, and the 95 % interval of the
+    distance between the two laws.
 
-    Deletes one sample at a time, which costs nothing once the sums of the kernel's rows are known; the interval is
-    solved for as in `frechet_interval`, with the biased estimate (V-statistic, Gretton et al. 2012, eq. 5) for D.
-
-    Args:
-        real: (N, ...) samples, N >= 4, flattened to rows.
-        generated: (M, ...) samples with as many values each, M >= 4.
-
-    Returns:
-        The interval in units of the kernel; value = limit as of `kernel`, may be below 0, its ends not.
-
-    Raises:
-        ValueError: fewer than four samples, values that are not finite, or sizes that differ.
+    It deletes one sample at a time, which costs nothing once the sums of the kernel's rows are known; the interval is
+    solved for as in `frechet_interval`, with the biased estimate (V-statistic, Gretton et al. 2012, eq. 5) for D. The
+    value may be below 0, the ends are not.
     """
     a, b = both_as_rows(real, generated, 4)
     n, m = len(a), len(b)
@@ -153,23 +135,10 @@ def neighbour_intervals(real: np.ndarray, generated: np.ndarray, k: int = 5, *, 
                         tell: Callable[[float], None] | None = None) -> NeighbourIntervals:
     """Precision, recall, density and coverage, each with the 95 % interval of its expected value at these numbers.
 
-    The variance is that between random thirds of both sets, times 1/3 / (1 - 1/3) (subsampling, Politis & Romano
-    1994): a jackknife counts what neighbours have in common several times and covers nearly always. Shares at a third
-    of the samples differ, so their variance is kept as a multiple of the binomial one, with which Wilson's interval is
-    formed: it stays in [0, 1] and is no point at its ends.
-
-    Args:
-        real: (N, ...) samples, N >= 3 (k + 1), flattened to rows.
-        generated: (M, ...) samples with as many values each, M >= 3 (k + 1).
-        k: which neighbour the balls reach to, >= 1.
-        seed: of the thirds.
-        tell: called with the share that is done.
-
-    Returns:
-        The four intervals, without limits.
-
-    Raises:
-        ValueError: k below 1, too few samples, values that are not finite, or sizes that differ.
+    The variance is that between random thirds of both sets, times 1/3 / (1 - 1/3) (subsampling, Politis & Romano 1994):
+    a jackknife counts what neighbours have in common several times and covers nearly always. Shares at a third of the
+    samples differ, so their variance is kept as a multiple of the binomial one, with which Wilson's interval is formed:
+    it stays in [0, 1] and is no point at its ends.
     """
     if k < 1:
         raise ValueError(f"k is {k}; it must be at least 1")
@@ -196,19 +165,8 @@ def neighbour_intervals(real: np.ndarray, generated: np.ndarray, k: int = 5, *, 
 
 
 def share_interval(share: float, count: float, quantile: float = NORMAL) -> Interval:
-    """Interval of a share, by solving |share - p| <= q (p (1 - p) / count)^(1/2) for p (Wilson 1927).
-
-    Args:
-        share: in [0, 1].
-        count: independent samples that it is a share of, > 0.
-        quantile: q, by default the normal one of 95 %.
-
-    Returns:
-        The interval, inside [0, 1].
-
-    Raises:
-        ValueError: a share outside [0, 1] or a count that is not positive.
-    """
+    """Interval of a share of so many independent samples, by solving |share - p| <= q (p (1 - p) / count)^(1/2) for p
+    (Wilson 1927)."""
     if not 0 <= share <= 1:
         raise ValueError(f"share is {share}; it must be from 0 to 1")
     if not count > 0:

@@ -37,13 +37,10 @@ def clear(folder: Path) -> None:
 
 
 class Kept:
-    """Finished pieces of an evaluation, each under everything that it depends on.
+    """Finished pieces of an evaluation in a folder, each under a digest of everything, as JSON values, that it depends
+    on.
 
-    Another model, other data, another setting or another version finds nothing of it.
-
-    Args:
-        folder: made with the first piece; None keeps nothing.
-        of: everything that the pieces depend on, as plain JSON values.
+    Another model, other data, another setting or another version finds nothing of it. Without a folder nothing is kept.
     """
 
     def __init__(self, folder: Path | None = None, of: dict[str, Any] | None = None) -> None:
@@ -80,11 +77,7 @@ class Kept:
             return None
 
     def keep(self, name: str, value: Any, seconds: float) -> None:
-        """Keep a piece: tensors by name, or plain figures and dataclasses of them.
-
-        Raises:
-            OSError: the disk refuses.
-        """
+        """Keep a piece: tensors by name, or plain figures and dataclasses of them."""
         if isinstance(value, dict) and not value:
             return
         tensors = isinstance(value, dict) and all(isinstance(one, Tensor) for one in value.values())
@@ -118,13 +111,8 @@ def at_once(_name: str, make: Callable[[], T], _read: Callable[[Any], T], _done:
 
 
 class Pieces:
-    """The pieces of one part: a `Piece` that keeps them and tells how far the part is.
-
-    Args:
-        kept: where.
-        share: called with the share that is done, and with the seconds that it took before, if it did.
-        clock: seconds.
-    """
+    """The pieces of one part: a `Piece` that keeps them, and says by `share` how much of the part is done and, where it
+    was done before, in how many seconds."""
 
     def __init__(self, kept: Kept, share: Callable[..., None], clock: Callable[[], float]) -> None:
         self.kept, self.share, self.clock = kept, share, clock

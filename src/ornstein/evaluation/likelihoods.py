@@ -51,18 +51,11 @@ WIDEST = 1024  # values a sample, above which a full covariance is left out
 
 def bounds(model: Denoiser, held: Rows, training: Rows, spec: DataSpec, seed: int = 0, steps: int = CHAIN,
            piece: Piece = at_once, costs: Sequence[float] | None = None) -> tuple[list[Likelihood], Curve]:
-    """The bound in continuous time, that of a chain with optimal variances, and, for data with levels, the first one
-    again on dequantised data; and the chain's terms by log SNR.
+    """The bound in continuous time, that of a chain with the best variances for the training rows, and, for data with
+    levels, the first one again on dequantised data; and the chain's terms by log SNR.
 
-    Args:
-        model: to ask.
-        held: unseen rows.
-        training: rows that the chain's variances are fitted to.
-        spec: of the data.
-        seed: of all noise.
-        steps: of the chain.
-        piece: does each part of the work, or knows what came of it before.
-        costs: of the pieces, in any unit; by the number of network calls unless given.
+    A `piece` does each part of the work, or knows what came of it before; `costs` are theirs in any unit, by default in
+    network calls.
     """
     levels, times = spec.bins, bound_times(model.schedule, steps, spec.bins)
     ends = np.cumsum(costs or calls_of_bounds(len(held), len(training), levels, steps))
@@ -107,19 +100,10 @@ def flow(model: Denoiser, held: Rows, spec: DataSpec, seed: int = 0, probes: int
          most: int | None = None) -> Likelihood:
     """The likelihood of the probability-flow ODE on unseen rows, dequantised where the data have levels.
 
-    The density meant is that of z_t / signal at the time t where the noise has the deviation of the dequantisation,
-    or, for continuous data, at a log SNR of 12: closer to the data a model of points on levels has spikes there and
-    nothing between.
-
-    Args:
-        model: to ask.
-        held: unseen rows.
-        spec: of the data.
-        seed: of dequantisation and probes.
-        probes: random signs a sample, for samples of more than 16 values; exact below. One is enough: what it misses a
-            row by is a part of the spread of the rows, and of their error.
-        piece: does each part of the work, or knows what came of it before.
-        most: pieces that are done; all unless given.
+    The density meant is that of z_t / signal at the time t where the noise has the deviation of the dequantisation, or,
+    for continuous data, at a log SNR of 12: closer to the data a model of points on levels has spikes there and nothing
+    between. Samples of more than 16 values take random signs as probes: one is enough, since what it misses a row by is
+    a part of the spread of the rows, and of their error. At `most` so many pieces are done.
     """
     size, levels = math.prod(model.shape), spec.bins
     x = held.x if levels is None else dequantise(held.x, levels, seed)

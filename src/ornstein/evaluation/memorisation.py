@@ -32,34 +32,21 @@ PAIRS = 8
 
 
 def memorisation(samples: Tensor, training: Dataset, held: Dataset, *, seed: int = 0) -> Memorisation:
-    """Return the evidence that samples are copies of training rows, changed a little or not at all.
+    """Return the evidence that (N, *shape) samples are copies of training rows, changed a little or not at all.
 
     ratio = distance to the nearest training row / mean distance to the ten next   (after Carlini et al. 2023)
 
-    of each sample, and of each held-out row. A sample is near when its ratio is below the m-th smallest held-out one,
-    m = 2 % of those rows and at least 3. If samples and held-out rows are exchangeable, that is if the model is as good
+    of each sample, and of each held-out row. A sample is near when its ratio is below the m-th smallest held-out one, m
+    = 2 % of those rows and at least 3. If samples and held-out rows are exchangeable, that is if the model is as good
     as the data and copies nothing, the number of near samples has a negative hypergeometric law whatever the data are,
     which gives the p-value (`chance`). Copies to the last level would make the threshold 0 where the data have some of
     their own: they are set apart on both sides and counted by the hypergeometric law (Fisher's exact test), and the
     smaller p-value is doubled. Without any of them in samples and held-out rows there is only the first test.
 
-    Pictures are compared at 8 x 8 pixels, to the training pictures as they are, flipped, and cropped at nine places
-    to 95, 85 and 75 % of their sides, flipped or not; other arrays only as they are, pooled. More than 64 values become
-    64 principal components. Training rows that are equal count once.
-
-    Of more than 2,000 samples or held-out rows, or 100,000 training rows, as many are drawn.
-
-    Args:
-        samples: (N, *shape) in [-1, 1], N >= 20, drawn from the model as the data are: with the classes' own shares.
-        training: the rows that the model was trained on, at least 12 different ones.
-        held: rows that it was not trained on, of the same spec, at least 20 that are no copies of training rows.
-        seed: of what is drawn at random.
-
-    Returns:
-        The evidence. Rows of pairs count in `training`, samples in `samples`.
-
-    Raises:
-        ValueError: too few samples or rows, samples of another shape, or values that are not finite.
+    Pictures are compared at 8 x 8 pixels, to the training pictures as they are, flipped, and cropped at nine places to
+    95, 85 and 75 % of their sides, flipped or not; other arrays only as they are, pooled. More than 64 values become 64
+    principal components. Training rows that are equal count once. Of more than 2,000 samples or held-out rows, or
+    100,000 training rows, as many are drawn.
     """
     spec = training.spec
     _check(samples, held, spec)
@@ -114,15 +101,8 @@ def compared_with(training: Dataset, rows: int) -> int:
 
 
 def duplicates(training: Dataset, held: Dataset) -> np.ndarray:
-    """Return which held-out rows have the values of a training row to the last bit, whatever type they are stored in.
-
-    Args:
-        training: rows to look among.
-        held: rows to look for, in the same units.
-
-    Returns:
-        (len(held),) bool.
-    """
+    """Return which held-out rows have the values of a training row to the last bit, whatever type they are stored
+    in."""
     seen = set(_values(training))
     return np.array([digest in seen for digest in _values(held)], dtype=bool)
 
@@ -134,18 +114,13 @@ def repeated(data: Dataset) -> float:
 
 
 def chance(near: int, samples: int, held: int, rank: int) -> float:
-    """Return the chance of so many samples below the rank-th smallest of the held-out, all being exchangeable.
+    """Return the chance that at least `near` samples lie below the rank-th smallest held-out row, all being
+    exchangeable.
 
     P(X >= k) = P(H >= k), H ~ Hypergeometric(N + M, N, k + m - 1)
 
-    for N samples, M held-out and rank m: X >= k says that k of the k + m - 1 smallest are samples. X has the negative
-    hypergeometric law. Ties between the two only make X smaller.
-
-    Args:
-        near: samples k below, 0 to `samples`.
-        samples: N.
-        held: M.
-        rank: m, 1 to `held`.
+    for N samples, M held-out rows and rank m: X >= k says that k of the k + m - 1 smallest are samples. X has the
+    negative hypergeometric law. Ties between the two only make X smaller.
     """
     from scipy.stats import hypergeom
 
@@ -196,12 +171,8 @@ def _rank(held: int) -> int:
 def _judge(near: int, exact: int, twins: int, samples: int, held: int) -> tuple[float, float]:
     """The p-value, and how often it would be low enough to speak of copies: LEVEL or less, since counts are whole.
 
-    Args:
-        near: samples below the threshold that are no exact copies.
-        exact: samples that are.
-        twins: held-out rows that are.
-        samples: all samples.
-        held: held-out rows that are no exact copies.
+    `near` counts the samples below the threshold that are no exact copies, `exact` those that are, `twins` the held-out
+    rows that are exact copies, and `held` those that are not.
     """
     from scipy.stats import hypergeom
 
@@ -233,13 +204,8 @@ def _size(level: float, samples: int, held: int) -> float:
 
 
 class _Search:
-    """The training rows nearest to others, each training row in the change that comes nearest.
-
-    Args:
-        training: the set.
-        rows: (R,) the rows that are looked at.
-        seed: of the rows that the principal components are fitted on.
-    """
+    """The training rows nearest to others, each in the change that comes nearest; only some `rows` of the set are
+    looked at."""
 
     def __init__(self, training: Dataset, rows: np.ndarray, seed: int) -> None:
         self.training, self.rows = training, rows

@@ -24,14 +24,10 @@ LEAST = 8
 
 
 def by_noise_level(model: Denoiser, training: Dataset, seen: Rows, held: Rows, seed: int = 0) -> list[Curve]:
-    """|eps - eps-hat|^2 / 2 a value by log SNR, most noise first: what each unit of log SNR adds to the bound.
+    """The loss |eps - eps-hat|^2 / 2 a value by log SNR, most noise first: what each unit of log SNR adds to the bound.
 
-    Args:
-        model: to ask.
-        training: all rows that the model was trained on; the lowest possible loss is that of their `ExactDataset`.
-        seen: some of them.
-        held: unseen rows.
-        seed: of the noise, which is the same for all curves.
+    The lines are those of some training rows, of unseen ones, and of the `ExactDataset` of all training rows, on the
+    same noise.
     """
     log_snr = [value for value in LOG_SNR if value > float(model.schedule.log_snr(1.0))]
     curves = [_curve("training", log_snr, level_losses(model, seen.x, log_snr, DRAWS, seed, seen.told)),

@@ -60,19 +60,8 @@ class Row:
 
 
 def render(reports: Sequence[Report]) -> str:
-    """The page of one report, or of two side by side.
-
-    A line of two is called better only where the intervals have nothing in common.
-
-    Args:
-        reports: one or two; everything in them is shown as text.
-
-    Returns:
-        HTML that needs no other file, no network and no script.
-
-    Raises:
-        ValueError: no report, or more than two.
-    """
+    """The page of one report, or of two side by side: HTML that needs no other file, no network and no script, and
+    shows whatever the reports hold as text."""
     if len(reports) not in (1, 2):
         raise ValueError(f"{len(reports)} reports; a page shows one, or two side by side")
     letters = ("",) if len(reports) == 1 else ("A", "B")

@@ -59,11 +59,8 @@ def same_data(one: Report, other: Report) -> bool:
 
 
 def of_measures(one: Measure, other: Measure, same: bool = True) -> tuple[str | None, str]:
-    """Which of two is better, "A", "B" or None, and why not or that.
-
-    Better is nearer to what indistinguishable data would score, for the same unseen data, and for as many samples
-    unless both have a limit, which does not depend on their number.
-    """
+    """Which of two is better, "A", "B" or None, and why: nearer to the best score on the same unseen data, and at the
+    same numbers of samples unless both have a limit, which does not depend on them."""
     if not same:
         return None, "not ranked: other data"
     counts = (one.real, one.generated) != (other.real, other.generated)
@@ -82,7 +79,7 @@ def _gap(measure: Measure) -> tuple[float, float]:
 
 
 def of_likelihoods(one: Likelihood, other: Likelihood, same: bool = True) -> tuple[str | None, str]:
-    """Which of two likelihoods is higher, on the same rows and the same grid, and why not or that.
+    """Which of two likelihoods is higher, "A", "B" or None, on the same rows and grid, and why.
 
     Some rows are unlikely under every model, so where each row's likelihood is known the rows' differences are judged:
     their mean against its own standard error.

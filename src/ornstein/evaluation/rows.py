@@ -25,12 +25,8 @@ LEAST_TRAINING = 80  # a quarter of them is what the floor is measured on
 
 @dataclass(frozen=True)
 class Rows:
-    """Samples and what a model is told of them.
-
-    Args:
-        x: (N, *shape) float32 in [-1, 1].
-        told: (N,) classes, -1 for none, or (N, K) conditions; None for a model that is told nothing.
-    """
+    """Samples, (N, *shape) float32 in [-1, 1], and their condition: (N,) classes, -1 for none, or (N, K) numbers; None
+    where the model takes none."""
 
     x: Tensor
     told: Tensor | None
@@ -50,20 +46,8 @@ class Rows:
 
 
 def as_seen(model: Denoiser, data: Dataset, what: str, spec: DataSpec | None) -> tuple[Dataset, list[str]]:
-    """Data as a model sees them: mapped by its own range, with labels only where the model knows them.
-
-    Args:
-        model: to see them.
-        data: any set.
-        what: what the messages call it.
-        spec: of the data that the model was trained on, as far as it is known.
-
-    Returns:
-        The set, and sentences on what was changed.
-
-    Raises:
-        ValueError: samples of another shape.
-    """
+    """Data as a model sees them, and sentences on what was changed: mapped by the range of `spec`, the training data's
+    as far as it is known, with labels only where the model knows them. Messages call the set `what`."""
     if data.spec.shape != model.shape:
         raise ValueError(f"{what} {data.spec.name!r} has samples of shape {data.spec.shape}, the model's are of shape "
                          f"{model.shape}; give data of that shape")
@@ -135,19 +119,10 @@ def without(data: Dataset, some: np.ndarray) -> tuple[Dataset, Dataset]:
 
 def sides(model: Denoiser, data: Dataset, held: Dataset | None,
           conditional: bool = True) -> tuple[Dataset, Dataset, list[str]]:
-    """Training rows and unseen rows, without those of the unseen ones that are training rows.
+    """Training rows, unseen rows without those that are training rows too, and sentences on what was changed.
 
-    Args:
-        model: to evaluate.
-        data: that it was trained on, with the rows held out of it.
-        held: unseen data to use in place of those rows, or None.
-        conditional: whether the model is told labels and conditions.
-
-    Returns:
-        Training rows, unseen rows, and sentences on what was changed.
-
-    Raises:
-        ValueError: shapes that differ from the model's, or too few rows on a side.
+    The unseen rows are `held`, or those that `data` hold out; a model that is not `conditional` is given no labels and
+    no conditions.
     """
     own = getattr(model, "data", None)
     if not conditional:

@@ -36,15 +36,9 @@ ALL = 2 * PART**2  # what all rows cost, in thirds of them: once for the neighbo
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds that are expected.
-
-    Args:
-        few: of a network call of 4 rows.
-        row: of each further row of it.
-        parts: of each part but the features and the samples.
-        floors, distances: shares of the feature spaces and of the forest in the distances of real data and of samples.
-        bounds: seconds of each bound.
-    """
+    """Expected seconds: of a network call of 4 rows (`few`), of each further `row`, of each part but the features and
+    the samples, and of each bound; `floors` and `distances` are the shares of the feature spaces and of the forest in
+    theirs."""
 
     few: float
     row: float
@@ -60,18 +54,7 @@ class Costs:
 
 def expected(model: Denoiser, training: Dataset, seen: Rows, rows: Rows, compared: Compared, spaces: Sequence[str],
              likelihood: bool, kept: Kept, pace: Pace) -> Costs:
-    """Try each piece of the work once or twice; what comes of the flow's first rows is kept.
-
-    Args:
-        model: to ask.
-        training: all training rows.
-        seen, rows: training rows and unseen ones, which the model is asked about.
-        compared: the rows that samples will be compared with.
-        spaces: names of the feature spaces.
-        likelihood: whether likelihoods are asked for.
-        kept: what is done.
-        pace: whose clock counts.
-    """
+    """Try each piece of the work once or twice; what comes of the flow's first rows is kept."""
     def asked(count: int) -> Callable[[], object]:
         some = torch.arange(count, device="cpu") % len(rows)
         read = Reader(model, rows.x[some], None if rows.told is None else rows.told[some])

@@ -40,17 +40,8 @@ class Network(Features):
     mirrored, for a mirrored digit or letter is another. Vectors have some values replaced by those of other rows
     instead (Bahri et al. 2022).
 
-    Rows, steps and layers are a function of shape and number of rows, never of a clock.
-
-    Args:
-        training: the rows to train on, at least 32.
-        seed: of the weights, the batches and the changes.
-
-        state: weights from an earlier `state()` on the same rows, in place of a training.
-        tell: called with the share of the training that is done.
-
-    Raises:
-        ValueError: fewer than 32 rows, or rows that are all alike.
+    Rows, steps and layers are a function of shape and number of rows, never of a clock. `state` are weights from an
+    earlier `state()` on the same rows, in place of a training.
     """
 
     @isolated(gradients=True)
