@@ -39,33 +39,23 @@ LOOKED_AT = 1000  # headers that settle size and channels of pictures that are t
 class Corpus:
     """Pictures that can be read by number.
 
-    Args:
-        name: short name of the source.
-        where: how messages call it.
-        keys: printable name of each picture.
-        read: gives the pictures of a few rows: bytes, paths or pictures of Pillow's, or an Exception for one that
-            cannot be had. It can be pickled, for readers in other processes.
-        labels: (N,) int64, -1 for none.
-        classes: their names.
-        listing: what the decoded pictures are a function of, as `cache.key_of` takes it; None when it is not known.
-        identity: what tells the pictures from others wherever they lie, for the digest of a set that is never read to
-            the end; None when it is not known.
-        others: what is no picture: its printable name to the reason.
-        notes: sentences for the user.
-        looked: what `header` says of each picture, or why it says nothing, where that is known.
+    `read` gives those of a few rows: bytes, paths or pictures of Pillow's, or an Exception for one that cannot be had;
+    it can be pickled, for readers in other processes. What decoded pictures are a function of is their `listing`, as
+    `cache.key_of` takes it; their `identity` tells them from others wherever they lie, for the digest of a set that is
+    never read to the end; either is None where it is not known.
     """
 
     name: str
-    where: str
-    keys: Sequence[str]
+    where: str  # how messages call it
+    keys: Sequence[str]  # printable name of each picture
     read: Callable[[np.ndarray], Sequence[Given | Exception]]
-    labels: np.ndarray
+    labels: np.ndarray  # (N,) int64, -1 for none
     classes: tuple[str, ...] = ()
     listing: list[Any] | None = None
     identity: list[Any] | None = None
-    others: dict[str, str] = field(default_factory=dict)
+    others: dict[str, str] = field(default_factory=dict)  # printable name of what is no picture: the reason
     notes: list[str] = field(default_factory=list)
-    looked: list[tuple[int, int, bool, bool] | str] | None = None
+    looked: list[tuple[int, int, bool, bool] | str] | None = None  # what `header` says of each, or why it says nothing
 
 
 def load_corpus(corpus: Corpus, size: int | None = None, reader: str = "auto") -> Dataset:

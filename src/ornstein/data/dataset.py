@@ -176,34 +176,6 @@ class Dataset:
             seen.update(np.ascontiguousarray(self.conditions).data)
         return seen.hexdigest()
 
-    def mean_std(self, per_value: bool = False) -> tuple[float, float] | tuple[np.ndarray, np.ndarray]:
-        """Return the mean and the standard deviation (divisor N) of the encoded data.
-
-        Args:
-            per_value: one of each for every value of a sample, instead of one over all.
-
-        Returns:
-            Two floats, or two float64 arrays of shape spec.shape.
-
-        Raises:
-            ValueError: the set is empty.
-        """
-        if not len(self):
-            raise ValueError("an empty set has no mean; at least 1 sample is needed")
-
-        def encoded() -> Iterator[np.ndarray]:
-            return (self.spec.encode(part).double().numpy() for part in parts(self.values))
-
-        # Two passes: the sum of squares alone loses a small deviation around a large mean.
-        mean, variance = np.zeros(self.spec.shape), np.zeros(self.spec.shape)
-        for part in encoded():
-            mean += part.sum(0) / len(self)
-        for part in encoded():
-            variance += ((part - mean) ** 2).sum(0) / len(self)
-        if per_value:
-            return mean, np.sqrt(variance)
-        return float(mean.mean()), float(np.sqrt(variance.mean() + mean.var()))
-
 
 def hold_out(count: int) -> tuple[np.ndarray, list[str]]:
     """Return which of `count` rows are held out of training, (count,) bool, and a note when none is.

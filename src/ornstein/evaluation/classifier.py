@@ -10,7 +10,8 @@ import numpy as np
 from scipy import stats
 
 from ornstein.evaluation.distances import both_as_rows
-from ornstein.evaluation.intervals import Interval, share_interval
+from ornstein.evaluation.intervals import share_interval
+from ornstein.evaluation.results import Interval
 
 if TYPE_CHECKING:
     from sklearn.ensemble import RandomForestClassifier
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["FOLDS", "TREES", "accuracy_interval", "real_or_generated", "told_apart", "tree", "workers"]
 
 TREES, FOLDS = 200, 5
-FEW = 500  # rows
+ALONE = 500  # rows, up to which threads cost more than they save
 
 
 def real_or_generated(real: np.ndarray, generated: np.ndarray, *, trees: int = TREES, folds: int = FOLDS,
@@ -87,8 +88,8 @@ def tree(real: np.ndarray, generated: np.ndarray) -> None:
 
 
 def workers(rows: int) -> int:
-    """How many trees are grown at a time: below some hundred rows threads cost more than they save."""
-    return (os.cpu_count() or 1) if rows > FEW else 1
+    """How many trees are grown at a time."""
+    return (os.cpu_count() or 1) if rows > ALONE else 1
 
 
 def _forest(rows: int, trees: int, seed: int) -> RandomForestClassifier:

@@ -12,10 +12,9 @@ from torch import Tensor
 
 from ornstein.evaluation.classifier import accuracy_interval, told_apart
 from ornstein.evaluation.features import Features
-from ornstein.evaluation.intervals import Interval
 from ornstein.evaluation.kept import Pieces
 from ornstein.evaluation.measures import forest_measure, forest_rows, intervals_between, measures_of
-from ornstein.evaluation.report import Measure
+from ornstein.evaluation.results import Interval, Measure
 from ornstein.evaluation.rows import Rows
 
 __all__ = ["Compared"]
@@ -97,11 +96,6 @@ def _accuracy(space: Features, *rows: tuple[Tensor, Tensor | None]) -> Measure:
         wanted = labels if labels is not None else torch.full((len(x),), -1, device="cpu")
         asked = wanted >= 0
         hits.append(space.predict(x[asked]) == wanted[asked].numpy())
-    (value, low, high), floor = (_share(hit) for hit in hits)
-    return Measure("accuracy", "Recognised as the class asked for", space.name, value, low, high, 1.0, len(hits[1]),
-                   len(hits[0]), None, *floor)
-
-
-def _share(hits: np.ndarray) -> tuple[float, float, float]:
-    found = accuracy_interval(int(hits.sum()), len(hits))
-    return found.value, found.low, found.high
+    found, floor = (accuracy_interval(int(hit.sum()), len(hit)) for hit in hits)
+    return Measure("accuracy", "Recognised as the class asked for", space.name, found, floor, 1.0, len(hits[1]),
+                   len(hits[0]))

@@ -32,8 +32,9 @@ from ornstein.evaluation.likelihoods import bounds, flow, gaussians
 from ornstein.evaluation.memorisation import memorisation
 from ornstein.evaluation.noise_levels import by_noise_level
 from ornstein.evaluation.pace import Pace, Tell
-from ornstein.evaluation.ranking import FEW
-from ornstein.evaluation.report import Curve, Memorisation, Report
+from ornstein.evaluation.ranking import COARSE
+from ornstein.evaluation.report import Report
+from ornstein.evaluation.results import Curve, Memorisation
 from ornstein.evaluation.rows import LEAST, Rows, careful, sides, without
 from ornstein.evaluation.trials import expected
 from ornstein.figures.pictures import picture, show
@@ -106,7 +107,7 @@ def evaluate(model: Denoiser, data: Dataset | Any, *, held: Dataset | Any | None
             raise ValueError(f"guidance is {guidance}, but there is nothing to guide towards; leave it out")
     fit, apart = _for_features(training, seed)
     fewest = min(len(unseen), len(apart))
-    if fewest < FEW:
+    if fewest < COARSE:
         more.append(f"only {len(unseen)} unseen rows, and {len(apart)} real ones to compare with: these figures can "
                     "show coarse differences only")
     drawn = {"count": count, "sampler": sampler if isinstance(sampler, str) else type(sampler).__name__,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -20,37 +19,19 @@ from ornstein.evaluation.distances import (
     on_itself,
     root,
 )
+from ornstein.evaluation.results import LEVEL, NORMAL, Interval
 
-__all__ = ["Interval", "NeighbourIntervals", "frechet_interval", "kernel_interval", "neighbour_intervals",
+__all__ = ["NeighbourIntervals", "frechet_interval", "kernel_interval", "neighbour_intervals",
            "share_interval"]
 
-LEVEL = 0.95
-NORMAL = float(stats.norm.ppf((1 + LEVEL) / 2))
 GROUPS = 32  # more of them change no interval by more than a few per cent
-FEW = 10  # where one distance costs seconds
+WIDE_GROUPS = 10  # where one distance costs seconds
 WIDE = 512  # values a sample from which it does
 SPLITS, WIDE_SPLITS = 16, 4  # into halves: their number divides a variance that the interval counts in
 PART, DRAWS = 3, 64  # subsamples of a third: smaller ones are too unlike the whole, larger ones too like one another
 TRUSTED = 1.5  # standard errors, the largest second-order term beside which those of third order are small: measured
 ROUNDING = 1e-7  # of a distance, by differences of nearly equal sums
 LEAST = 4  # groups, below which Student's quantile is more than 1.6 times the normal one
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A figure of the samples at hand and the 95 % interval of what it estimates.
-
-    Args:
-        value: on the samples as they are.
-        limit: the estimate for infinitely many samples, or None where the interval is that of the expected `value`.
-        low, high: ends of the interval, of the distance between the two laws where there is a limit, else of the
-            expected value at these numbers of samples.
-    """
-
-    value: float
-    limit: float | None
-    low: float
-    high: float
 
 
 class NeighbourIntervals(NamedTuple):
@@ -181,7 +162,7 @@ def share_interval(share: float, count: float, quantile: float = NORMAL) -> Inte
 
 def _groups(groups: int | None, a: np.ndarray, b: np.ndarray) -> int:
     if groups is None:
-        return min(FEW if a.shape[1] >= WIDE else GROUPS, len(a) // 2, len(b) // 2)
+        return min(WIDE_GROUPS if a.shape[1] >= WIDE else GROUPS, len(a) // 2, len(b) // 2)
     if groups < LEAST:
         raise ValueError(f"groups is {groups}; it must be at least {LEAST}")
     return groups

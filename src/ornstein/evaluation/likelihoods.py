@@ -29,7 +29,7 @@ from ornstein.diffusion.likelihood.continuous import BINS, PILOT
 from ornstein.diffusion.likelihood.times import CLEANEST, span
 from ornstein.diffusion.schedule import Cosine, as_time
 from ornstein.evaluation.kept import Piece, at_once
-from ornstein.evaluation.report import Curve, Likelihood
+from ornstein.evaluation.results import Curve, Likelihood
 from ornstein.evaluation.rows import Rows
 from ornstein.workers import each, shared
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from ornstein.data.dataset import Dataset, parts
 from ornstein.data.spec import DataSpec
 from ornstein.evaluation.features.space import POOLS, draw_rows
-from ornstein.evaluation.report import Memorisation, Pair
+from ornstein.evaluation.results import Memorisation, Pair
 
 __all__ = ["LEAST", "chance", "compared_with", "duplicates", "memorisation", "repeated"]
 

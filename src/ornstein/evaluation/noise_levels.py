@@ -11,7 +11,7 @@ from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.exact import ExactDataset
 from ornstein.diffusion.likelihood.bound import mean_error
 from ornstein.diffusion.score import level_losses
-from ornstein.evaluation.report import Curve
+from ornstein.evaluation.results import Curve
 from ornstein.evaluation.rows import Rows
 
 __all__ = ["by_noise_level", "calls_of_levels"]

@@ -17,8 +17,7 @@ from ornstein.diffusion.likelihood.bound import ROWS, Reader
 from ornstein.evaluation.classifier import FOLDS, TREES, tree, workers
 from ornstein.evaluation.compared import Compared
 from ornstein.evaluation.distances import frechet, neighbours
-from ornstein.evaluation.intervals import DRAWS, GROUPS, PART, SPLITS, WIDE, WIDE_SPLITS
-from ornstein.evaluation.intervals import FEW as FEW_GROUPS
+from ornstein.evaluation.intervals import DRAWS, GROUPS, PART, SPLITS, WIDE, WIDE_GROUPS, WIDE_SPLITS
 from ornstein.evaluation.kept import Kept, Pieces
 from ornstein.evaluation.likelihoods import FEW_VALUES, calls_of_bounds, flow, flow_blocks
 from ornstein.evaluation.memorisation import compared_with
@@ -29,7 +28,7 @@ from ornstein.workers import cores
 
 __all__ = ["Costs", "expected"]
 
-FEW, MANY = 4, 64  # rows of a network call that is tried
+SMALL, LARGE = 4, 64  # rows of a network call that is tried
 WIDTHS = {"inception": 2048, "dinov2": 1024}  # values of a row of features, about; 64 of others
 ALL = 2 * PART**2  # what all rows cost, in thirds of them: once for the neighbours, once for the kernel
 
@@ -60,8 +59,8 @@ def expected(model: Denoiser, training: Dataset, seen: Rows, rows: Rows, compare
         read = Reader(model, rows.x[some], None if rows.told is None else rows.told[some])
         return lambda: read(read.x, torch.tensor(0.5, dtype=torch.float64, device="cpu"))
 
-    few, many = (pace.timed(asked(count)) for count in (FEW, MANY))
-    row = max(0.0, (many - few) / (MANY - FEW))
+    few, many = (pace.timed(asked(count)) for count in (SMALL, LARGE))
+    row = max(0.0, (many - few) / (LARGE - SMALL))
     draw = np.random.default_rng(0)
     each = [_space(compared, WIDTHS.get(name.partition("=")[0], 64), draw, pace) for name in spaces]
     forests = _forests(compared, pace)
@@ -85,13 +84,13 @@ def expected(model: Denoiser, training: Dataset, seen: Rows, rows: Rows, compare
 def _row(few: float, row: float, count: int) -> float:
     """Seconds of each of so many rows of a network call."""
     together = min(count, ROWS)  # and the last block is filled up
-    return math.ceil(count / together) * (few + row * max(together - FEW, 0)) / count
+    return math.ceil(count / together) * (few + row * max(together - SMALL, 0)) / count
 
 
 def _space(compared: Compared, width: int, draw: np.random.Generator, pace: Pace) -> float:
     """Seconds of the intervals in a feature space of so many values a row."""
     third, other = (draw.standard_normal((count // PART, width)) for count in (len(compared.fresh), compared.alike))
-    groups = FEW_GROUPS + WIDE_SPLITS if width >= WIDE else GROUPS + SPLITS
+    groups = WIDE_GROUPS + WIDE_SPLITS if width >= WIDE else GROUPS + SPLITS
     return pace.timed(lambda: neighbours(third, other)) * (DRAWS + ALL) + 2 * groups * pace.timed(
         lambda: frechet(third, other))
 
