@@ -123,7 +123,7 @@ def likelihood(
         pace.expect({})
         with pace(part) as share:
             piece = Pieces(Kept(), share, pace.clock)
-            found = (bounds(careful(model), rows, seen, spec, seed, steps, piece)[0] if method == "elbo" else
+            found = (bounds(careful(model), rows, seen, spec, seed, steps, piece=piece)[0] if method == "elbo" else
                      [flow(careful(model), rows, spec, seed, piece=piece)])
     for one in found:
         say(f"{one.name}: {one} (mean and standard error of {one.count} unseen samples; {one.grid})")

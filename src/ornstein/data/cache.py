@@ -27,8 +27,8 @@ SMALL = 64_000_000  # bytes that are decoded faster than they are worth keeping
 
 def folder() -> Path:
     """Return the cache folder: ORNSTEIN_CACHE, else `ornstein` in XDG_CACHE_HOME or ~/.cache."""
-    if own := os.environ.get("ORNSTEIN_CACHE"):
-        return Path(own).expanduser()
+    if chosen := os.environ.get("ORNSTEIN_CACHE"):
+        return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ornstein"
 
 
@@ -105,7 +105,7 @@ def write_values(key: str, shape: tuple[int, ...], blocks: Callable[[], Iterator
     """
     path = folder() / f"{key}.npy"
     need = int(np.prod(shape))
-    with _told(path, need):
+    with _explained(path, need):
         files.make_folder(path.parent)
         with FileLock(path.with_suffix(".lock")):
             if made := open_values(key):
@@ -129,7 +129,8 @@ def write_values(key: str, shape: tuple[int, ...], blocks: Callable[[], Iterator
 
 
 @contextlib.contextmanager
-def _told(path: Path, need: int) -> Iterator[None]:
+def _explained(path: Path, need: int) -> Iterator[None]:
+    """Say of a disk that refuses what is needed and what is free."""
     try:
         yield
     except OSError as error:

@@ -17,7 +17,6 @@ from ornstein.data.spec import DataSpec
 __all__ = ["Dataset", "RowView", "Values", "ValuesDigest", "check_conditions", "check_finite", "digest_values",
            "hold_out", "parts"]
 
-
 COPIED = 2**28  # bytes of an array in memory, at most, whose parts are copies
 
 
@@ -27,18 +26,15 @@ class Values(Protocol):
     @property
     def shape(self) -> tuple[int, ...]:
         """(N, *shape of one sample)."""
-        ...
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the rows."""
-        ...
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, rows: Any, /) -> np.ndarray:
         """Return the rows of an int array or of a slice, (B, *shape)."""
-        ...
 
 
 class RowView:
@@ -147,8 +143,8 @@ class Dataset:
         rows = np.asarray(index)
         if rows.ndim != 1 or rows.dtype.kind not in "iu":
             raise ValueError(f"index is {rows.dtype} of shape {rows.shape}; it must be a list of whole numbers")
-        given = self.labels if self.conditions is None else self.conditions
-        return self.spec.encode(self.values[rows]), torch.from_numpy(given[rows])
+        beside = self.labels if self.conditions is None else self.conditions
+        return self.spec.encode(self.values[rows]), torch.from_numpy(beside[rows])
 
     def split(self) -> tuple[Dataset, Dataset]:
         """Return the rows for training and the rows held out, views where they are many; the second may be empty."""

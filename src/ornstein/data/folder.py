@@ -44,7 +44,7 @@ def load_folder(folder: Path, size: int | None = None, reader: str = "auto") -> 
     labels, classes, more = _classes([key.split("/")[depth:] for key in keys])
     notes += more
     listing = [[text, *_state(path)] for text, path in zip(inside, files, strict=True)]
-    named = {_shown(folder, path): why for path, why in others.items()}
+    named = {printable(path.relative_to(folder).as_posix()): why for path, why in others.items()}
     return load_corpus(Corpus(
         printable(folder.resolve().name) or "folder", where, keys, functools.partial(_chosen, files), labels,
         classes, ["folder", listing], [entry[:2] for entry in listing], named, notes), size, reader)
@@ -60,10 +60,6 @@ def _state(path: Path) -> tuple[int, int]:
     except OSError:  # a dead link is skipped, with its reason, when it is opened
         return -1, -1
     return state.st_size, state.st_mtime_ns
-
-
-def _shown(folder: Path, path: Path) -> str:
-    return printable(path.relative_to(folder).as_posix())
 
 
 def _walk(folder: Path, where: str) -> tuple[list[Path], dict[Path, str]]:

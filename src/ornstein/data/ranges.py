@@ -152,19 +152,15 @@ def _scale(one: _Channel) -> tuple[float, float]:
     if one.least == one.most:
         low, high = sorted((0 * one.least, 2 * one.least))
         return (low, high) if high > low else (-1, 1)
-    width, reach = one.most - one.least, DEVIATIONS * one.std
+    width, mean, reach = one.most - one.least, one.least + one.mean, DEVIATIONS * one.std
     if one.step is None:
-        return (one.least, one.most) if 2 * reach >= width else _centred(one.least + one.mean, reach)
+        return (one.least, one.most) if 2 * reach >= width else (mean - reach, mean + reach)
     # On levels only where it matters: likelihoods are probabilities as long as the scale is from end to end.
     if 4 * max(reach, STEPS * one.step) >= width:
         return one.least, one.most
     half = max(STEPS, round(reach / one.step))
     low = one.least + one.step * (round(one.mean / one.step) - half)
     return low, low + 2 * half * one.step
-
-
-def _centred(mean: float, reach: float) -> tuple[float, float]:
-    return mean - reach, mean + reach
 
 
 def _levels(one: _Channel) -> int | None:

@@ -40,19 +40,15 @@ class Shard(Protocol):
     @property
     def name(self) -> str:
         """How messages call it."""
-        ...
 
     def facts(self) -> list[Any] | None:
         """What changes when the shard does, as JSON values; None where nothing is sure to."""
-        ...
 
     def open(self) -> BinaryIO:
         """Open it for reading and seeking."""
-        ...
 
     def read(self, offset: int, size: int) -> bytes:
         """Return some of its bytes; threads may ask at the same time."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -97,7 +93,7 @@ def load_shards(shards: Sequence[Shard], name: str, where: str, *, size: int | N
     """
     check_size(size)
     facts = [shard.facts() for shard in shards]
-    indices = [_index(shard, own) for shard, own in zip(shards, facts, strict=True)]
+    indices = [_index(shard, fact) for shard, fact in zip(shards, facts, strict=True)]
     keys = [(number, key) for number, index in enumerate(indices) for key in index["samples"]]
     if not keys:
         raise ValueError(f"{where}: holds no samples; a shard has files such as 000.jpg and 000.cls")

@@ -39,12 +39,11 @@ def stream(data: Dataset, seed: int, batch: int, start: int = 0, rank: int = 0, 
         import grain
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError('streaming needs grain: pip install "ornstein[scale]"') from error
-    own = batch // world
     # Grain takes 32 bits of seed; all 64 of ours count.
     short = int(np.random.SeedSequence(seed).generate_state(1)[0])
     order = grain.MapDataset.source(range(len(data))).seed(short).shuffle().repeat()
     # A batch is one element, so that a lazy decoder gets all its rows at once.
-    batches = order.batch(own, drop_remainder=True)[start * world + rank::world].map(data.batch)
+    batches = order.batch(batch // world, drop_remainder=True)[start * world + rank::world].map(data.batch)
     return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=AHEAD)))
 
 

@@ -28,8 +28,7 @@ def real_or_generated(real: np.ndarray, generated: np.ndarray, *, trees: int = T
 
     Out-of-fold votes (Lopez-Paz & Oquab 2017, with a forest): 0.5 is indistinguishable, 1 is told apart always.
     """
-    first, _ = _placements(*_votes(real, generated, trees, folds, seed))
-    return float(first.mean())
+    return float(_placements(*_votes(real, generated, trees, folds, seed))[0].mean())
 
 
 def told_apart(real: np.ndarray, generated: np.ndarray, *, trees: int = TREES, folds: int = FOLDS,

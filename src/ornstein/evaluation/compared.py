@@ -31,7 +31,7 @@ class Compared:
     count: int
     seed: int
     spaces: list[Features] = field(default_factory=list)
-    _held: dict[int, np.ndarray] = field(default_factory=dict)
+    _unseen: dict[int, np.ndarray] = field(default_factory=dict)
     _floors: list[dict[str, Interval]] = field(default_factory=list)
 
     @property
@@ -52,10 +52,10 @@ class Compared:
             inside = piece.within(ends[number] - shares[number], ends[number])
             self._floors.append(piece(f"floor-{number}", partial(self._between, number, space, self.other.x, inside),
                                       _intervals, ends[number]))
-        real, _, held = self.trees
+        real, _, unseen = self.trees
         inside = piece.within(ends[-1] - shares[-1], 1.0)
         self._floors.append(piece("floor-forest", lambda: {"auc": told_apart(
-            _flat(self.real.x[real]), _flat(self.fresh.x[held]), seed=self.seed, tell=inside)}, _intervals, 1.0))
+            _flat(self.real.x[real]), _flat(self.fresh.x[unseen]), seed=self.seed, tell=inside)}, _intervals, 1.0))
 
     def measures(self, piece: Pieces, x: Tensor, asked: Tensor | None, shares: list[float]) -> list[Measure]:
         """How far (N, *shape) samples in random order, drawn with the classes or conditions `asked` for, are from
@@ -67,8 +67,8 @@ class Compared:
                               _intervals, ends[number])
             found += measures_of(intervals, self._floors[number], space.name, (len(self.fresh), self.alike))
             if space.classes and all(labels is not None and labels.ndim == 1 and (labels >= 0).any()
-                                     for labels in (asked, self.fresh.told)):
-                found.append(_accuracy(space, (x, asked), (self.fresh.x, self.fresh.told)))
+                                     for labels in (asked, self.fresh.condition)):
+                found.append(_accuracy(space, (x, asked), (self.fresh.x, self.fresh.condition)))
         real, fake, _ = self.trees
         inside = piece.within(ends[-1] - shares[-1], 1.0)
         forest = piece("forest", lambda: {"auc": told_apart(
@@ -76,9 +76,9 @@ class Compared:
         return [*found, forest_measure(forest["auc"], self._floors[-1]["auc"], len(real), len(fake))]
 
     def _between(self, number: int, space: Features, x: Tensor, tell: Any) -> dict[str, Interval]:
-        if number not in self._held:
-            self._held[number] = space(self.fresh.x)
-        return intervals_between(self._held[number], space(x), self.alike, tell)
+        if number not in self._unseen:
+            self._unseen[number] = space(self.fresh.x)
+        return intervals_between(self._unseen[number], space(x), self.alike, tell)
 
 
 def _flat(x: Tensor) -> np.ndarray:

@@ -13,19 +13,15 @@ ENTRIES = 2_000_000  # of one block of a matrix between all samples: 16 MB, and 
 
 
 class Neighbours(NamedTuple):
-    """Shares of two sets that lie in one another, from balls that reach to the k-th nearest sample of the own set.
+    """Shares of two sets that lie in one another, from balls around the samples of either set.
 
-    Args:
-        precision: share of the generated samples inside a ball around a real one (Kynkäänniemi et al. 2019).
-        recall: share of the real samples inside a ball around a generated one (the same).
-        density: balls around real samples that a generated one is in, over k; may exceed 1 (Naeem et al. 2020).
-        coverage: share of the real samples with a generated one in their ball (the same).
+    Precision and recall are of Kynkäänniemi et al. (2019), density and coverage of Naeem et al. (2020).
     """
 
-    precision: float
-    recall: float
-    density: float
-    coverage: float
+    precision: float  # share of the generated samples inside a ball around a real one
+    recall: float  # share of the real samples inside a ball around a generated one
+    density: float  # balls around real samples that a generated one is in, over k; may exceed 1
+    coverage: float  # share of the real samples with a generated one in their ball
 
 
 class Gaussian(NamedTuple):

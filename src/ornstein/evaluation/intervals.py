@@ -8,17 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from ornstein.evaluation.distances import (
-    Gaussian,
-    Neighbours,
-    apart,
-    both_as_rows,
-    fitted,
-    kernels,
-    neighbours,
-    on_itself,
-    root,
-)
+from ornstein.evaluation import distances
+from ornstein.evaluation.distances import Gaussian, Neighbours, apart, both_as_rows, fitted, kernels, on_itself
 from ornstein.evaluation.results import LEVEL, NORMAL, Interval
 
 __all__ = ["NeighbourIntervals", "frechet_interval", "kernel_interval", "neighbour_intervals",
@@ -61,8 +52,11 @@ def frechet_interval(real: np.ndarray, generated: np.ndarray, *, groups: int | N
 
     There are 32 groups, 10 from 512 values on, or as many as the sets allow; the seed says which sample is in which.
     """
+    if groups is not None and groups < LEAST:
+        raise ValueError(f"groups is {groups}; it must be at least {LEAST}")
     a, b = both_as_rows(real, generated, 2 * (groups or LEAST))
-    groups = _groups(groups, a, b)
+    if groups is None:
+        groups = min(WIDE_GROUPS if a.shape[1] >= WIDE else GROUPS, len(a) // 2, len(b) // 2)
     centre = a.mean(0)  # so that sums over groups may be subtracted without loss
     a, b = a - centre, b - centre
     law_a, law_b = fitted(a), fitted(b)
@@ -95,19 +89,19 @@ def kernel_interval(real: np.ndarray, generated: np.ndarray) -> Interval:
     """
     a, b = both_as_rows(real, generated, 4)
     n, m = len(a), len(b)
-    own = [np.concatenate([block.sum(1) for _, block in kernels(rows, rows)]) - on_itself(rows) for rows in (a, b)]
+    within = [np.concatenate([block.sum(1) for _, block in kernels(rows, rows)]) - on_itself(rows) for rows in (a, b)]
     across_a, across_b = np.empty(n), np.zeros(m)
     for part, block in kernels(a, b):
         across_a[part] = block.sum(1)
         across_b += block.sum(0)
-    inside, across = (own[0].sum(), own[1].sum()), across_a.sum()
+    inside, across = (within[0].sum(), within[1].sum()), across_a.sum()
 
     def distance(real_pairs: np.ndarray, generated_pairs: np.ndarray, sums: np.ndarray, n: int, m: int) -> np.ndarray:
         return real_pairs / (n * (n - 1)) + generated_pairs / (m * (m - 1)) - 2 * sums / (n * m)
 
     value = float(distance(*inside, across, n, m))
-    variance, quantile = _jackknife(distance(inside[0] - 2 * own[0], inside[1], across - across_a, n - 1, m),
-                                    distance(inside[0], inside[1] - 2 * own[1], across - across_b, n, m - 1))
+    variance, quantile = _jackknife(distance(inside[0] - 2 * within[0], inside[1], across - across_a, n - 1, m),
+                                    distance(inside[0], inside[1] - 2 * within[1], across - across_b, n, m - 1))
     biased = (inside[0] + on_itself(a).sum()) / n**2 + (inside[1] + on_itself(b).sum()) / m**2 - 2 * across / (n * m)
     return Interval(value, value, *_solved(value, float(biased), variance, quantile))
 
@@ -125,24 +119,24 @@ def neighbour_intervals(real: np.ndarray, generated: np.ndarray, k: int = 5, *, 
         raise ValueError(f"k is {k}; it must be at least 1")
     a, b = both_as_rows(real, generated, PART * (k + 1))
     draw = np.random.default_rng(seed)
-    all_of = neighbours(a, b, k)
+    all_of = distances.neighbours(a, b, k)
     some = np.empty((DRAWS, len(all_of)))
     for number in range(DRAWS):
-        some[number] = neighbours(draw.permutation(a)[:len(a) // PART], draw.permutation(b)[:len(b) // PART], k)
+        some[number] = distances.neighbours(draw.permutation(a)[:len(a) // PART], draw.permutation(b)[:len(b) // PART], k)
         if tell:
             tell((number + 1) / DRAWS)
     variance, mean = some.var(0, ddof=1) / (PART - 1), some.mean(0)
-    found = {}
+    intervals = {}
     for name, value, spread, middle, count in zip(Neighbours._fields, all_of, variance, mean,
                                                   (len(b), len(a), len(b), len(a)), strict=True):
         if name == "density":
             reach = NORMAL * np.sqrt(spread) * (value / middle if middle > 0 else 1)
-            found[name] = Interval(value, None, float(max(value - reach, 0)), float(value + reach))
+            intervals[name] = Interval(value, None, float(max(value - reach, 0)), float(value + reach))
             continue
         # Where all thirds score 0, or all 1, the samples count as independent.
         independent = middle * (1 - middle) / spread if spread > 0 else count
-        found[name] = share_interval(value, min(independent, count))
-    return NeighbourIntervals(**found)
+        intervals[name] = share_interval(value, min(independent, count))
+    return NeighbourIntervals(**intervals)
 
 
 def share_interval(share: float, count: float, quantile: float = NORMAL) -> Interval:
@@ -158,14 +152,6 @@ def share_interval(share: float, count: float, quantile: float = NORMAL) -> Inte
     # At 0 and 1 the end is the share itself, which rounding would miss.
     return Interval(float(share), None, float(max(0.0, min(share, middle - reach))),
                     float(min(1.0, max(share, middle + reach))))
-
-
-def _groups(groups: int | None, a: np.ndarray, b: np.ndarray) -> int:
-    if groups is None:
-        return min(WIDE_GROUPS if a.shape[1] >= WIDE else GROUPS, len(a) // 2, len(b) // 2)
-    if groups < LEAST:
-        raise ValueError(f"groups is {groups}; it must be at least {LEAST}")
-    return groups
 
 
 def _label(count: int, groups: int, draw: np.random.Generator) -> np.ndarray:
@@ -185,7 +171,7 @@ def _fitted_without(rows: np.ndarray, label: np.ndarray) -> Iterator[Gaussian]:
         left = count - len(some)
         mean = (total - some.sum(0)) / left
         covariance = (square - some.T @ some - left * np.outer(mean, mean)) / (left - 1)
-        yield Gaussian(mean, root(covariance), float(np.trace(covariance)))
+        yield Gaussian(mean, distances.root(covariance), float(np.trace(covariance)))
 
 
 def _filled(law: Gaussian) -> float:

@@ -19,16 +19,16 @@ INCEPTION = {"frechet": "FID", "kernel": "KID"}  # nothing else may be called so
 SHOWN = 1500  # rows of a side that a forest sees: more cost minutes
 
 
-def intervals_between(held: np.ndarray, others: np.ndarray, count: int,
+def intervals_between(unseen: np.ndarray, others: np.ndarray, count: int,
                       tell: Callable[[float], None] | None = None) -> dict[str, Interval]:
     """By key, with values at the first `count` of the others, and limits and their intervals at all."""
-    found = neighbour_intervals(held, others[:count], tell=tell)._asdict()
+    found = neighbour_intervals(unseen, others[:count], tell=tell)._asdict()
     for key, of, value in (("frechet", frechet_interval, frechet), ("kernel", kernel_interval, kernel)):
-        whole = of(held, others)
+        whole = of(unseen, others)
         if count < len(others):
             # Without a limit the interval is that of the value, so it belongs to the same rows.
-            whole = of(held, others[:count]) if whole.limit is None else replace(
-                whole, value=value(held, others[:count]))
+            whole = of(unseen, others[:count]) if whole.limit is None else replace(
+                whole, value=value(unseen, others[:count]))
         found[key] = whole
     return found
 
@@ -41,10 +41,10 @@ def measures_of(found: dict[str, Interval], floor: dict[str, Interval], features
             for key, name in names.items()]
 
 
-def forest_rows(training: int, generated: int, held: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def forest_rows(training: int, generated: int, unseen: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Which of so many rows a forest sees."""
     draw = np.random.default_rng(seed)
-    real, fake, other = (draw.permutation(count)[:SHOWN] for count in (training, generated, held))
+    real, fake, other = (draw.permutation(count)[:SHOWN] for count in (training, generated, unseen))
     few = min(len(real), len(fake))
     return real[:few], fake[:few], other
 

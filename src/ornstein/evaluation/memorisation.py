@@ -58,7 +58,8 @@ def memorisation(samples: Tensor, training: Dataset, held: Dataset, *, seed: int
     unseen = held.batch(draw_rows(np.arange(len(held)), MOST, draw))[0]
 
     first = dict[bytes, int]()
-    for row, digest in enumerate(_digests(training)):
+    # Encoded and decoded, as samples are, so that rounding on the way is the same for both.
+    for row, digest in enumerate(one for part in parts(training.values) for one in _hashes(spec.encode(part), spec)):
         first.setdefault(digest, row)
     source = np.array([first.get(digest, -1) for digest in _hashes(x, spec)])
     exact, twins = source >= 0, np.array([digest in first for digest in _hashes(unseen, spec)])
@@ -71,25 +72,27 @@ def memorisation(samples: Tensor, training: Dataset, held: Dataset, *, seed: int
 
     search = _Search(training, draw_rows(np.array(list(first.values())), MOST_ROWS, draw), seed)
     distance, nearest = search(torch.cat([x, unseen]))
-    ratio = _ratio(distance)
-    own, other = ratio[:len(x)], ratio[len(x):]
-    own[exact], nearest[:len(x)][exact] = 0.0, source[exact]
+    further = distance[:, 1:].mean(1)
+    # 1, which says nothing, where all are 0.
+    ratio = np.divide(distance[:, 0], further, out=np.ones(len(distance)), where=further > 0)
+    mine, other = ratio[:len(x)], ratio[len(x):]
+    mine[exact], nearest[:len(x)][exact] = 0.0, source[exact]
     closest = distance[:, 0]
     closest[:len(x)][exact] = 0.0
 
     rank = _rank(len(unseen))
     threshold = float(np.sort(other)[rank - 1])
-    near = int((own[~exact] < threshold).sum())
+    near = int((mine[~exact] < threshold).sum())
     p_value, false_alarms = _judge(near, int(exact.sum()), int(twins.sum()), len(x), len(unseen))
     alike = near + int(exact.sum())
     usual = rank / (len(unseen) + 1) * (~exact).mean() + twins.mean()
-    order = np.argsort(own, kind="stable")[:PAIRS]
+    order = np.argsort(mine, kind="stable")[:PAIRS]
     return Memorisation(
         share=alike / len(x), expected=float(usual), threshold=threshold, p_value=p_value, false_alarms=false_alarms,
         copies=p_value <= LEVEL, exact=float(exact.mean()),
         distance=float(np.median(closest[:len(x)]) / max(np.median(closest[len(x):]), 1e-12)),
         typical=float(np.median(other)),
-        pairs=tuple(Pair(int(picked[one]), int(nearest[one]), float(own[one]), how,
+        pairs=tuple(Pair(int(picked[one]), int(nearest[one]), float(mine[one]), how,
                          "" if training.names is None else training.names[nearest[one]])
                     for one, how in zip(order, search.how(x[order], nearest[order]), strict=True)))
 
@@ -138,7 +141,6 @@ def _check(samples: Tensor, held: Dataset, spec: DataSpec) -> None:
         raise ValueError(f"samples hold {lost} values that are not finite; every value must be a finite number")
 
 
-
 def _values(data: Dataset) -> Iterator[bytes]:
     """A hash of each row's values, the same for 5 and 5.0, 0.0 and -0.0."""
     return (_hash(row) for part in parts(data.values) for row in part.astype(np.float64) + 0)
@@ -151,17 +153,6 @@ def _hash(row: np.ndarray) -> bytes:
 def _hashes(x: Tensor, spec: DataSpec) -> Iterator[bytes]:
     """Of each row as the user would get it; + 0 makes one of the two zeros."""
     return (_hash(row) for row in spec.decode(x) + 0)
-
-
-def _digests(data: Dataset) -> Iterator[bytes]:
-    # Encoded and decoded, as samples are, so that rounding on the way is the same for both.
-    return (digest for part in parts(data.values) for digest in _hashes(data.spec.encode(part), data.spec))
-
-
-def _ratio(distance: np.ndarray) -> np.ndarray:
-    """(Q, 1 + NEIGHBOURS) ascending to (Q,); 1, which says nothing, where all are 0."""
-    further = distance[:, 1:].mean(1)
-    return np.divide(distance[:, 0], further, out=np.ones(len(distance)), where=further > 0)
 
 
 def _rank(held: int) -> int:

@@ -29,20 +29,20 @@ class Rows:
     where the model takes none."""
 
     x: Tensor
-    told: Tensor | None
+    condition: Tensor | None
 
     def __len__(self) -> int:
         return len(self.x)
 
     def __getitem__(self, rows: slice) -> Rows:
-        return Rows(self.x[rows], None if self.told is None else self.told[rows])
+        return Rows(self.x[rows], None if self.condition is None else self.condition[rows])
 
     @classmethod
     def of(cls, data: Dataset, most: int, seed: int) -> Rows:
-        """At most `most` rows of a set in a random order of the seed, told if the set has labels or conditions."""
+        """At most `most` rows of a set in a random order of the seed, with labels or conditions if it has any."""
         index = noise.generator(seed, "evaluate").permutation(len(data))[:most]
-        x, told = data.batch(index)
-        return cls(x, told if data.spec.classes or data.conditions is not None else None)
+        x, condition = data.batch(index)
+        return cls(x, condition if data.spec.classes or data.conditions is not None else None)
 
 
 def as_seen(model: Denoiser, data: Dataset, what: str, spec: DataSpec | None) -> tuple[Dataset, list[str]]:
@@ -124,12 +124,12 @@ def sides(model: Denoiser, data: Dataset, held: Dataset | None,
     The unseen rows are `held`, or those that `data` hold out; a model that is not `conditional` is given no labels and
     no conditions.
     """
-    own = getattr(model, "data", None)
+    spec = getattr(model, "data", None)
     if not conditional:
         data = copy.copy(data)
         data.spec = replace(data.spec, classes=(), conditions=(), empty=())
         data.labels, data.conditions = np.full_like(data.labels, -1), None
-    data, notes = as_seen(model, data, "data", own if isinstance(own, DataSpec) else None)
+    data, notes = as_seen(model, data, "data", spec if isinstance(spec, DataSpec) else None)
     training, unseen = data.split()
     if held is not None:
         unseen, more = as_seen(model, held, "held", data.spec)

@@ -56,7 +56,7 @@ def expected(model: Denoiser, training: Dataset, seen: Rows, rows: Rows, compare
     """Try each piece of the work once or twice; what comes of the flow's first rows is kept."""
     def asked(count: int) -> Callable[[], object]:
         some = torch.arange(count, device="cpu") % len(rows)
-        read = Reader(model, rows.x[some], None if rows.told is None else rows.told[some])
+        read = Reader(model, rows.x[some], None if rows.condition is None else rows.condition[some])
         return lambda: read(read.x, torch.tensor(0.5, dtype=torch.float64, device="cpu"))
 
     few, many = (pace.timed(asked(count)) for count in (SMALL, LARGE))
@@ -97,10 +97,10 @@ def _space(compared: Compared, width: int, draw: np.random.Generator, pace: Pace
 
 def _forests(compared: Compared, pace: Pace) -> list[float]:
     """Seconds of the two forests: unseen rows among training rows, and samples."""
-    real, fake, held = compared.trees
-    sides = [rows.x[some].flatten(1).numpy() for rows, some in ((compared.real, real), (compared.fresh, held))]
-    row = pace.timed(partial(tree, *sides)) * TREES * FOLDS / (len(real) + len(held))
-    return [row * seen / workers(seen) for seen in (len(real) + len(held), len(real) + len(fake))]
+    real, fake, unseen = compared.trees
+    sides = [rows.x[some].flatten(1).numpy() for rows, some in ((compared.real, real), (compared.fresh, unseen))]
+    row = pace.timed(partial(tree, *sides)) * TREES * FOLDS / (len(real) + len(unseen))
+    return [row * seen / workers(seen) for seen in (len(real) + len(unseen), len(real) + len(fake))]
 
 
 def _copies(pairs: int, draw: np.random.Generator, pace: Pace) -> float:

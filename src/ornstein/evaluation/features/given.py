@@ -62,11 +62,11 @@ class Given(Features):
         black, white = (torch.from_numpy(end).to(x) for end in self.spec.ends)
         unit = ((x - black) / (white - black)).clamp(0, 1)
         if self.key == "inception":
-            given = (unit * 255).round()
+            asked = (unit * 255).round()
         else:
             mean, std = (torch.tensor(part, dtype=unit.dtype, device=unit.device).view(3, 1, 1) for part in (MEAN, STD))
-            given = (F.interpolate(unit, size=(SIDE, SIDE), mode="bicubic", antialias=True).clamp(0, 1) - mean) / std
-        found = self.module(given, **self.asks)
-        if not isinstance(found, Tensor) or len(found) != len(x):
-            raise ValueError(f"{self.name} gave {type(found).__name__}; it must give one tensor with a row a picture")
-        return found.flatten(1)
+            asked = (F.interpolate(unit, size=(SIDE, SIDE), mode="bicubic", antialias=True).clamp(0, 1) - mean) / std
+        features = self.module(asked, **self.asks)
+        if not isinstance(features, Tensor) or len(features) != len(x):
+            raise ValueError(f"{self.name} gave {type(features).__name__}; it must give one tensor with a row a picture")
+        return features.flatten(1)
