@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from ornstein.data.stored import StoredRows
 from ornstein.files import open_regular
 from ornstein.names import require
 
-__all__ = ["load_array", "load_array_file", "read_layout"]
+__all__ = ["load_array", "load_array_file", "load_numbered", "read_layout"]
 
 CHANNELS = (1, 3, 4)
 PICTURE_SIDE, PICTURE_SHAPE = 8, 4  # the shortest side and the longest proportion of what is taken for grey pictures
@@ -86,9 +87,9 @@ def load_array(values: np.ndarray | StoredRows, labels: np.ndarray | None = None
                where: str = "array") -> Dataset:
     """Return a set from an array of samples.
 
-    `values` (N, *axes of the layout) are finite numbers, copied unless they are in a file; `labels` (N,) or (N, 1) are
-    as `number_labels` takes them, and (N, K) numbers among them are vector conditions; `conditions` (N,) or (N, K) have
-    a row of NaN for none; `classes` (K,) name the labels or the columns of the conditions.
+    `values` are (N, *axes of the layout), copied unless they are in a file; `labels` (N,) or (N, 1), or, as vector
+    conditions, (N, K) numbers; `conditions` (N,) or (N, K), a row of NaN for none; `classes` (K,) name the labels or
+    the conditions.
     """
     if isinstance(values, np.ma.MaskedArray):
         raise ValueError(f"{where}: is a masked array; fill it or drop the masked rows first")
@@ -134,6 +135,15 @@ def load_array(values: np.ndarray | StoredRows, labels: np.ndarray | None = None
         return Dataset(values, numbers, held, spec, notes, conditions=conditions, values_digest=found["digest"])
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
+
+
+def load_numbered(values: np.ndarray, numbered: tuple[np.ndarray, tuple[str, ...]] | None, notes: Iterable[str] = (),
+                  **options: Any) -> Dataset:
+    """`load_array` of samples whose labels `number_labels` has numbered and named; the notes come first."""
+    labels, names = numbered or (None, ())
+    data = load_array(values, *((labels, np.array(names, dtype=str)) if names else ()), **options)
+    data.notes[:0] = notes
+    return data
 
 
 def read_layout(shape: tuple[int, ...], layout: str, where: str) -> tuple[str, list[str]]:

@@ -98,11 +98,8 @@ def open_values(key: str) -> tuple[StoredRows, dict[str, Any]] | None:
 def write_values(key: str, shape: tuple[int, ...], blocks: Callable[[], Iterator[np.ndarray]],
                  record: Callable[[], dict[str, Any]]) -> tuple[StoredRows, dict[str, Any]]:
     """Keep a uint8 array whose rows come in blocks, and the record that is there once they have; return them as
-    `open_values` does.
-
-    One process makes it; others that want the same wait, and find it made. Where the disk refuses, nothing is left
-    behind.
-    """
+    `open_values` does. One process makes it; others that want the same wait. Where the disk refuses, nothing is
+    left."""
     path = folder() / f"{key}.npy"
     need = int(np.prod(shape))
     with _explained(path, need):

@@ -61,9 +61,8 @@ class Corpus:
 def load_corpus(corpus: Corpus, size: int | None = None, reader: str = "auto") -> Dataset:
     """Return pictures as uint8 squares, (N, C, size, size), all in colour unless every one is grey.
 
-    Without a size one up to 64 is chosen, and a note says so. The reader "cache" decodes all once, into memory or, from
-    64 MB on, into the cache folder; "stream" decodes them each time they are asked for; "auto" streams what would take
-    more than half of the free disk.
+    The reader "cache" decodes all once, into memory or, from 64 MB on, into the cache folder; "stream" decodes them
+    each time they are asked for; "auto" streams what would take more than half of the free disk.
     """
     check_size(size)
     require("reader", reader, READERS)
@@ -107,10 +106,8 @@ def check_size(size: int | None) -> None:
 
 
 class LazyPictures:
-    """Pictures of a corpus, decoded to (C, size, size) each time they are asked for.
-
-    A picture that cannot be used is stood in for by the next one of its class that can: the same one each time.
-    """
+    """Pictures of a corpus, decoded to (C, size, size) each time they are asked for; one that cannot be used is stood
+    in for by the next one of its class that can: the same one each time."""
 
     dtype = np.dtype(np.uint8)
 

@@ -174,10 +174,8 @@ class Dataset:
 
 
 def hold_out(count: int) -> tuple[np.ndarray, list[str]]:
-    """Return which of `count` rows are held out of training, (count,) bool, and a note when none is.
-
-    They are the last min(count // 10, 2000) entries of a fixed permutation: the same rows in every run.
-    """
+    """Return which of `count` rows are held out, (count,) bool, and a note when none is: the last min(count // 10,
+    2000) entries of a fixed permutation, the same rows in every run."""
     held = np.zeros(count, dtype=bool)
     held[np.random.default_rng(0).permutation(count)[count - min(count // 10, 2000):]] = True
     return held, [] if held.any() else [f"nothing is held out: {count} samples are fewer than 10"]

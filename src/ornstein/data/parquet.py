@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ornstein.data import cache
-from ornstein.data.array import load_array
+from ornstein.data.array import load_numbered
 from ornstein.data.columns import Columns, choose_columns, dense
 from ornstein.data.corpus import Corpus, check_size, load_corpus
 from ornstein.data.dataset import Dataset
@@ -75,15 +75,11 @@ def _opened(path: Path) -> Any:
 def _arrays(files: list[Any], columns: Columns, labels: tuple[np.ndarray, tuple[str, ...]] | None, name: str,
             where: str, layout: str, said: list[str]) -> Dataset:
     values = dense(_column(files, columns.samples, where), f"{where}: column {columns.samples!r}")
-    numbers, names = labels or (None, ())
     conditions = None
     if columns.conditions:
         column = _column(files, columns.conditions, where)
         conditions = dense(column, f"{where}: column {columns.conditions!r}").astype(np.float64)
-    data = load_array(values, numbers if names else None, np.array(names, dtype=str) if names else None,
-                      conditions=conditions, layout=layout, name=name, where=where)
-    data.notes[:0] = said
-    return data
+    return load_numbered(values, labels, said, conditions=conditions, layout=layout, name=name, where=where)
 
 
 def _column(files: list[Any], name: str, where: str) -> pa.ChunkedArray:

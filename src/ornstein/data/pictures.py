@@ -65,10 +65,8 @@ def read_picture(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def header(given: Given) -> tuple[int, int, bool, bool]:
-    """Return width, height, whether a picture is grey and whether it may be transparent, without decoding it.
-
-    Of a broken file it raises nearly any type, as Pillow does; `reason` puts it in words.
-    """
+    """Return width, height, whether a picture is grey and whether it may be transparent, without decoding it; of a
+    broken file nearly any error of Pillow's, which `reason` puts in words."""
     with _open(given) as picture:
         grey = picture.mode in ("1", "L", "LA", "La") or picture.mode.startswith("I")
         return *picture.size, grey, picture.has_transparency_data

@@ -27,10 +27,7 @@ def is_remote(source: str) -> bool:
 
 class RemoteShard:
     """A tar file on a server that answers requests for ranges of bytes, asked again after each of the `waits` in
-    seconds.
-
-    A file that has changed since it was first asked for is a ValueError.
-    """
+    seconds."""
 
     threads: ClassVar[int] = web.THREADS  # one request after the other would wait for the network each time
 

@@ -17,10 +17,10 @@ __all__ = ["StoredRows"]
 
 
 class StoredRows:
-    """The array in a .npy file, which stays on the disk: `rows[3:9]` and `rows[[4, 1]]` read what they give.
+    """The array in a .npy file, which stays on the disk: `rows[3:9]` and `rows[[4, 1]]` read what they give, channels
+    first for a `layout`.
 
-    It is no memory map: where a file is cut meanwhile, one of those kills the process or gives zeros; here it is a
-    ValueError. A `layout`, a word of `LAYOUTS`, gives the rows channels first.
+    It is no memory map: where a file is cut meanwhile, one of those kills the process or gives zeros.
     """
 
     def __init__(self, path: Path, layout: str = "") -> None:

@@ -20,9 +20,8 @@ def stream(data: Dataset, seed: int, batch: int, start: int = 0, rank: int = 0, 
     """Return the batches of one process, from step `start` on, without end: (batch // world, *shape) float32 in [-1, 1]
     and labels or conditions, as `Dataset.batch`.
 
-    Each epoch has an order of the seed, with every sample once. Place p of it belongs to step p // batch, and a step's
-    places are dealt to the `world` processes in equal stretches: together they see the same rows, in the same order,
-    however many they are. `threads` read ahead.
+    Each epoch has an order of the seed. Place p of it belongs to step p // batch, and a step's places are dealt to the
+    processes in equal stretches: together they see the same rows, in the same order, whatever `world` is.
     """
     for name, value, least, most in (("seed", seed, 0, 2**64 - 1), ("batch", batch, 1, None), ("start", start, 0, None),
                                      ("world", world, 1, None), ("rank", rank, 0, world - 1),

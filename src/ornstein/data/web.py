@@ -71,11 +71,8 @@ def check_address(address: str) -> str:
 
 
 def fetch(address: str, offset: int, size: int) -> Part:
-    """Return 1 to `MOST` bytes of a file on a server, asked for through the proxy that the environment names, if any.
-
-    A `PassingFault` may succeed when it is asked again; a ConnectionError is for a server or file that is not there, a
-    ValueError for a server that sends something else than these bytes.
-    """
+    """Return 1 to `MOST` bytes of a file on a server, through the proxy that the environment names, if any; after a
+    `PassingFault` it may succeed when it is asked again."""
     name, place = shown(address), address
     for _ in range(REDIRECTS + 1):
         host, client = urlsplit(place).netloc, _client(os.getpid())
@@ -218,20 +215,12 @@ class _Answer(http.client.HTTPResponse):
         self.fp: Any = io.BufferedReader(_Bounded(self.fp.detach(), sock))
 
 
-class _Connection(urllib3.connection.HTTPConnection):
-    response_class = _Answer
-
-
-class _SecureConnection(urllib3.connection.HTTPSConnection):
-    response_class = _Answer
-
-
 class _Pool(urllib3.HTTPConnectionPool):
-    ConnectionCls: Any = _Connection
+    ConnectionCls: Any = type("_Connection", (urllib3.connection.HTTPConnection,), {"response_class": _Answer})
 
 
 class _SecurePool(urllib3.HTTPSConnectionPool):
-    ConnectionCls: Any = _SecureConnection
+    ConnectionCls: Any = type("_SecureConnection", (urllib3.connection.HTTPSConnection,), {"response_class": _Answer})
 
 
 class _Client:

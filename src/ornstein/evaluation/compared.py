@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -45,48 +46,43 @@ class Compared:
         return forest_rows(len(self.real), self.count, len(self.fresh), self.seed)
 
     def floors(self, piece: Pieces, shares: list[float]) -> None:
-        """How far real data are from one another, by each space and by the forest, whose shares of the work are
-        given."""
-        ends = np.cumsum(shares).tolist()
-        for number, space in enumerate(self.spaces):
-            inside = piece.within(ends[number] - shares[number], ends[number])
-            self._floors.append(piece(f"floor-{number}", partial(self._between, number, space, self.other.x, inside),
-                                      _intervals, ends[number]))
+        """How far real data are from one another, by each space and by the forest, of given shares of the work."""
         real, _, unseen = self.trees
-        inside = piece.within(ends[-1] - shares[-1], 1.0)
-        self._floors.append(piece("floor-forest", lambda: {"auc": told_apart(
-            _flat(self.real.x[real]), _flat(self.fresh.x[unseen]), seed=self.seed, tell=inside)}, _intervals, 1.0))
+        self._floors = self._intervals(piece, "floor", self.other.x, self.real.x[real], self.fresh.x[unseen], shares)
 
     def measures(self, piece: Pieces, x: Tensor, asked: Tensor | None, shares: list[float]) -> list[Measure]:
         """How far (N, *shape) samples in random order, drawn with the classes or conditions `asked` for, are from
         unseen rows."""
-        ends, found = np.cumsum(shares).tolist(), list[Measure]()
-        for number, space in enumerate(self.spaces):
-            inside = piece.within(ends[number] - shares[number], ends[number])
-            intervals = piece(f"distance-{number}", partial(self._between, number, space, x[:self.count], inside),
-                              _intervals, ends[number])
-            found += measures_of(intervals, self._floors[number], space.name, (len(self.fresh), self.alike))
+        real, fake, _ = self.trees
+        *spaces, forest = self._intervals(piece, "distance", x[:self.count], self.real.x[real], x[fake], shares)
+        measures = list[Measure]()
+        for space, found, floor in zip(self.spaces, spaces, self._floors[:-1], strict=True):
+            measures += measures_of(found, floor, space.name, (len(self.fresh), self.alike))
             if space.classes and all(labels is not None and labels.ndim == 1 and (labels >= 0).any()
                                      for labels in (asked, self.fresh.condition)):
-                found.append(_accuracy(space, (x, asked), (self.fresh.x, self.fresh.condition)))
-        real, fake, _ = self.trees
-        inside = piece.within(ends[-1] - shares[-1], 1.0)
-        forest = piece("forest", lambda: {"auc": told_apart(
-            _flat(self.real.x[real]), _flat(x[fake]), seed=self.seed, tell=inside)}, _intervals, 1.0)
-        return [*found, forest_measure(forest["auc"], self._floors[-1]["auc"], len(real), len(fake))]
+                measures.append(_accuracy(space, (x, asked), (self.fresh.x, self.fresh.condition)))
+        return [*measures, forest_measure(forest["auc"], self._floors[-1]["auc"], len(real), len(fake))]
 
-    def _between(self, number: int, space: Features, x: Tensor, tell: Any) -> dict[str, Interval]:
+    def _intervals(self, piece: Pieces, name: str, x: Tensor, seen: Tensor, others: Tensor,
+                   shares: list[float]) -> list[dict[str, Interval]]:
+        """Of rows and unseen ones by each space, and of the rows that the forest tells apart."""
+        def forest(tell: Callable[[float], None]) -> dict[str, Interval]:
+            flat, other = (rows.flatten(1).double().numpy() for rows in (seen, others))
+            return {"auc": told_apart(flat, other, seed=self.seed, tell=tell)}
+
+        works = {str(number): partial(self._between, number, space, x) for number, space in enumerate(self.spaces)}
+        ends = [*np.cumsum(shares).tolist()[:-1], 1.0]
+        return [piece(f"{name}-{which}", partial(work, piece.within(end - share, end)), _read, end)
+                for (which, work), share, end in zip((works | {"forest": forest}).items(), shares, ends, strict=True)]
+
+    def _between(self, number: int, space: Features, x: Tensor, tell: Callable[[float], None]) -> dict[str, Interval]:
         if number not in self._unseen:
             self._unseen[number] = space(self.fresh.x)
         return intervals_between(self._unseen[number], space(x), self.alike, tell)
 
 
-def _flat(x: Tensor) -> np.ndarray:
-    return x.flatten(1).double().numpy()
-
-
-def _intervals(found: dict[str, Any]) -> dict[str, Interval]:
-    return {key: Interval(**one) for key, one in found.items()}
+def _read(intervals: dict[str, Any]) -> dict[str, Interval]:
+    return {key: Interval(**one) for key, one in intervals.items()}
 
 
 def _accuracy(space: Features, *rows: tuple[Tensor, Tensor | None]) -> Measure:

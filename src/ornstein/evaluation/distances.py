@@ -55,8 +55,7 @@ def frechet(real: np.ndarray, generated: np.ndarray) -> float:
 
     |mean_a - mean_b|^2 + tr(cov_a + cov_b - 2 (cov_a cov_b)^(1/2))   (Dowson & Landau 1982)
 
-    It is not FID: FID is this distance on features of an Inception network. It is biased: between two draws of one law
-    it is some multiple of 1/N + 1/M, not 0 (see `intervals.frechet_interval`).
+    It is FID only on features of an Inception network, and biased: between draws of one law some multiple of 1/N + 1/M.
     """
     a, b = both_as_rows(real, generated, 2)
     return apart(fitted(a), fitted(b))
@@ -90,11 +89,9 @@ def apart(a: Gaussian, b: Gaussian) -> float:
 def kernel(real: np.ndarray, generated: np.ndarray) -> float:
     """Unbiased squared maximum mean discrepancy with the cubic kernel k(x, y) = (x . y / F + 1)^3 of rows of F values.
 
-    mean k(x, x') + mean k(y, y') - 2 mean k(x, y) over pairs of different samples   (Gretton et al. 2012, lemma 6;
-    Binkowski et al. 2018 for the kernel)
+    mean k(x, x') + mean k(y, y') - 2 mean k(x, y) over pairs of different samples   (Gretton et al. 2012, lemma 6)
 
-    It is not KID: KID is this distance on features of an Inception network, as a mean over small subsets; unbiased, it
-    has the same expected value on whole sets with less noise.
+    It is not KID, which is on features of an Inception network and a mean over small subsets (Binkowski et al. 2018).
     """
     a, b = both_as_rows(real, generated, 2)
     inside = [(sum(block.sum() for _, block in kernels(rows, rows)) - on_itself(rows).sum())

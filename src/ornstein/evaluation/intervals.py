@@ -122,7 +122,8 @@ def neighbour_intervals(real: np.ndarray, generated: np.ndarray, k: int = 5, *, 
     all_of = distances.neighbours(a, b, k)
     some = np.empty((DRAWS, len(all_of)))
     for number in range(DRAWS):
-        some[number] = distances.neighbours(draw.permutation(a)[:len(a) // PART], draw.permutation(b)[:len(b) // PART], k)
+        third, other = (draw.permutation(rows)[:len(rows) // PART] for rows in (a, b))
+        some[number] = distances.neighbours(third, other, k)
         if tell:
             tell((number + 1) / DRAWS)
     variance, mean = some.var(0, ddof=1) / (PART - 1), some.mean(0)

@@ -37,11 +37,8 @@ def clear(folder: Path) -> None:
 
 
 class Kept:
-    """Finished pieces of an evaluation in a folder, each under a digest of everything, as JSON values, that it depends
-    on.
-
-    Another model, other data, another setting or another version finds nothing of it. Without a folder nothing is kept.
-    """
+    """Finished pieces of an evaluation in a folder, if there is one, under a digest of everything that they depend on:
+    another model, other data, another setting or another version finds nothing of it."""
 
     def __init__(self, folder: Path | None = None, of: dict[str, Any] | None = None) -> None:
         self.folder, self._here = folder, dict[str, tuple[Any, float]]()

@@ -45,11 +45,8 @@ WIDEST = 1024  # values a sample, above which a full covariance is left out
 def bounds(model: Denoiser, unseen: Rows, training: Rows, spec: DataSpec, seed: int = 0, steps: int = CHAIN, *,
            piece: Pieces, costs: Sequence[float] | None = None) -> tuple[list[Likelihood], Curve]:
     """The bound in continuous time, that of a chain with the best variances for the training rows, and, for data with
-    levels, the first one again on dequantised data; and the chain's terms by log SNR.
-
-    A `piece` does each part of the work, or knows what came of it before; `costs` are theirs in any unit, by default in
-    network calls.
-    """
+    levels, the first one again on dequantised data; and the chain's terms by log SNR. The pieces' `costs` are in any
+    unit."""
     levels, times = spec.bins, bound_times(model.schedule, steps, spec.bins)
     ends = np.cumsum(costs or calls_of_bounds(len(unseen), len(training), levels, steps))
     done, found = iter((ends / ends[-1]).tolist()), list[Likelihood]()
@@ -144,10 +141,8 @@ def flow_blocks(count: int, size: int) -> list[int]:
 
 
 def gaussians(unseen: Rows, training: Dataset, seed: int = 0) -> Iterator[Likelihood]:
-    """One Gaussian with a full covariance, and one a class, on the same unseen rows, dequantised as for the flow.
-
-    Correlations are shrunk as Ledoit & Wolf (2004) advise, so that few rows for many values are no handicap.
-    """
+    """One Gaussian and one a class, with full covariances, on the same unseen rows, dequantised as for the flow;
+    correlations are shrunk (Ledoit & Wolf 2004), so that few rows for many values are no handicap."""
     from sklearn.covariance import ledoit_wolf
 
     spec = training.spec

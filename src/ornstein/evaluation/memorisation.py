@@ -162,8 +162,8 @@ def _rank(held: int) -> int:
 def _judge(near: int, exact: int, twins: int, samples: int, held: int) -> tuple[float, float]:
     """The p-value, and how often it would be low enough to speak of copies: LEVEL or less, since counts are whole.
 
-    `near` counts the samples below the threshold that are no exact copies, `exact` those that are, `twins` the held-out
-    rows that are exact copies, and `held` those that are not.
+    `near` samples are below the threshold and no exact copies, `exact` ones are; of the held-out rows `twins` are and
+    `held` are not.
     """
     from scipy.stats import hypergeom
 

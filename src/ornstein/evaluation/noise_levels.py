@@ -24,11 +24,8 @@ LEAST = 8
 
 
 def by_noise_level(model: Denoiser, training: Dataset, seen: Rows, unseen: Rows, seed: int = 0) -> list[Curve]:
-    """The loss |eps - eps-hat|^2 / 2 a value by log SNR, most noise first: what each unit of log SNR adds to the bound.
-
-    The lines are those of some training rows, of unseen ones, and of the `ExactDataset` of all training rows, on the
-    same noise.
-    """
+    """The loss |eps - eps-hat|^2 / 2 a value by log SNR, most noise first: what each unit of log SNR adds to the bound;
+    of some training rows, of unseen ones, and of the `ExactDataset` of all training rows, on the same noise."""
     log_snr = [value for value in LOG_SNR if value > float(model.schedule.log_snr(1.0))]
     curves = [_curve("training", log_snr, level_losses(model, seen.x, log_snr, DRAWS, seed, seen.condition)),
               _curve("held out", log_snr, level_losses(model, unseen.x, log_snr, DRAWS, seed, unseen.condition))]

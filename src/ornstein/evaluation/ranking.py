@@ -49,11 +49,8 @@ def _gap(measure: Measure) -> tuple[float, float]:
 
 
 def of_likelihoods(one: Likelihood, other: Likelihood, same: bool = True) -> tuple[str | None, str]:
-    """Which of two likelihoods is higher, "A", "B" or None, on the same rows and grid, and why.
-
-    Some rows are unlikely under every model, so where each row's likelihood is known the rows' differences are judged:
-    their mean against its own standard error.
-    """
+    """Which of two likelihoods is higher, "A", "B" or None, on the same rows and grid, and why: where each row's
+    likelihood is known by the mean of the rows' differences, since some rows are unlikely under every model."""
     if not same or (one.grid, one.count) != (other.grid, other.count):
         return None, "not ranked: other data or another grid"
     error = one.error + other.error

@@ -119,11 +119,8 @@ def without(data: Dataset, some: np.ndarray) -> tuple[Dataset, Dataset]:
 
 def sides(model: Denoiser, data: Dataset, held: Dataset | None,
           conditional: bool = True) -> tuple[Dataset, Dataset, list[str]]:
-    """Training rows, unseen rows without those that are training rows too, and sentences on what was changed.
-
-    The unseen rows are `held`, or those that `data` hold out; a model that is not `conditional` is given no labels and
-    no conditions.
-    """
+    """Training rows, unseen rows (`held`, or those that `data` hold out) without those that are training rows too, and
+    sentences on what was changed; a model that is not `conditional` gets no labels and no conditions."""
     spec = getattr(model, "data", None)
     if not conditional:
         data = copy.copy(data)

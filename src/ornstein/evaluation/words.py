@@ -32,12 +32,8 @@ WHAT = {
     "accuracy": "The share of the samples that are recognised as the class that was asked for.",
 }
 # Figures that are better than those of real data are no praise.
-BEYOND = {
-    "precision": ": samples that keep to the usual, often at the cost of variety",
-    "density": ": samples that keep to the usual, often at the cost of variety",
-    "recall": ": samples that are more spread than real data are",
-    "coverage": ": samples that are more spread than real data are",
-}
+BEYOND = dict.fromkeys(("precision", "density"), ": samples that keep to the usual, often at the cost of variety") | (
+    dict.fromkeys(("recall", "coverage"), ": samples that are more spread than real data are"))
 
 
 @dataclass(frozen=True)

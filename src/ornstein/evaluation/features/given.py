@@ -68,5 +68,6 @@ class Given(Features):
             asked = (F.interpolate(unit, size=(SIDE, SIDE), mode="bicubic", antialias=True).clamp(0, 1) - mean) / std
         features = self.module(asked, **self.asks)
         if not isinstance(features, Tensor) or len(features) != len(x):
-            raise ValueError(f"{self.name} gave {type(features).__name__}; it must give one tensor with a row a picture")
+            raise ValueError(f"{self.name} gave {type(features).__name__}; it must give one tensor with a row a "
+                             "picture")
         return features.flatten(1)

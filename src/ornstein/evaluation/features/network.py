@@ -117,8 +117,8 @@ def _build(x: Tensor) -> nn.Sequential:
     for inside, outside, stride in ((32, 64, 2), (64, 64, 2), (64, 64, 1)):
         layers += [convolution(inside, outside, 3, stride=stride, padding=1), norm(outside), nn.ReLU()]
     # Means over the two halves of every side, so that what is where is not lost.
-    halves = nn.Sequential((nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)[rank - 1](2), nn.Flatten())
-    return nn.Sequential(*layers, halves, Linear(64 * 2**rank, WIDTH), nn.ReLU())
+    pool = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)[rank - 1]
+    return nn.Sequential(*layers, nn.Sequential(pool(2), nn.Flatten()), Linear(64 * 2**rank, WIDTH), nn.ReLU())
 
 
 def _work(body: nn.Sequential, x: Tensor) -> int:
@@ -150,21 +150,16 @@ def _train(body: nn.Sequential, head: nn.Module, x: Tensor, y: Tensor | None,
         if y is not None:
             loss = F.cross_entropy(head(body(change(rows, 0.5))), y[index], label_smoothing=0.05)
         else:
-            loss = _contrast(head(body(torch.cat([change(rows, 1.0), change(rows, 1.0)]))))
+            # NT-Xent of 2 B rows of which row i and row i + B come from one sample (Chen et al. 2020, equation 1).
+            z = F.normalize(head(body(torch.cat([change(rows, 1.0), change(rows, 1.0)]))), dim=1)
+            alike = (z @ z.T / TEMPERATURE).fill_diagonal_(-torch.inf)
+            loss = F.cross_entropy(alike, torch.arange(len(z), device="cpu").roll(len(rows)))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         slope.step()
         if tell:
             tell((step + 1) / steps)
-
-
-def _contrast(z: Tensor) -> Tensor:
-    """NT-Xent of 2 B rows of which row i and row i + B come from one sample (Chen et al. 2020, equation 1)."""
-    z = F.normalize(z, dim=1)
-    alike = z @ z.T / TEMPERATURE
-    alike.fill_diagonal_(-torch.inf)
-    return F.cross_entropy(alike, torch.arange(len(z), device="cpu").roll(len(z) // 2))
 
 
 def _changes(x: Tensor) -> Callable[[Tensor, float], Tensor]:
