@@ -37,18 +37,18 @@ def load_array_file(path: Path, layout: str = "auto") -> Dataset:
         raise FileNotFoundError(f"{where}: there is no such file")
     if not os.path.isfile(path):
         raise ValueError(f"{where}: is not a regular file; give a .npy or a .npz file")
-    held = _read(path, where)
-    labels = [held[name] for name in ("labels", "y") if name in held]
-    conditions = [held[name] for name in ("conditions", "condition") if name in held]
-    samples = [array for name, array in held.items() if name not in BESIDE]
+    members = _read(path, where)
+    labels = [members[name] for name in ("labels", "y") if name in members]
+    conditions = [members[name] for name in ("conditions", "condition") if name in members]
+    samples = [array for name, array in members.items() if name not in BESIDE]
     if len(samples) != 1 or len(labels) + len(conditions) > 1:
-        raise ValueError(f"{where}: holds {printable(', '.join(held)) or 'nothing'}; it must hold one array of "
+        raise ValueError(f"{where}: holds {printable(', '.join(members)) or 'nothing'}; it must hold one array of "
                          "samples (x, images, data or arr_0), and may hold labels (or y) and classes, or conditions "
                          "and names, but not both")
     for beside, wanted, there in (("names", "conditions", conditions), ("classes", "labels", labels)):
-        if beside in held and not there:
+        if beside in members and not there:
             raise ValueError(f"{where}: has {beside} and no {wanted}; save {wanted} beside them, one per sample")
-    data = load_array(samples[0], *labels, classes=held.get("names" if conditions else "classes"),
+    data = load_array(samples[0], *labels, classes=members.get("names" if conditions else "classes"),
                       conditions=conditions[0] if conditions else None, layout=layout, name=printable(path.stem),
                       where=where)
     if isinstance(samples[0], np.ndarray) and samples[0].flags.f_contiguous and samples[0].nbytes >= cache.SMALL:
@@ -109,9 +109,9 @@ def load_array(values: np.ndarray | StoredRows, labels: np.ndarray | None = None
         key = cache.key_of("survey", values.facts, layout)
     else:
         values = np.array(channel_first(values, layout), order="C")
-    found = _scanned(values, where, key)
+    record = _scanned(values, where, key)
     picture = values.ndim == 4 and values.shape[1] in CHANNELS
-    span = choose(values.dtype, found["channels"], picture)
+    span = choose(values.dtype, record["channels"], picture)
     if labels is not None and labels.ndim == 2:
         labels, conditions = _columns(labels, where)
     names, numbers = (), np.full(len(values), -1, dtype=np.int64)
@@ -131,8 +131,8 @@ def load_array(values: np.ndarray | StoredRows, labels: np.ndarray | None = None
         spec = DataSpec(name, kind, values.shape[1:], span.low, span.high, span.levels,
                         () if conditions is not None else names, layout, names if conditions is not None else (),
                         least=span.least, most=span.most)
-        notes += [*span.notes, *found.get("notes", []), *unheld]
-        return Dataset(values, numbers, held, spec, notes, conditions=conditions, values_digest=found["digest"])
+        notes += [*span.notes, *record.get("notes", []), *unheld]
+        return Dataset(values, numbers, held, spec, notes, conditions=conditions, values_digest=record["digest"])
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
 

@@ -115,7 +115,7 @@ class _Pictures(Sequence[str]):
         """Return the bytes of a few rows."""
         import pyarrow as pa
 
-        found: list[bytes | Exception] = [ValueError("has no bytes")] * len(rows)
+        contents: list[bytes | Exception] = [ValueError("has no bytes")] * len(rows)
         groups = np.searchsorted(self.starts, rows, side="right") - 1
         for number in np.unique(groups):
             places = np.flatnonzero(groups == number)
@@ -123,8 +123,8 @@ class _Pictures(Sequence[str]):
             taken = column.take(pa.array(rows[places] - self.starts[number])).to_pylist()
             for place, one in zip(places, taken, strict=True):
                 if one is not None:
-                    found[place] = one
-        return found
+                    contents[place] = one
+        return contents
 
 
 class _Tables:

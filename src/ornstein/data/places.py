@@ -74,10 +74,10 @@ def files_of(source: str | Path) -> tuple[str, list[Path]]:
     if not os.path.exists(path) and is_pattern(str(source)):
         paths = []
         for name in braced(str(path)):
-            found = sorted(map(Path, glob.glob(name))) if any(mark in name for mark in "*?[") else [Path(name)]
-            found = [one for one in found if os.path.isfile(one)]
-            paths += found
-            if not found:
+            files = sorted(map(Path, glob.glob(name))) if any(mark in name for mark in "*?[") else [Path(name)]
+            files = [one for one in files if os.path.isfile(one)]
+            paths += files
+            if not files:
                 raise FileNotFoundError(f"{where}: no file is named like {shortened(name)}")
         kinds = sorted({one.suffix.lower() for one in paths})
         if set(kinds) <= {*FORMATS, *UNREAD}:

@@ -82,7 +82,7 @@ def survey(values: Values, where: str) -> dict[str, list[Any]]:
             "step": steps if whole else [None] * channels}
 
 
-def choose(dtype: np.dtype, found: dict[str, list[Any]], picture: bool = False) -> Range:
+def choose(dtype: np.dtype, channels: dict[str, list[Any]], picture: bool = False) -> Range:
     """Return the range of an array, for all channels in one unless they lie too far apart.
 
     The scale, -1..1, is from the least to the greatest value, or from 4 standard deviations below the mean to 4 above
@@ -92,7 +92,7 @@ def choose(dtype: np.dtype, found: dict[str, list[Any]], picture: bool = False) 
     """
     if dtype.kind == "b":
         return Range(0, 1, 2, 0, 1)
-    each = [_Channel(*entry) for entry in zip(*(found[key] for key in ("least", "most", "mean", "std", "step")),
+    each = [_Channel(*entry) for entry in zip(*(channels[key] for key in ("least", "most", "mean", "std", "step")),
                                               strict=True)]
     whole = _whole(each)
     varied = sorted(one.most - one.least if picture else _scale(one)[1] - _scale(one)[0]

@@ -141,13 +141,13 @@ def _refused(name: str, fault: str) -> ValueError:
 
 def _redirected(name: str, place: str, target: str | None) -> str:
     try:
-        found = check_address(urljoin(place, target or ""))
+        address = check_address(urljoin(place, target or ""))
     except ValueError:
-        found = ""
-    if not target or not found or (place.startswith("https:") and not found.startswith("https:")):
+        address = ""
+    if not target or not address or (place.startswith("https:") and not address.startswith("https:")):
         raise ValueError(f"{name}: is sent on to {shown(target) if target else 'nowhere'}, which is not followed; "
                          "check the address")
-    return found
+    return address
 
 
 def _fault(name: str, error: HTTPError, met: bool) -> Exception:
@@ -210,8 +210,8 @@ class _Bounded(io.RawIOBase):
 
 
 class _Answer(http.client.HTTPResponse):
-    def __init__(self, sock: Any, *given: Any, **options: Any) -> None:
-        super().__init__(sock, *given, **options)
+    def __init__(self, sock: Any, *arguments: Any, **options: Any) -> None:
+        super().__init__(sock, *arguments, **options)
         self.fp: Any = io.BufferedReader(_Bounded(self.fp.detach(), sock))
 
 

@@ -225,9 +225,9 @@ class _Search:
                 best = left[part] @ right[0]
                 for one in right[1:]:
                     torch.minimum(best, left[part] @ one, out=best)
-                found = best.topk(min(count, len(block)), largest=False)
-                values = torch.cat([least[part], found.values], 1)
-                places = torch.cat([row[part], torch.from_numpy(block)[found.indices]], 1)
+                near = best.topk(min(count, len(block)), largest=False)
+                values = torch.cat([least[part], near.values], 1)
+                places = torch.cat([row[part], torch.from_numpy(block)[near.indices]], 1)
                 kept = values.topk(count, largest=False)
                 least[part], row[part] = kept.values, places.gather(1, kept.indices)
         distance = (least + wanted.square().sum(1, keepdim=True)).clamp(min=0).sqrt()

@@ -34,9 +34,6 @@ class Rows:
     def __len__(self) -> int:
         return len(self.x)
 
-    def __getitem__(self, rows: slice) -> Rows:
-        return Rows(self.x[rows], None if self.condition is None else self.condition[rows])
-
     @classmethod
     def of(cls, data: Dataset, most: int, seed: int) -> Rows:
         """At most `most` rows of a set in a random order of the seed, with labels or conditions if it has any."""
