@@ -209,7 +209,11 @@ def _conditions(conditions: np.ndarray, names: np.ndarray | None, rows: int,
     conditions = conditions[:, None] if conditions.ndim == 1 else conditions
     if conditions.ndim != 2 or len(conditions) != rows or conditions.shape[1] == 0:
         raise ValueError(f"{where}: conditions have shape {conditions.shape}; they must be ({rows}, K) with K >= 1")
-    conditions = _fine(conditions.astype(np.float64))
+    conditions = conditions.astype(np.float64)
+    known = conditions[np.isfinite(conditions).all(1)]
+    # In float64 only where float32 would lose more than a millionth of what a column spans.
+    if not len(known) or (np.abs(known.astype(np.float32) - known).max(0) <= 1e-6 * np.ptp(known, axis=0)).all():
+        conditions = conditions.astype(np.float32)
     check_conditions(f"{where}: conditions", conditions)
     columns = conditions.shape[1]
     if names is None:
@@ -218,16 +222,6 @@ def _conditions(conditions: np.ndarray, names: np.ndarray | None, rows: int,
         raise ValueError(f"{where}: names are {names.dtype} of shape {names.shape}; they must be text of shape "
                          f"({columns},), one for each column of the conditions")
     return conditions, tuple(names.tolist())
-
-
-def _fine(conditions: np.ndarray) -> np.ndarray:
-    """Conditions in float32, or in float64 where float32 would lose more than a millionth of what a column spans."""
-    known = conditions[np.isfinite(conditions).all(1)].astype(np.float64)
-    single = known.astype(np.float32)
-    if not len(known):
-        return conditions.astype(np.float32)
-    lost = np.abs(single - known).max(0) > 1e-6 * np.ptp(known, axis=0)
-    return conditions.astype(np.float64 if lost.any() else np.float32)
 
 
 def _labelled(labels: np.ndarray | None, classes: np.ndarray | None, rows: int,

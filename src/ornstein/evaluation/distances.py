@@ -123,7 +123,7 @@ def neighbours(real: np.ndarray, generated: np.ndarray, k: int = 5) -> Neighbour
     if k < 1:
         raise ValueError(f"k is {k}; it must be at least 1")
     a, b = both_as_rows(real, generated, k + 1)
-    of_real, of_generated = (nearest_others(rows, k)[0][:, -1] for rows in (a, b))
+    of_real, of_generated = (_reach(rows, k) for rows in (a, b))
     balls, recalled, covered = np.zeros(len(b)), np.zeros(len(a), bool), np.zeros(len(a), bool)
     for part, gap in gaps(a, b):
         inside = gap < of_real[part, None]
@@ -145,17 +145,14 @@ def gaps(rows: np.ndarray, others: np.ndarray) -> Iterator[tuple[slice, np.ndarr
         yield part, np.maximum(gap, 0, out=gap)
 
 
-def nearest_others(rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """(n, count) squared distances of each row to the nearest others of its own set, nearest first, and their rows."""
-    distance, which = np.empty((len(rows), count)), np.empty((len(rows), count), np.intp)
+def _reach(rows: np.ndarray, k: int) -> np.ndarray:
+    """(n,) squared distance of each row to the k-th nearest other one of its set."""
+    reach = np.empty(len(rows))
     for part, gap in gaps(rows, rows):
         here = np.arange(len(gap))
         gap[here, here + part.start] = np.inf
-        some = np.argpartition(gap, count - 1, axis=1)[:, :count]
-        near = np.take_along_axis(gap, some, 1)
-        order = np.argsort(near, axis=1, kind="stable")
-        distance[part], which[part] = np.take_along_axis(near, order, 1), np.take_along_axis(some, order, 1)
-    return distance, which
+        reach[part] = np.partition(gap, k - 1, axis=1)[:, k - 1]
+    return reach
 
 
 def _parts(count: int, wide: int) -> Iterator[slice]:

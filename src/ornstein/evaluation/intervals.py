@@ -70,7 +70,10 @@ def frechet_interval(real: np.ndarray, generated: np.ndarray, *, groups: int | N
     if any(len(rows) < 2 * _filled(law) for rows, law in ((a, law_a), (b, law_b))):
         return expected
     first = value - sum((groups - 1) * (float(some.mean()) - value) for some in without)
-    halves = np.array([_in_halves(a, b, draw) for _ in range(WIDE_SPLITS if a.shape[1] >= WIDE else SPLITS)])
+    halves = np.empty(WIDE_SPLITS if a.shape[1] >= WIDE else SPLITS)
+    for split in range(len(halves)):
+        of_a, of_b = _label(len(a), 2, draw), _label(len(b), 2, draw)
+        halves[split] = sum(apart(fitted(a[of_a == half]), fitted(b[of_b == half])) for half in range(2)) / 2
     second = first + float(halves.mean()) - 2 * value
     noise = float(halves.var(ddof=1)) / len(halves)  # of the mean over splits, which are a few of very many
     if abs(second) > TRUSTED * np.sqrt(variance) + 2 * np.sqrt(noise) + ROUNDING * value:
@@ -180,12 +183,6 @@ def _filled(law: Gaussian) -> float:
     if not law.trace > 0:
         return 0.0
     return float(np.linalg.svd(law.factor, compute_uv=False).sum() ** 2 / law.trace)
-
-
-def _in_halves(a: np.ndarray, b: np.ndarray, draw: np.random.Generator) -> float:
-    """Mean distance between halves of both sets."""
-    sides = _label(len(a), 2, draw), _label(len(b), 2, draw)
-    return sum(apart(fitted(a[sides[0] == half]), fitted(b[sides[1] == half])) for half in range(2)) / 2
 
 
 def _jackknife(*sets: np.ndarray) -> tuple[float, float]:

@@ -21,6 +21,7 @@ from ornstein.figures.chart import number
 
 __all__ = ["render"]
 
+LISTED = 12  # entries of a list, at most
 SMALL = 256  # pixels; what is narrower is enlarged without smoothing
 FACTS = {  # what facts are called where their short names do not say it
     "model": {"held_out": "held-out loss", "gap": "held-out loss above the training loss",
@@ -139,13 +140,10 @@ def _fact(key: str, value: Any) -> str:
     if isinstance(value, list | tuple):
         if key == "shape":
             return " × ".join(str(one) for one in value)
-        return _listed([_fact("", one) for one in value])
+        facts = [_fact("", one) for one in value]
+        more = f" … {facts[-1]} ({len(facts)} in all)" if len(facts) > LISTED else ""
+        return ", ".join(facts[:LISTED - 2] if more else facts) + more or "none"
     return str(value)
-
-
-def _listed(words: Sequence[str], most: int = 12) -> str:
-    more = f" … {words[-1]} ({len(words)} in all)" if len(words) > most else ""
-    return ", ".join(words[:most - 2] if more else words) + more or "none"
 
 
 def _duration(seconds: float) -> str:

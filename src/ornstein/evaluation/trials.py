@@ -65,8 +65,10 @@ def expected(model: Denoiser, training: Dataset, seen: Rows, rows: Rows, compare
     each = [_space(compared, WIDTHS.get(name.partition("=")[0], 64), draw, pace) for name in spaces]
     forests = _forests(compared, pace)
     size = len(rows.x[0].flatten())
+    left, right = draw.standard_normal((256, 64)).astype("f4"), draw.standard_normal((64, 1024)).astype("f4")
+    pair = pace.timed(lambda: np.minimum(left @ right, 0)) / (256 * 1024)  # of the copies' comparisons
     parts = {"real data": sum(each) + forests[0], "distances": sum(each) + forests[1],
-             "copies": _copies(compared_with(training, compared.count + len(compared.fresh)), draw, pace),
+             "copies": pair * compared_with(training, compared.count + len(compared.fresh)),
              "noise levels": sum(calls_of_levels(len(some)) * _row(few, row, len(some)) for some in (seen, rows))}
     bounds = list[float]()
     if likelihood:
@@ -101,9 +103,3 @@ def _forests(compared: Compared, pace: Pace) -> list[float]:
     sides = [rows.x[some].flatten(1).numpy() for rows, some in ((compared.real, real), (compared.fresh, unseen))]
     row = pace.timed(partial(tree, *sides)) * TREES * FOLDS / (len(real) + len(unseen))
     return [row * seen / workers(seen) for seen in (len(real) + len(unseen), len(real) + len(fake))]
-
-
-def _copies(pairs: int, draw: np.random.Generator, pace: Pace) -> float:
-    """Seconds in which so many pairs of rows are compared."""
-    a, b = draw.standard_normal((256, 64)).astype("f4"), draw.standard_normal((64, 1024)).astype("f4")
-    return pairs * pace.timed(lambda: np.minimum(a @ b, 0)) / (len(a) * b.shape[1])
