@@ -25,11 +25,11 @@ FLOORS = {
     3: ("diffusion.grid", "diffusion.encoder", "diffusion.estimate", "diffusion.linear", "diffusion.condition"),
     4: ("diffusion.denoiser",),
     5: ("diffusion.exact", "diffusion.decoder", "diffusion.guidance", "diffusion.damping", "diffusion.adaptive"),
-    6: ("description", "diffusion.loss", "diffusion.likelihood", "diffusion.samplers", "diffusion.editing"),
+    6: ("description", "diffusion.loss", "diffusion.likelihood", "diffusion.samplers"),
     7: ("checkpoint", "tuning", "figures", "own", "request", "diffusion.score"),
     8: ("training", "evaluation", "check"),
-    9: ("studio", "display", "terminal"),
-    10: ("cli", "demo", "__main__", ""),
+    9: ("display", "terminal"),
+    10: ("cli", "__main__", ""),
 }
 ROOMS = {f"ornstein.{room}".rstrip("."): floor for floor, rooms in FLOORS.items() for room in rooms}
 FACE = 10  # the user's words and the public names are one room
@@ -65,9 +65,10 @@ def is_bare(tree: ast.Module) -> bool:
     return all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in tree.body)
 
 
-def test_every_module_has_a_floor():
-    """A room of the table above."""
+def test_every_module_has_a_floor_and_every_room_is_there():
+    """As the table above says."""
     assert not [module for module in MODULES if not (room_of(module) or is_bare(TREES[module]))]
+    assert not ROOMS.keys() - {room_of(module) for module in MODULES}
 
 
 def test_a_module_imports_from_lower_floors_only():
@@ -82,6 +83,28 @@ def test_a_module_imports_from_lower_floors_only():
             if not allowed:
                 wrong.append(f"{MODULES[module]}:{line} imports {name}, which is not below it")
     assert not wrong
+
+
+def orders() -> dict[str, list[str]]:
+    """Of each package that the page of the house tells "from the inside out", the modules that it names, in order.
+
+    In those paragraphs every word of letters alone between backticks is a module, or the door of a folder inside.
+    """
+    page = (HOUSE / "docs" / "architecture.md").read_text("utf-8")
+    paragraphs = re.findall(r"^`([a-z/]+)/`, from the inside out: (.*?)(?:\n\n|\Z)", page, re.MULTILINE | re.DOTALL)
+    return {folder.replace("/", "."): re.findall(r"`([a-z_]+)/?`", text) for folder, text in paragraphs}
+
+
+@pytest.mark.parametrize("package", ["data", "training", "evaluation", "diffusion.likelihood", "diffusion.samplers"])
+def test_inside_a_package_a_module_imports_only_those_that_the_page_names_before_it(package):
+    """Every module is named there, once; what is imported from the package as a whole may use all of them."""
+    order, door = orders()[package], f"ornstein.{package}"
+    names = {module: module.rpartition(".")[2] for module in MODULES if module.startswith(door + ".")}
+    assert sorted(order) == sorted(names.values())
+    place = {module: order.index(name) for module, name in names.items()} | {door: len(order)}
+    assert not [f"{MODULES[module]}:{line} imports {name}, which docs/architecture.md does not name before it"
+                for module in place for line, name in imports_of(module, TREES[module])
+                if name in place and place[name] >= place[module]]
 
 
 def test_the_reader_of_imports_sees_every_form_of_one():

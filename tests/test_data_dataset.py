@@ -8,8 +8,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ornstein.data import Dataset, DataSpec, load_data, sources
 
@@ -109,28 +107,6 @@ def test_the_digest_tells_one_pixel_one_label_shape_and_type_apart(digits):
             copy(digits.values.reshape(-1, 64), spec=flat)]
     assert len(set(seen)) == 5
     assert seen[0] == digits.digest()
-
-
-@given(st.integers(1, 40), st.integers(1, 5), st.floats(0, 1), st.integers(0, 99))
-def test_the_statistics_are_those_of_the_encoded_data(rows, width, spread, seed):
-    values = (0.7 * spread + (1 - spread) * np.random.default_rng(seed).uniform(-1, 1, (rows, width)))
-    data = make(values.astype(np.float32))
-    x = data.batch(range(rows))[0].double().numpy()
-    assert np.allclose(data.mean_std(), (x.mean(), x.std()), rtol=1e-9, atol=1e-12)
-    assert np.allclose(data.mean_std(per_value=True), (x.mean(0), x.std(0)), rtol=1e-9, atol=1e-12)
-
-
-def test_the_statistics_of_a_set_of_several_parts_agree_with_numpy():
-    values = np.random.default_rng(0).integers(0, 256, (70, 1, 300, 300), dtype=np.uint8)
-    data = load_data(values)
-    x = values.astype(np.float64) * 2 / 255 - 1
-    assert np.allclose(data.mean_std(), (x.mean(), x.std()), atol=1e-7)
-    assert np.allclose(data.mean_std(per_value=True)[1], x.std(0), atol=1e-6)
-
-
-def test_an_empty_part_has_no_mean():
-    with pytest.raises(ValueError, match="an empty set has no mean"):
-        make(np.zeros((2, 1), np.float32)).split()[1].mean_std()
 
 
 ZERO = np.zeros((3, 2), np.float32)

@@ -5,15 +5,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ornstein.evaluation.classifier import real_or_generated
 from ornstein.evaluation.distances import frechet, kernel, neighbours
 from ornstein.evaluation.intervals import frechet_interval, kernel_interval
-from ornstein.evaluation.measures import distances_between, forest_between
+from ornstein.evaluation.measures import forest_rows, intervals_between, measures_of
+from ornstein.evaluation.results import Measure
 
 KEYS = ["frechet", "kernel", "precision", "recall", "density", "coverage"]
 RNG = np.random.default_rng(0)
 HELD, TRAINING, LIKE = (RNG.standard_normal((count, 4)) for count in (120, 200, 500))
 WRONG = RNG.standard_normal((500, 4)) * 0.5 + 1
+
+
+def distances_between(held: np.ndarray, generated: np.ndarray, training: np.ndarray, features: str) -> list[Measure]:
+    """As an evaluation takes them: values and floors of as many rows, limits of all."""
+    count = min(len(generated), len(training))
+    return measures_of(*(intervals_between(held, rows, count) for rows in (generated, training)), features,
+                       (len(held), count))
 
 
 @pytest.fixture(scope="module")
@@ -23,24 +30,23 @@ def measured():
 
 def test_values_and_floors_are_at_as_many_rows(measured):
     assert list(measured) == KEYS
-    for rows, key in ((LIKE[:200], "value"), (TRAINING, "floor")):
+    for rows, key in ((LIKE[:200], "found"), (TRAINING, "floor")):
         expected = [frechet(HELD, rows), kernel(HELD, rows), *neighbours(HELD, rows)]
-        assert [getattr(one, key) for one in measured.values()] == pytest.approx(expected, rel=1e-9)
+        assert [getattr(one, key).value for one in measured.values()] == pytest.approx(expected, rel=1e-9)
     assert {(one.real, one.generated, one.features) for one in measured.values()} == {(120, 200, "pixels")}
     assert [one.best for one in measured.values()] == [0, 0, 1, 1, 1, 1]
 
 
 def test_limits_and_their_intervals_are_of_all_rows(measured):
     for key, of in (("frechet", frechet_interval), ("kernel", kernel_interval)):
-        one, whole, floor = measured[key], of(HELD, LIKE), of(HELD, TRAINING)
-        # No distance is below 0, whatever its estimate without bias is.
-        assert (one.limit, one.low, one.high) == (max(whole.limit, 0), whole.low, whole.high)
-        assert (one.floor_limit, one.floor_low, one.floor_high) == (max(floor.limit, 0), floor.low, floor.high)
+        for one, rows in ((measured[key].found, LIKE), (measured[key].floor, TRAINING)):
+            whole = of(HELD, rows)
+            # No distance is below 0, whatever its estimate without bias is.
+            assert (one.limit, one.low, one.high) == (max(whole.limit, 0), whole.low, whole.high)
     for key in KEYS[2:]:
-        one = measured[key]
-        assert one.limit is one.floor_limit is None
-        assert one.low <= one.value <= one.high
-        assert one.floor_low <= one.floor <= one.floor_high
+        for one in (measured[key].found, measured[key].floor):
+            assert one.limit is None
+            assert one.low <= one.value <= one.high
 
 
 def test_an_interval_without_a_limit_is_of_the_rows_of_its_value():
@@ -54,9 +60,9 @@ def test_an_interval_without_a_limit_is_of_the_rows_of_its_value():
 def test_wrong_samples_are_apart_from_the_floor_and_right_ones_are_not(measured):
     """Half the spread, moved by a spread: distance 4 (1 + 1 / 4); all laws here are far more than five errors apart."""
     wrong = {one.key: one for one in distances_between(HELD, WRONG, TRAINING, "pixels")}
-    assert wrong["frechet"].low > 4 > wrong["frechet"].floor_high
-    assert wrong["kernel"].low > wrong["kernel"].floor_high
-    assert wrong["recall"].high < wrong["recall"].floor_low
+    assert wrong["frechet"].low > 4 > wrong["frechet"].floor.high
+    assert wrong["kernel"].low > wrong["kernel"].floor.high
+    assert wrong["recall"].high < wrong["recall"].floor.low
     assert measured["frechet"].low == measured["kernel"].low == 0
 
 
@@ -68,25 +74,8 @@ def test_only_inception_features_make_an_fid(features):
     assert names[2:] == ["Precision", "Recall", "Density", "Coverage"]
 
 
-@pytest.mark.slow
-def test_a_forest_sees_as_many_of_each_side():
-    one = forest_between(HELD, LIKE, TRAINING)
-    assert (one.key, one.best, one.real, one.generated, one.limit) == ("auc", 0.5, 200, 200, None)
-    assert 0 <= one.low <= one.value <= one.high <= 1
-    # Of one law: an area has standard deviation 0.035 or so, and four of them are one false alarm in 15,000.
-    assert abs(one.value - 0.5) < 0.14
-    assert abs(one.floor - 0.5) < 0.14
-    draw = np.random.default_rng(0)
-    real, fake = draw.permutation(TRAINING), draw.permutation(LIKE)[:200]
-    assert one.value == real_or_generated(real, fake, seed=0)
-    assert forest_between(HELD[:30], WRONG, TRAINING).low > 0.8
-
-
-@pytest.mark.parametrize(("sets", "message"), [
-    ((HELD[:17], LIKE, TRAINING), "held holds 17 samples; at least 18 are needed"),
-    ((HELD, LIKE[:, :2], TRAINING), "generated has 2 values a row; held has 4, they must agree"),
-    ((HELD, LIKE, TRAINING * np.nan), "training holds values that are not finite"),
-])
-def test_sets_that_cannot_be_judged_are_refused(sets, message):
-    with pytest.raises(ValueError, match=message):
-        distances_between(*sets, "pixels")
+def test_a_forest_sees_as_many_samples_as_training_rows_and_1500_at_most():
+    for counts, wanted in (((200, 500, 120), (200, 200, 120)), ((4000, 1600, 9000), (1500, 1500, 1500))):
+        rows = forest_rows(*counts)
+        assert tuple(map(len, rows)) == wanted
+        assert all(len(set(some)) == len(some) and some.max() < count for some, count in zip(rows, counts, strict=True))

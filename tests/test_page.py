@@ -15,7 +15,7 @@ from PIL import Image
 
 from ornstein.evaluation.compare import write_report
 from ornstein.evaluation.page import render
-from ornstein.evaluation.report import Curve, Likelihood, Measure, Memorisation, Pair, Report
+from ornstein.evaluation.report import Curve, Interval, Likelihood, Measure, Memorisation, Pair, Report
 from ornstein.figures.chart import Line, Mark, intervals, lines, number, waterfall
 
 SECTIONS = ["pictures", "distances", "likelihood", "levels", "steps", "memorisation", "drawing", "card"]
@@ -69,18 +69,19 @@ def report(name: str = "digits", worse: float = 1.0, seed: int = 0) -> Report:
     loss = worse / (1 + np.exp(where / 2.2)) + 0.003
     auc = 0.5 + 0.1 * worse
     measures = [
-        Measure("frechet", "Fréchet distance", "random convolutions, 512 values", 1.312 * worse, 0.81 * worse,
-                1.14 * worse, 0.0, 297, 1000, 0.974 * worse, 1.244, 0.71, 1.02,
-                0.86),
-        Measure("frechet", "Fréchet distance", "pixels", 0.000942, 0.00031, 0.00044, 0.0, 297, 1000, 0.000374, 0.0009,
-                0.00021, 0.00029, 0.00025),
-        Measure("kernel", "Kernel distance", "pixels", 6.1e-6, 2.1e-6, 1.01e-5, 0.0, 297, 1000, None, 4e-7, -2.1e-6,
-                3.1e-6),
-        Measure("recall", "Recall", "pixels, 5 neighbours", 0.902, 0.865, 0.93, 1.0, 297, 1000, None, 0.925, 0.893,
-                0.951),
-        Measure("auc", "Told apart by a forest (AUC)", "", auc, auc - 0.028, auc + 0.031, 0.5, 297, 1000, None, 0.4931,
-                0.462, 0.527),
-        Measure("accuracy", "Class asked for", "logistic regression", 0.9931, 0.988, 0.9962, 1.0, 297, 1000),
+        Measure("frechet", "Fréchet distance", "random convolutions, 512 values",
+                Interval(1.312 * worse, 0.974 * worse, 0.81 * worse, 1.14 * worse), Interval(1.244, 0.86, 0.71, 1.02),
+                0.0, 297, 1000),
+        Measure("frechet", "Fréchet distance", "pixels", Interval(0.000942, 0.000374, 0.00031, 0.00044),
+                Interval(0.0009, 0.00025, 0.00021, 0.00029), 0.0, 297, 1000),
+        Measure("kernel", "Kernel distance", "pixels", Interval(6.1e-6, None, 2.1e-6, 1.01e-5),
+                Interval(4e-7, None, -2.1e-6, 3.1e-6), 0.0, 297, 1000),
+        Measure("recall", "Recall", "pixels, 5 neighbours", Interval(0.902, None, 0.865, 0.93),
+                Interval(0.925, None, 0.893, 0.951), 1.0, 297, 1000),
+        Measure("auc", "Told apart by a forest (AUC)", "", Interval(auc, None, auc - 0.028, auc + 0.031),
+                Interval(0.4931, None, 0.462, 0.527), 0.5, 297, 1000),
+        Measure("accuracy", "Class asked for", "logistic regression", Interval(0.9931, None, 0.988, 0.9962), None, 1.0,
+                297, 1000),
     ]
     nats = -151.4 - 20 * (worse - 1)
     likelihood = [
@@ -234,8 +235,7 @@ def test_a_page_without_anything_still_has_every_section(opened):
 def test_parts_that_are_missing_are_left_out(opened):
     one = report()
     one.data["kind"] = "array"
-    one.measures = [replace(measure, limit=None, floor=None, floor_low=None, floor_high=None)
-                    for measure in one.measures]
+    one.measures = [replace(measure, found=replace(measure.found, limit=None), floor=None) for measure in one.measures]
     one.likelihood = [replace(like, bits=None, bits_error=None, terms=()) for like in one.likelihood]
     one.steps, one.levels = None, [Curve("held out", (-1.0, 0.0, 2.0), (0.5, float("nan"), 0.1), (0.1, 0.1, 0.1))]
     one.pictures = {"samples": Image.new("RGBA", (640, 400))}  # a drawing of traces
@@ -327,8 +327,7 @@ def test_a_difference_from_real_data_is_named_only_where_it_is_shown(opened):
 def alike(real: int = 297) -> Report:
     """A report of which no figure is apart from its floor, on so many real rows."""
     one = words()
-    one.measures = [replace(measure, real=real, low=measure.floor_low, value=measure.floor, limit=measure.floor_limit,
-                            high=measure.floor_high) for measure in one.measures if measure.floor_low is not None]
+    one.measures = [replace(measure, real=real, found=measure.floor) for measure in one.measures if measure.floor]
     return one
 
 
@@ -349,7 +348,7 @@ def test_figures_that_show_nothing_are_no_praise(opened):
 
 def test_a_difference_that_the_forest_does_not_see_leads_all_the_same(opened):
     one = alike()
-    one.measures[0] = replace(one.measures[0], low=9.0, value=10.0, limit=10.0, high=11.0)
+    one.measures[0] = replace(one.measures[0], found=Interval(10.0, 10.0, 9.0, 11.0))
     page = opened([one])
     assert page.inner_text(".lead").startswith(
         "Samples differ from real pictures by Fréchet distance, though not by AUC")

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ornstein.evaluation.ranking import of_likelihoods, of_measures
-from ornstein.evaluation.report import Likelihood, Measure
+from ornstein.evaluation.report import Interval, Likelihood, Measure
 
 
 def measure(low: float, high: float, best: float = 0.0, limit: bool = True) -> Measure:
     middle = (low + high) / 2
-    return Measure("any", "Any", "", middle, low, high, best, 100, 100, middle if limit else None)
+    return Measure("any", "Any", "", Interval(middle, middle if limit else None, low, high), None, best, 100, 100)
 
 
 @pytest.mark.parametrize(("one", "other", "best", "who"), [

@@ -10,10 +10,10 @@ import pytest
 import torch
 from numpy.testing import assert_array_equal
 from PIL import Image
-from test_figures import model_of
 
 import ornstein as orn
 from ornstein.request import Request
+from test_figures import model_of
 
 
 def test_a_request_and_the_command_draw_the_same_picture(command, tmp_path):

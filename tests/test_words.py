@@ -97,7 +97,7 @@ ALL = [(kind, held, how) for kind in KINDS for held in (30, 60, 149, 160, 400) f
 def test_of_blotches_no_sentence_says_that_they_are_like_real_data(kind, held, how):
     """Two thirds of the samples are blotches: a difference is shown, or the rows are said to be too few to show one."""
     report = judged(kind, held, how)
-    assert shown(report) or weak(report)
+    assert shown(report.measures) or weak(report.measures)
     for text in ("\n".join(lines([report])), render([report])):
         assert not any(words in text.lower() for words in PRAISE)
     if held >= 150:
@@ -109,4 +109,4 @@ def test_of_blotches_no_sentence_says_that_they_are_like_real_data(kind, held, h
 @pytest.mark.slow
 def test_real_data_are_seldom_told_from_real_data(kind, held, times, most):
     """At a chance of one in twenty, more than 5 of 40 happen one time in 70."""
-    assert sum(bool(shown(judged(kind, held, seed=seed))) for seed in range(times)) <= most
+    assert sum(bool(shown(judged(kind, held, seed=seed).measures)) for seed in range(times)) <= most

@@ -91,6 +91,7 @@ class Request:
     def facts(self) -> dict[str, Any]:
         """What is written beside the samples, so that they can be drawn again."""
         rule = self.sampler if isinstance(self.sampler, str) else type(self.sampler).__name__
-        more = {"tolerance": self.tolerance, "condition": self.condition}
+        more = {"tolerance": self.tolerance, "condition": self.condition}  # newer than the pictures that lack them
         return {"seed": self.seed, "sampler": rule, "nfe": self.nfe, "steps": self.steps, "guidance": self.guidance,
-                "label": self.label, "noise": noise.VERSION, **{name: value for name, value in more.items() if value is not None}}
+                "label": self.label, "noise": noise.VERSION,
+                **{name: value for name, value in more.items() if value is not None}}

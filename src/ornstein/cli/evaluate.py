@@ -107,7 +107,6 @@ def likelihood(
     if count < 2:
         raise ValueError(f"--count is {count}; a mean with an error needs at least 2 samples")
     from ornstein.display import Parts
-    from ornstein.evaluation.compare import in_words
     from ornstein.evaluation.kept import Kept, Pieces
     from ornstein.evaluation.pace import Pace
     from ornstein.evaluation.rows import Rows, careful, sides
@@ -124,10 +123,10 @@ def likelihood(
         pace.expect({})
         with pace(part) as share:
             piece = Pieces(Kept(), share, pace.clock)
-            found = (bounds(careful(model), rows, seen, spec, seed, steps, piece)[0] if method == "elbo" else
+            found = (bounds(careful(model), rows, seen, spec, seed, steps, piece=piece)[0] if method == "elbo" else
                      [flow(careful(model), rows, spec, seed, piece=piece)])
     for one in found:
-        say(f"{one.name}: {in_words(one)} (mean and standard error of {one.count} unseen samples; {one.grid})")
+        say(f"{one.name}: {one} (mean and standard error of {one.count} unseen samples; {one.grid})")
         for name, mean, error in one.terms:
             say(f"    {name}: {mean:.3f} ± {error:.3f} nats")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from ornstein.data.stored import StoredRows
 from ornstein.files import open_regular
 from ornstein.names import require
 
-__all__ = ["load_array", "load_array_file", "read_layout"]
+__all__ = ["load_array", "load_array_file", "load_numbered", "read_layout"]
 
 CHANNELS = (1, 3, 4)
 PICTURE_SIDE, PICTURE_SHAPE = 8, 4  # the shortest side and the longest proportion of what is taken for grey pictures
@@ -30,32 +31,24 @@ def load_array_file(path: Path, layout: str = "auto") -> Dataset:
     A .npz file holds one array of samples (x, images, data, arr_0, or any one name), optionally labels or y, (N,) whole
     numbers or text, and classes, their names by number; or conditions, (N,) or (N, K) numbers, and names, one for each
     column.
-
-    Args:
-        path: the file.
-        layout: as in `load_array`.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is broken, holds Python objects or other arrays, or `load_array` refuses what it holds.
     """
     where = printable(str(path))
     if not os.path.exists(path):
         raise FileNotFoundError(f"{where}: there is no such file")
     if not os.path.isfile(path):
         raise ValueError(f"{where}: is not a regular file; give a .npy or a .npz file")
-    held = _read(path, where)
-    labels = [held[name] for name in ("labels", "y") if name in held]
-    conditions = [held[name] for name in ("conditions", "condition") if name in held]
-    samples = [array for name, array in held.items() if name not in BESIDE]
+    members = _read(path, where)
+    labels = [members[name] for name in ("labels", "y") if name in members]
+    conditions = [members[name] for name in ("conditions", "condition") if name in members]
+    samples = [array for name, array in members.items() if name not in BESIDE]
     if len(samples) != 1 or len(labels) + len(conditions) > 1:
-        raise ValueError(f"{where}: holds {printable(', '.join(held)) or 'nothing'}; it must hold one array of "
+        raise ValueError(f"{where}: holds {printable(', '.join(members)) or 'nothing'}; it must hold one array of "
                          "samples (x, images, data or arr_0), and may hold labels (or y) and classes, or conditions "
                          "and names, but not both")
     for beside, wanted, there in (("names", "conditions", conditions), ("classes", "labels", labels)):
-        if beside in held and not there:
+        if beside in members and not there:
             raise ValueError(f"{where}: has {beside} and no {wanted}; save {wanted} beside them, one per sample")
-    data = load_array(samples[0], *labels, classes=held.get("names" if conditions else "classes"),
+    data = load_array(samples[0], *labels, classes=members.get("names" if conditions else "classes"),
                       conditions=conditions[0] if conditions else None, layout=layout, name=printable(path.stem),
                       where=where)
     if isinstance(samples[0], np.ndarray) and samples[0].flags.f_contiguous and samples[0].nbytes >= cache.SMALL:
@@ -94,18 +87,9 @@ def load_array(values: np.ndarray | StoredRows, labels: np.ndarray | None = None
                where: str = "array") -> Dataset:
     """Return a set from an array of samples.
 
-    Args:
-        values: (N, *axes of the layout) bool, whole or floating numbers, finite, N >= 1; copied unless they
-            are in a file.
-        labels: (N,) or (N, 1) labels, as `number_labels` takes them; (N, K) numbers are vector conditions.
-        classes: (K,) names of the labels 0..K-1, or of the conditions; the numbers themselves when None.
-        conditions: (N,) or (N, K) numbers that a model is told, a row of NaN for none, in place of labels.
-        layout: the axes of one sample, a word of `LAYOUTS`, or "auto" for what `read_layout` says.
-        name: short name of the source.
-        where: how messages call the source.
-
-    Raises:
-        ValueError: any of these is not so.
+    `values` are (N, *axes of the layout), copied unless they are in a file; `labels` (N,) or (N, 1), or, as vector
+    conditions, (N, K) numbers; `conditions` (N,) or (N, K), a row of NaN for none; `classes` (K,) name the labels or
+    the conditions.
     """
     if isinstance(values, np.ma.MaskedArray):
         raise ValueError(f"{where}: is a masked array; fill it or drop the masked rows first")
@@ -125,9 +109,9 @@ def load_array(values: np.ndarray | StoredRows, labels: np.ndarray | None = None
         key = cache.key_of("survey", values.facts, layout)
     else:
         values = np.array(channel_first(values, layout), order="C")
-    found = _scanned(values, where, key)
+    record = _scanned(values, where, key)
     picture = values.ndim == 4 and values.shape[1] in CHANNELS
-    span = choose(values.dtype, found["channels"], picture)
+    span = choose(values.dtype, record["channels"], picture)
     if labels is not None and labels.ndim == 2:
         labels, conditions = _columns(labels, where)
     names, numbers = (), np.full(len(values), -1, dtype=np.int64)
@@ -147,27 +131,28 @@ def load_array(values: np.ndarray | StoredRows, labels: np.ndarray | None = None
         spec = DataSpec(name, kind, values.shape[1:], span.low, span.high, span.levels,
                         () if conditions is not None else names, layout, names if conditions is not None else (),
                         least=span.least, most=span.most)
-        notes += [*span.notes, *found.get("notes", []), *unheld]
-        return Dataset(values, numbers, held, spec, notes, conditions=conditions, values_digest=found["digest"])
+        notes += [*span.notes, *record.get("notes", []), *unheld]
+        return Dataset(values, numbers, held, spec, notes, conditions=conditions, values_digest=record["digest"])
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
 
 
+def load_numbered(values: np.ndarray, numbered: tuple[np.ndarray, tuple[str, ...]] | None, notes: Iterable[str] = (),
+                  **options: Any) -> Dataset:
+    """`load_array` of samples whose labels `number_labels` has numbered and named; the notes come first."""
+    labels, names = numbered or (None, ())
+    data = load_array(values, *((labels, np.array(names, dtype=str)) if names else ()), **options)
+    data.notes[:0] = notes
+    return data
+
+
 def read_layout(shape: tuple[int, ...], layout: str, where: str) -> tuple[str, list[str]]:
-    """Return the layout of an array and the notes to it.
+    """Return the layout of an (N, ...) array and the notes to it.
 
     "auto" is a function of the shape alone. Two axes after N: grey pictures where both sides are 8 or more and the
-    longer is at most 4 times the shorter, else traces, whose channels are the shorter axis. Three: channels last
-    where the last axis is 1, 3 or 4 and the second is not. Four: channels last where the last is 1 to 4 and the second
-    is not.
-
-    Args:
-        shape: (N, ...) of the array, 2 to 5 axes.
-        layout: a word of `LAYOUTS`, or "auto".
-        where: how messages call the array.
-
-    Raises:
-        ValueError: the layout has other axes than the array.
+    longer is at most 4 times the shorter, else traces, whose channels are the shorter axis. Three: channels last where
+    the last axis is 1, 3 or 4 and the second is not. Four: channels last where the last is 1 to 4 and the second is
+    not.
     """
     axes, words = shape[1:], sorted(word for group in LAYOUTS.values() for word in group)
     if layout != "auto":
@@ -224,7 +209,11 @@ def _conditions(conditions: np.ndarray, names: np.ndarray | None, rows: int,
     conditions = conditions[:, None] if conditions.ndim == 1 else conditions
     if conditions.ndim != 2 or len(conditions) != rows or conditions.shape[1] == 0:
         raise ValueError(f"{where}: conditions have shape {conditions.shape}; they must be ({rows}, K) with K >= 1")
-    conditions = _fine(conditions.astype(np.float64))
+    conditions = conditions.astype(np.float64)
+    known = conditions[np.isfinite(conditions).all(1)]
+    # In float64 only where float32 would lose more than a millionth of what a column spans.
+    if not len(known) or (np.abs(known.astype(np.float32) - known).max(0) <= 1e-6 * np.ptp(known, axis=0)).all():
+        conditions = conditions.astype(np.float32)
     check_conditions(f"{where}: conditions", conditions)
     columns = conditions.shape[1]
     if names is None:
@@ -233,16 +222,6 @@ def _conditions(conditions: np.ndarray, names: np.ndarray | None, rows: int,
         raise ValueError(f"{where}: names are {names.dtype} of shape {names.shape}; they must be text of shape "
                          f"({columns},), one for each column of the conditions")
     return conditions, tuple(names.tolist())
-
-
-def _fine(conditions: np.ndarray) -> np.ndarray:
-    """Conditions in float32, or in float64 where float32 would lose more than a millionth of what a column spans."""
-    known = conditions[np.isfinite(conditions).all(1)].astype(np.float64)
-    single = known.astype(np.float32)
-    if not len(known):
-        return conditions.astype(np.float32)
-    lost = np.abs(single - known).max(0) > 1e-6 * np.ptp(known, axis=0)
-    return conditions.astype(np.float64 if lost.any() else np.float32)
 
 
 def _labelled(labels: np.ndarray | None, classes: np.ndarray | None, rows: int,

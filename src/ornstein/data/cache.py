@@ -27,8 +27,8 @@ SMALL = 64_000_000  # bytes that are decoded faster than they are worth keeping
 
 def folder() -> Path:
     """Return the cache folder: ORNSTEIN_CACHE, else `ornstein` in XDG_CACHE_HOME or ~/.cache."""
-    if own := os.environ.get("ORNSTEIN_CACHE"):
-        return Path(own).expanduser()
+    if chosen := os.environ.get("ORNSTEIN_CACHE"):
+        return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ornstein"
 
 
@@ -65,11 +65,8 @@ def recall(key: str) -> dict[str, Any] | None:
 
 
 def remember(key: str, record: dict[str, Any]) -> str | None:
-    """Keep a record of JSON values under a key.
-
-    Returns:
-        What to tell the user where the cache folder cannot be written, and the record is made again at each start.
-    """
+    """Keep a record of JSON values under a key; return what to tell the user where the cache folder cannot be
+    written."""
     try:
         _write_record(key, record)
     except OSError as error:
@@ -100,22 +97,12 @@ def open_values(key: str) -> tuple[StoredRows, dict[str, Any]] | None:
 
 def write_values(key: str, shape: tuple[int, ...], blocks: Callable[[], Iterator[np.ndarray]],
                  record: Callable[[], dict[str, Any]]) -> tuple[StoredRows, dict[str, Any]]:
-    """Keep a uint8 array that comes in blocks of rows, and its record; return them as `open_values` does.
-
-    One process makes it; others that want the same wait, and find it made.
-
-    Args:
-        key: to keep it under.
-        shape: of the whole array.
-        blocks: gives the rows in order.
-        record: gives what else to keep, once all blocks are there.
-
-    Raises:
-        OSError: the cache folder cannot be written or is full; nothing is left behind.
-    """
+    """Keep a uint8 array whose rows come in blocks, and the record that is there once they have; return them as
+    `open_values` does. One process makes it; others that want the same wait. Where the disk refuses, nothing is
+    left."""
     path = folder() / f"{key}.npy"
     need = int(np.prod(shape))
-    with _told(path, need):
+    with _explained(path, need):
         files.make_folder(path.parent)
         with FileLock(path.with_suffix(".lock")):
             if made := open_values(key):
@@ -139,7 +126,8 @@ def write_values(key: str, shape: tuple[int, ...], blocks: Callable[[], Iterator
 
 
 @contextlib.contextmanager
-def _told(path: Path, need: int) -> Iterator[None]:
+def _explained(path: Path, need: int) -> Iterator[None]:
+    """Say of a disk that refuses what is needed and what is free."""
     try:
         yield
     except OSError as error:

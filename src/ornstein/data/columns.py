@@ -34,21 +34,12 @@ class Columns:
 
 
 def choose_columns(schema: pa.Schema, where: str) -> Columns:
-    """Return the columns to read.
-
-    Args:
-        schema: of the table.
-        where: how messages call it.
-
-    Raises:
-        ValueError: no column, or more than one of no well-known name, may be meant.
-    """
-    import pyarrow as pa
-
+    """Return the columns to read of a table; one that leaves open what is meant is refused."""
     features = _features(schema)
-    kinds = {field.name: getattr(field.type, "storage_type", field.type) for field in schema}
-    pictures = [name for name, kind in kinds.items() if _is_picture(kind)]
-    arrays = [name for name, kind in kinds.items() if _is_array(kind) and name not in CONDITIONS]
+    types = {field.name: getattr(field.type, "storage_type", field.type) for field in schema}
+    kinds = {name: _kind(kind) for name, kind in types.items()}
+    pictures = [name for name, kind in kinds.items() if kind == "picture"]
+    arrays = [name for name, kind in kinds.items() if kind == "array" and name not in CONDITIONS]
     listed = printable(", ".join(f"{field.name} ({field.type})" for field in schema))
     marked = [name for name in pictures if features.get(name, {}).get("_type") == "Image"]
     samples = _one(marked, PICTURES) or _one(pictures, PICTURES) or (None if pictures else _one(arrays, ARRAYS))
@@ -58,24 +49,18 @@ def choose_columns(schema: pa.Schema, where: str) -> Columns:
                          f"{ARRAYS[0]!r} (lists of numbers)")
     named = {name: tuple(feature["names"]) for name, feature in features.items()
              if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and feature.get("names")}
-    plain = [name for name, kind in kinds.items() if name in LABELS and (
-        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_string(kind)
-        or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind))]
+    plain = [name for name, kind in kinds.items() if name in LABELS and kind in ("number", "bool", "text")]
     label = _one(list(named), LABELS) or _one(plain, LABELS)
-    conditions = None if label or pictures else _one([name for name, kind in kinds.items() if name in CONDITIONS and (
-        _is_array(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind))], CONDITIONS)
-    left = [f"column {name!r} ({kind}) was not read" for name, kind in kinds.items()
+    conditions = None if label or pictures else _one(
+        [name for name, kind in kinds.items() if name in CONDITIONS and kind in ("array", "number")], CONDITIONS)
+    left = [f"column {name!r} ({kind}) was not read" for name, kind in types.items()
             if name in (*LABELS, *CONDITIONS) and name not in (samples, label, conditions)]
     return Columns(samples, bool(pictures), label, named.get(label) if label else None, conditions,
                    tuple(map(printable, left)))
 
 
 def dense(column: pa.ChunkedArray, where: str) -> np.ndarray:
-    """Return a column of lists, or lists of lists, of numbers as one array.
-
-    Raises:
-        ValueError: lists of different lengths, or entries that are missing.
-    """
+    """Return a column of lists, or lists of lists, of numbers as one array; their lengths must agree."""
     import pyarrow as pa
 
     array, shape = column.combine_chunks(), [len(column)]
@@ -105,29 +90,29 @@ def _features(schema: pa.Schema) -> dict[str, Any]:
     return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
 
 
-def _is_picture(kind: pa.DataType) -> bool:
-    import pyarrow as pa
-
-    if pa.types.is_struct(kind):
-        place = kind.get_field_index("bytes")
-        return place >= 0 and _is_picture(kind.field(place).type)
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-
-
 def _is_list(kind: pa.DataType) -> bool:
     import pyarrow as pa
 
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
-def _is_array(kind: pa.DataType) -> bool:
+def _kind(kind: pa.DataType) -> str:
+    """What a column of some type holds: a "picture", an "array", a "number", a "bool", a "text", or "" for the rest."""
     import pyarrow as pa
 
-    if not _is_list(kind):
-        return False
-    while _is_list(kind):
-        kind = kind.value_type
-    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    is_ = pa.types
+    if is_.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+        return "picture" if _kind(kind.field(kind.get_field_index("bytes")).type) == "picture" else ""
+    if is_.is_binary(kind) or is_.is_large_binary(kind):
+        return "picture"
+    if _is_list(kind):
+        while _is_list(kind):
+            kind = kind.value_type
+        return "array" if _kind(kind) in ("number", "bool") else ""
+    if is_.is_integer(kind) or is_.is_floating(kind):
+        return "number"
+    texts = is_.is_string(kind) or is_.is_large_string(kind) or is_.is_dictionary(kind)
+    return "bool" if is_.is_boolean(kind) else "text" if texts else ""
 
 
 def _one(names: list[str], known: tuple[str, ...]) -> str | None:

@@ -24,7 +24,7 @@ from ornstein.data.stored import StoredRows
 from ornstein.names import require
 
 if TYPE_CHECKING:
-    from ornstein.data.pictures import Given
+    from ornstein.data.pictures import Source
 
 __all__ = ["READERS", "Corpus", "LazyPictures", "check_size", "load_corpus"]
 
@@ -39,49 +39,30 @@ LOOKED_AT = 1000  # headers that settle size and channels of pictures that are t
 class Corpus:
     """Pictures that can be read by number.
 
-    Args:
-        name: short name of the source.
-        where: how messages call it.
-        keys: printable name of each picture.
-        read: gives the pictures of a few rows: bytes, paths or pictures of Pillow's, or an Exception for one that
-            cannot be had. It can be pickled, for readers in other processes.
-        labels: (N,) int64, -1 for none.
-        classes: their names.
-        listing: what the decoded pictures are a function of, as `cache.key_of` takes it; None when it is not known.
-        identity: what tells the pictures from others wherever they lie, for the digest of a set that is never read to
-            the end; None when it is not known.
-        others: what is no picture: its printable name to the reason.
-        notes: sentences for the user.
-        looked: what `header` says of each picture, or why it says nothing, where that is known.
+    `read` gives those of a few rows: bytes, paths or pictures of Pillow's, or an Exception for one that cannot be had;
+    it can be pickled, for readers in other processes. What decoded pictures are a function of is their `listing`, as
+    `cache.key_of` takes it; their `identity` tells them from others wherever they lie, for the digest of a set that is
+    never read to the end; either is None where it is not known.
     """
 
     name: str
-    where: str
-    keys: Sequence[str]
-    read: Callable[[np.ndarray], Sequence[Given | Exception]]
-    labels: np.ndarray
+    where: str  # how messages call it
+    keys: Sequence[str]  # printable name of each picture
+    read: Callable[[np.ndarray], Sequence[Source | Exception]]
+    labels: np.ndarray  # (N,) int64, -1 for none
     classes: tuple[str, ...] = ()
     listing: list[Any] | None = None
     identity: list[Any] | None = None
-    others: dict[str, str] = field(default_factory=dict)
+    others: dict[str, str] = field(default_factory=dict)  # printable name of what is no picture: the reason
     notes: list[str] = field(default_factory=list)
-    looked: list[tuple[int, int, bool, bool] | str] | None = None
+    looked: list[tuple[int, int, bool, bool] | str] | None = None  # what `header` says of each, or why it says nothing
 
 
 def load_corpus(corpus: Corpus, size: int | None = None, reader: str = "auto") -> Dataset:
-    """Return pictures as squares, all in colour unless every one is grey.
+    """Return pictures as uint8 squares, (N, C, size, size), all in colour unless every one is grey.
 
-    Args:
-        corpus: the pictures.
-        size: side of the squares in pixels, 4..4096; None chooses one up to 64 and says so in a note.
-        reader: "cache" decodes all once, into memory or, from 64 MB on, into the cache folder; "stream" decodes them
-            each time they are asked for; "auto" streams what would take more than half of the free disk.
-
-    Returns:
-        uint8 (N, C, size, size) in 0..255.
-
-    Raises:
-        ValueError: a wrong size or reader, or more than a tenth of the pictures cannot be used.
+    The reader "cache" decodes all once, into memory or, from 64 MB on, into the cache folder; "stream" decodes them
+    each time they are asked for; "auto" streams what would take more than half of the free disk.
     """
     check_size(size)
     require("reader", reader, READERS)
@@ -96,22 +77,22 @@ def load_corpus(corpus: Corpus, size: int | None = None, reader: str = "auto") -
         # Set once around all threads: the filters are shared by the whole process.
         warnings.simplefilter("always")
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `header` has limits of its own
-        found = _headers(corpus, some, pool, failed)
+        headers = _headers(corpus, some, pool, failed)
         # What is small is decoded into memory, and needs no disk.
-        need = count * int(np.prod(_shape(found, size))) if len(found) else 0
-        if len(found) and (reader == "stream" or (reader == "auto" and corpus.listing is not None
+        need = count * int(np.prod(_shape(headers, size))) if len(headers) else 0
+        if len(headers) and (reader == "stream" or (reader == "auto" and corpus.listing is not None
                                                   and need >= cache.SMALL and need > cache.free() // 2)):
             _refuse(corpus, failed, len(some))
-            return _streamed(corpus, _shape(found, size), failed, len(some), _clear_notes(found))
+            return _streamed(corpus, _shape(headers, size), failed, len(some), _clear_notes(headers))
         if len(some) < count:
-            found = _headers(corpus, np.arange(count), pool, failed)
+            headers = _headers(corpus, np.arange(count), pool, failed)
         _refuse(corpus, failed, count)
         while True:
-            shape = _shape(found, size)
+            shape = _shape(headers, size)
             try:
-                return _dataset(corpus, *_decoded(corpus, shape, size, found, failed, pool, warned))
+                return _dataset(corpus, *_decoded(corpus, shape, size, headers, failed, pool, warned))
             except _SettledAnewError:
-                found = found[_whole(found[:, 0], failed)]
+                headers = headers[_whole(headers[:, 0], failed)]
 
 
 class _SettledAnewError(Exception):
@@ -119,24 +100,14 @@ class _SettledAnewError(Exception):
 
 
 def check_size(size: int | None) -> None:
-    """Refuse a side that pictures cannot have.
-
-    Raises:
-        ValueError: it is not a whole number from 4 to 4096.
-    """
+    """Refuse a side that pictures cannot have."""
     if size is not None and (type(size) is not int or not LEAST_SIDE <= size <= MOST_SIDE):
         raise ValueError(f"size is {size!r}; it must be a whole number {LEAST_SIDE}..{MOST_SIDE}")
 
 
 class LazyPictures:
-    """Pictures of a corpus, decoded each time they are asked for.
-
-    A picture that cannot be used is stood in for by the next one of its class that can: the same one each time.
-
-    Args:
-        corpus: the pictures.
-        shape: (C, size, size).
-    """
+    """Pictures of a corpus, decoded to (C, size, size) each time they are asked for; one that cannot be used is stood
+    in for by the next one of its class that can: the same one each time."""
 
     dtype = np.dtype(np.uint8)
 
@@ -150,8 +121,8 @@ class LazyPictures:
 
     def __getitem__(self, rows: Any, /) -> np.ndarray:
         wanted = np.arange(len(self))[rows]
-        given = self.corpus.read(wanted)
-        decoded = _spread(self._pool(), lambda one: _decode(one, self.shape[1:]), given)
+        source = self.corpus.read(wanted)
+        decoded = _spread(self._pool(), lambda one: _decode(one, self.shape[1:]), source)
         return np.stack([self._stand_in(row, one) if isinstance(one, str) else one
                          for row, one in zip(wanted, decoded, strict=True)] or [np.empty((0, *self.shape[1:]), "u1")])
 
@@ -173,15 +144,15 @@ def _key(corpus: Corpus, size: int | None) -> str:
 
 def _headers(corpus: Corpus, rows: np.ndarray, pool: ThreadPoolExecutor, failed: dict[int, str]) -> np.ndarray:
     """(N, 5) row, width, height, grey, transparent of each picture that has them."""
-    def look(given: Given | Exception) -> tuple[int, int, bool, bool] | str:
+    def look(source: Source | Exception) -> tuple[int, int, bool, bool] | str:
         try:
-            if isinstance(given, Exception):
-                raise given
-            return header(given)
+            if isinstance(source, Exception):
+                raise source
+            return header(source)
         except Exception as error:  # Pillow raises nearly any type for a broken file; the reason is reported
             return reason(error)
 
-    found = []
+    headers = []
     for block in _blocks(rows):
         looked = [corpus.looked[row] for row in block] if corpus.looked is not None else _spread(
             pool, look, corpus.read(block))
@@ -189,8 +160,8 @@ def _headers(corpus: Corpus, rows: np.ndarray, pool: ThreadPoolExecutor, failed:
             if isinstance(one, str):
                 failed[int(row)] = one
             else:
-                found.append((row, *one))
-    return np.array(found, dtype=np.int64).reshape(-1, 5)
+                headers.append((row, *one))
+    return np.array(headers, dtype=np.int64).reshape(-1, 5)
 
 
 def _blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
@@ -211,20 +182,20 @@ def _refuse(corpus: Corpus, failed: dict[int, str], count: int) -> None:
         raise ValueError(f"{corpus.where}: {fault}: {len(failed)} of {count} failed: {first}; mend or remove them")
 
 
-def _shape(found: np.ndarray, size: int | None) -> tuple[int, int, int]:
+def _shape(headers: np.ndarray, size: int | None) -> tuple[int, int, int]:
     if size is None:
-        sides = found[:, 1:3]
+        sides = headers[:, 1:3]
         short = statistics.median(sides.min(1).tolist())
         alike = bool((sides == sides[0, 0]).all()) and short <= 64
         size = int(short) if alike else max(8, int(min(64, short)) // 8 * 8)
-    return 1 if found[:, 3].all() else 3, size, size
+    return 1 if headers[:, 3].all() else 3, size, size
 
 
-def _decode(given: Given | Exception, shape: tuple[int, ...]) -> np.ndarray | str:
+def _decode(source: Source | Exception, shape: tuple[int, ...]) -> np.ndarray | str:
     try:
-        if isinstance(given, Exception):
-            raise given
-        return pixels(given, shape[0], shape[1])
+        if isinstance(source, Exception):
+            raise source
+        return pixels(source, shape[0], shape[1])
     except Exception as error:  # as in _headers
         return reason(error)
 
@@ -234,7 +205,7 @@ def _whole(rows: np.ndarray, failed: dict[int, str]) -> np.ndarray:
     return np.isin(rows, np.array(list(failed), np.int64), invert=True)
 
 
-def _decoded(corpus: Corpus, shape: tuple[int, int, int], size: int | None, found: np.ndarray, failed: dict[int, str],
+def _decoded(corpus: Corpus, shape: tuple[int, int, int], size: int | None, headers: np.ndarray, failed: dict[int, str],
              pool: ThreadPoolExecutor,
              warned: list[warnings.WarningMessage]) -> tuple[np.ndarray | StoredRows, dict[str, Any]]:
     count, seen = len(corpus.keys), ValuesDigest()
@@ -254,7 +225,7 @@ def _decoded(corpus: Corpus, shape: tuple[int, int, int], size: int | None, foun
             yield values
 
     def record() -> dict[str, Any]:
-        good = found[_whole(found[:, 0], failed)]
+        good = headers[_whole(headers[:, 0], failed)]
         if _shape(good, size) != shape:
             raise _SettledAnewError
         notes = [*_size_notes(good[:, 1:3], shape[1], size is None), *_clear_notes(good)]
@@ -333,6 +304,6 @@ def _size_notes(sides: np.ndarray, size: int, chosen: bool) -> list[str]:
     return notes
 
 
-def _clear_notes(found: np.ndarray) -> list[str]:
-    clear = int(found[:, 4].sum())
-    return [f"{clear} of {len(found)} pictures have transparency, which was laid on white"] if clear else []
+def _clear_notes(headers: np.ndarray) -> list[str]:
+    clear = int(headers[:, 4].sum())
+    return [f"{clear} of {len(headers)} pictures have transparency, which was laid on white"] if clear else []

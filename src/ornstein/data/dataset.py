@@ -17,7 +17,6 @@ from ornstein.data.spec import DataSpec
 __all__ = ["Dataset", "RowView", "Values", "ValuesDigest", "check_conditions", "check_finite", "digest_values",
            "hold_out", "parts"]
 
-
 COPIED = 2**28  # bytes of an array in memory, at most, whose parts are copies
 
 
@@ -27,27 +26,19 @@ class Values(Protocol):
     @property
     def shape(self) -> tuple[int, ...]:
         """(N, *shape of one sample)."""
-        ...
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the rows."""
-        ...
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, rows: Any, /) -> np.ndarray:
         """Return the rows of an int array or of a slice, (B, *shape)."""
-        ...
 
 
 class RowView:
-    """Some rows of values, which are not copied.
-
-    Args:
-        values: (N, ...) to look at.
-        rows: (M,) row numbers.
-    """
+    """Some rows of values, (M,) by number, which are not copied."""
 
     def __init__(self, values: Values, rows: np.ndarray) -> None:
         self.values, self.rows = values, rows
@@ -152,8 +143,8 @@ class Dataset:
         rows = np.asarray(index)
         if rows.ndim != 1 or rows.dtype.kind not in "iu":
             raise ValueError(f"index is {rows.dtype} of shape {rows.shape}; it must be a list of whole numbers")
-        given = self.labels if self.conditions is None else self.conditions
-        return self.spec.encode(self.values[rows]), torch.from_numpy(given[rows])
+        beside = self.labels if self.conditions is None else self.conditions
+        return self.spec.encode(self.values[rows]), torch.from_numpy(beside[rows])
 
     def split(self) -> tuple[Dataset, Dataset]:
         """Return the rows for training and the rows held out, views where they are many; the second may be empty."""
@@ -181,61 +172,17 @@ class Dataset:
             seen.update(np.ascontiguousarray(self.conditions).data)
         return seen.hexdigest()
 
-    def mean_std(self, per_value: bool = False) -> tuple[float, float] | tuple[np.ndarray, np.ndarray]:
-        """Return the mean and the standard deviation (divisor N) of the encoded data.
-
-        Args:
-            per_value: one of each for every value of a sample, instead of one over all.
-
-        Returns:
-            Two floats, or two float64 arrays of shape spec.shape.
-
-        Raises:
-            ValueError: the set is empty.
-        """
-        if not len(self):
-            raise ValueError("an empty set has no mean; at least 1 sample is needed")
-
-        def encoded() -> Iterator[np.ndarray]:
-            return (self.spec.encode(part).double().numpy() for part in parts(self.values))
-
-        # Two passes: the sum of squares alone loses a small deviation around a large mean.
-        mean, variance = np.zeros(self.spec.shape), np.zeros(self.spec.shape)
-        for part in encoded():
-            mean += part.sum(0) / len(self)
-        for part in encoded():
-            variance += ((part - mean) ** 2).sum(0) / len(self)
-        if per_value:
-            return mean, np.sqrt(variance)
-        return float(mean.mean()), float(np.sqrt(variance.mean() + mean.var()))
-
 
 def hold_out(count: int) -> tuple[np.ndarray, list[str]]:
-    """Return which of `count` rows are held out of training, and the notes to that.
-
-    The last min(count // 10, 2000) entries of a fixed permutation: the same rows in every run.
-
-    Args:
-        count: rows in the set, >= 1.
-
-    Returns:
-        (count,) bool, and a note when nothing is held out.
-    """
+    """Return which of `count` rows are held out, (count,) bool, and a note when none is: the last min(count // 10,
+    2000) entries of a fixed permutation, the same rows in every run."""
     held = np.zeros(count, dtype=bool)
     held[np.random.default_rng(0).permutation(count)[count - min(count // 10, 2000):]] = True
     return held, [] if held.any() else [f"nothing is held out: {count} samples are fewer than 10"]
 
 
 def check_finite(name: str, values: Values) -> None:
-    """Refuse values that are NaN or infinite.
-
-    Args:
-        name: what the values are called in the message.
-        values: (N, ...) numbers.
-
-    Raises:
-        ValueError: some are not finite; the message has their count and the first row.
-    """
+    """Refuse values that are NaN or infinite, with their count and the first row."""
     if values.dtype.kind != "f":
         return
     wrong = np.concatenate([(~np.isfinite(part)).reshape(len(part), -1).sum(1) for part in parts(values)])
@@ -245,15 +192,7 @@ def check_finite(name: str, values: Values) -> None:
 
 
 def check_conditions(name: str, conditions: np.ndarray) -> None:
-    """Refuse vector conditions that are neither finite nor NaN in the whole row.
-
-    Args:
-        name: what the conditions are called in the message.
-        conditions: (N, K) floating numbers.
-
-    Raises:
-        ValueError: there are such rows; the message has their count and the first.
-    """
+    """Refuse (N, K) vector conditions that are neither finite nor NaN in the whole row."""
     wrong = np.flatnonzero(~(np.isfinite(conditions).all(1) | np.isnan(conditions).all(1)))
     if wrong.size:
         raise ValueError(f"{name} has {wrong.size} rows that are neither finite nor all NaN (which means none), "

@@ -24,20 +24,9 @@ def load_folder(folder: Path, size: int | None = None, reader: str = "auto") -> 
     """Return the pictures below a folder as squares, with its sub-folders as classes where two or more hold pictures.
 
     A folder around all others is looked into, and of folders such as train and val only train is read; notes say so.
-    Transparent pixels are laid on white, 16-bit grey v becomes v / 257, and an animation gives its first frame.
-
-    Args:
-        folder: searched with all its sub-folders; hidden files and folders are ignored, and a link to a folder is
-            followed unless that is read already.
-        size: side of the squares in pixels, 4..4096; None chooses one up to 64 and says so in a note.
-        reader: as in `load_corpus`.
-
-    Returns:
-        uint8 (N, C, size, size) in 0..255; C is 1 when every picture is grey, else 3.
-
-    Raises:
-        FileNotFoundError: there is no such folder.
-        ValueError: it is no folder, is empty, has no usable picture, or more than a tenth of them cannot be used.
+    Hidden files and folders are ignored, and a link to a folder is followed unless that is read already. Transparent
+    pixels are laid on white, 16-bit grey v becomes v / 257, and an animation gives its first frame. `size` and `reader`
+    are as in `load_corpus`.
     """
     check_size(size)
     where = printable(str(folder))
@@ -55,7 +44,7 @@ def load_folder(folder: Path, size: int | None = None, reader: str = "auto") -> 
     labels, classes, more = _classes([key.split("/")[depth:] for key in keys])
     notes += more
     listing = [[text, *_state(path)] for text, path in zip(inside, files, strict=True)]
-    named = {_shown(folder, path): why for path, why in others.items()}
+    named = {printable(path.relative_to(folder).as_posix()): why for path, why in others.items()}
     return load_corpus(Corpus(
         printable(folder.resolve().name) or "folder", where, keys, functools.partial(_chosen, files), labels,
         classes, ["folder", listing], [entry[:2] for entry in listing], named, notes), size, reader)
@@ -71,10 +60,6 @@ def _state(path: Path) -> tuple[int, int]:
     except OSError:  # a dead link is skipped, with its reason, when it is opened
         return -1, -1
     return state.st_size, state.st_mtime_ns
-
-
-def _shown(folder: Path, path: Path) -> str:
-    return printable(path.relative_to(folder).as_posix())
 
 
 def _walk(folder: Path, where: str) -> tuple[list[Path], dict[Path, str]]:

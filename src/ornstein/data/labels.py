@@ -20,21 +20,11 @@ SHOWN = 12  # classes that a note names
 
 def number_labels(labels: Sequence[Any] | np.ndarray, classes: tuple[str, ...] | None,
                   where: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return labels as class numbers, and the names of the classes.
+    """Return labels as (N,) int64 class numbers, -1 for none, and the names of the classes by number.
 
     Whole numbers from 0 on, as numbers or as text, are the numbers of their classes as long as few are left out; all
-    others are numbered in order. None, NaN, "" and -1 mean none; -1 is a class beside other negative numbers.
-
-    Args:
-        labels: of each sample a whole number (of any type), True or False, a text, or what means none.
-        classes: names by number, where the source has them.
-        where: how messages call the source.
-
-    Returns:
-        (N,) int64, -1 for none; and the names by number, those of numbers that no sample has among them.
-
-    Raises:
-        ValueError: a label of another kind, kinds that are mixed, numbers without a class, or too many classes.
+    others are numbered in order. None, NaN, "" and -1 mean none; -1 is a class beside other negative numbers. `classes`
+    are the names by number where the source has them.
     """
     different, place = _distinct(labels)
     for number, label in enumerate(different):
@@ -80,14 +70,8 @@ def number_labels(labels: Sequence[Any] | np.ndarray, classes: tuple[str, ...] |
 
 
 def number_names(names: Iterable[str]) -> tuple[dict[str, int], tuple[str, ...]]:
-    """Number the names of classes.
-
-    Args:
-        names: distinct.
-
-    Returns:
-        The number of each name; and the names by number, where a number that is no name's is its own.
-    """
+    """Return the number of each of some distinct names, and the names by number, where a number that is no name's is
+    its own."""
     ordered = sorted(names, key=natural)
     values = [int(name) if re.fullmatch(r"[0-9]{1,18}", name) else -1 for name in ordered]
     if values and min(values) >= 0 and len(set(values)) == len(values) and (
@@ -114,12 +98,7 @@ def one_hot(values: np.ndarray) -> bool:
 
 
 def said(spec: DataSpec, labels: np.ndarray) -> list[str]:
-    """Return notes that name the classes, and those that no training row has.
-
-    Args:
-        spec: of the data.
-        labels: (N,) class numbers, -1 for none.
-    """
+    """Return notes that name the classes, and those that no training row has."""
     if not spec.classes:
         return []
     counts = np.bincount(labels[labels >= 0], minlength=len(spec.classes))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ornstein.data import cache
-from ornstein.data.array import load_array
+from ornstein.data.array import load_numbered
 from ornstein.data.columns import Columns, choose_columns, dense
 from ornstein.data.corpus import Corpus, check_size, load_corpus
 from ornstein.data.dataset import Dataset
@@ -30,20 +30,8 @@ GROUPS = 4  # row groups of pictures that stay in memory
 
 def load_parquet(paths: Sequence[Path], name: str, where: str, *, size: int | None = None, layout: str = "auto",
                  reader: str = "auto") -> Dataset:
-    """Return the set in parquet files of one schema, their rows one after the other.
-
-    Args:
-        paths: of the files, at least one.
-        name: short name of the source.
-        where: how messages call it.
-        size: of pictures, as in `load_corpus`.
-        layout: of arrays, as in `load_array`.
-        reader: of pictures, as in `load_corpus`.
-
-    Raises:
-        ModuleNotFoundError: pyarrow is not installed.
-        ValueError: a broken file, other columns than the first file has, or columns that leave open what is meant.
-    """
+    """Return the set in parquet files of one schema, their rows one after the other; options as in `load_corpus` and
+    `load_array`."""
     check_size(size)
     try:
         import pyarrow.parquet  # noqa: F401
@@ -87,15 +75,11 @@ def _opened(path: Path) -> Any:
 def _arrays(files: list[Any], columns: Columns, labels: tuple[np.ndarray, tuple[str, ...]] | None, name: str,
             where: str, layout: str, said: list[str]) -> Dataset:
     values = dense(_column(files, columns.samples, where), f"{where}: column {columns.samples!r}")
-    numbers, names = labels or (None, ())
     conditions = None
     if columns.conditions:
         column = _column(files, columns.conditions, where)
         conditions = dense(column, f"{where}: column {columns.conditions!r}").astype(np.float64)
-    data = load_array(values, numbers if names else None, np.array(names, dtype=str) if names else None,
-                      conditions=conditions, layout=layout, name=name, where=where)
-    data.notes[:0] = said
-    return data
+    return load_numbered(values, labels, said, conditions=conditions, layout=layout, name=name, where=where)
 
 
 def _column(files: list[Any], name: str, where: str) -> pa.ChunkedArray:
@@ -131,7 +115,7 @@ class _Pictures(Sequence[str]):
         """Return the bytes of a few rows."""
         import pyarrow as pa
 
-        found: list[bytes | Exception] = [ValueError("has no bytes")] * len(rows)
+        contents: list[bytes | Exception] = [ValueError("has no bytes")] * len(rows)
         groups = np.searchsorted(self.starts, rows, side="right") - 1
         for number in np.unique(groups):
             places = np.flatnonzero(groups == number)
@@ -139,8 +123,8 @@ class _Pictures(Sequence[str]):
             taken = column.take(pa.array(rows[places] - self.starts[number])).to_pylist()
             for place, one in zip(places, taken, strict=True):
                 if one is not None:
-                    found[place] = one
-        return found
+                    contents[place] = one
+        return contents
 
 
 class _Tables:

@@ -20,7 +20,7 @@ from ornstein.files import open_regular
 if TYPE_CHECKING:
     from PIL import Image
 
-    Given = Path | bytes | Image.Image
+    Source = Path | bytes | Image.Image
 
 __all__ = ["FORMATS", "LEAST_SIDE", "MOST_SIDE", "UNREAD", "header", "pixels", "read_picture", "reason"]
 
@@ -64,35 +64,21 @@ def read_picture(path: Path, shape: tuple[int, ...]) -> np.ndarray:
         raise ValueError(f"{path} cannot be used: {reason(error)}") from None
 
 
-def header(given: Given) -> tuple[int, int, bool, bool]:
-    """Return width, height, whether a picture is grey and whether it may be transparent, without decoding it.
-
-    Raises:
-        Exception: of nearly any type, as Pillow does for a broken file; `reason` puts it in words.
-    """
-    with _open(given) as picture:
+def header(source: Source) -> tuple[int, int, bool, bool]:
+    """Return width, height, whether a picture is grey and whether it may be transparent, without decoding it; of a
+    broken file nearly any error of Pillow's, which `reason` puts in words."""
+    with _open(source) as picture:
         grey = picture.mode in ("1", "L", "LA", "La") or picture.mode.startswith("I")
         return *picture.size, grey, picture.has_transparency_data
 
 
-def pixels(given: Given, channels: int, size: int) -> np.ndarray:
-    """Return the middle square of a picture, resized.
-
-    Args:
-        given: a file, the bytes of one, or a picture of Pillow's.
-        channels: 1 for grey, 3 for colour.
-        size: side in pixels.
-
-    Returns:
-        (channels, size, size) uint8.
-
-    Raises:
-        Exception: as in `header`.
-    """
+def pixels(source: Source, channels: int, size: int) -> np.ndarray:
+    """Return the middle square of a picture, resized: (channels, size, size) uint8, grey for one channel. It raises as
+    `header` does."""
     from PIL import Image, ImageOps
 
     mode = "L" if channels == 1 else "RGB"
-    with _open(given) as picture, _one() if math.prod(picture.size) > MOST_PIXELS else contextlib.nullcontext():
+    with _open(source) as picture, _one() if math.prod(picture.size) > MOST_PIXELS else contextlib.nullcontext():
         picture.draft(mode, (2 * size, 2 * size))
         ImageOps.exif_transpose(picture, in_place=True)
         flat = _flat(picture).convert(mode)
@@ -112,18 +98,18 @@ def reason(error: Exception | Warning | str) -> str:
 
 
 @contextlib.contextmanager
-def _open(given: Given) -> Iterator[Image.Image]:
+def _open(source: Source) -> Iterator[Image.Image]:
     from PIL import Image, ImageOps
 
-    if isinstance(given, Image.Image):
-        _check_sides(given)
+    if isinstance(source, Image.Image):
+        _check_sides(source)
         # The caller's own picture must not be closed by us, nor turned twice.
-        yield ImageOps.exif_transpose(given)
+        yield ImageOps.exif_transpose(source)
         return
-    if isinstance(given, Path) and not given.is_file():
+    if isinstance(source, Path) and not source.is_file():
         raise ValueError("not a regular file")
     # A file of ours: Pillow maps the one that it opens itself, and a map of a file that is cut kills.
-    with io.BytesIO(given) if isinstance(given, bytes) else open_regular(given) as file:
+    with io.BytesIO(source) if isinstance(source, bytes) else open_regular(source) as file:
         if not file.seek(0, io.SEEK_END):
             raise ValueError("the file is empty")
         file.seek(0)

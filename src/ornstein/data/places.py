@@ -35,11 +35,7 @@ def is_pattern(source: str) -> bool:
 
 
 def braced(source: str) -> list[str]:
-    """Return the names that {000..009} and {a,b} stand for, in order; numbers keep their leading zeros.
-
-    Raises:
-        ValueError: a range that runs backwards, or more than `MOST_FILES` names.
-    """
+    """Return the names that {000..009} and {a,b} stand for, in order; numbers keep their leading zeros."""
     words = [part if isinstance(part, list) else [part] for part in _parts(source)]
     if math.prod(map(len, words)) > MOST_FILES:
         raise _too_many(source)
@@ -71,24 +67,17 @@ def _too_many(source: str) -> ValueError:
 
 
 def files_of(source: str | Path) -> tuple[str, list[Path]]:
-    """Return what kind of files a source names, and which: ".parquet", ".tar", ".npy", ".npz" or "folder".
-
-    Args:
-        source: a file, a folder, or a pattern.
-
-    Raises:
-        FileNotFoundError: a pattern that no file has, or a file of a range that is not there.
-        ValueError: files of several kinds, or packed ones.
-    """
+    """Return what kind of files a file, a folder or a pattern names, and which: ".parquet", ".tar", ".npy", ".npz" or
+    "folder"."""
     path = Path(os.path.expanduser(source))
     where = shortened(str(source))
     if not os.path.exists(path) and is_pattern(str(source)):
         paths = []
         for name in braced(str(path)):
-            found = sorted(map(Path, glob.glob(name))) if any(mark in name for mark in "*?[") else [Path(name)]
-            found = [one for one in found if os.path.isfile(one)]
-            paths += found
-            if not found:
+            files = sorted(map(Path, glob.glob(name))) if any(mark in name for mark in "*?[") else [Path(name)]
+            files = [one for one in files if os.path.isfile(one)]
+            paths += files
+            if not files:
                 raise FileNotFoundError(f"{where}: no file is named like {shortened(name)}")
         kinds = sorted({one.suffix.lower() for one in paths})
         if set(kinds) <= {*FORMATS, *UNREAD}:

@@ -13,10 +13,7 @@ Made = TypeVar("Made")
 
 class PerProcess(Generic[Made]):
     """Threads, locks and open files: made when they are first asked for, and anew in a forked or spawned process.
-
-    Args:
-        make: makes it; can be pickled.
-    """
+    `make` can be pickled."""
 
     def __init__(self, make: Callable[[], Made]) -> None:
         self._make = make

@@ -45,15 +45,8 @@ class _Channel:
 
 
 def survey(values: Values, where: str) -> dict[str, list[Any]]:
-    """Return what `choose` needs of each channel (of each entry for vectors), as plain JSON values.
-
-    Args:
-        values: (N, C, ...), N >= 1.
-        where: how messages call them.
-
-    Raises:
-        ValueError: values that are not finite, or beyond 1e100.
-    """
+    """Return what `choose` needs of each channel of (N, C, ...) values, or of each entry of vectors, as plain JSON
+    values."""
     check_finite(f"{where}:", values)
     channels, count = values.shape[1], values.shape[0] * math.prod(values.shape[2:])
     whole = values.dtype.kind in "iu"
@@ -89,21 +82,17 @@ def survey(values: Values, where: str) -> dict[str, list[Any]]:
             "step": steps if whole else [None] * channels}
 
 
-def choose(dtype: np.dtype, found: dict[str, list[Any]], picture: bool = False) -> Range:
+def choose(dtype: np.dtype, channels: dict[str, list[Any]], picture: bool = False) -> Range:
     """Return the range of an array, for all channels in one unless they lie too far apart.
 
     The scale, -1..1, is from the least to the greatest value, or from 4 standard deviations below the mean to 4 above
     where that is less: it follows from the data alone, so other units, scale or offset, change nothing. What a picture
-    is drawn in is another matter: 0..255, 0..1 or -1..1 where the values fill a good part of it.
-
-    Args:
-        dtype: type of the values.
-        found: what `survey` returned.
-        picture: whether the values may be pictures, whose channels share a range as long as their ends lie near.
+    is drawn in is another matter: 0..255, 0..1 or -1..1 where the values fill a good part of it. The channels of what
+    may be a picture share a range as long as their ends lie near.
     """
     if dtype.kind == "b":
         return Range(0, 1, 2, 0, 1)
-    each = [_Channel(*entry) for entry in zip(*(found[key] for key in ("least", "most", "mean", "std", "step")),
+    each = [_Channel(*entry) for entry in zip(*(channels[key] for key in ("least", "most", "mean", "std", "step")),
                                               strict=True)]
     whole = _whole(each)
     varied = sorted(one.most - one.least if picture else _scale(one)[1] - _scale(one)[0]
@@ -163,19 +152,15 @@ def _scale(one: _Channel) -> tuple[float, float]:
     if one.least == one.most:
         low, high = sorted((0 * one.least, 2 * one.least))
         return (low, high) if high > low else (-1, 1)
-    width, reach = one.most - one.least, DEVIATIONS * one.std
+    width, mean, reach = one.most - one.least, one.least + one.mean, DEVIATIONS * one.std
     if one.step is None:
-        return (one.least, one.most) if 2 * reach >= width else _centred(one.least + one.mean, reach)
+        return (one.least, one.most) if 2 * reach >= width else (mean - reach, mean + reach)
     # On levels only where it matters: likelihoods are probabilities as long as the scale is from end to end.
     if 4 * max(reach, STEPS * one.step) >= width:
         return one.least, one.most
     half = max(STEPS, round(reach / one.step))
     low = one.least + one.step * (round(one.mean / one.step) - half)
     return low, low + 2 * half * one.step
-
-
-def _centred(mean: float, reach: float) -> tuple[float, float]:
-    return mean - reach, mean + reach
 
 
 def _levels(one: _Channel) -> int | None:

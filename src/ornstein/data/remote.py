@@ -26,17 +26,8 @@ def is_remote(source: str) -> bool:
 
 
 class RemoteShard:
-    """A tar file on a server that answers requests for ranges of bytes.
-
-    Args:
-        address: http or https.
-        waits: seconds to wait before each new try; when they are used up, the fault is raised.
-
-    Raises:
-        ConnectionError: there is no such server or file, or it did not answer within the tries.
-        ValueError: the address is none, the server sends other bytes than were asked for, or the file has changed
-            since it was first asked for.
-    """
+    """A tar file on a server that answers requests for ranges of bytes, asked again after each of the `waits` in
+    seconds."""
 
     threads: ClassVar[int] = web.THREADS  # one request after the other would wait for the network each time
 

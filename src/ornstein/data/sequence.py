@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ornstein.data.array import load_array
+from ornstein.data.array import load_array, load_numbered
 from ornstein.data.columns import ARRAYS, CONDITIONS, LABELS, PICTURES, choose_columns
 from ornstein.data.corpus import Corpus, check_size, load_corpus
 from ornstein.data.dataset import Dataset
@@ -38,20 +38,10 @@ def is_sequence(source: object) -> bool:
 
 def load_sequence(source: Any, *, size: int | None = None, layout: str = "auto", reader: str = "auto",
                   name: str = "data") -> Dataset:
-    """Return the samples of a sequence.
+    """Return the samples of a sequence, or of a `datasets.Dataset`; options as in `load_corpus` and `load_array`.
 
-    Args:
-        source: its items are pictures of Pillow's, arrays or tensors of one shape, pairs of one of these and a label,
-            or tables with an entry image, img, x or such and perhaps label, or conditions; or a `datasets.Dataset`.
-            Each is asked for more than once: the same number must give the same item.
-        size: of pictures, as in `load_corpus`.
-        layout: of arrays, as in `load_array`.
-        reader: of pictures, as in `load_corpus`.
-        name: short name of the source.
-
-    Raises:
-        TypeError: an item of another kind than these, or than the first.
-        ValueError: no items, arrays of different shapes, or labels that cannot be used.
+    Its items are pictures of Pillow's, arrays or tensors of one shape, pairs of one of these and a label, or tables
+    with an entry image, img, x or such and perhaps label, or conditions: the same for the same number, each time.
     """
     check_size(size)
     module = sys.modules.get("datasets")
@@ -75,28 +65,15 @@ def load_sequence(source: Any, *, size: int | None = None, layout: str = "auto",
         shapes = sorted({array.shape for array in arrays})
         raise ValueError(f"{name}: its {count} arrays have {len(shapes)} different shapes, {shapes[0]} to "
                          f"{shapes[-1]}, or different types; cut or pad them to one")
-    labels, names = number_labels([label for _, label, _ in items], known, name)
-    conditions = [given for _, _, given in items]
-    if any(given is not None for given in conditions):
+    labels = number_labels([label for _, label, _ in items], known, name)
+    conditions = [vector for _, _, vector in items]
+    if any(vector is not None for vector in conditions):
         return load_array(np.stack(arrays), conditions=_rows(conditions, name), layout=layout, name=name, where=name)
-    return load_array(np.stack(arrays), labels if names else None, np.array(names, dtype=str) if names else None,
-                      layout=layout, name=name, where=name)
+    return load_numbered(np.stack(arrays), labels, layout=layout, name=name, where=name)
 
 
 def load_hub(source: str, *, size: int | None = None, layout: str = "auto", reader: str = "auto") -> Dataset:
-    """Return a data set of the Hugging Face Hub; no code of it is run.
-
-    Args:
-        source: "hf:NAME" or "hf:NAME:SPLIT"; the split is train where none is given.
-        size: of pictures, as in `load_corpus`.
-        layout: of arrays, as in `load_array`.
-        reader: of pictures, as in `load_corpus`.
-
-    Raises:
-        ModuleNotFoundError: the `datasets` package is not installed.
-        ConnectionError: the set cannot be had, with the reason.
-        ValueError: a set that cannot be used.
-    """
+    """Return the set "hf:NAME" or "hf:NAME:SPLIT" (by default train) of the Hugging Face Hub; no code of it is run."""
     name, _, split = source.removeprefix("hf:").partition(":")
     if not name:
         raise ValueError(f"data {source!r} names no set; give hf:NAME or hf:NAME:SPLIT")
@@ -142,12 +119,12 @@ def _take(source: Any, row: int, name: str) -> tuple[Any, Any, Any]:
 
 
 def _rows(conditions: Sequence[Any], name: str) -> np.ndarray:
-    given = [None if one is None else np.atleast_1d(np.asarray(
+    vectors = [None if one is None else np.atleast_1d(np.asarray(
         numbers(one) if isinstance(one, torch.Tensor) else one, np.float64)) for one in conditions]
-    shapes = {one.shape for one in given if one is not None}
+    shapes = {one.shape for one in vectors if one is not None}
     if len(shapes) != 1 or len(shape := shapes.pop()) != 1:
         raise ValueError(f"{name}: conditions must be vectors of one length; some have others")
-    return np.stack([np.full(shape, np.nan) if one is None else one for one in given])
+    return np.stack([np.full(shape, np.nan) if one is None else one for one in vectors])
 
 
 def _pictures(source: Any, name: str, known: tuple[str, ...] | None, size: int | None, reader: str) -> Dataset:
@@ -188,12 +165,8 @@ def _load_table(table: Any, name: str, size: int | None, layout: str, reader: st
                            size, reader)
     plain = table.with_format("numpy")
     values = np.asarray(plain[columns.samples][:])
-    indices, names = labels or (None, ())
     conditions = np.asarray(plain[columns.conditions][:], dtype=np.float64) if columns.conditions else None
-    data = load_array(values, indices if names else None, np.array(names, dtype=str) if names else None,
-                      conditions=conditions, layout=layout, name=name, where=name)
-    data.notes[:0] = columns.notes
-    return data
+    return load_numbered(values, labels, columns.notes, conditions=conditions, layout=layout, name=name, where=name)
 
 
 def _items(source: Any, name: str, rows: np.ndarray) -> list[Any]:

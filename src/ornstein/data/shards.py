@@ -11,57 +11,31 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, ClassVar, Protocol
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
 from ornstein.data import cache
-from ornstein.data.array import load_array
+from ornstein.data.array import load_numbered
 from ornstein.data.corpus import Corpus, check_size, load_corpus
 from ornstein.data.dataset import Dataset
 from ornstein.data.labels import number_labels
 from ornstein.data.pictures import FORMATS
+from ornstein.data.remote import RemoteShard
 from ornstein.data.spec import printable
 from ornstein.files import open_regular
 from ornstein.names import shortened
 
-__all__ = ["LocalShard", "Shard", "load_shards"]
+__all__ = ["LocalShard", "load_shards"]
 
 MOST_LABEL = 1_000_000  # bytes of a label or a description
 MOST_BESIDE = 4_000_000  # bytes that are read for one member beside its content
 MOST_BYTES = 2**30  # of a picture or an array
 
 
-class Shard(Protocol):
-    """One tar file, here or elsewhere; `threads` may read from it at the same time."""
-
-    threads: ClassVar[int]
-
-    @property
-    def name(self) -> str:
-        """How messages call it."""
-        ...
-
-    def facts(self) -> list[Any] | None:
-        """What changes when the shard does, as JSON values; None where nothing is sure to."""
-        ...
-
-    def open(self) -> BinaryIO:
-        """Open it for reading and seeking."""
-        ...
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Return some of its bytes; threads may ask at the same time."""
-        ...
-
-
 @dataclass(frozen=True)
 class LocalShard:
-    """A tar file on this machine.
-
-    Args:
-        path: of the file.
-    """
+    """A tar file on this machine."""
 
     path: Path
     threads: ClassVar[int] = 1
@@ -76,7 +50,7 @@ class LocalShard:
         return cache.file_facts(self.path)
 
     def facts(self) -> list[Any] | None:
-        """Path, size and time of change."""
+        """What changes when the file does: path, size and time of change."""
         return self._state
 
     def open(self) -> BinaryIO:
@@ -84,11 +58,7 @@ class LocalShard:
         return open_regular(self.path)
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return some of its bytes.
-
-        Raises:
-            ValueError: the file is not what it was when its facts were taken.
-        """
+        """Return some of its bytes, if the file still is what it was when its facts were taken."""
         with open_regular(self.path) as file:
             state = os.fstat(file.fileno())
             if [state.st_size, state.st_mtime_ns] != self._state[1:]:
@@ -96,28 +66,17 @@ class LocalShard:
             return os.pread(file.fileno(), size, offset)
 
 
+Shard = LocalShard | RemoteShard  # one tar file; `threads` may read from it at the same time
+
+
 def load_shards(shards: Sequence[Shard], name: str, where: str, *, size: int | None = None, layout: str = "auto",
                 reader: str = "auto") -> Dataset:
-    """Return the samples in tar shards, in the order they lie in.
-
-    A sample is the members of one stem: a picture, or an array in .npy; and its label in .cls, or under "label" in
-    .json, a whole number or a text.
-
-    Args:
-        shards: at least one.
-        name: short name of the source.
-        where: how messages call it.
-        size: of pictures, as in `load_corpus`.
-        layout: of arrays, as in `load_array`.
-        reader: of pictures, as in `load_corpus`.
-
-    Raises:
-        ValueError: a shard that is no tar file, is cut short or names a member twice; samples of several pictures;
-            none at all; or what `load_corpus` or `load_array` refuses.
-    """
+    """Return the samples in tar shards, in the order they lie in: of one stem a picture, or an array in .npy; and its
+    label in .cls, or under "label" in .json, a whole number or a text. Options are as in `load_corpus` and
+    `load_array`."""
     check_size(size)
     facts = [shard.facts() for shard in shards]
-    indices = [_index(shard, own) for shard, own in zip(shards, facts, strict=True)]
+    indices = [_index(shard, fact) for shard, fact in zip(shards, facts, strict=True)]
     keys = [(number, key) for number, index in enumerate(indices) for key in index["samples"]]
     if not keys:
         raise ValueError(f"{where}: holds no samples; a shard has files such as 000.jpg and 000.cls")
@@ -147,10 +106,7 @@ def load_shards(shards: Sequence[Shard], name: str, where: str, *, size: int | N
     if len(shapes) > 1:
         raise ValueError(f"{where}: its arrays have {len(shapes)} different shapes or types, such as {shapes[0]} and "
                          f"{shapes[-1]}; write them alike")
-    data = load_array(np.stack(arrays), labels if classes else None, np.array(classes, dtype=str) if classes else None,
-                      layout=layout, name=name, where=where)
-    data.notes[:0] = notes
-    return data
+    return load_numbered(np.stack(arrays), (labels, classes), notes, layout=layout, name=name, where=where)
 
 
 def _kind(samples: list[dict[str, Any]], where: str) -> str:
@@ -214,11 +170,9 @@ def _index(shard: Shard, facts: list[Any] | None) -> dict[str, Any]:
 
 
 class _Headers:
-    """A tar file while its headers are read, so that none of them makes `tarfile` read much or for ever.
-
-    tarfile reads what a header says is a long name or a table of attributes, whole, however long it is said to be,
-    and calls itself for each header before a member.
-    """
+    """A tar file while its headers are read, so that none of them makes `tarfile` read much or for ever: it reads the
+    whole of what a header says is a long name or a table of attributes, and calls itself for each header before a
+    member."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.left, self.seek, self.tell = file, MOST_BESIDE, file.seek, file.tell

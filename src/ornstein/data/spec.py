@@ -300,27 +300,16 @@ class DataSpec:
 
 
 def channel_first(values: np.ndarray, layout: str) -> np.ndarray:
-    """Return a view of samples with their channels in front of the axes of space.
-
-    Args:
-        values: (N, *axes of layout).
-        layout: a word of `LAYOUTS`.
-
-    Returns:
-        (N, D) for V, else (N, C, ...), where C is 1 for a layout without C.
-    """
+    """Return a view of (N, *axes of layout) samples with their channels, one where it has none, before the axes of
+    space."""
     if layout.endswith("C"):
         return np.moveaxis(values, -1, 1)
     return values if "C" in layout or layout == "V" else values[:, None]
 
 
 def above(values: np.ndarray, zero: np.ndarray) -> np.ndarray:
-    """Return values - zero as float64, exactly also where both are whole numbers that float64 cannot hold.
-
-    Args:
-        values: numbers.
-        zero: numbers that broadcast against them: float64, or int64 and Python's own where they are whole.
-    """
+    """Return values - zero as float64, exactly also where both are whole numbers that float64 cannot hold: `zero` is
+    float64, or int64 and Python's own whole numbers."""
     if values.dtype.kind not in "iu" or zero.dtype.kind == "f":
         return np.subtract(values, zero, dtype=np.float64)
     # Whole numbers modulo 2^64 know their difference, whatever their own size.

@@ -17,17 +17,10 @@ __all__ = ["StoredRows"]
 
 
 class StoredRows:
-    """The array in a .npy file, which stays on the disk: `rows[3:9]` and `rows[[4, 1]]` read what they give.
+    """The array in a .npy file, which stays on the disk: `rows[3:9]` and `rows[[4, 1]]` read what they give, channels
+    first for a `layout`.
 
     It is no memory map: where a file is cut meanwhile, one of those kills the process or gives zeros.
-
-    Args:
-        path: of the file.
-        layout: axes of a sample in the file, a word of `LAYOUTS`, to be given channels first; "" leaves them.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no whole .npy file of plain numbers in C order, or, whenever rows are read, it was changed.
     """
 
     def __init__(self, path: Path, layout: str = "") -> None:

@@ -17,26 +17,11 @@ AHEAD = 4  # batches that are read before they are asked for
 
 def stream(data: Dataset, seed: int, batch: int, start: int = 0, rank: int = 0, world: int = 1, *,
            threads: int = 2) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Return the batches of one process, from step `start` on, without end.
+    """Return the batches of one process, from step `start` on, without end: (batch // world, *shape) float32 in [-1, 1]
+    and labels or conditions, as `Dataset.batch`.
 
-    Place p of the order belongs to step p // batch, and a step's places are dealt to the processes in equal stretches:
-    together they see the same rows, in the same order, whatever `world` is.
-
-    Args:
-        data: to read.
-        seed: of the order: each epoch has its own, and every sample once.
-        batch: samples in a step over all processes, a multiple of `world`.
-        start: the step to begin with, >= 0.
-        rank: of this process, 0..world - 1.
-        world: how many processes there are.
-        threads: that read ahead.
-
-    Yields:
-        (batch // world, *shape) float32 in [-1, 1] and labels or conditions, as `Dataset.batch`.
-
-    Raises:
-        ModuleNotFoundError: grain is not installed.
-        ValueError: numbers outside their range.
+    Each epoch has an order of the seed. Place p of it belongs to step p // batch, and a step's places are dealt to the
+    processes in equal stretches: together they see the same rows, in the same order, whatever `world` is.
     """
     for name, value, least, most in (("seed", seed, 0, 2**64 - 1), ("batch", batch, 1, None), ("start", start, 0, None),
                                      ("world", world, 1, None), ("rank", rank, 0, world - 1),
@@ -53,12 +38,11 @@ def stream(data: Dataset, seed: int, batch: int, start: int = 0, rank: int = 0, 
         import grain
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError('streaming needs grain: pip install "ornstein[scale]"') from error
-    own = batch // world
     # Grain takes 32 bits of seed; all 64 of ours count.
     short = int(np.random.SeedSequence(seed).generate_state(1)[0])
     order = grain.MapDataset.source(range(len(data))).seed(short).shuffle().repeat()
     # A batch is one element, so that a lazy decoder gets all its rows at once.
-    batches = order.batch(own, drop_remainder=True)[start * world + rank::world].map(data.batch)
+    batches = order.batch(batch // world, drop_remainder=True)[start * world + rank::world].map(data.batch)
     return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=AHEAD)))
 
 

@@ -35,12 +35,7 @@ PASSING = (408, 425, 429, 500, 502, 503, 504)  # what a server says that may say
 
 
 class PassingFault(Exception):
-    """What may be otherwise when the same is asked again.
-
-    Args:
-        fault: what happened, printable.
-        after: seconds that the server asks to wait.
-    """
+    """What may be otherwise when the same is asked again, after the seconds that the server asks to wait."""
 
     def __init__(self, fault: str, after: float = 0.0) -> None:
         super().__init__(fault)
@@ -62,11 +57,7 @@ def shown(address: str) -> str:
 
 
 def check_address(address: str) -> str:
-    """Return an address of http or https that can be asked for.
-
-    Raises:
-        ValueError: a character that no address has, or no host, or a port that is none.
-    """
+    """Return an address of http or https, if it is one that can be asked for."""
     try:
         parts = urlsplit(address)
         good = bool(parts.scheme in ("http", "https") and parts.hostname and parts.port != 0)
@@ -80,18 +71,8 @@ def check_address(address: str) -> str:
 
 
 def fetch(address: str, offset: int, size: int) -> Part:
-    """Return some bytes of a file on a server.
-
-    Args:
-        address: http or https; the proxies of the environment are asked where it names some.
-        offset: of the first byte.
-        size: how many bytes, 1 to `MOST`.
-
-    Raises:
-        PassingFault: it may succeed when it is asked again.
-        ConnectionError: there is no such server or file.
-        ValueError: the server sends something else than these bytes.
-    """
+    """Return 1 to `MOST` bytes of a file on a server, through the proxy that the environment names, if any; after a
+    `PassingFault` it may succeed when it is asked again."""
     name, place = shown(address), address
     for _ in range(REDIRECTS + 1):
         host, client = urlsplit(place).netloc, _client(os.getpid())
@@ -160,13 +141,13 @@ def _refused(name: str, fault: str) -> ValueError:
 
 def _redirected(name: str, place: str, target: str | None) -> str:
     try:
-        found = check_address(urljoin(place, target or ""))
+        address = check_address(urljoin(place, target or ""))
     except ValueError:
-        found = ""
-    if not target or not found or (place.startswith("https:") and not found.startswith("https:")):
+        address = ""
+    if not target or not address or (place.startswith("https:") and not address.startswith("https:")):
         raise ValueError(f"{name}: is sent on to {shown(target) if target else 'nowhere'}, which is not followed; "
                          "check the address")
-    return found
+    return address
 
 
 def _fault(name: str, error: HTTPError, met: bool) -> Exception:
@@ -229,25 +210,17 @@ class _Bounded(io.RawIOBase):
 
 
 class _Answer(http.client.HTTPResponse):
-    def __init__(self, sock: Any, *given: Any, **options: Any) -> None:
-        super().__init__(sock, *given, **options)
+    def __init__(self, sock: Any, *arguments: Any, **options: Any) -> None:
+        super().__init__(sock, *arguments, **options)
         self.fp: Any = io.BufferedReader(_Bounded(self.fp.detach(), sock))
 
 
-class _Connection(urllib3.connection.HTTPConnection):
-    response_class = _Answer
-
-
-class _SecureConnection(urllib3.connection.HTTPSConnection):
-    response_class = _Answer
-
-
 class _Pool(urllib3.HTTPConnectionPool):
-    ConnectionCls: Any = _Connection
+    ConnectionCls: Any = type("_Connection", (urllib3.connection.HTTPConnection,), {"response_class": _Answer})
 
 
 class _SecurePool(urllib3.HTTPSConnectionPool):
-    ConnectionCls: Any = _SecureConnection
+    ConnectionCls: Any = type("_SecureConnection", (urllib3.connection.HTTPSConnection,), {"response_class": _Answer})
 
 
 class _Client:

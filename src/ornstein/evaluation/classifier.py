@@ -10,7 +10,8 @@ import numpy as np
 from scipy import stats
 
 from ornstein.evaluation.distances import both_as_rows
-from ornstein.evaluation.intervals import Interval, share_interval
+from ornstein.evaluation.intervals import share_interval
+from ornstein.evaluation.results import Interval
 
 if TYPE_CHECKING:
     from sklearn.ensemble import RandomForestClassifier
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["FOLDS", "TREES", "accuracy_interval", "real_or_generated", "told_apart", "tree", "workers"]
 
 TREES, FOLDS = 200, 5
-FEW = 500  # rows
+ALONE = 500  # rows, up to which threads cost more than they save
 
 
 def real_or_generated(real: np.ndarray, generated: np.ndarray, *, trees: int = TREES, folds: int = FOLDS,
@@ -26,22 +27,8 @@ def real_or_generated(real: np.ndarray, generated: np.ndarray, *, trees: int = T
     """Area under the curve of a random forest that tells real from generated (classifier two-sample test).
 
     Out-of-fold votes (Lopez-Paz & Oquab 2017, with a forest): 0.5 is indistinguishable, 1 is told apart always.
-
-    Args:
-        real: (N, ...) samples, flattened to rows.
-        generated: (M, ...) samples with as many values each.
-        trees: trees in the forest, >= 1.
-        folds: folds of the cross-validation, at least 2 and at most the smaller set's size.
-        seed: of the folds and the trees.
-
-    Returns:
-        The area under the receiver operating characteristic, in [0, 1].
-
-    Raises:
-        ValueError: fewer samples than folds, values that are not finite, or sizes that differ.
     """
-    first, _ = _placements(*_votes(real, generated, trees, folds, seed))
-    return float(first.mean())
+    return float(_placements(*_votes(real, generated, trees, folds, seed))[0].mean())
 
 
 def told_apart(real: np.ndarray, generated: np.ndarray, *, trees: int = TREES, folds: int = FOLDS,
@@ -52,20 +39,6 @@ def told_apart(real: np.ndarray, generated: np.ndarray, *, trees: int = TREES, f
     sample moves the forests of the other folds as well, the more the less sure they are. Over repetitions the variance
     is 1.7 to 1.9 times theirs at areas of 0.5 to 0.6, 1.5 at 0.7 and 1.1 at 0.97 (benchmarks/coverage.py), so it is
     taken 1 + 4 A (1 - A) times. The interval is Wilson's, with as many samples as would give that variance.
-
-    Args:
-        real: (N, ...) samples, flattened to rows.
-        generated: (M, ...) samples with as many values each.
-        trees: trees in the forest, >= 1.
-        folds: folds of the cross-validation, at least 2 and at most the smaller set's size.
-        seed: of the folds and the trees.
-        tell: called with the share that is done.
-
-    Returns:
-        The interval in [0, 1], without a limit: with more samples a forest tells more.
-
-    Raises:
-        ValueError: fewer samples than folds, values that are not finite, or sizes that differ.
     """
     of_real, of_generated = _placements(*_votes(real, generated, trees, folds, seed, tell))
     area = float(of_real.mean())
@@ -77,15 +50,7 @@ def told_apart(real: np.ndarray, generated: np.ndarray, *, trees: int = TREES, f
 
 
 def accuracy_interval(hits: int, count: int) -> Interval:
-    """Share of hits with its 95 % interval (Wilson 1927).
-
-    Args:
-        hits: from 0 to count.
-        count: independent trials, >= 1.
-
-    Raises:
-        ValueError: a number outside its range.
-    """
+    """Share of hits among independent trials with its 95 % interval (Wilson 1927)."""
     if count < 1:
         raise ValueError(f"count is {count}; it must be at least 1")
     if not 0 <= hits <= count:
@@ -122,8 +87,8 @@ def tree(real: np.ndarray, generated: np.ndarray) -> None:
 
 
 def workers(rows: int) -> int:
-    """How many trees are grown at a time: below some hundred rows threads cost more than they save."""
-    return (os.cpu_count() or 1) if rows > FEW else 1
+    """How many trees are grown at a time."""
+    return (os.cpu_count() or 1) if rows > ALONE else 1
 
 
 def _forest(rows: int, trees: int, seed: int) -> RandomForestClassifier:

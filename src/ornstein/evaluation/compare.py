@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from ornstein import files
 from ornstein.evaluation.page import render
-from ornstein.evaluation.ranking import estimate, floor_of, verdicts
-from ornstein.evaluation.report import Likelihood, Measure, Report
-from ornstein.evaluation.words import Side, finding
-from ornstein.figures.chart import number
+from ornstein.evaluation.report import Report
+from ornstein.evaluation.words import verdicts
 
-__all__ = ["FIGURES", "PAGE", "as_dict", "in_words", "lines", "strange", "write_report"]
+__all__ = ["FIGURES", "PAGE", "as_dict", "lines", "strange", "write_report"]
 
 PAGE, FIGURES = "index.html", "report.json"
 
@@ -57,43 +54,9 @@ def as_dict(reports: Sequence[Report]) -> dict[str, Any]:
 def lines(reports: Sequence[Report]) -> Iterator[str]:
     """The figures as lines of text, a model after the other."""
     for report in reports:
-        yield f"{report.name}: {report.drawn['count']:,} samples against {report.data['held_out']:,} unseen ones"
-        for features, group in groupby(report.measures, key=lambda one: one.features):
-            yield f"  {features or 'values'}"
-            for one in group:
-                yield f"    {one.name:32}  {_told(one)}{_floor(one)}"
-        if report.likelihood:
-            yield "  likelihood of unseen data, ± one standard error"
-        for one in report.likelihood:
-            grid = f" ({one.grid})" if one.grid else ""
-            yield f"    {one.name:36}  {in_words(one)}{grid}"
-        copies = report.memorisation
-        if copies is not None:
-            yield (f"  {'E' if copies.copies else 'No e'}vidence of copies: {100 * copies.share:.2f} % of the samples "
-                   f"are near a training picture, {100 * copies.expected:.2f} % expected (p = {copies.p_value:.2g})")
-        if (found := finding(Side("", "", report))) is not None:
-            yield f"  {found.striptags()}"
-        for note in report.notes:
-            yield f"  {note}"
+        yield from report.lines()
     if len(reports) == 2:
         a, b = reports
         yield f"A is {a.name}, B is {b.name}"
         for name, _, words in verdicts(a, b):
             yield f"  {name}: {words}"
-
-
-def in_words(one: Likelihood) -> str:
-    """A likelihood with one standard error."""
-    bits = "" if one.bits is None else f"{one.bits:.4f} ± {one.bits_error:.4f} bits a value, "
-    return f"{bits}{one.nats:.2f} ± {one.error:.2f} nats a sample"
-
-
-def _told(one: Measure) -> str:
-    half = (one.high - one.low) / 2
-    return f"{number(estimate(one), half)} [{number(one.low, half)}, {number(one.high, half)}]"
-
-
-def _floor(one: Measure) -> str:
-    """The floor, in the same terms as the figure itself."""
-    floor = floor_of(one)
-    return "" if floor is None else f"  real data {_told(floor)}"

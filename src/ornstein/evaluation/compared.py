@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -12,10 +13,9 @@ from torch import Tensor
 
 from ornstein.evaluation.classifier import accuracy_interval, told_apart
 from ornstein.evaluation.features import Features
-from ornstein.evaluation.intervals import Interval
 from ornstein.evaluation.kept import Pieces
 from ornstein.evaluation.measures import forest_measure, forest_rows, intervals_between, measures_of
-from ornstein.evaluation.report import Measure
+from ornstein.evaluation.results import Interval, Measure
 from ornstein.evaluation.rows import Rows
 
 __all__ = ["Compared"]
@@ -23,16 +23,8 @@ __all__ = ["Compared"]
 
 @dataclass
 class Compared:
-    """Real rows, and what samples are compared with them by.
-
-    Args:
-        real: training rows.
-        other: training rows that no feature is fitted to, which the floor is measured on.
-        fresh: unseen rows.
-        count: of the samples that will be compared with them.
-        seed: of what is drawn at random.
-        spaces: feature spaces.
-    """
+    """What samples are compared with: training rows (`real`), training rows that no feature is fitted to (`other`),
+    which give the floors, and unseen ones (`fresh`), in feature spaces that are set once they are fitted."""
 
     real: Rows
     other: Rows
@@ -40,7 +32,7 @@ class Compared:
     count: int
     seed: int
     spaces: list[Features] = field(default_factory=list)
-    _held: dict[int, np.ndarray] = field(default_factory=dict)
+    _unseen: dict[int, np.ndarray] = field(default_factory=dict)
     _floors: list[dict[str, Interval]] = field(default_factory=list)
 
     @property
@@ -54,58 +46,43 @@ class Compared:
         return forest_rows(len(self.real), self.count, len(self.fresh), self.seed)
 
     def floors(self, piece: Pieces, shares: list[float]) -> None:
-        """How far real data are from one another: by each space, and by the forest.
-
-        Args:
-            piece: keeps what is done.
-            shares: of the work, for each space and for the forest.
-        """
-        ends = np.cumsum(shares).tolist()
-        for number, space in enumerate(self.spaces):
-            inside = piece.within(ends[number] - shares[number], ends[number])
-            self._floors.append(piece(f"floor-{number}", partial(self._between, number, space, self.other.x, inside),
-                                      _intervals, ends[number]))
-        real, _, held = self.trees
-        inside = piece.within(ends[-1] - shares[-1], 1.0)
-        self._floors.append(piece("floor-forest", lambda: {"auc": told_apart(
-            _flat(self.real.x[real]), _flat(self.fresh.x[held]), seed=self.seed, tell=inside)}, _intervals, 1.0))
+        """How far real data are from one another, by each space and by the forest, of given shares of the work."""
+        real, _, unseen = self.trees
+        self._floors = self._intervals(piece, "floor", self.other.x, self.real.x[real], self.fresh.x[unseen], shares)
 
     def measures(self, piece: Pieces, x: Tensor, asked: Tensor | None, shares: list[float]) -> list[Measure]:
-        """How far samples are from unseen rows, after `floors`.
-
-        Args:
-            piece: keeps what is done.
-            x: (N, *shape) samples in random order, N >= count.
-            asked: the classes or conditions that they were drawn with, or None.
-            shares: of the work, for each space and for the forest.
-        """
-        ends, found = np.cumsum(shares).tolist(), list[Measure]()
-        for number, space in enumerate(self.spaces):
-            inside = piece.within(ends[number] - shares[number], ends[number])
-            intervals = piece(f"distance-{number}", partial(self._between, number, space, x[:self.count], inside),
-                              _intervals, ends[number])
-            found += measures_of(intervals, self._floors[number], space.name, (len(self.fresh), self.alike))
-            if space.classes and all(labels is not None and labels.ndim == 1 and (labels >= 0).any()
-                                     for labels in (asked, self.fresh.told)):
-                found.append(_accuracy(space, (x, asked), (self.fresh.x, self.fresh.told)))
+        """How far (N, *shape) samples in random order, drawn with the classes or conditions `asked` for, are from
+        unseen rows."""
         real, fake, _ = self.trees
-        inside = piece.within(ends[-1] - shares[-1], 1.0)
-        forest = piece("forest", lambda: {"auc": told_apart(
-            _flat(self.real.x[real]), _flat(x[fake]), seed=self.seed, tell=inside)}, _intervals, 1.0)
-        return [*found, forest_measure(forest["auc"], self._floors[-1]["auc"], len(real), len(fake))]
+        *spaces, forest = self._intervals(piece, "distance", x[:self.count], self.real.x[real], x[fake], shares)
+        measures = list[Measure]()
+        for space, found, floor in zip(self.spaces, spaces, self._floors[:-1], strict=True):
+            measures += measures_of(found, floor, space.name, (len(self.fresh), self.alike))
+            if space.classes and all(labels is not None and labels.ndim == 1 and (labels >= 0).any()
+                                     for labels in (asked, self.fresh.condition)):
+                measures.append(_accuracy(space, (x, asked), (self.fresh.x, self.fresh.condition)))
+        return [*measures, forest_measure(forest["auc"], self._floors[-1]["auc"], len(real), len(fake))]
 
-    def _between(self, number: int, space: Features, x: Tensor, tell: Any) -> dict[str, Interval]:
-        if number not in self._held:
-            self._held[number] = space(self.fresh.x)
-        return intervals_between(self._held[number], space(x), self.alike, tell)
+    def _intervals(self, piece: Pieces, name: str, x: Tensor, seen: Tensor, others: Tensor,
+                   shares: list[float]) -> list[dict[str, Interval]]:
+        """Of rows and unseen ones by each space, and of the rows that the forest tells apart."""
+        def forest(tell: Callable[[float], None]) -> dict[str, Interval]:
+            flat, other = (rows.flatten(1).double().numpy() for rows in (seen, others))
+            return {"auc": told_apart(flat, other, seed=self.seed, tell=tell)}
+
+        works = {str(number): partial(self._between, number, space, x) for number, space in enumerate(self.spaces)}
+        ends = [*np.cumsum(shares).tolist()[:-1], 1.0]
+        return [piece(f"{name}-{which}", partial(work, piece.within(end - share, end)), _read, end)
+                for (which, work), share, end in zip((works | {"forest": forest}).items(), shares, ends, strict=True)]
+
+    def _between(self, number: int, space: Features, x: Tensor, tell: Callable[[float], None]) -> dict[str, Interval]:
+        if number not in self._unseen:
+            self._unseen[number] = space(self.fresh.x)
+        return intervals_between(self._unseen[number], space(x), self.alike, tell)
 
 
-def _flat(x: Tensor) -> np.ndarray:
-    return x.flatten(1).double().numpy()
-
-
-def _intervals(found: dict[str, Any]) -> dict[str, Interval]:
-    return {key: Interval(**one) for key, one in found.items()}
+def _read(intervals: dict[str, Any]) -> dict[str, Interval]:
+    return {key: Interval(**one) for key, one in intervals.items()}
 
 
 def _accuracy(space: Features, *rows: tuple[Tensor, Tensor | None]) -> Measure:
@@ -115,11 +92,6 @@ def _accuracy(space: Features, *rows: tuple[Tensor, Tensor | None]) -> Measure:
         wanted = labels if labels is not None else torch.full((len(x),), -1, device="cpu")
         asked = wanted >= 0
         hits.append(space.predict(x[asked]) == wanted[asked].numpy())
-    (value, low, high), floor = (_share(hit) for hit in hits)
-    return Measure("accuracy", "Recognised as the class asked for", space.name, value, low, high, 1.0, len(hits[1]),
-                   len(hits[0]), None, *floor)
-
-
-def _share(hits: np.ndarray) -> tuple[float, float, float]:
-    found = accuracy_interval(int(hits.sum()), len(hits))
-    return found.value, found.low, found.high
+    found, floor = (accuracy_interval(int(hit.sum()), len(hit)) for hit in hits)
+    return Measure("accuracy", "Recognised as the class asked for", space.name, found, floor, 1.0, len(hits[1]),
+                   len(hits[0]))

@@ -13,19 +13,15 @@ ENTRIES = 2_000_000  # of one block of a matrix between all samples: 16 MB, and 
 
 
 class Neighbours(NamedTuple):
-    """Shares of two sets that lie in one another, from balls that reach to the k-th nearest sample of the own set.
+    """Shares of two sets that lie in one another, from balls around the samples of either set.
 
-    Args:
-        precision: share of the generated samples inside a ball around a real one (Kynkäänniemi et al. 2019).
-        recall: share of the real samples inside a ball around a generated one (the same).
-        density: balls around real samples that a generated one is in, over k; may exceed 1 (Naeem et al. 2020).
-        coverage: share of the real samples with a generated one in their ball (the same).
+    Precision and recall are of Kynkäänniemi et al. (2019), density and coverage of Naeem et al. (2020).
     """
 
-    precision: float
-    recall: float
-    density: float
-    coverage: float
+    precision: float  # share of the generated samples inside a ball around a real one
+    recall: float  # share of the real samples inside a ball around a generated one
+    density: float  # balls around real samples that a generated one is in, over k; may exceed 1
+    coverage: float  # share of the real samples with a generated one in their ball
 
 
 class Gaussian(NamedTuple):
@@ -55,22 +51,11 @@ def both_as_rows(real: np.ndarray, generated: np.ndarray, least: int) -> tuple[n
 
 
 def frechet(real: np.ndarray, generated: np.ndarray) -> float:
-    """Fréchet distance between the Gaussians fitted to two sets, on the values as they are.
+    """Squared Fréchet distance between the Gaussians fitted to (N, ...) and (M, ...) samples, N and M at least 2.
 
     |mean_a - mean_b|^2 + tr(cov_a + cov_b - 2 (cov_a cov_b)^(1/2))   (Dowson & Landau 1982)
 
-    It is not FID: FID is this distance on features of an Inception network. It is biased: between two draws of one
-    law it is some multiple of 1/N + 1/M, not 0 (see `intervals.frechet_interval`).
-
-    Args:
-        real: (N, ...) samples, N >= 2, flattened to rows.
-        generated: (M, ...) samples with as many values each, M >= 2.
-
-    Returns:
-        The squared distance, in squared units of the values, >= 0 up to rounding.
-
-    Raises:
-        ValueError: fewer than two samples, values that are not finite, or sizes that differ.
+    It is FID only on features of an Inception network, and biased: between draws of one law some multiple of 1/N + 1/M.
     """
     a, b = both_as_rows(real, generated, 2)
     return apart(fitted(a), fitted(b))
@@ -102,23 +87,11 @@ def apart(a: Gaussian, b: Gaussian) -> float:
 
 
 def kernel(real: np.ndarray, generated: np.ndarray) -> float:
-    """Unbiased squared maximum mean discrepancy with the cubic kernel k(x, y) = (x . y / F + 1)^3.
+    """Unbiased squared maximum mean discrepancy with the cubic kernel k(x, y) = (x . y / F + 1)^3 of rows of F values.
 
-    mean k(x, x') + mean k(y, y') - 2 mean k(x, y) over pairs of different samples   (Gretton et al. 2012, lemma 6;
-    Binkowski et al. 2018 for the kernel)
+    mean k(x, x') + mean k(y, y') - 2 mean k(x, y) over pairs of different samples   (Gretton et al. 2012, lemma 6)
 
-    It is not KID: KID is this distance on features of an Inception network, as a mean over small subsets; unbiased,
-    it has the same expected value on whole sets with less noise.
-
-    Args:
-        real: (N, ...) samples, N >= 2, flattened to rows of F values.
-        generated: (M, ...) samples with as many values each, M >= 2.
-
-    Returns:
-        The squared distance, in units of the kernel; its mean is >= 0, itself it may be below.
-
-    Raises:
-        ValueError: fewer than two samples, values that are not finite, or sizes that differ.
+    It is not KID, which is on features of an Inception network and a mean over small subsets (Binkowski et al. 2018).
     """
     a, b = both_as_rows(real, generated, 2)
     inside = [(sum(block.sum() for _, block in kernels(rows, rows)) - on_itself(rows).sum())
@@ -142,26 +115,15 @@ def on_itself(rows: np.ndarray) -> np.ndarray:
 
 
 def neighbours(real: np.ndarray, generated: np.ndarray, k: int = 5) -> Neighbours:
-    """Precision, recall, density and coverage of generated samples among real ones.
+    """Precision, recall, density and coverage of (M, ...) generated samples among (N, ...) real ones, both more than k.
 
     A ball around each sample reaches to the k-th nearest other one of its own set (Kynkäänniemi et al. 2019, eq. 2;
     Naeem et al. 2020, eq. 3 and 5). All four depend on the numbers of samples: compare only at the same numbers.
-
-    Args:
-        real: (N, ...) samples, N > k, flattened to rows.
-        generated: (M, ...) samples with as many values each, M > k.
-        k: which neighbour the balls reach to, >= 1.
-
-    Returns:
-        The four shares; density alone may exceed 1.
-
-    Raises:
-        ValueError: k below 1, no more than k samples, values that are not finite, or sizes that differ.
     """
     if k < 1:
         raise ValueError(f"k is {k}; it must be at least 1")
     a, b = both_as_rows(real, generated, k + 1)
-    of_real, of_generated = (nearest_others(rows, k)[0][:, -1] for rows in (a, b))
+    of_real, of_generated = (_reach(rows, k) for rows in (a, b))
     balls, recalled, covered = np.zeros(len(b)), np.zeros(len(a), bool), np.zeros(len(a), bool)
     for part, gap in gaps(a, b):
         inside = gap < of_real[part, None]
@@ -183,17 +145,14 @@ def gaps(rows: np.ndarray, others: np.ndarray) -> Iterator[tuple[slice, np.ndarr
         yield part, np.maximum(gap, 0, out=gap)
 
 
-def nearest_others(rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """(n, count) squared distances of each row to the nearest others of its own set, nearest first, and their rows."""
-    distance, which = np.empty((len(rows), count)), np.empty((len(rows), count), np.intp)
+def _reach(rows: np.ndarray, k: int) -> np.ndarray:
+    """(n,) squared distance of each row to the k-th nearest other one of its set."""
+    reach = np.empty(len(rows))
     for part, gap in gaps(rows, rows):
         here = np.arange(len(gap))
         gap[here, here + part.start] = np.inf
-        some = np.argpartition(gap, count - 1, axis=1)[:, :count]
-        near = np.take_along_axis(gap, some, 1)
-        order = np.argsort(near, axis=1, kind="stable")
-        distance[part], which[part] = np.take_along_axis(near, order, 1), np.take_along_axis(some, order, 1)
-    return distance, which
+        reach[part] = np.partition(gap, k - 1, axis=1)[:, k - 1]
+    return reach
 
 
 def _parts(count: int, wide: int) -> Iterator[slice]:
@@ -202,18 +161,7 @@ def _parts(count: int, wide: int) -> Iterator[slice]:
 
 
 def nearest(samples: np.ndarray, references: np.ndarray) -> np.ndarray:
-    """Distance from each sample to the reference nearest to it.
-
-    Args:
-        samples: (N, ...), flattened to rows.
-        references: (M, ...) with as many values each.
-
-    Returns:
-        (N,) Euclidean distances, in units of the values.
-
-    Raises:
-        ValueError: an empty set, or values that are not finite.
-    """
+    """(N,) Euclidean distance from each of (N, ...) samples to the nearest of (M, ...) references."""
     from sklearn.neighbors import NearestNeighbors
 
     index = NearestNeighbors(n_neighbors=1).fit(as_rows("references", references, 1))

@@ -32,8 +32,9 @@ from ornstein.evaluation.likelihoods import bounds, flow, gaussians
 from ornstein.evaluation.memorisation import memorisation
 from ornstein.evaluation.noise_levels import by_noise_level
 from ornstein.evaluation.pace import Pace, Tell
-from ornstein.evaluation.ranking import FEW
-from ornstein.evaluation.report import Curve, Memorisation, Report
+from ornstein.evaluation.ranking import COARSE
+from ornstein.evaluation.report import Report
+from ornstein.evaluation.results import Curve, Memorisation
 from ornstein.evaluation.rows import LEAST, Rows, careful, sides, without
 from ornstein.evaluation.trials import expected
 from ornstein.figures.pictures import picture, show
@@ -104,11 +105,6 @@ def evaluate(model: Denoiser, data: Dataset | Any, *, held: Dataset | Any | None
         Guided(model, guidance)
         if not training.spec.classes and training.conditions is None:
             raise ValueError(f"guidance is {guidance}, but there is nothing to guide towards; leave it out")
-    fit, apart = _for_features(training, seed)
-    fewest = min(len(unseen), len(apart))
-    if fewest < FEW:
-        more.append(f"only {len(unseen)} unseen rows, and {len(apart)} real ones to compare with: these figures can "
-                    "show coarse differences only")
     drawn = {"count": count, "sampler": sampler if isinstance(sampler, str) else type(sampler).__name__,
              "nfe": NFE if nfe is None and steps is None else nfe, "steps": steps, "guidance": guidance, "seed": seed}
     report = Report(
@@ -117,8 +113,21 @@ def evaluate(model: Denoiser, data: Dataset | Any, *, held: Dataset | Any | None
         notes=[*notes, *more])
     pace = Pace(tell or (lambda *_: None), PARTS if likelihood else PARTS[:-2])
     kept = Kept() if partial is None else Kept(Path(partial), _identity(report, sampler, spaces, training, unseen))
-    asked, exact = _told(training, count, seed), careful(model)
-    seen, rows = (Rows.of(part, _affordable(size), seed) for part in (training, unseen))
+    return _filled(report, model, training, unseen, sampler, spaces, likelihood, kept, pace)
+
+
+def _filled(report: Report, model: Denoiser, training: Dataset, unseen: Dataset, sampler: str | Rule,
+            spaces: Sequence[str], likelihood: bool, kept: Kept, pace: Pace) -> Report:
+    """The report with its figures, part after part."""
+    spec, seed, count, size = training.spec, report.drawn["seed"], report.drawn["count"], math.prod(model.shape)
+    fit, apart = _for_features(training, seed)
+    fewest = min(len(unseen), len(apart))
+    if fewest < COARSE:
+        report.notes.append(f"only {len(unseen)} unseen rows, and {len(apart)} real ones to compare with: these "
+                            "figures can show coarse differences only")
+    asked, exact = _conditions(training, count, seed), careful(model)
+    # Fewer rows are asked about where each costs more.
+    seen, rows = (Rows.of(part, int(np.clip(2**18 // size, 64, 512)), seed) for part in (training, unseen))
     most = int(min(COMPARED, VALUES // size))
     real, other, fresh = (Rows.of(part, most, seed) for part in (training, apart, unseen))
     compared = Compared(real, other, fresh, min(count, most), seed)
@@ -129,7 +138,7 @@ def evaluate(model: Denoiser, data: Dataset | Any, *, held: Dataset | Any | None
             yield Pieces(kept, share, pace.clock)
 
     cost = expected(exact, training, seen, rows, compared, spaces, likelihood, kept, pace)
-    draws = (steps or nfe or NFE) * (1 if guidance in (None, 1) else 2)
+    draws = (report.drawn["steps"] or report.drawn["nfe"]) * (1 if report.drawn["guidance"] in (None, 1) else 2)
     pace.expect(cost.parts | {"samples": cost.calls(draws * count, 64) / cores()})
     with part("features") as piece:
         compared.spaces = [_space(space, fit, seed, max(4, min(64, fewest // 4)), piece, number, len(spaces))
@@ -137,22 +146,21 @@ def evaluate(model: Denoiser, data: Dataset | Any, *, held: Dataset | Any | None
     with part("real data") as piece:
         compared.floors(piece, cost.floors)
     with part("samples") as piece:
-        x = torch.cat([_drawn(model, start, count, drawn, sampler, asked, training.spec, piece)
+        x = torch.cat([_drawn(model, start, report.drawn, sampler, asked, spec, piece)
                        for start in range(0, count, DRAWN)])
     with part("distances") as piece:
         report.measures = compared.measures(piece, x, asked, cost.distances)
     with part("copies") as piece:
         report.memorisation = piece("copies", lambda: memorisation(x, training, unseen, seed=seed), Memorisation.read)
-    _pictures(report, x, asked, training, unseen, seed)
+    _pictures(report, x, asked, spec, unseen, training)
     with part("noise levels") as piece:
         report.levels = piece("levels", lambda: by_noise_level(exact, training, seen, rows, seed),
-                              lambda found: [Curve.read(one) for one in found])
+                              lambda curves: [Curve.read(one) for one in curves])
     if likelihood:
         with part("bounds") as piece:
-            report.likelihood, report.steps = bounds(exact, rows, seen, training.spec, seed, piece=piece,
-                                                      costs=cost.bounds)
+            report.likelihood, report.steps = bounds(exact, rows, seen, spec, seed, piece=piece, costs=cost.bounds)
         with part("flow") as piece:
-            report.likelihood.append(flow(exact, rows, training.spec, seed, piece=piece))
+            report.likelihood.append(flow(exact, rows, spec, seed, piece=piece))
             report.likelihood += gaussians(rows, training, seed)
     report.seconds = pace.seconds
     report.drawn["seconds"] = report.seconds["samples"]
@@ -161,11 +169,7 @@ def evaluate(model: Denoiser, data: Dataset | Any, *, held: Dataset | Any | None
 
 def _identity(report: Report, sampler: str | Rule, spaces: Sequence[str], training: Dataset,
               unseen: Dataset) -> dict[str, Any]:
-    """Everything that the pieces of an evaluation depend on.
-
-    Raises:
-        ValueError: a model that cannot be told from others.
-    """
+    """Everything that the pieces of an evaluation depend on."""
     if "sha256" not in report.model:
         raise ValueError("partial is given, but facts have no 'sha256' of the model, without which what is kept of one "
                          "could pass for another's; give it, or leave partial out")
@@ -192,47 +196,35 @@ def _space(name: str, fit: Dataset, seed: int, most: int, piece: Pieces, number:
     return made[0] if made else features(name, fit, seed=seed, most=most, state=state)
 
 
-def _drawn(model: Denoiser, start: int, count: int, how: dict[str, Any], sampler: str | Rule, asked: Tensor | None,
+def _drawn(model: Denoiser, start: int, drawn: dict[str, Any], sampler: str | Rule, asked: Tensor | None,
            spec: DataSpec, piece: Pieces) -> Tensor:
-    """The samples from a number on that are drawn, and kept, together."""
+    """The samples from a number on that are drawn, and kept, together: on the levels where the data have any."""
+    count = drawn["count"]
     stop = min(start + DRAWN, count)
 
     def make() -> dict[str, Tensor]:
-        x = sample(model, stop - start, sampler=sampler, nfe=how["nfe"], steps=how["steps"], guidance=how["guidance"],
-                   condition=None if asked is None else asked[start:stop], seed=how["seed"], first=start,
-                   progress=piece.within(start / count, stop / count))
-        return {"x": _as_data(x.float().cpu(), spec)}
+        x = sample(model, stop - start, sampler=sampler, nfe=drawn["nfe"], steps=drawn["steps"], seed=drawn["seed"],
+                   guidance=drawn["guidance"], condition=None if asked is None else asked[start:stop], first=start,
+                   progress=piece.within(start / count, stop / count)).float().cpu()
+        return {"x": spec.encode(spec.decode(x)) if spec.rounds else x}
 
     return piece.tensors(f"samples-{start}", make, stop / count)["x"]
 
 
-def _told(training: Dataset, count: int, seed: int) -> Tensor | None:
+def _conditions(training: Dataset, count: int, seed: int) -> Tensor | None:
     """Labels or conditions for samples, in the shares that the training rows have."""
     if not training.spec.classes and training.conditions is None:
         return None
-    given = training.labels if training.conditions is None else training.conditions
-    return torch.from_numpy(given[noise.generator(seed, "evaluate", 1).integers(len(training), size=count)])
-
-
-def _as_data(x: Tensor, spec: DataSpec) -> Tensor:
-    """Samples as a user gets them, on the levels where the data have any."""
-    return spec.encode(spec.decode(x)) if spec.rounds else x
+    rows = noise.generator(seed, "evaluate", 1).integers(len(training), size=count)
+    return torch.from_numpy((training.labels if training.conditions is None else training.conditions)[rows])
 
 
 def _for_features(training: Dataset, seed: int) -> tuple[Dataset, Dataset]:
-    """Training rows for feature spaces to be fitted to, and as many others as the floor is measured on.
-
-    On the rows that a network was trained on its features are not what they are on others, and a floor of those rows
-    would be one that a perfect model does not reach.
-    """
+    """Training rows for feature spaces to be fitted to, and the quarter that the floor is measured on: a network's
+    features are other on the rows that it was trained on, and a perfect model would not reach a floor of those."""
     some = np.zeros(len(training), bool)
     some[noise.generator(seed, "evaluate", 2).permutation(len(training))[:min(len(training) // 4, FLOOR)]] = True
     return without(training, some)
-
-
-def _affordable(size: int) -> int:
-    """Rows whose likelihood is asked for: fewer where each costs more."""
-    return int(np.clip(2**18 // size, 64, 512))
 
 
 def _of_data(training: Dataset, unseen: Dataset) -> dict[str, Any]:
@@ -244,22 +236,21 @@ def _of_data(training: Dataset, unseen: Dataset) -> dict[str, Any]:
 
 
 def _of_model(model: Denoiser, facts: dict[str, Any] | None) -> dict[str, Any]:
-    network = getattr(model, "network", None)
-    own: dict[str, Any] = {"denoiser": type(model).__name__, "schedule": type(model.schedule).__name__}
+    network, metrics = getattr(model, "network", None), getattr(model, "metrics", None)
+    known: dict[str, Any] = {"denoiser": type(model).__name__, "schedule": type(model.schedule).__name__}
     if isinstance(network, nn.Module):
-        own |= {"network": type(network).__name__, "weights": sum(value.numel() for value in network.parameters()),
-                "predicts": getattr(model, "predicts", None), "precision": getattr(model, "precision", None)}
-    metrics = getattr(model, "metrics", None)
-    return own | (dict(metrics) if isinstance(metrics, Mapping) else {}) | (facts or {})
+        known |= {"network": type(network).__name__, "weights": sum(value.numel() for value in network.parameters()),
+                  "predicts": getattr(model, "predicts", None), "precision": getattr(model, "precision", None)}
+    return known | (dict(metrics) if isinstance(metrics, Mapping) else {}) | (facts or {})
 
 
-def _pictures(report: Report, x: Tensor, told: Tensor | None, training: Dataset, unseen: Dataset, seed: int) -> None:
+def _pictures(report: Report, x: Tensor, asked: Tensor | None, spec: DataSpec, unseen: Dataset,
+              training: Dataset) -> None:
     """The images that the page shows: samples beside unseen rows, by class where there are any, and nearest pairs."""
-    spec, some = training.spec, SHOWN if len(training.spec.shape) > 1 else POINTS
-    fresh = Rows.of(unseen, some, seed)
-    named = told is not None and told.ndim == 1 and bool(spec.classes) and fresh.told is not None
-    for name, rows, labels in (("samples", x, told), ("real", fresh.x, fresh.told)):
-        rows, labels = rows[:len(fresh)], labels[:len(fresh)] if labels is not None and named else None
+    fresh = Rows.of(unseen, SHOWN if len(spec.shape) > 1 else POINTS, report.drawn["seed"])
+    by_class = asked is not None and asked.ndim == 1 and bool(spec.classes) and fresh.condition is not None
+    for name, rows, labels in (("samples", x, asked), ("real", fresh.x, fresh.condition)):
+        rows, labels = rows[:len(fresh)], labels[:len(fresh)] if labels is not None and by_class else None
         order = torch.arange(len(rows), device="cpu") if labels is None else labels.argsort(stable=True)
         report.pictures[name] = show(spec, rows[order], 8, None if labels is None else labels[order])
     if report.memorisation is None or len(spec.shape) == 1:  # two points in a plane are nothing to look at

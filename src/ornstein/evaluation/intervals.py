@@ -3,54 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from ornstein.evaluation.distances import (
-    Gaussian,
-    Neighbours,
-    apart,
-    both_as_rows,
-    fitted,
-    kernels,
-    neighbours,
-    on_itself,
-    root,
-)
+from ornstein.evaluation import distances
+from ornstein.evaluation.distances import Gaussian, Neighbours, apart, both_as_rows, fitted, kernels, on_itself
+from ornstein.evaluation.results import LEVEL, NORMAL, Interval
 
-__all__ = ["Interval", "NeighbourIntervals", "frechet_interval", "kernel_interval", "neighbour_intervals",
+__all__ = ["NeighbourIntervals", "frechet_interval", "kernel_interval", "neighbour_intervals",
            "share_interval"]
 
-LEVEL = 0.95
-NORMAL = float(stats.norm.ppf((1 + LEVEL) / 2))
 GROUPS = 32  # more of them change no interval by more than a few per cent
-FEW = 10  # where one distance costs seconds
+WIDE_GROUPS = 10  # where one distance costs seconds
 WIDE = 512  # values a sample from which it does
 SPLITS, WIDE_SPLITS = 16, 4  # into halves: their number divides a variance that the interval counts in
 PART, DRAWS = 3, 64  # subsamples of a third: smaller ones are too unlike the whole, larger ones too like one another
 TRUSTED = 1.5  # standard errors, the largest second-order term beside which those of third order are small: measured
 ROUNDING = 1e-7  # of a distance, by differences of nearly equal sums
 LEAST = 4  # groups, below which Student's quantile is more than 1.6 times the normal one
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A figure of the samples at hand and the 95 % interval of what it estimates.
-
-    Args:
-        value: on the samples as they are.
-        limit: the estimate for infinitely many samples, or None where the interval is that of the expected `value`.
-        low, high: ends of the interval, of the distance between the two laws where there is a limit, else of the
-            expected value at these numbers of samples.
-    """
-
-    value: float
-    limit: float | None
-    low: float
-    high: float
 
 
 class NeighbourIntervals(NamedTuple):
@@ -64,34 +36,27 @@ class NeighbourIntervals(NamedTuple):
 
 def frechet_interval(real: np.ndarray, generated: np.ndarray, *, groups: int | None = None,
                      seed: int = 0) -> Interval:
-    """Fréchet distance with its bias removed, and the 95 % interval of the distance between the two laws.
+    """Fréchet distance of (N, ...) and (M, ...) samples without its bias, and the 95 % interval of that between the two
+    laws.
 
-    The bias is a series in 1 / N and 1 / M. The jackknife that deletes one of g groups of either set in turn gives
-    J = D - (g - 1) sum over both sets of (mean D without a group - D), free of first-order terms (Quenouille 1956);
-    random halves of both sets, with mean distance H, remove the second-order ones: limit = 2 J + H - 2 D. The interval
-    solves |limit - theta| <= t (variance at theta)^(1/2) for theta, as Wilson's does for a share. Near zero the
-    distance is a square, so its variance is L (theta + bias / 2) with L = (jackknife variance of D) / D: exact for the
-    square of a Gaussian mean, where a plain jackknife interval covers zero nearly always.
+    The bias is a series in 1 / N and 1 / M. The jackknife that deletes one of g groups of either set in turn gives J =
+    D - (g - 1) sum over both sets of (mean D without a group - D), free of first-order terms (Quenouille 1956); random
+    halves of both sets, with mean distance H, remove the second-order ones: limit = 2 J + H - 2 D. The interval solves
+    |limit - theta| <= t (variance at theta)^(1/2) for theta, as Wilson's does for a share. Near zero the distance is a
+    square, so its variance is L (theta + bias / 2) with L = (jackknife variance of D) / D: exact for the square of a
+    Gaussian mean, where a plain jackknife interval covers zero nearly always.
 
     Where the series is not to be trusted there is no limit, and the interval is that of the expected value at these
-    numbers of samples: second-order terms larger than 1.5 standard errors, or fewer samples than
-    2 (tr cov^(1/2))^2 / tr cov, which is 2 F for white values and far less for those of pictures.
+    numbers of samples: second-order terms larger than 1.5 standard errors, or fewer samples than 2 (tr cov^(1/2))^2 /
+    tr cov, which is 2 F for white values and far less for those of pictures.
 
-    Args:
-        real: (N, ...) samples, flattened to rows; N <= F is allowed.
-        generated: (M, ...) samples with as many values each.
-        groups: g, at least 4 and at most half the smaller set; None for 32, or 10 from 512 values on, or as many as
-            the sets allow.
-        seed: of which sample is in which group.
-
-    Returns:
-        The interval in squared units of the values; value as of `frechet`, limit and ends >= 0.
-
-    Raises:
-        ValueError: fewer than two samples a group, values that are not finite, or sizes that differ.
+    There are 32 groups, 10 from 512 values on, or as many as the sets allow; the seed says which sample is in which.
     """
+    if groups is not None and groups < LEAST:
+        raise ValueError(f"groups is {groups}; it must be at least {LEAST}")
     a, b = both_as_rows(real, generated, 2 * (groups or LEAST))
-    groups = _groups(groups, a, b)
+    if groups is None:
+        groups = min(WIDE_GROUPS if a.shape[1] >= WIDE else GROUPS, len(a) // 2, len(b) // 2)
     centre = a.mean(0)  # so that sums over groups may be subtracted without loss
     a, b = a - centre, b - centre
     law_a, law_b = fitted(a), fitted(b)
@@ -105,7 +70,10 @@ def frechet_interval(real: np.ndarray, generated: np.ndarray, *, groups: int | N
     if any(len(rows) < 2 * _filled(law) for rows, law in ((a, law_a), (b, law_b))):
         return expected
     first = value - sum((groups - 1) * (float(some.mean()) - value) for some in without)
-    halves = np.array([_in_halves(a, b, draw) for _ in range(WIDE_SPLITS if a.shape[1] >= WIDE else SPLITS)])
+    halves = np.empty(WIDE_SPLITS if a.shape[1] >= WIDE else SPLITS)
+    for split in range(len(halves)):
+        of_a, of_b = _label(len(a), 2, draw), _label(len(b), 2, draw)
+        halves[split] = sum(apart(fitted(a[of_a == half]), fitted(b[of_b == half])) for half in range(2)) / 2
     second = first + float(halves.mean()) - 2 * value
     noise = float(halves.var(ddof=1)) / len(halves)  # of the mean over splits, which are a few of very many
     if abs(second) > TRUSTED * np.sqrt(variance) + 2 * np.sqrt(noise) + ROUNDING * value:
@@ -115,36 +83,28 @@ def frechet_interval(real: np.ndarray, generated: np.ndarray, *, groups: int | N
 
 
 def kernel_interval(real: np.ndarray, generated: np.ndarray) -> Interval:
-    """Unbiased kernel distance and the 95 % interval of the distance between the two laws.
+    """Unbiased kernel distance of (N, ...) and (M, ...) samples, N and M at least 4, and the 95 % interval of the
+    distance between the two laws.
 
-    Deletes one sample at a time, which costs nothing once the sums of the kernel's rows are known; the interval is
-    solved for as in `frechet_interval`, with the biased estimate (V-statistic, Gretton et al. 2012, eq. 5) for D.
-
-    Args:
-        real: (N, ...) samples, N >= 4, flattened to rows.
-        generated: (M, ...) samples with as many values each, M >= 4.
-
-    Returns:
-        The interval in units of the kernel; value = limit as of `kernel`, may be below 0, its ends not.
-
-    Raises:
-        ValueError: fewer than four samples, values that are not finite, or sizes that differ.
+    It deletes one sample at a time, which costs nothing once the sums of the kernel's rows are known; the interval is
+    solved for as in `frechet_interval`, with the biased estimate (V-statistic, Gretton et al. 2012, eq. 5) for D. The
+    value may be below 0, the ends are not.
     """
     a, b = both_as_rows(real, generated, 4)
     n, m = len(a), len(b)
-    own = [np.concatenate([block.sum(1) for _, block in kernels(rows, rows)]) - on_itself(rows) for rows in (a, b)]
+    within = [np.concatenate([block.sum(1) for _, block in kernels(rows, rows)]) - on_itself(rows) for rows in (a, b)]
     across_a, across_b = np.empty(n), np.zeros(m)
     for part, block in kernels(a, b):
         across_a[part] = block.sum(1)
         across_b += block.sum(0)
-    inside, across = (own[0].sum(), own[1].sum()), across_a.sum()
+    inside, across = (within[0].sum(), within[1].sum()), across_a.sum()
 
     def distance(real_pairs: np.ndarray, generated_pairs: np.ndarray, sums: np.ndarray, n: int, m: int) -> np.ndarray:
         return real_pairs / (n * (n - 1)) + generated_pairs / (m * (m - 1)) - 2 * sums / (n * m)
 
     value = float(distance(*inside, across, n, m))
-    variance, quantile = _jackknife(distance(inside[0] - 2 * own[0], inside[1], across - across_a, n - 1, m),
-                                    distance(inside[0], inside[1] - 2 * own[1], across - across_b, n, m - 1))
+    variance, quantile = _jackknife(distance(inside[0] - 2 * within[0], inside[1], across - across_a, n - 1, m),
+                                    distance(inside[0], inside[1] - 2 * within[1], across - across_b, n, m - 1))
     biased = (inside[0] + on_itself(a).sum()) / n**2 + (inside[1] + on_itself(b).sum()) / m**2 - 2 * across / (n * m)
     return Interval(value, value, *_solved(value, float(biased), variance, quantile))
 
@@ -153,62 +113,39 @@ def neighbour_intervals(real: np.ndarray, generated: np.ndarray, k: int = 5, *, 
                         tell: Callable[[float], None] | None = None) -> NeighbourIntervals:
     """Precision, recall, density and coverage, each with the 95 % interval of its expected value at these numbers.
 
-    The variance is that between random thirds of both sets, times 1/3 / (1 - 1/3) (subsampling, Politis & Romano
-    1994): a jackknife counts what neighbours have in common several times and covers nearly always. Shares at a third
-    of the samples differ, so their variance is kept as a multiple of the binomial one, with which Wilson's interval is
-    formed: it stays in [0, 1] and is no point at its ends.
-
-    Args:
-        real: (N, ...) samples, N >= 3 (k + 1), flattened to rows.
-        generated: (M, ...) samples with as many values each, M >= 3 (k + 1).
-        k: which neighbour the balls reach to, >= 1.
-        seed: of the thirds.
-        tell: called with the share that is done.
-
-    Returns:
-        The four intervals, without limits.
-
-    Raises:
-        ValueError: k below 1, too few samples, values that are not finite, or sizes that differ.
+    The variance is that between random thirds of both sets, times 1/3 / (1 - 1/3) (subsampling, Politis & Romano 1994):
+    a jackknife counts what neighbours have in common several times and covers nearly always. Shares at a third of the
+    samples differ, so their variance is kept as a multiple of the binomial one, with which Wilson's interval is formed:
+    it stays in [0, 1] and is no point at its ends.
     """
     if k < 1:
         raise ValueError(f"k is {k}; it must be at least 1")
     a, b = both_as_rows(real, generated, PART * (k + 1))
     draw = np.random.default_rng(seed)
-    all_of = neighbours(a, b, k)
+    all_of = distances.neighbours(a, b, k)
     some = np.empty((DRAWS, len(all_of)))
     for number in range(DRAWS):
-        some[number] = neighbours(draw.permutation(a)[:len(a) // PART], draw.permutation(b)[:len(b) // PART], k)
+        third, other = (draw.permutation(rows)[:len(rows) // PART] for rows in (a, b))
+        some[number] = distances.neighbours(third, other, k)
         if tell:
             tell((number + 1) / DRAWS)
     variance, mean = some.var(0, ddof=1) / (PART - 1), some.mean(0)
-    found = {}
+    intervals = {}
     for name, value, spread, middle, count in zip(Neighbours._fields, all_of, variance, mean,
                                                   (len(b), len(a), len(b), len(a)), strict=True):
         if name == "density":
             reach = NORMAL * np.sqrt(spread) * (value / middle if middle > 0 else 1)
-            found[name] = Interval(value, None, float(max(value - reach, 0)), float(value + reach))
+            intervals[name] = Interval(value, None, float(max(value - reach, 0)), float(value + reach))
             continue
         # Where all thirds score 0, or all 1, the samples count as independent.
         independent = middle * (1 - middle) / spread if spread > 0 else count
-        found[name] = share_interval(value, min(independent, count))
-    return NeighbourIntervals(**found)
+        intervals[name] = share_interval(value, min(independent, count))
+    return NeighbourIntervals(**intervals)
 
 
 def share_interval(share: float, count: float, quantile: float = NORMAL) -> Interval:
-    """Interval of a share, by solving |share - p| <= q (p (1 - p) / count)^(1/2) for p (Wilson 1927).
-
-    Args:
-        share: in [0, 1].
-        count: independent samples that it is a share of, > 0.
-        quantile: q, by default the normal one of 95 %.
-
-    Returns:
-        The interval, inside [0, 1].
-
-    Raises:
-        ValueError: a share outside [0, 1] or a count that is not positive.
-    """
+    """Interval of a share of so many independent samples, by solving |share - p| <= q (p (1 - p) / count)^(1/2) for p
+    (Wilson 1927)."""
     if not 0 <= share <= 1:
         raise ValueError(f"share is {share}; it must be from 0 to 1")
     if not count > 0:
@@ -219,14 +156,6 @@ def share_interval(share: float, count: float, quantile: float = NORMAL) -> Inte
     # At 0 and 1 the end is the share itself, which rounding would miss.
     return Interval(float(share), None, float(max(0.0, min(share, middle - reach))),
                     float(min(1.0, max(share, middle + reach))))
-
-
-def _groups(groups: int | None, a: np.ndarray, b: np.ndarray) -> int:
-    if groups is None:
-        return min(FEW if a.shape[1] >= WIDE else GROUPS, len(a) // 2, len(b) // 2)
-    if groups < LEAST:
-        raise ValueError(f"groups is {groups}; it must be at least {LEAST}")
-    return groups
 
 
 def _label(count: int, groups: int, draw: np.random.Generator) -> np.ndarray:
@@ -246,7 +175,7 @@ def _fitted_without(rows: np.ndarray, label: np.ndarray) -> Iterator[Gaussian]:
         left = count - len(some)
         mean = (total - some.sum(0)) / left
         covariance = (square - some.T @ some - left * np.outer(mean, mean)) / (left - 1)
-        yield Gaussian(mean, root(covariance), float(np.trace(covariance)))
+        yield Gaussian(mean, distances.root(covariance), float(np.trace(covariance)))
 
 
 def _filled(law: Gaussian) -> float:
@@ -254,12 +183,6 @@ def _filled(law: Gaussian) -> float:
     if not law.trace > 0:
         return 0.0
     return float(np.linalg.svd(law.factor, compute_uv=False).sum() ** 2 / law.trace)
-
-
-def _in_halves(a: np.ndarray, b: np.ndarray, draw: np.random.Generator) -> float:
-    """Mean distance between halves of both sets."""
-    sides = _label(len(a), 2, draw), _label(len(b), 2, draw)
-    return sum(apart(fitted(a[sides[0] == half]), fitted(b[sides[1] == half])) for half in range(2)) / 2
 
 
 def _jackknife(*sets: np.ndarray) -> tuple[float, float]:

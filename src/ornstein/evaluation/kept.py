@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ornstein import files
 
-__all__ = ["Kept", "Piece", "Pieces", "at_once", "clear", "partial"]
+__all__ = ["Kept", "Pieces", "clear", "partial"]
 
 T = TypeVar("T")
 NAMES = re.compile(r"[0-9a-f]{16}-[a-z0-9-]+\.(json|safetensors)")
@@ -37,14 +37,8 @@ def clear(folder: Path) -> None:
 
 
 class Kept:
-    """Finished pieces of an evaluation, each under everything that it depends on.
-
-    Another model, other data, another setting or another version finds nothing of it.
-
-    Args:
-        folder: made with the first piece; None keeps nothing.
-        of: everything that the pieces depend on, as plain JSON values.
-    """
+    """Finished pieces of an evaluation in a folder, if there is one, under a digest of everything that they depend on:
+    another model, other data, another setting or another version finds nothing of it."""
 
     def __init__(self, folder: Path | None = None, of: dict[str, Any] | None = None) -> None:
         self.folder, self._here = folder, dict[str, tuple[Any, float]]()
@@ -59,8 +53,8 @@ class Kept:
             return None
         try:
             record = json.loads(path.read_text("utf-8"))
-            found = self._here[name] = read(record["value"]), float(record["seconds"])
-            return found
+            self._here[name] = read(record["value"]), float(record["seconds"])
+            return self._here[name]
         except (ValueError, TypeError, KeyError, RecursionError):  # damaged: made again
             return None
 
@@ -80,11 +74,7 @@ class Kept:
             return None
 
     def keep(self, name: str, value: Any, seconds: float) -> None:
-        """Keep a piece: tensors by name, or plain figures and dataclasses of them.
-
-        Raises:
-            OSError: the disk refuses.
-        """
+        """Keep a piece: tensors by name, or plain figures and dataclasses of them."""
         if isinstance(value, dict) and not value:
             return
         tensors = isinstance(value, dict) and all(isinstance(one, Tensor) for one in value.values())
@@ -104,34 +94,16 @@ class Kept:
         return None if self.folder is None else self.folder / f"{self.digest}-{name}.{ending}"
 
 
-class Piece(Protocol):
-    """Does a piece of a part, or knows what came of it before."""
-
-    def __call__(self, name: str, make: Callable[[], T], read: Callable[[Any], T], done: float) -> T:
-        """What `make` gives, or what `read` makes of its JSON values; then a share `done` of the part is."""
-        ...
-
-
-def at_once(_name: str, make: Callable[[], T], _read: Callable[[Any], T], _done: float) -> T:
-    """A `Piece` of which nothing is kept."""
-    return make()
-
-
 class Pieces:
-    """The pieces of one part: a `Piece` that keeps them and tells how far the part is.
-
-    Args:
-        kept: where.
-        share: called with the share that is done, and with the seconds that it took before, if it did.
-        clock: seconds.
-    """
+    """The pieces of one part: keeps them, and says by `share` how much of the part is done and, where it
+    was done before, in how many seconds."""
 
     def __init__(self, kept: Kept, share: Callable[..., None], clock: Callable[[], float]) -> None:
         self.kept, self.share, self.clock = kept, share, clock
 
     def __call__(self, name: str, make: Callable[[], T], read: Callable[[Any], T], done: float = 1.0) -> T:
-        found = self.kept.figures(name, read)
-        return self._piece(name, make, found, done)
+        """What `make` gives, or what `read` makes of its JSON values; then a share `done` of the part is."""
+        return self._piece(name, make, self.kept.figures(name, read), done)
 
     def tensors(self, name: str, make: Callable[[], dict[str, Tensor]], done: float = 1.0) -> dict[str, Tensor]:
         """The same for tensors by name."""
@@ -141,10 +113,10 @@ class Pieces:
         """What to call with the share of a piece that is done, where the piece is that much of the part."""
         return lambda inner: self.share(start + (stop - start) * inner)
 
-    def _piece(self, name: str, make: Callable[[], T], found: tuple[T, float] | None, done: float) -> T:
-        if found is not None:
-            self.share(done, found[1])
-            return found[0]
+    def _piece(self, name: str, make: Callable[[], T], before: tuple[T, float] | None, done: float) -> T:
+        if before is not None:
+            self.share(done, before[1])
+            return before[0]
         started = self.clock()
         value = make()
         self.kept.keep(name, value, self.clock() - started)

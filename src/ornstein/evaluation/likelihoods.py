@@ -16,21 +16,14 @@ from ornstein.data import Dataset, DataSpec
 from ornstein.diffusion.denoiser import Denoiser, kind_of
 from ornstein.diffusion.exact import ExactGaussian
 from ornstein.diffusion.level import as_time
-from ornstein.diffusion.likelihood import (
-    Bound,
-    bound_times,
-    continuous_elbo,
-    dequantise,
-    elbo,
-    ode_likelihood,
-    optimal_variance,
-)
+from ornstein.diffusion.likelihood import Bound, bound_times, continuous_elbo, dequantise, elbo, ode_likelihood
 from ornstein.diffusion.likelihood.bound import mean_error
 from ornstein.diffusion.likelihood.continuous import BINS, PILOT
 from ornstein.diffusion.likelihood.times import CLEANEST, span
+from ornstein.diffusion.likelihood.variance import optimal_variance
 from ornstein.diffusion.schedule import Cosine
-from ornstein.evaluation.kept import Piece, at_once
-from ornstein.evaluation.report import Curve, Likelihood
+from ornstein.evaluation.kept import Pieces
+from ornstein.evaluation.results import Curve, Likelihood
 from ornstein.evaluation.rows import Rows
 from ornstein.workers import each, shared
 
@@ -50,33 +43,23 @@ FITTED = 20_000  # training rows, at most, that Gaussians are fitted to
 WIDEST = 1024  # values a sample, above which a full covariance is left out
 
 
-def bounds(model: Denoiser, held: Rows, training: Rows, spec: DataSpec, seed: int = 0, steps: int = CHAIN,
-           piece: Piece = at_once, costs: Sequence[float] | None = None) -> tuple[list[Likelihood], Curve]:
-    """The bound in continuous time, that of a chain with optimal variances, and, for data with levels, the first one
-    again on dequantised data; and the chain's terms by log SNR.
-
-    Args:
-        model: to ask.
-        held: unseen rows.
-        training: rows that the chain's variances are fitted to.
-        spec: of the data.
-        seed: of all noise.
-        steps: of the chain.
-        piece: does each part of the work, or knows what came of it before.
-        costs: of the pieces, in any unit; by the number of network calls unless given.
-    """
+def bounds(model: Denoiser, unseen: Rows, training: Rows, spec: DataSpec, seed: int = 0, steps: int = CHAIN, *,
+           piece: Pieces, costs: Sequence[float] | None = None) -> tuple[list[Likelihood], Curve]:
+    """The bound in continuous time, that of a chain with the best variances for the training rows, and, for data with
+    levels, the first one again on dequantised data; and the chain's terms by log SNR. The pieces' `costs` are in any
+    unit."""
     levels, times = spec.bins, bound_times(model.schedule, steps, spec.bins)
-    ends = np.cumsum(costs or calls_of_bounds(len(held), len(training), levels, steps))
+    ends = np.cumsum(costs or calls_of_bounds(len(unseen), len(training), levels, steps))
     done, found = iter((ends / ends[-1]).tolist()), list[Likelihood]()
 
     def through(name: str, make: Callable[[], T], read: Callable[[Any], T]) -> T:
         return piece(name, make, read, next(done))
 
     def continuous(x: Tensor, levels: int | None, log_snr: tuple[float, float] | None = None) -> Bound:
-        return continuous_elbo(model, x, levels, DRAWS, seed, condition=held.told, log_snr=log_snr)
+        return continuous_elbo(model, x, levels, DRAWS, seed, condition=unseen.condition, log_snr=log_snr)
 
     def chain() -> tuple[Likelihood, Curve]:
-        bound = elbo(model, held.x, times, levels, seed=seed, condition=held.told,
+        bound = elbo(model, unseen.x, times, levels, seed=seed, condition=unseen.condition,
                      variance=torch.tensor(variance, dtype=torch.float64, device="cpu"))
         terms = [mean_error(column) for column in bound.steps.T.flip(0)]
         return _of_bound("chain", "Bound, chain with optimal variances", bound), Curve(
@@ -84,46 +67,37 @@ def bounds(model: Denoiser, held: Rows, training: Rows, spec: DataSpec, seed: in
             tuple(error for _, error in terms))
 
     found.append(through("bound", lambda: _of_bound(
-        "bound", "Bound, continuous time", continuous(held.x, levels)), Likelihood.read))
+        "bound", "Bound, continuous time", continuous(unseen.x, levels)), Likelihood.read))
     variance = through("variance", lambda: optimal_variance(
-        model, training.x, times, seed=seed, condition=training.told).tolist(), list)
+        model, training.x, times, seed=seed, condition=training.condition).tolist(), list)
     one, curve = through("chain", chain, lambda two: (Likelihood.read(two[0]), Curve.read(two[1])))
     found.append(one)
     if levels is not None:
         # A density of dequantised data: below half a bin of noise the model sees only the levels.
         limits = span(model.schedule, levels, None)[0], 2 * math.log(levels - 1)
         found.append(through("dequantised", lambda: _of_bound(
-            "bound-dequantised", "Bound, dequantised data", continuous(dequantise(held.x, levels, seed), None, limits),
-            levels), Likelihood.read))
+            "bound-dequantised", "Bound, dequantised data",
+            continuous(dequantise(unseen.x, levels, seed), None, limits), levels), Likelihood.read))
     return found, curve
 
 
-def calls_of_bounds(held: int, training: int, levels: int | None, steps: int = CHAIN) -> list[int]:
+def calls_of_bounds(unseen: int, training: int, levels: int | None, steps: int = CHAIN) -> list[int]:
     """Network calls, a row each, of the pieces of `bounds`."""
-    continuous = DRAWS * held + BINS * min(PILOT, held)
-    return [continuous, steps * training, steps * held, *([continuous] if levels is not None else [])]
+    continuous = DRAWS * unseen + BINS * min(PILOT, unseen)
+    return [continuous, steps * training, steps * unseen, *([continuous] if levels is not None else [])]
 
 
-def flow(model: Denoiser, held: Rows, spec: DataSpec, seed: int = 0, probes: int = 1, piece: Piece = at_once,
+def flow(model: Denoiser, unseen: Rows, spec: DataSpec, seed: int = 0, *, piece: Pieces,
          most: int | None = None) -> Likelihood:
     """The likelihood of the probability-flow ODE on unseen rows, dequantised where the data have levels.
 
-    The density meant is that of z_t / signal at the time t where the noise has the deviation of the dequantisation,
-    or, for continuous data, at a log SNR of 12: closer to the data a model of points on levels has spikes there and
-    nothing between.
-
-    Args:
-        model: to ask.
-        held: unseen rows.
-        spec: of the data.
-        seed: of dequantisation and probes.
-        probes: random signs a sample, for samples of more than 16 values; exact below. One is enough: what it misses a
-            row by is a part of the spread of the rows, and of their error.
-        piece: does each part of the work, or knows what came of it before.
-        most: pieces that are done; all unless given.
+    The density meant is that of z_t / signal at the time t where the noise has the deviation of the dequantisation, or,
+    for continuous data, at a log SNR of 12: closer to the data a model of points on levels has spikes there and nothing
+    between. Samples of more than 16 values take random signs as probes: one is enough, since what it misses a row by is
+    a part of the spread of the rows, and of their error. At `most` so many pieces are done.
     """
     size, levels = math.prod(model.shape), spec.bins
-    x = held.x if levels is None else dequantise(held.x, levels, seed)
+    x = unseen.x if levels is None else dequantise(unseen.x, levels, seed)
     cleanest = CLEANEST if levels is None else 2 * math.log(math.sqrt(3) * (levels - 1))
     t = model.schedule.time(torch.tensor(cleanest, dtype=torch.float64, device="cpu"))
     signal = float(model.schedule.level(as_time(t)).signal)
@@ -137,9 +111,9 @@ def flow(model: Denoiser, held: Rows, spec: DataSpec, seed: int = 0, probes: int
 
         def follow(number: int) -> None:
             some = slice(starts[number], min(starts[number] + starts.step, rows.stop))
-            flow = ode_likelihood(model, signal * x[some], divergence, t=float(t), tolerance=TOLERANCE, probes=probes,
+            flow = ode_likelihood(model, signal * x[some], divergence, t=float(t), tolerance=TOLERANCE, probes=1,
                                   seed=(seed + some.start) % 2**64, nats=TOLERANCE * math.sqrt(size),
-                                  condition=None if held.told is None else held.told[some])
+                                  condition=None if unseen.condition is None else unseen.condition[some])
             # The density of z / signal, which lies where the data lie.
             found[some.start - rows.start:some.stop - rows.start] = flow.log_prob.cpu() + size * math.log(signal)
 
@@ -167,11 +141,9 @@ def flow_blocks(count: int, size: int) -> list[int]:
             for start in range(rows.start, rows.stop, block)]
 
 
-def gaussians(held: Rows, training: Dataset, seed: int = 0) -> Iterator[Likelihood]:
-    """One Gaussian with a full covariance, and one a class, on the same unseen rows, dequantised as for the flow.
-
-    Correlations are shrunk as Ledoit & Wolf (2004) advise, so that few rows for many values are no handicap.
-    """
+def gaussians(unseen: Rows, training: Dataset, seed: int = 0) -> Iterator[Likelihood]:
+    """One Gaussian and one a class, with full covariances, on the same unseen rows, dequantised as for the flow;
+    correlations are shrunk (Ledoit & Wolf 2004), so that few rows for many values are no handicap."""
     from sklearn.covariance import ledoit_wolf
 
     spec = training.spec
@@ -179,9 +151,9 @@ def gaussians(held: Rows, training: Dataset, seed: int = 0) -> Iterator[Likeliho
     if size > WIDEST:
         return
     known = Rows.of(training, FITTED, seed)
-    x, fit = held.x.flatten(1).double(), known.x.flatten(1).double()
+    x, fit = unseen.x.flatten(1).double(), known.x.flatten(1).double()
     if levels is not None:
-        x = dequantise(held.x, levels, seed).flatten(1).double()
+        x = dequantise(unseen.x, levels, seed).flatten(1).double()
     # The variance of the dequantisation, which unseen data have and the training rows here have not.
     spread = 0.0 if levels is None else (1 / (levels - 1)) ** 2 / 3
 
@@ -196,17 +168,17 @@ def gaussians(held: Rows, training: Dataset, seed: int = 0) -> Iterator[Likeliho
         return
     yield _likelihood("gaussian", "Gaussian, full covariance", "", fitted(fit).log_prob(x) + _of_bins(size, levels),
                       size, levels)
-    labels = known.told
-    if labels is None or labels.ndim != 1 or held.told is None or not spec.classes:
+    labels = known.condition
+    if labels is None or labels.ndim != 1 or unseen.condition is None or not spec.classes:
         return
-    if spread == 0 and not all(fit[labels == label].std(0).min() > 0 for label in held.told.unique()):
+    if spread == 0 and not all(fit[labels == label].std(0).min() > 0 for label in unseen.condition.unique()):
         return
     counts = np.bincount(labels[labels >= 0].numpy(), minlength=len(spec.classes))
-    if not ((held.told >= 0).all() and (counts[np.unique(held.told.numpy())] >= 2).all()):
+    if not ((unseen.condition >= 0).all() and (counts[np.unique(unseen.condition.numpy())] >= 2).all()):
         return
     log_prob = torch.zeros(len(x), dtype=torch.float64, device="cpu")
-    for label in held.told.unique():
-        mine = held.told == label
+    for label in unseen.condition.unique():
+        mine = unseen.condition == label
         log_prob[mine] = fitted(fit[labels == label]).log_prob(x[mine])
     yield _likelihood("gaussian-class", "Gaussian a class, full covariance", "", log_prob + _of_bins(size, levels),
                       size, levels)

@@ -15,7 +15,7 @@ from torch import Tensor
 from ornstein.data.dataset import Dataset, parts
 from ornstein.data.spec import DataSpec
 from ornstein.evaluation.features.space import POOLS, draw_rows
-from ornstein.evaluation.report import Memorisation, Pair
+from ornstein.evaluation.results import Memorisation, Pair
 
 __all__ = ["LEAST", "chance", "compared_with", "duplicates", "memorisation", "repeated"]
 
@@ -32,34 +32,21 @@ PAIRS = 8
 
 
 def memorisation(samples: Tensor, training: Dataset, held: Dataset, *, seed: int = 0) -> Memorisation:
-    """Return the evidence that samples are copies of training rows, changed a little or not at all.
+    """Return the evidence that (N, *shape) samples are copies of training rows, changed a little or not at all.
 
     ratio = distance to the nearest training row / mean distance to the ten next   (after Carlini et al. 2023)
 
-    of each sample, and of each held-out row. A sample is near when its ratio is below the m-th smallest held-out one,
-    m = 2 % of those rows and at least 3. If samples and held-out rows are exchangeable, that is if the model is as good
+    of each sample, and of each held-out row. A sample is near when its ratio is below the m-th smallest held-out one, m
+    = 2 % of those rows and at least 3. If samples and held-out rows are exchangeable, that is if the model is as good
     as the data and copies nothing, the number of near samples has a negative hypergeometric law whatever the data are,
     which gives the p-value (`chance`). Copies to the last level would make the threshold 0 where the data have some of
     their own: they are set apart on both sides and counted by the hypergeometric law (Fisher's exact test), and the
     smaller p-value is doubled. Without any of them in samples and held-out rows there is only the first test.
 
-    Pictures are compared at 8 x 8 pixels, to the training pictures as they are, flipped, and cropped at nine places
-    to 95, 85 and 75 % of their sides, flipped or not; other arrays only as they are, pooled. More than 64 values become
-    64 principal components. Training rows that are equal count once.
-
-    Of more than 2,000 samples or held-out rows, or 100,000 training rows, as many are drawn.
-
-    Args:
-        samples: (N, *shape) in [-1, 1], N >= 20, drawn from the model as the data are: with the classes' own shares.
-        training: the rows that the model was trained on, at least 12 different ones.
-        held: rows that it was not trained on, of the same spec, at least 20 that are no copies of training rows.
-        seed: of what is drawn at random.
-
-    Returns:
-        The evidence. Rows of pairs count in `training`, samples in `samples`.
-
-    Raises:
-        ValueError: too few samples or rows, samples of another shape, or values that are not finite.
+    Pictures are compared at 8 x 8 pixels, to the training pictures as they are, flipped, and cropped at nine places to
+    95, 85 and 75 % of their sides, flipped or not; other arrays only as they are, pooled. More than 64 values become 64
+    principal components. Training rows that are equal count once. Of more than 2,000 samples or held-out rows, or
+    100,000 training rows, as many are drawn.
     """
     spec = training.spec
     _check(samples, held, spec)
@@ -71,7 +58,8 @@ def memorisation(samples: Tensor, training: Dataset, held: Dataset, *, seed: int
     unseen = held.batch(draw_rows(np.arange(len(held)), MOST, draw))[0]
 
     first = dict[bytes, int]()
-    for row, digest in enumerate(_digests(training)):
+    # Encoded and decoded, as samples are, so that rounding on the way is the same for both.
+    for row, digest in enumerate(one for part in parts(training.values) for one in _hashes(spec.encode(part), spec)):
         first.setdefault(digest, row)
     source = np.array([first.get(digest, -1) for digest in _hashes(x, spec)])
     exact, twins = source >= 0, np.array([digest in first for digest in _hashes(unseen, spec)])
@@ -84,25 +72,27 @@ def memorisation(samples: Tensor, training: Dataset, held: Dataset, *, seed: int
 
     search = _Search(training, draw_rows(np.array(list(first.values())), MOST_ROWS, draw), seed)
     distance, nearest = search(torch.cat([x, unseen]))
-    ratio = _ratio(distance)
-    own, other = ratio[:len(x)], ratio[len(x):]
-    own[exact], nearest[:len(x)][exact] = 0.0, source[exact]
+    further = distance[:, 1:].mean(1)
+    # 1, which says nothing, where all are 0.
+    ratio = np.divide(distance[:, 0], further, out=np.ones(len(distance)), where=further > 0)
+    mine, other = ratio[:len(x)], ratio[len(x):]
+    mine[exact], nearest[:len(x)][exact] = 0.0, source[exact]
     closest = distance[:, 0]
     closest[:len(x)][exact] = 0.0
 
     rank = _rank(len(unseen))
     threshold = float(np.sort(other)[rank - 1])
-    near = int((own[~exact] < threshold).sum())
+    near = int((mine[~exact] < threshold).sum())
     p_value, false_alarms = _judge(near, int(exact.sum()), int(twins.sum()), len(x), len(unseen))
     alike = near + int(exact.sum())
     usual = rank / (len(unseen) + 1) * (~exact).mean() + twins.mean()
-    order = np.argsort(own, kind="stable")[:PAIRS]
+    order = np.argsort(mine, kind="stable")[:PAIRS]
     return Memorisation(
         share=alike / len(x), expected=float(usual), threshold=threshold, p_value=p_value, false_alarms=false_alarms,
         copies=p_value <= LEVEL, exact=float(exact.mean()),
         distance=float(np.median(closest[:len(x)]) / max(np.median(closest[len(x):]), 1e-12)),
         typical=float(np.median(other)),
-        pairs=tuple(Pair(int(picked[one]), int(nearest[one]), float(own[one]), how,
+        pairs=tuple(Pair(int(picked[one]), int(nearest[one]), float(mine[one]), how,
                          "" if training.names is None else training.names[nearest[one]])
                     for one, how in zip(order, search.how(x[order], nearest[order]), strict=True)))
 
@@ -114,15 +104,8 @@ def compared_with(training: Dataset, rows: int) -> int:
 
 
 def duplicates(training: Dataset, held: Dataset) -> np.ndarray:
-    """Return which held-out rows have the values of a training row to the last bit, whatever type they are stored in.
-
-    Args:
-        training: rows to look among.
-        held: rows to look for, in the same units.
-
-    Returns:
-        (len(held),) bool.
-    """
+    """Return which held-out rows have the values of a training row to the last bit, whatever type they are stored
+    in."""
     seen = set(_values(training))
     return np.array([digest in seen for digest in _values(held)], dtype=bool)
 
@@ -134,18 +117,13 @@ def repeated(data: Dataset) -> float:
 
 
 def chance(near: int, samples: int, held: int, rank: int) -> float:
-    """Return the chance of so many samples below the rank-th smallest of the held-out, all being exchangeable.
+    """Return the chance that at least `near` samples lie below the rank-th smallest held-out row, all being
+    exchangeable.
 
     P(X >= k) = P(H >= k), H ~ Hypergeometric(N + M, N, k + m - 1)
 
-    for N samples, M held-out and rank m: X >= k says that k of the k + m - 1 smallest are samples. X has the negative
-    hypergeometric law. Ties between the two only make X smaller.
-
-    Args:
-        near: samples k below, 0 to `samples`.
-        samples: N.
-        held: M.
-        rank: m, 1 to `held`.
+    for N samples, M held-out rows and rank m: X >= k says that k of the k + m - 1 smallest are samples. X has the
+    negative hypergeometric law. Ties between the two only make X smaller.
     """
     from scipy.stats import hypergeom
 
@@ -163,7 +141,6 @@ def _check(samples: Tensor, held: Dataset, spec: DataSpec) -> None:
         raise ValueError(f"samples hold {lost} values that are not finite; every value must be a finite number")
 
 
-
 def _values(data: Dataset) -> Iterator[bytes]:
     """A hash of each row's values, the same for 5 and 5.0, 0.0 and -0.0."""
     return (_hash(row) for part in parts(data.values) for row in part.astype(np.float64) + 0)
@@ -178,17 +155,6 @@ def _hashes(x: Tensor, spec: DataSpec) -> Iterator[bytes]:
     return (_hash(row) for row in spec.decode(x) + 0)
 
 
-def _digests(data: Dataset) -> Iterator[bytes]:
-    # Encoded and decoded, as samples are, so that rounding on the way is the same for both.
-    return (digest for part in parts(data.values) for digest in _hashes(data.spec.encode(part), data.spec))
-
-
-def _ratio(distance: np.ndarray) -> np.ndarray:
-    """(Q, 1 + NEIGHBOURS) ascending to (Q,); 1, which says nothing, where all are 0."""
-    further = distance[:, 1:].mean(1)
-    return np.divide(distance[:, 0], further, out=np.ones(len(distance)), where=further > 0)
-
-
 def _rank(held: int) -> int:
     return max(3, round(RANKED * held))
 
@@ -196,12 +162,8 @@ def _rank(held: int) -> int:
 def _judge(near: int, exact: int, twins: int, samples: int, held: int) -> tuple[float, float]:
     """The p-value, and how often it would be low enough to speak of copies: LEVEL or less, since counts are whole.
 
-    Args:
-        near: samples below the threshold that are no exact copies.
-        exact: samples that are.
-        twins: held-out rows that are.
-        samples: all samples.
-        held: held-out rows that are no exact copies.
+    `near` samples are below the threshold and no exact copies, `exact` ones are; of the held-out rows `twins` are and
+    `held` are not.
     """
     from scipy.stats import hypergeom
 
@@ -233,13 +195,8 @@ def _size(level: float, samples: int, held: int) -> float:
 
 
 class _Search:
-    """The training rows nearest to others, each training row in the change that comes nearest.
-
-    Args:
-        training: the set.
-        rows: (R,) the rows that are looked at.
-        seed: of the rows that the principal components are fitted on.
-    """
+    """The training rows nearest to others, each in the change that comes nearest; only some `rows` of the set are
+    looked at."""
 
     def __init__(self, training: Dataset, rows: np.ndarray, seed: int) -> None:
         self.training, self.rows = training, rows
@@ -268,9 +225,9 @@ class _Search:
                 best = left[part] @ right[0]
                 for one in right[1:]:
                     torch.minimum(best, left[part] @ one, out=best)
-                found = best.topk(min(count, len(block)), largest=False)
-                values = torch.cat([least[part], found.values], 1)
-                places = torch.cat([row[part], torch.from_numpy(block)[found.indices]], 1)
+                near = best.topk(min(count, len(block)), largest=False)
+                values = torch.cat([least[part], near.values], 1)
+                places = torch.cat([row[part], torch.from_numpy(block)[near.indices]], 1)
                 kept = values.topk(count, largest=False)
                 least[part], row[part] = kept.values, places.gather(1, kept.indices)
         distance = (least + wanted.square().sum(1, keepdim=True)).clamp(min=0).sqrt()

@@ -11,7 +11,7 @@ from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.exact import ExactDataset
 from ornstein.diffusion.likelihood.bound import mean_error
 from ornstein.diffusion.score import level_losses
-from ornstein.evaluation.report import Curve
+from ornstein.evaluation.results import Curve
 from ornstein.evaluation.rows import Rows
 
 __all__ = ["by_noise_level", "calls_of_levels"]
@@ -23,31 +23,24 @@ EXACT_WORK = 2e10  # distances between values that may be taken for it
 LEAST = 8
 
 
-def by_noise_level(model: Denoiser, training: Dataset, seen: Rows, held: Rows, seed: int = 0) -> list[Curve]:
-    """|eps - eps-hat|^2 / 2 a value by log SNR, most noise first: what each unit of log SNR adds to the bound.
-
-    Args:
-        model: to ask.
-        training: all rows that the model was trained on; the lowest possible loss is that of their `ExactDataset`.
-        seen: some of them.
-        held: unseen rows.
-        seed: of the noise, which is the same for all curves.
-    """
+def by_noise_level(model: Denoiser, training: Dataset, seen: Rows, unseen: Rows, seed: int = 0) -> list[Curve]:
+    """The loss |eps - eps-hat|^2 / 2 a value by log SNR, most noise first: what each unit of log SNR adds to the bound;
+    of some training rows, of unseen ones, and of the `ExactDataset` of all training rows, on the same noise."""
     log_snr = [value for value in LOG_SNR if value > float(model.schedule.log_snr(1.0))]
-    curves = [_curve("training", log_snr, level_losses(model, seen.x, log_snr, DRAWS, seed, seen.told)),
-              _curve("held out", log_snr, level_losses(model, held.x, log_snr, DRAWS, seed, held.told))]
+    curves = [_curve("training", log_snr, level_losses(model, seen.x, log_snr, DRAWS, seed, seen.condition)),
+              _curve("held out", log_snr, level_losses(model, unseen.x, log_snr, DRAWS, seed, unseen.condition))]
     values = len(training) * math.prod(model.shape)
-    # Told vectors, a model knows more than a set of points does: what is lowest is not known then.
+    # A model that gets vectors knows more than a set of points does: what is lowest is not known then.
     if values > EXACT_VALUES or training.conditions is not None:
         return curves
     rows = min(len(seen), int(EXACT_WORK / (values * len(log_snr))))
     if rows < LEAST:
         return curves
     x, labels = training.batch(range(len(training)))
-    told = seen.told if training.spec.classes else None
-    exact = ExactDataset(x, model.schedule, labels if told is not None else None)
-    few = None if told is None else told[:rows]
-    return [*curves, _curve("lowest possible", log_snr, level_losses(exact, seen.x[:rows], log_snr, 1, seed, few))]
+    condition = seen.condition[:rows] if training.spec.classes and seen.condition is not None else None
+    exact = ExactDataset(x, model.schedule, labels if condition is not None else None)
+    return [*curves, _curve("lowest possible", log_snr, level_losses(exact, seen.x[:rows], log_snr, 1, seed,
+                                                              condition))]
 
 
 def calls_of_levels(rows: int) -> int:

@@ -15,15 +15,8 @@ TRUSTED = 0.1  # share of a part, from which on what it has taken says all about
 
 @dataclass
 class _Part:
-    """One part: seconds that it was expected to take, and what it has taken for how much of it.
-
-    Args:
-        expected: seconds for the whole part.
-        share: of it that is done.
-        kept: share of it that was done before, and cost nothing now.
-        now: seconds that the rest of what is done has taken.
-        before: seconds that `kept` has taken.
-    """
+    """One part: the seconds that it was expected to take, and has taken: `now` for what was done now, `before` for the
+    share `kept` of earlier runs."""
 
     expected: float
     share: float = 0.0
@@ -40,15 +33,11 @@ class _Part:
 
 
 class Pace:
-    """Times the parts of a job, and tells how far it is.
+    """Times the named parts of a job in their order, and calls `tell` with the part that is under way, the share of the
+    whole job that is done, which never falls, and the seconds that are left, None until they are known.
 
     What is left of a part is expected to take as long as a trial of it says, and, once some of it is done, as long as
     that has taken: no part is expected to cost what it costs elsewhere.
-
-    Args:
-        tell: called with the part that is under way, the share of the whole job that is done, which never falls, and
-            the seconds that are left, None until they are known.
-        parts: names of the parts, in their order.
     """
 
     clock = staticmethod(time.perf_counter)
@@ -73,10 +62,8 @@ class Pace:
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[Callable[..., None]]:
-        """Time a part; yields what to call with the share of it that is done.
-
-        With `kept`, seconds, what was done since the last call was done before, in so many seconds.
-        """
+        """Time a part; yields what to call with the share of it that is done, and, where earlier runs did it, their
+        seconds."""
         part, last = self._parts[name], self.clock()
         self._say(name)
 

@@ -3,67 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Sequence
 from statistics import stdev
 
-from ornstein.evaluation.report import Likelihood, Measure, Report
-from ornstein.figures.chart import NORMAL
+from markupsafe import Markup
 
-__all__ = ["FEW", "differs", "disjoint", "estimate", "floor_of", "of_likelihoods", "of_measures", "same_data", "shown",
-           "verdicts", "weak"]
+from ornstein.evaluation.results import NORMAL, Likelihood, Measure
+from ornstein.figures.chart import number
+
+__all__ = ["COARSE", "OVERLAP", "figure", "finding", "of_likelihoods", "of_measures", "shown", "weak"]
 
 OVERLAP = "no difference shown"
-FEW = 150  # rows of a side, below which only coarse differences can be shown
+COARSE = 150  # rows of a side, below which only coarse differences can be shown
+NAMED = 3  # measures that a sentence names
 
 
-def disjoint(one: Measure, other: Measure) -> bool:
-    """Whether two intervals have nothing in common."""
-    return math.isfinite(one.low + other.low) and (one.high < other.low or other.high < one.low)
+def shown(measures: Sequence[Measure]) -> list[Measure]:
+    """Those that show the samples to differ from real data."""
+    return [one for one in measures if one.differs]
 
 
-def estimate(measure: Measure) -> float:
-    """What a measure's interval belongs to: its limit where it has one, else its value."""
-    return measure.value if measure.limit is None else measure.limit
-
-
-def floor_of(measure: Measure) -> Measure | None:
-    """The floor as a measure of its own; None without."""
-    if measure.floor is None or measure.floor_low is None or measure.floor_high is None:
-        return None
-    return replace(measure, value=measure.floor, limit=measure.floor_limit, low=measure.floor_low,
-                   high=measure.floor_high)
-
-
-def differs(measure: Measure) -> bool | None:
-    """Whether a measure shows samples to differ from real data; None where the two cannot be compared."""
-    floor = floor_of(measure)
-    if floor is None or (measure.limit is None) != (floor.limit is None):
-        return None
-    return disjoint(measure, floor)
-
-
-def shown(report: Report) -> list[Measure]:
-    """The measures that show the samples to differ from real data."""
-    return [one for one in report.measures if differs(one)]
-
-
-def weak(report: Report) -> bool:
+def weak(measures: Sequence[Measure]) -> bool:
     """Whether so few rows were compared that only coarse differences can be shown."""
-    return min((min(one.real, one.generated) for one in report.measures), default=0) < FEW
-
-
-def same_data(one: Report, other: Report) -> bool:
-    """Whether two models were judged by the same unseen rows."""
-    return all(one.data.get(name) == other.data.get(name) for name in ("shape", "held_out", "held_out_sha256"))
+    return min((min(one.real, one.generated) for one in measures), default=0) < COARSE
 
 
 def of_measures(one: Measure, other: Measure, same: bool = True) -> tuple[str | None, str]:
-    """Which of two is better, "A", "B" or None, and why not or that.
-
-    Better is nearer to what indistinguishable data would score, for the same unseen data, and for as many samples
-    unless both have a limit, which does not depend on their number.
-    """
+    """Which of two is better, "A", "B" or None, and why: nearer to the best score on the same unseen data, and at the
+    same numbers of samples unless both have a limit, which does not depend on them."""
     if not same:
         return None, "not ranked: other data"
     counts = (one.real, one.generated) != (other.real, other.generated)
@@ -82,11 +49,8 @@ def _gap(measure: Measure) -> tuple[float, float]:
 
 
 def of_likelihoods(one: Likelihood, other: Likelihood, same: bool = True) -> tuple[str | None, str]:
-    """Which of two likelihoods is higher, on the same rows and the same grid, and why not or that.
-
-    Some rows are unlikely under every model, so where each row's likelihood is known the rows' differences are judged:
-    their mean against its own standard error.
-    """
+    """Which of two likelihoods is higher, "A", "B" or None, on the same rows and grid, and why: where each row's
+    likelihood is known by the mean of the rows' differences, since some rows are unlikely under every model."""
     if not same or (one.grid, one.count) != (other.grid, other.count):
         return None, "not ranked: other data or another grid"
     error = one.error + other.error
@@ -98,15 +62,34 @@ def of_likelihoods(one: Likelihood, other: Likelihood, same: bool = True) -> tup
     return ("A", "A is better") if one.nats > other.nats else ("B", "B is better")
 
 
-def verdicts(a: Report, b: Report) -> Iterator[tuple[str, str | None, str]]:
-    """(name, "A", "B" or None, in words) for each figure that both reports have."""
-    same = same_data(a, b)
-    for one in a.measures:
-        for other in b.measures:
-            if (one.key, one.features) == (other.key, other.features):
-                name = f"{one.name} ({one.features})" if one.features else one.name
-                yield name, *of_measures(one, other, same)
-    for mine in a.likelihood:
-        for theirs in b.likelihood:
-            if mine.key == theirs.key and not mine.key.startswith("gaussian"):
-                yield mine.name, *of_likelihoods(mine, theirs, same)
+def finding(measures: Sequence[Measure], things: str) -> Markup | None:
+    """Whether samples were told from real `things`, and by what; None where nothing was measured."""
+    if not measures:
+        return None
+    main, telling = next((one for one in measures if one.key == "auc"), measures[0]), shown(measures)
+    if main in telling:
+        if main.key == "auc":
+            return Markup("samples are told from real {} with AUC {}").format(things, figure(main))
+        return Markup("samples differ from real {}: {} {}").format(things, main.name, figure(main))
+    by = Markup("{} {}").format("AUC" if main.key == "auc" else main.name, figure(main))
+    if telling:
+        names = list(dict.fromkeys(one.name for one in telling))
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        return Markup("samples differ from real {} by {}{}, though not by {}").format(
+            things, ", ".join(names[:NAMED]), more, by)
+    if not any(one.differs is False for one in measures):
+        return Markup("nothing tells whether samples differ from real {}: {}").format(things, by)
+    if weak(measures):
+        return Markup("with so few {} only coarse differences can be seen: none was, which does not make the samples "
+                      "like real ones ({})").format(things, by)
+    return Markup("no figure tells the samples from real {}, which does not prove them alike ({})").format(things, by)
+
+
+def figure(measure: Measure) -> Markup:
+    """A figure with its interval and its floor."""
+    text = Markup("<b>{}</b>").format(measure.found)
+    if (floor := measure.floor) is None:
+        return text
+    if measure.comparable:
+        return text + f" where real ones score {number(floor.estimate, floor.half)}"
+    return text + f" where real ones score in {floor.ends}"

@@ -25,45 +25,26 @@ LEAST_TRAINING = 80  # a quarter of them is what the floor is measured on
 
 @dataclass(frozen=True)
 class Rows:
-    """Samples and what a model is told of them.
-
-    Args:
-        x: (N, *shape) float32 in [-1, 1].
-        told: (N,) classes, -1 for none, or (N, K) conditions; None for a model that is told nothing.
-    """
+    """Samples, (N, *shape) float32 in [-1, 1], and their condition: (N,) classes, -1 for none, or (N, K) numbers; None
+    where the model takes none."""
 
     x: Tensor
-    told: Tensor | None
+    condition: Tensor | None
 
     def __len__(self) -> int:
         return len(self.x)
 
-    def __getitem__(self, rows: slice) -> Rows:
-        return Rows(self.x[rows], None if self.told is None else self.told[rows])
-
     @classmethod
     def of(cls, data: Dataset, most: int, seed: int) -> Rows:
-        """At most `most` rows of a set in a random order of the seed, told if the set has labels or conditions."""
+        """At most `most` rows of a set in a random order of the seed, with labels or conditions if it has any."""
         index = noise.generator(seed, "evaluate").permutation(len(data))[:most]
-        x, told = data.batch(index)
-        return cls(x, told if data.spec.classes or data.conditions is not None else None)
+        x, condition = data.batch(index)
+        return cls(x, condition if data.spec.classes or data.conditions is not None else None)
 
 
 def as_seen(model: Denoiser, data: Dataset, what: str, spec: DataSpec | None) -> tuple[Dataset, list[str]]:
-    """Data as a model sees them: mapped by its own range, with labels only where the model knows them.
-
-    Args:
-        model: to see them.
-        data: any set.
-        what: what the messages call it.
-        spec: of the data that the model was trained on, as far as it is known.
-
-    Returns:
-        The set, and sentences on what was changed.
-
-    Raises:
-        ValueError: samples of another shape.
-    """
+    """Data as a model sees them, and sentences on what was changed: mapped by the range of `spec`, the training data's
+    as far as it is known, with labels only where the model knows them. Messages call the set `what`."""
     if data.spec.shape != model.shape:
         raise ValueError(f"{what} {data.spec.name!r} has samples of shape {data.spec.shape}, the model's are of shape "
                          f"{model.shape}; give data of that shape")
@@ -135,26 +116,14 @@ def without(data: Dataset, some: np.ndarray) -> tuple[Dataset, Dataset]:
 
 def sides(model: Denoiser, data: Dataset, held: Dataset | None,
           conditional: bool = True) -> tuple[Dataset, Dataset, list[str]]:
-    """Training rows and unseen rows, without those of the unseen ones that are training rows.
-
-    Args:
-        model: to evaluate.
-        data: that it was trained on, with the rows held out of it.
-        held: unseen data to use in place of those rows, or None.
-        conditional: whether the model is told labels and conditions.
-
-    Returns:
-        Training rows, unseen rows, and sentences on what was changed.
-
-    Raises:
-        ValueError: shapes that differ from the model's, or too few rows on a side.
-    """
-    own = getattr(model, "data", None)
+    """Training rows, unseen rows (`held`, or those that `data` hold out) without those that are training rows too, and
+    sentences on what was changed; a model that is not `conditional` gets no labels and no conditions."""
+    spec = getattr(model, "data", None)
     if not conditional:
         data = copy.copy(data)
         data.spec = replace(data.spec, classes=(), conditions=(), empty=())
         data.labels, data.conditions = np.full_like(data.labels, -1), None
-    data, notes = as_seen(model, data, "data", own if isinstance(own, DataSpec) else None)
+    data, notes = as_seen(model, data, "data", spec if isinstance(spec, DataSpec) else None)
     training, unseen = data.split()
     if held is not None:
         unseen, more = as_seen(model, held, "held", data.spec)

@@ -17,8 +17,7 @@ from ornstein.diffusion.likelihood.bound import ROWS, Reader
 from ornstein.evaluation.classifier import FOLDS, TREES, tree, workers
 from ornstein.evaluation.compared import Compared
 from ornstein.evaluation.distances import frechet, neighbours
-from ornstein.evaluation.intervals import DRAWS, GROUPS, PART, SPLITS, WIDE, WIDE_SPLITS
-from ornstein.evaluation.intervals import FEW as FEW_GROUPS
+from ornstein.evaluation.intervals import DRAWS, GROUPS, PART, SPLITS, WIDE, WIDE_GROUPS, WIDE_SPLITS
 from ornstein.evaluation.kept import Kept, Pieces
 from ornstein.evaluation.likelihoods import FEW_VALUES, calls_of_bounds, flow, flow_blocks
 from ornstein.evaluation.memorisation import compared_with
@@ -29,22 +28,16 @@ from ornstein.workers import cores
 
 __all__ = ["Costs", "expected"]
 
-FEW, MANY = 4, 64  # rows of a network call that is tried
+SMALL, LARGE = 4, 64  # rows of a network call that is tried
 WIDTHS = {"inception": 2048, "dinov2": 1024}  # values of a row of features, about; 64 of others
 ALL = 2 * PART**2  # what all rows cost, in thirds of them: once for the neighbours, once for the kernel
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds that are expected.
-
-    Args:
-        few: of a network call of 4 rows.
-        row: of each further row of it.
-        parts: of each part but the features and the samples.
-        floors, distances: shares of the feature spaces and of the forest in the distances of real data and of samples.
-        bounds: seconds of each bound.
-    """
+    """Expected seconds: of a network call of 4 rows (`few`), of each further `row`, of each part but the features and
+    the samples, and of each bound; `floors` and `distances` are the shares of the feature spaces and of the forest in
+    theirs."""
 
     few: float
     row: float
@@ -60,31 +53,22 @@ class Costs:
 
 def expected(model: Denoiser, training: Dataset, seen: Rows, rows: Rows, compared: Compared, spaces: Sequence[str],
              likelihood: bool, kept: Kept, pace: Pace) -> Costs:
-    """Try each piece of the work once or twice; what comes of the flow's first rows is kept.
-
-    Args:
-        model: to ask.
-        training: all training rows.
-        seen, rows: training rows and unseen ones, which the model is asked about.
-        compared: the rows that samples will be compared with.
-        spaces: names of the feature spaces.
-        likelihood: whether likelihoods are asked for.
-        kept: what is done.
-        pace: whose clock counts.
-    """
+    """Try each piece of the work once or twice; what comes of the flow's first rows is kept."""
     def asked(count: int) -> Callable[[], object]:
         some = torch.arange(count, device="cpu") % len(rows)
-        read = Reader(model, rows.x[some], None if rows.told is None else rows.told[some])
+        read = Reader(model, rows.x[some], None if rows.condition is None else rows.condition[some])
         return lambda: read(read.x, torch.tensor(0.5, dtype=torch.float64, device="cpu"))
 
-    few, many = (pace.timed(asked(count)) for count in (FEW, MANY))
-    row = max(0.0, (many - few) / (MANY - FEW))
+    few, many = (pace.timed(asked(count)) for count in (SMALL, LARGE))
+    row = max(0.0, (many - few) / (LARGE - SMALL))
     draw = np.random.default_rng(0)
     each = [_space(compared, WIDTHS.get(name.partition("=")[0], 64), draw, pace) for name in spaces]
     forests = _forests(compared, pace)
     size = len(rows.x[0].flatten())
+    left, right = draw.standard_normal((256, 64)).astype("f4"), draw.standard_normal((64, 1024)).astype("f4")
+    pair = pace.timed(lambda: np.minimum(left @ right, 0)) / (256 * 1024)  # of the copies' comparisons
     parts = {"real data": sum(each) + forests[0], "distances": sum(each) + forests[1],
-             "copies": _copies(compared_with(training, compared.count + len(compared.fresh)), draw, pace),
+             "copies": pair * compared_with(training, compared.count + len(compared.fresh)),
              "noise levels": sum(calls_of_levels(len(some)) * _row(few, row, len(some)) for some in (seen, rows))}
     bounds = list[float]()
     if likelihood:
@@ -102,26 +86,20 @@ def expected(model: Denoiser, training: Dataset, seen: Rows, rows: Rows, compare
 def _row(few: float, row: float, count: int) -> float:
     """Seconds of each of so many rows of a network call."""
     together = min(count, ROWS)  # and the last block is filled up
-    return math.ceil(count / together) * (few + row * max(together - FEW, 0)) / count
+    return math.ceil(count / together) * (few + row * max(together - SMALL, 0)) / count
 
 
 def _space(compared: Compared, width: int, draw: np.random.Generator, pace: Pace) -> float:
     """Seconds of the intervals in a feature space of so many values a row."""
     third, other = (draw.standard_normal((count // PART, width)) for count in (len(compared.fresh), compared.alike))
-    groups = FEW_GROUPS + WIDE_SPLITS if width >= WIDE else GROUPS + SPLITS
+    groups = WIDE_GROUPS + WIDE_SPLITS if width >= WIDE else GROUPS + SPLITS
     return pace.timed(lambda: neighbours(third, other)) * (DRAWS + ALL) + 2 * groups * pace.timed(
         lambda: frechet(third, other))
 
 
 def _forests(compared: Compared, pace: Pace) -> list[float]:
     """Seconds of the two forests: unseen rows among training rows, and samples."""
-    real, fake, held = compared.trees
-    sides = [rows.x[some].flatten(1).numpy() for rows, some in ((compared.real, real), (compared.fresh, held))]
-    row = pace.timed(partial(tree, *sides)) * TREES * FOLDS / (len(real) + len(held))
-    return [row * seen / workers(seen) for seen in (len(real) + len(held), len(real) + len(fake))]
-
-
-def _copies(pairs: int, draw: np.random.Generator, pace: Pace) -> float:
-    """Seconds in which so many pairs of rows are compared."""
-    a, b = draw.standard_normal((256, 64)).astype("f4"), draw.standard_normal((64, 1024)).astype("f4")
-    return pairs * pace.timed(lambda: np.minimum(a @ b, 0)) / (len(a) * b.shape[1])
+    real, fake, unseen = compared.trees
+    sides = [rows.x[some].flatten(1).numpy() for rows, some in ((compared.real, real), (compared.fresh, unseen))]
+    row = pace.timed(partial(tree, *sides)) * TREES * FOLDS / (len(real) + len(unseen))
+    return [row * seen / workers(seen) for seen in (len(real) + len(unseen), len(real) + len(fake))]

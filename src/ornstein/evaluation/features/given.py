@@ -22,11 +22,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's red, g
 
 
 def file_of(key: str, path: str | Path | None) -> Path:
-    """The file that features are read from.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-    """
+    """The file that features are read from: `path`, or one in the cache folder."""
     file = cache.folder() / "features" / f"{key}.pt" if path is None else Path(path).expanduser()
     if not file.is_file():
         raise FileNotFoundError(f"{file}: there is no such file, and features {key!r} are read from it; put a "
@@ -35,22 +31,12 @@ def file_of(key: str, path: str | Path | None) -> Path:
 
 
 class Given(Features):
-    """Features that a TorchScript file calculates from pictures.
+    """Features that a TorchScript file, a program to be trusted, calculates from pictures of 1 or 3 channels.
 
     "inception" hands over (N, 3, H, W) float32 whole numbers 0..255 and asks for `return_features=True`, as the file
     inception-2015-12-05.pt of StyleGAN (Karras et al. 2021) wants them, which resizes and scales inside: the distances
     are FID then (Heusel et al. 2017). "dinov2" hands over 224 x 224 pixels, bicubic, normalised as ImageNet is (Oquab
     et al. 2023; for distances Stein et al. 2023). Grey pictures are given three times.
-
-    Args:
-        key: "inception" or "dinov2".
-        path: of the file; None for features/inception.pt or features/dinov2.pt in the cache folder. A TorchScript file
-            is a program: give only one that you trust.
-        spec: of the data, which must be pictures of 1 or 3 channels.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: data that are no such pictures, or a file that is no TorchScript.
     """
 
     batch = 64
@@ -76,11 +62,12 @@ class Given(Features):
         black, white = (torch.from_numpy(end).to(x) for end in self.spec.ends)
         unit = ((x - black) / (white - black)).clamp(0, 1)
         if self.key == "inception":
-            given = (unit * 255).round()
+            asked = (unit * 255).round()
         else:
             mean, std = (torch.tensor(part, dtype=unit.dtype, device=unit.device).view(3, 1, 1) for part in (MEAN, STD))
-            given = (F.interpolate(unit, size=(SIDE, SIDE), mode="bicubic", antialias=True).clamp(0, 1) - mean) / std
-        found = self.module(given, **self.asks)
-        if not isinstance(found, Tensor) or len(found) != len(x):
-            raise ValueError(f"{self.name} gave {type(found).__name__}; it must give one tensor with a row a picture")
-        return found.flatten(1)
+            asked = (F.interpolate(unit, size=(SIDE, SIDE), mode="bicubic", antialias=True).clamp(0, 1) - mean) / std
+        features = self.module(asked, **self.asks)
+        if not isinstance(features, Tensor) or len(features) != len(x):
+            raise ValueError(f"{self.name} gave {type(features).__name__}; it must give one tensor with a row a "
+                             "picture")
+        return features.flatten(1)

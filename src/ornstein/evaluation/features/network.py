@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ornstein.data.dataset import Dataset
-from ornstein.evaluation.features.space import POOLS, VALUES, Features, draw_rows, varied
+from ornstein.evaluation.features.space import VALUES, Features, draw_rows, varied
 from ornstein.isolation import isolated
 from ornstein.networks.layers import CONVOLUTIONS, Linear
 
@@ -40,34 +40,25 @@ class Network(Features):
     mirrored, for a mirrored digit or letter is another. Vectors have some values replaced by those of other rows
     instead (Bahri et al. 2022).
 
-    Rows, steps and layers are a function of shape and number of rows, never of a clock.
-
-    Args:
-        training: the rows to train on, at least 32.
-        seed: of the weights, the batches and the changes.
-
-        state: weights from an earlier `state()` on the same rows, in place of a training.
-        tell: called with the share of the training that is done.
-
-    Raises:
-        ValueError: fewer than 32 rows, or rows that are all alike.
+    Rows, steps and layers are a function of shape and number of rows, never of a clock. `state` are weights from an
+    earlier `state()` on the same rows, in place of a training.
     """
 
     @isolated(gradients=True)
     def __init__(self, training: Dataset, seed: int = 0, state: dict[str, Tensor] | None = None,
                  tell: Callable[[float], None] | None = None) -> None:
         spec = training.spec
-        labelled = np.flatnonzero(training.labels >= 0)
-        known = np.unique(training.labels[labelled])
-        told = len(labelled) >= LEAST and len(known) >= 2
-        rows = draw_rows(labelled if told else np.arange(len(training)),
+        numbered = np.flatnonzero(training.labels >= 0)
+        known = np.unique(training.labels[numbered])
+        labelled = len(numbered) >= LEAST and len(known) >= 2
+        rows = draw_rows(numbered if labelled else np.arange(len(training)),
                          min(ROWS, VALUES // math.prod(spec.shape)), seed)
         x = varied(training, rows, LEAST, "network")
-        y = torch.from_numpy(training.labels[rows]) if told else None
+        y = torch.from_numpy(training.labels[rows]) if labelled else None
         # Its own state, set back afterwards: whoever draws before or after draws the same.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed % 2**63)
-            self.body, head = _build(x), Linear(WIDTH, len(spec.classes)) if told else nn.Sequential(
+            self.body, head = _build(x), Linear(WIDTH, len(spec.classes)) if labelled else nn.Sequential(
                 Linear(WIDTH, WIDTH), nn.ReLU(), Linear(WIDTH, WIDTH))
             self.whole = nn.ModuleDict({"body": self.body, "head": head})
             if state is None:
@@ -75,12 +66,12 @@ class Network(Features):
             else:
                 self.whole.load_state_dict(state)
             self.whole.eval().requires_grad_(False)
-        self.head = head if told else None
+        self.head = head if labelled else None
         digest = hashlib.sha256(b"".join(value.numpy().tobytes() for value in self.body.state_dict().values()))
         things = f"{len(rows):,} training {'pictures' if spec.kind == 'picture' else 'samples'} of “{spec.name}”"
-        what = f"tells the {len(known)} classes of {things}" if told else f"recognises changed copies of {things}"
+        what = f"tells the {len(known)} classes of {things}" if labelled else f"recognises changed copies of {things}"
         super().__init__("network", f"network: a small one that {what}, sha256 {digest.hexdigest()[:8]}", spec,
-                         spec.classes if told else ())
+                         spec.classes if labelled else ())
 
     def state(self) -> dict[str, Tensor]:
         return self.whole.state_dict()
@@ -111,13 +102,6 @@ class _Standard(nn.Module):
         return (x - self.mean) / self.std
 
 
-class _Quarters(nn.Module):
-    """Means over the two halves of every side, so that what is where is not lost."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return POOLS[x.ndim - 2](x, [2] * (x.ndim - 2)).flatten(1)
-
-
 def _build(x: Tensor) -> nn.Sequential:
     """The network for samples like x: three layers for vectors, four convolutions for grids, however large."""
     if x.ndim == 2:
@@ -132,7 +116,9 @@ def _build(x: Tensor) -> nn.Sequential:
     layers: list[nn.Module] = [_Standard(x), into, norm(32), nn.ReLU()]
     for inside, outside, stride in ((32, 64, 2), (64, 64, 2), (64, 64, 1)):
         layers += [convolution(inside, outside, 3, stride=stride, padding=1), norm(outside), nn.ReLU()]
-    return nn.Sequential(*layers, _Quarters(), Linear(64 * 2**rank, WIDTH), nn.ReLU())
+    # Means over the two halves of every side, so that what is where is not lost.
+    pool = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)[rank - 1]
+    return nn.Sequential(*layers, nn.Sequential(pool(2), nn.Flatten()), Linear(64 * 2**rank, WIDTH), nn.ReLU())
 
 
 def _work(body: nn.Sequential, x: Tensor) -> int:
@@ -164,21 +150,16 @@ def _train(body: nn.Sequential, head: nn.Module, x: Tensor, y: Tensor | None,
         if y is not None:
             loss = F.cross_entropy(head(body(change(rows, 0.5))), y[index], label_smoothing=0.05)
         else:
-            loss = _contrast(head(body(torch.cat([change(rows, 1.0), change(rows, 1.0)]))))
+            # NT-Xent of 2 B rows of which row i and row i + B come from one sample (Chen et al. 2020, equation 1).
+            z = F.normalize(head(body(torch.cat([change(rows, 1.0), change(rows, 1.0)]))), dim=1)
+            alike = (z @ z.T / TEMPERATURE).fill_diagonal_(-torch.inf)
+            loss = F.cross_entropy(alike, torch.arange(len(z), device="cpu").roll(len(rows)))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         slope.step()
         if tell:
             tell((step + 1) / steps)
-
-
-def _contrast(z: Tensor) -> Tensor:
-    """NT-Xent of 2 B rows of which row i and row i + B come from one sample (Chen et al. 2020, equation 1)."""
-    z = F.normalize(z, dim=1)
-    alike = z @ z.T / TEMPERATURE
-    alike.fill_diagonal_(-torch.inf)
-    return F.cross_entropy(alike, torch.arange(len(z), device="cpu").roll(len(z) // 2))
 
 
 def _changes(x: Tensor) -> Callable[[Tensor, float], Tensor]:

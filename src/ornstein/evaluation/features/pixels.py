@@ -16,16 +16,7 @@ ROWS = 20_000  # training rows that components are fitted on
 
 
 class Pixels(Features):
-    """The values of a sample, or 64 principal components where there are more (Hotelling 1933).
-
-    Args:
-        training: the rows that components are fitted on, at least 2.
-        seed: of the drawn rows, where there are more than 20,000, and of the approximate components.
-        most: components, at most 64.
-
-    Raises:
-        ValueError: fewer than 2 rows, or rows that are all alike.
-    """
+    """The values of a sample, or at `most` 64 principal components where there are more (Hotelling 1933)."""
 
     batch = 4096
 

@@ -22,14 +22,8 @@ POOLS: dict[int, Callable[..., Tensor]] = {1: F.adaptive_avg_pool1d, 2: F.adapti
 
 
 class Features(ABC):
-    """A feature space.
-
-    Args:
-        key: its short name: "pixels", "network", "inception" or "dinov2".
-        name: to print beside every number that is measured in it.
-        spec: of the data that it takes.
-        classes: names of the classes that `predict` tells apart; () where it tells none.
-    """
+    """A feature space: its short name, the name to print beside every number measured in it, the data that it takes,
+    and the classes that `predict` tells apart."""
 
     batch: ClassVar[int] = 256  # samples at a time
 
@@ -37,31 +31,12 @@ class Features(ABC):
         self.key, self.name, self.spec, self.classes = key, name, spec, classes
 
     def __call__(self, x: Tensor) -> np.ndarray:
-        """Return the features of samples.
-
-        Args:
-            x: (N, *spec.shape) in [-1, 1], N >= 1.
-
-        Returns:
-            (N, F) float64.
-
-        Raises:
-            ValueError: another shape, or values that are not finite.
-        """
+        """Return the (N, F) float64 features of (N, *spec.shape) samples in [-1, 1]."""
         return self._in_batches(x, self._features)
 
     def predict(self, x: Tensor) -> np.ndarray:
-        """Return the class that the network takes each sample for.
-
-        Args:
-            x: (N, *spec.shape) in [-1, 1], N >= 1.
-
-        Returns:
-            (N,) int64 indices into `classes`.
-
-        Raises:
-            ValueError: the features were not trained on classes; or as for the features themselves.
-        """
+        """Return the (N,) class that the network takes each of (N, *spec.shape) samples for, as indices into
+        `classes`."""
         if not self.classes:
             raise ValueError(f"features {self.name!r} were not trained on classes, so they cannot predict any")
         return self._in_batches(x, self._scores).argmax(1)
@@ -97,17 +72,7 @@ def draw_rows(rows: np.ndarray, most: int, seed: int | np.random.Generator) -> n
 
 
 def varied(training: Dataset, rows: np.ndarray, least: int, what: str) -> Tensor:
-    """Return training rows, encoded, where there are enough of them and they are not all alike.
-
-    Args:
-        training: the set.
-        rows: (N,) row numbers.
-        least: rows that are needed.
-        what: for which features, for the message.
-
-    Raises:
-        ValueError: too few rows, or rows that are all alike.
-    """
+    """Return the encoded training rows, if they are at `least` so many and not all alike."""
     if len(rows) < least:
         raise ValueError(f"data {training.spec.name!r} have {len(rows)} training samples; features {what!r} need at "
                          f"least {least}")

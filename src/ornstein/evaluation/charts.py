@@ -1,0 +1,93 @@
+"""The charts of a report's page: which figures are drawn, and what they are called."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ornstein.evaluation.results import Curve, Interval, Likelihood, Measure
+from ornstein.evaluation.words import Side
+from ornstein.figures.chart import Line, Mark, intervals, lines, number, waterfall
+
+__all__ = ["interval_chart", "levels", "steps", "terms"]
+
+COSTS = ("prior", "diffusion")  # terms that the bound subtracts
+DASHES = {"training": "--", "lowest possible": ":"}
+AXIS = "log SNR (noise on the left, data on the right)"
+
+
+def interval_chart(measured: Sequence[tuple[Side, Measure]]) -> str:
+    """The figures of each side and their floors, one lane each; a floor that both have is drawn once."""
+    def mark(name: str, one: Interval, tone: str) -> Mark:
+        return Mark(name, one.estimate, one.low, one.high, number(one.estimate, one.half), tone)
+
+    floors: dict[Interval, list[str]] = {}
+    for side, one in measured:
+        if one.floor is not None:
+            floors.setdefault(one.floor, []).append(side.letter)
+    marks = [mark(side.letter or "samples", one.found, side.tone) for side, one in measured]
+    marks += [mark("real" if len(floors) == 1 else f"real for {letters[0]}", floor, "quiet")
+              for floor, letters in floors.items()]
+    one = measured[0][1]
+    return intervals(marks, f"{one.name}: estimates with 95 % intervals", one.best)
+
+
+def terms(one: Likelihood, tone: str) -> str:
+    """The waterfall of a likelihood; terms that are costs go down."""
+    if not one.terms:
+        return ""
+    parts = [(name, -value if name in COSTS else value, error) for name, value, error in one.terms]
+    rest = one.nats - sum(value for _, value, _ in parts)
+    if abs(rest) > 1e-4 * abs(one.nats):  # from a density to the probability of a level
+        parts.append(("size of a bin", rest, 0.0))
+    return waterfall(parts, f"{one.name}: what it is made of, in nats a sample", "log p at least", tone or "a")
+
+
+def levels(sides: Sequence[Side]) -> list[str]:
+    """The losses, and the training loss against the held-out one."""
+    curves: list[Line] = []
+    for side in sides:
+        for curve in side.report.levels:
+            drawn = _line(curve, f"{side.letter} {curve.name}".strip(), side.tone, DASHES.get(curve.name, ""))
+            if curve.name == "lowest possible":  # it belongs to the data, and two models may share it
+                drawn = replace(drawn, name=curve.name, tone="quiet")
+                if any(other.tone == "quiet" and list(other.y) == list(drawn.y) for other in curves):
+                    continue
+                if any(other.name == drawn.name for other in curves):
+                    drawn = replace(drawn, name=f"{side.letter} {curve.name}")
+            curves.append(drawn)
+    gaps = [gap for side in sides for gap in _gaps(side)]
+    return [lines(curves, "Denoising loss by log SNR", AXIS, "loss: nats a value and unit of log SNR"),
+            lines(gaps and [*gaps, Line("held out", gaps[0].x, [0.0] * len(gaps[0].x), tone="quiet")],
+                  "Training loss against the held-out loss by log SNR", AXIS, "above or below the held-out loss, %")]
+
+
+def _gaps(side: Side) -> list[Line]:
+    """The training loss against the held-out one, in per cent of it: on a logarithmic axis they would look alike."""
+    held = next((curve for curve in side.report.levels if curve.name == "held out"), None)
+    gaps = []
+    for curve in side.report.levels if held else ():
+        if held is None or curve.name != "training" or curve.log_snr != held.log_snr or min(held.value) <= 0:
+            continue
+        ratio = [one / other for one, other in zip(curve.value, held.value, strict=True)]
+        error = [100 * math.hypot(one, share * other) / unit for one, share, other, unit in zip(
+            curve.error or [0.0] * len(ratio), ratio, held.error or [0.0] * len(ratio), held.value, strict=True)]
+        gaps.append(replace(_line(Curve(curve.name, curve.log_snr, tuple(100 * (one - 1) for one in ratio),
+                                        tuple(error)), f"{side.letter} {curve.name}".strip(), side.tone),
+                            dash=DASHES.get(curve.name, "")))
+    return gaps
+
+
+def steps(sides: Sequence[Side]) -> str:
+    """The terms of the bound by log SNR."""
+    curves = [_line(side.report.steps, side.letter or side.report.steps.name, side.tone)
+              for side in sides if side.report.steps]
+    return lines(curves, "Terms of the bound by log SNR", AXIS, "nats a step")
+
+
+def _line(curve: Curve, name: str, tone: str, dash: str = "") -> Line:
+    order = sorted(range(len(curve.log_snr)), key=lambda place: curve.log_snr[place])
+    x, y, error = ([values[place] for place in order] for values in (
+        curve.log_snr, curve.value, curve.error or (0.0,) * len(order)))
+    return Line(name, x, y, error, tone, dash)

@@ -1,0 +1,235 @@
+"""The figures of an evaluation: plain numbers with error bars."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from statistics import NormalDist
+from typing import Any
+
+from ornstein.figures.chart import number
+
+__all__ = ["LEVEL", "NORMAL", "Curve", "Interval", "Likelihood", "Measure", "Memorisation", "Pair"]
+
+LEVEL = 0.95  # of all intervals
+NORMAL = NormalDist().inv_cdf((1 + LEVEL) / 2)  # standard errors to either side of one
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure of the samples at hand and the 95 % interval of what it estimates.
+
+    Args:
+        value: on the samples as they are.
+        limit: the estimate for infinitely many samples (bias removed); None where the value has no such estimate.
+        low, high: ends of the interval, of the distance between the two laws where there is a limit, else of the
+            expected value at these numbers of samples.
+    """
+
+    value: float
+    limit: float | None
+    low: float
+    high: float
+
+    @property
+    def estimate(self) -> float:
+        """What the interval is around: the limit where there is one, else the value."""
+        return self.value if self.limit is None else self.limit
+
+    @property
+    def half(self) -> float:
+        """Half the width, by which digits are shown."""
+        return (self.high - self.low) / 2
+
+    @property
+    def ends(self) -> str:
+        """Both ends as text, "[0.81, 1.14]"."""
+        return f"[{number(self.low, self.half)}, {number(self.high, self.half)}]"
+
+    def __str__(self) -> str:
+        return f"{number(self.estimate, self.half)} {self.ends}"
+
+    def disjoint(self, other: Interval) -> bool:
+        """Whether two intervals have nothing in common."""
+        return math.isfinite(self.low + other.low) and (self.high < other.low or other.high < self.low)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One distance or score between generated and real data, with its 95 % interval and its floor.
+
+    Args:
+        key: short name: "frechet", "kernel", "precision", "recall", "density", "coverage", "auc", "accuracy".
+        name: for people, with the features named where it has some.
+        features: name of the feature space, "" where there is none.
+        found: on the samples at hand, held-out real data against generated; "auc": training data against generated.
+            `value`, `limit`, `low` and `high` are its own.
+        floor: the same figure of real data in place of the generated: training rows that no feature was fitted to;
+            for "auc" held-out ones; None without.
+        best: what indistinguishable data would score: 0 for distances, 0.5 for "auc", 1 for shares.
+        real, generated: how many samples of each.
+    """
+
+    key: str
+    name: str
+    features: str
+    found: Interval
+    floor: Interval | None
+    best: float
+    real: int
+    generated: int
+
+    @property
+    def value(self) -> float:
+        """The figure on the samples as they are."""
+        return self.found.value
+
+    @property
+    def limit(self) -> float | None:
+        """The estimate for infinitely many samples, or None."""
+        return self.found.limit
+
+    @property
+    def low(self) -> float:
+        """Lower end of the interval."""
+        return self.found.low
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval."""
+        return self.found.high
+
+    @property
+    def comparable(self) -> bool:
+        """Whether figure and floor estimate the same: both without bias, or both at these numbers of samples."""
+        return self.floor is not None and (self.found.limit is None) == (self.floor.limit is None)
+
+    @property
+    def differs(self) -> bool | None:
+        """Whether samples are shown to differ from real data; None where the two cannot be compared."""
+        return self.found.disjoint(self.floor) if self.floor is not None and self.comparable else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as one table of JSON values: `value`, `limit`, `low`, `high`, and those of the floor."""
+        floor = dict.fromkeys(vars(self.found)) if self.floor is None else vars(self.floor)
+        facts = {**vars(self), **vars(self.found), **{f"floor_{key}": value for key, value in floor.items()}}
+        del facts["found"]
+        return facts | {"floor": facts.pop("floor_value")}
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """How likely unseen data are, as a mean over samples in nats a sample, and in bits a value where data have levels.
+
+    Args:
+        key: "bound", "chain", "bound-dequantised" or "ode", of the model; "gaussian" or "gaussian-class".
+        name: for people.
+        grid: the times that the number belongs to, in words.
+        nats: mean of log p.
+        error: standard error of that mean.
+        count: samples.
+        bits: bits per value of the data with levels; None for continuous data.
+        bits_error: standard error of that.
+        terms: (name, mean, standard error) in nats of what `nats` is made of; () where it is one term.
+        each: nats of each sample, by which two models are compared sample by sample.
+    """
+
+    key: str
+    name: str
+    grid: str
+    nats: float
+    error: float
+    count: int
+    bits: float | None = None
+    bits_error: float | None = None
+    terms: tuple[tuple[str, float, float], ...] = ()
+    each: tuple[float, ...] = field(default=(), repr=False)
+
+    @property
+    def of_model(self) -> bool:
+        """Whether it is the model's, and not that of a Gaussian beside it."""
+        return not self.key.startswith("gaussian")
+
+    def __str__(self) -> str:
+        bits = "" if self.bits is None else f"{self.bits:.4f} ± {self.bits_error:.4f} bits a value, "
+        return f"{bits}{self.nats:.2f} ± {self.error:.2f} nats a sample"
+
+    @classmethod
+    def read(cls, facts: dict[str, Any]) -> Likelihood:
+        """The same from plain JSON values."""
+        return cls(**facts | {"terms": tuple(tuple(term) for term in facts["terms"]), "each": tuple(facts["each"])})
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A figure by log SNR: means and standard errors at each, most noise first.
+
+    Args:
+        name: of the line: "training", "held out", "lowest possible", "bound".
+        log_snr: (n,) where.
+        value: (n,) means.
+        error: (n,) standard errors.
+    """
+
+    name: str
+    log_snr: tuple[float, ...]
+    value: tuple[float, ...]
+    error: tuple[float, ...]
+
+    @classmethod
+    def read(cls, facts: dict[str, Any]) -> Curve:
+        """The same from plain JSON values."""
+        return cls(facts["name"], *(tuple(facts[name]) for name in ("log_snr", "value", "error")))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A generated picture and the training picture nearest to it.
+
+    Args:
+        sample: number of the generated one.
+        training: row of the training one in its set.
+        ratio: its distance over that to the next ones, 0 for a copy; held-out pictures have `typical`.
+        how: how the training picture was changed to come so near: "as it is", "flipped", "cropped".
+        name: of the training picture, such as its file's, where the data have names.
+    """
+
+    sample: int
+    training: int
+    ratio: float
+    how: str
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Memorisation:
+    """Evidence of copies: samples beside held-out pictures, each by how near a training picture is.
+
+    Args:
+        share: of the samples that are nearer than the threshold.
+        expected: of the samples, if they were like held-out pictures.
+        threshold: the ratio below which a picture counts as near.
+        p_value: chance of so many near samples, if they were like held-out pictures.
+        false_alarms: how often `copies` would be True for a model without copies.
+        copies: whether p_value is below false_alarms.
+        exact: share of the samples that are a training picture to the last level.
+        distance: median distance to the nearest training picture, over the same of held-out ones.
+        typical: median ratio of held-out pictures.
+        pairs: the nearest pairs first.
+    """
+
+    share: float
+    expected: float
+    threshold: float
+    p_value: float
+    false_alarms: float
+    copies: bool
+    exact: float
+    distance: float
+    typical: float
+    pairs: tuple[Pair, ...] = ()
+
+    @classmethod
+    def read(cls, facts: dict[str, Any]) -> Memorisation:
+        """The same from plain JSON values."""
+        return cls(**facts | {"pairs": tuple(Pair(**pair) for pair in facts["pairs"])})
