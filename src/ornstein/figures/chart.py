@@ -38,35 +38,19 @@ _drawing = threading.Lock()  # matplotlib's settings belong to all threads
 
 @dataclass(frozen=True)
 class Line:
-    """A curve with its standard errors.
-
-    Args:
-        name: in the legend.
-        x, y: points, x rising.
-        error: standard errors of y; () for none.
-        tone: "a", "b" or "quiet".
-        dash: "" for a whole line, else as matplotlib names it.
-    """
+    """A curve of rising x, with standard errors of y if they are known; tones are "a", "b" and "quiet"."""
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
     error: Sequence[float] = ()
     tone: str = "a"
-    dash: str = ""
+    dash: str = ""  # as matplotlib names it
 
 
 @dataclass(frozen=True)
 class Mark:
-    """An estimate with its interval: one lane of a chart of intervals.
-
-    Args:
-        name: short, at the start of the lane.
-        value: the point; None where only the interval is known.
-        low, high: ends of the interval.
-        text: what is written at the end of the lane.
-        tone: "a", "b", or "quiet", which is drawn as a ring.
-    """
+    """An estimate, None where only its interval is known, and what is written behind it; "quiet" ones are rings."""
 
     name: str
     value: float | None
@@ -77,15 +61,9 @@ class Mark:
 
 
 def number(value: float, error: float | None = None, figures: int = 3) -> str:
-    """A number with as many digits as its error lets it have.
+    """A number with a true minus sign, and as many digits as its error lets it have, or else `figures`.
 
-    Args:
-        value: to write.
-        error: standard error or half an interval: its first digit is shown, and a second where the first is 1 or 2.
-        figures: significant digits without an error.
-
-    Returns:
-        Text with a true minus sign, and a power of ten where it is below 0.0001 or from a million on.
+    Of an error (or half an interval) the first digit is shown, and a second where the first is 1 or 2.
     """
     if not math.isfinite(value):
         return "not finite"
@@ -113,15 +91,9 @@ def number(value: float, error: float | None = None, figures: int = 3) -> str:
 
 
 def lines(curves: Sequence[Line], title: str, x: str, y: str) -> str:
-    """Curves with bands of 95 %; y is logarithmic where it spans more than two decades.
+    """An `<svg>` of curves with bands of 95 %, or "" where no point is finite.
 
-    Args:
-        curves: to draw; points that are not finite are left out.
-        title: what a screen reader says.
-        x, y: names of the axes, with units.
-
-    Returns:
-        An `<svg>`, or "" where there is nothing to draw.
+    The title is what a screen reader says; y is logarithmic where it spans more than two decades.
     """
     known = [(curve, points) for curve in curves if (points := _finite(curve)).size]
     if not known:
@@ -166,17 +138,9 @@ def lines(curves: Sequence[Line], title: str, x: str, y: str) -> str:
 
 
 def intervals(marks: Sequence[Mark], title: str, best: float) -> str:
-    """Estimates with their intervals on one axis, a lane each, and what a perfect model would score as a line.
+    """An `<svg>` of estimates with finite intervals in lanes, and of what a perfect model would score; "" for none.
 
     The interval of a "quiet" mark runs as a band through all lanes: whether another one overlaps it is seen at once.
-
-    Args:
-        marks: the lanes from top to bottom; a mark with an end that is not finite is left out.
-        title: what a screen reader says.
-        best: the perfect score.
-
-    Returns:
-        An `<svg>`, or "" where there is nothing to draw.
     """
     marks = [mark for mark in marks if math.isfinite(mark.low + mark.high + (mark.value or 0))]
     if not marks:
@@ -203,17 +167,7 @@ def intervals(marks: Sequence[Mark], title: str, best: float) -> str:
 
 
 def waterfall(parts: Sequence[tuple[str, float, float]], title: str, total: str, tone: str = "a") -> str:
-    """Terms that add up, each beginning where the one before it ended, and their sum below.
-
-    Args:
-        parts: (name, value, standard error) of each term.
-        title: what a screen reader says.
-        total: name of the sum.
-        tone: "a" or "b".
-
-    Returns:
-        An `<svg>`, or "" where there is nothing to draw.
-    """
+    """An `<svg>` of terms (name, value, standard error), each from where the last ended, and the sum; "" for none."""
     parts = [part for part in parts if math.isfinite(part[1])]
     if not parts:
         return ""

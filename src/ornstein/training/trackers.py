@@ -117,15 +117,9 @@ def checked(trackers: Iterable[Tracker]) -> tuple[Tracker, ...]:
 
 
 def named(names: Sequence[str]) -> dict[str, Callable[[], Tracker]]:
-    """What makes the trackers that the command line names; of the user's own nothing is made yet.
+    """What makes the trackers that the command line names, "tensorboard" or path.py:Class; the user's file is run.
 
-    Args:
-        names: "tensorboard", or path.py:Class of the user's own, whose file is run.
-
-    Raises:
-        ValueError: an unknown name, or no such class.
-        FileNotFoundError: no such file.
-        ModuleNotFoundError: a tracker of ours whose library is not installed.
+    Raises ValueError for an unknown name or class, FileNotFoundError for a file, ModuleNotFoundError for TensorBoard.
     """
     kinds: dict[str, Callable[[], Tracker]] = {}
     for name in names:
