@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from conftest import FAST
 from data_corpus import fill
+from ornstein import noise
 from ornstein.data import SOURCES
 from ornstein.diffusion.samplers.loop import SAMPLERS
 from ornstein.networks import NETWORKS
@@ -59,6 +60,7 @@ def test_samples_come_as_a_grid_numbers_or_single_pictures(trained, command, tmp
     assert np.array_equal(np.round(pixels * 16 / 255), numbers["x"][7, 0])
     facts = json.loads(Image.open(files[7]).text["ornstein"])
     assert facts["seed"] == 0
+    assert facts["noise"] == noise.VERSION
     assert facts["nfe"] == 4
     assert facts["number"] == 7
     assert facts["class"] == "7"

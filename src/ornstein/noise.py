@@ -111,7 +111,7 @@ def _words(seed: int, indices: range, blocks: range, place: tuple[int, int],
         block = torch.arange(blocks.start, blocks.stop, device=device)
         index = torch.arange(indices.start, indices.stop, indices.step, device=device)[:, None]
         rest = (torch.full((1, 1), word, dtype=torch.int64, device=device) for word in place)
-        a, b, c, d = _philox(block, index, *rest, seed)
+        a, b, c, d = _philox([block, index, *rest], seed)
         return torch.stack([a, c], -1), torch.stack([b, d], -1)
     block = np.arange(blocks.start, blocks.stop, dtype=np.uint64)
     index = np.arange(indices.start, indices.stop, indices.step, dtype=np.uint64)[:, None]
@@ -121,23 +121,23 @@ def _words(seed: int, indices: range, blocks: range, place: tuple[int, int],
         size = 2 * words.size
         each = ((1 << 8 * size) - 1) // (2**64 - 1)
         long = (int.from_bytes(np.broadcast_to(part, words.shape[1:3]).tobytes(), "little") for part in (block, index))
-        four = _philox(*long, *(word * each for word in place), seed, each)
+        four = _philox([*long, *(word * each for word in place)], seed, each)
         text = b"".join(word.to_bytes(size, "little") for word in four)
         four = np.frombuffer(text, np.uint64).reshape(4, len(index), len(block))
     else:
-        four = _philox(block, index, *(np.full((1, 1), word, dtype=np.uint64) for word in place), seed)
+        four = _philox([block, index, *(np.full((1, 1), word, dtype=np.uint64) for word in place)], seed)
     for number, word in enumerate(four):
         words[number % 2, ..., number // 2] = word
     words = words.view(np.int64)
     return torch.from_numpy(words[0]), torch.from_numpy(words[1])
 
 
-def _philox(a: Any, b: Any, c: Any, d: Any, seed: int, each: int = 1) -> Sequence[Any]:
+def _philox(counter: Sequence[Any], seed: int, each: int = 1) -> Sequence[Any]:
     """Philox 4x32-10 of words in 64 bits, in arrays, in tensors, or many in one whole number with `each` of ones.
 
-    Arrays and tensors of a and c are written over.
+    The first and the third array or tensor are written over.
     """
-    mask, keys = WORD * each, (seed & WORD, seed >> 32)
+    (a, b, c, d), mask, keys = counter, WORD * each, (seed & WORD, seed >> 32)
     for _ in range(10):
         a *= TIMES[0]
         c *= TIMES[1]
