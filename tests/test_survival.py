@@ -21,7 +21,7 @@ import pytest
 import torch
 
 import ornstein as orn
-from ornstein.training import trainer as trainers
+from ornstein.training import budget
 from ornstein.training.engine import Engine
 from ornstein.training.events import Finished, Progress, Saved, TrainingFailed, Warned
 from ornstein.training.learner import Learner
@@ -124,7 +124,7 @@ def learner(network: torch.nn.Module, **options) -> Learner:
 
 def struck(name: str, calls: int, *words: str) -> None:
     """The command line, killed when a function of ours is called for the n-th time; a state is written every step."""
-    trainers.SAVE_SHARE = math.inf
+    budget.SAVE_SHARE = math.inf
     place, _, last = name.rpartition(".")
     owner, left = pkgutil.resolve_name(place), itertools.count(calls - 1, -1)
     plain = getattr(owner, last)
