@@ -75,12 +75,7 @@ class Turn:
 class Timetable:
     """When lines of progress, looks, previews, snapshots and states are due, by the first process's clock.
 
-    Args:
-        budget: of the training.
-        settings: resolved.
-        engine: the processes.
-        images: seen at the start.
-        keeps: whether the run has a folder.
+    It counts from `images` seen; a run without a folder keeps no snapshots.
     """
 
     def __init__(self, budget: Budget, settings: Settings, engine: Engine, images: int, keeps: bool) -> None:

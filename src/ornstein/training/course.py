@@ -25,20 +25,7 @@ __all__ = ["Course"]
 
 @dataclass
 class Course:
-    """What one of the processes of a training works with.
-
-    Args:
-        settings: resolved.
-        engine: the processes.
-        learner: with the state that it goes on from.
-        data: all of them.
-        digest: of the data.
-        run: the folder, or None.
-        note: of the state that the training goes on from.
-        budget: that it is given.
-        compilation: of the learner's network.
-        stopping: whether it is asked to stop.
-    """
+    """What one of the processes of a training works with; `note` is that of the state that it goes on from."""
 
     settings: Settings
     engine: Engine

@@ -21,12 +21,7 @@ SMOOTHING = 0.05  # weight of a step's loss in the one that is shown
 
 
 class Journal:
-    """Losses of a run, and its metrics on disk.
-
-    Args:
-        run: to write lines into, or None.
-        note: of the state that the run goes on from.
-    """
+    """Losses of a run since the `note` of its state, and its metrics on disk if there is a `run`."""
 
     def __init__(self, run: Run | None, note: Mapping[str, Any]) -> None:
         self.run = run
@@ -59,11 +54,8 @@ class Journal:
         return self._loss
 
     def look(self, trained: float, held_out: float | None) -> None:
-        """Take note of the average's loss on samples trained on and on samples held out.
-
-        Raises:
-            TrainingFailed: a loss that is not finite; no model is written then.
-        """
+        """Take note of the average's loss on samples trained on and held out; TrainingFailed for one that is not
+        finite."""
         worst = max(trained, trained if held_out is None else held_out, key=lambda loss: (math.isnan(loss), loss))
         if not math.isfinite(worst):
             raise TrainingFailed(f"the averaged model has lost its way: its loss is {worst}; the last checkpoint is "

@@ -75,14 +75,8 @@ def started() -> float:
 def launch(words: list[str], processes: int, begun: float) -> None:
     """Run `python -m ornstein` with these words in several processes, and again if one of them dies.
 
-    Args:
-        words: of the command line; the processes resume the run that they find.
-        processes: how many, on this machine.
-        begun: `time.monotonic()` when the budget began to count.
-
-    Raises:
-        RuntimeError: the processes failed, and starting again did not help.
-        SystemExit: they were asked to stop and have saved.
+    `begun` is `time.monotonic()` when the budget began. RuntimeError where starting again did not help, SystemExit
+    where they were asked to stop.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

@@ -37,11 +37,7 @@ HALVINGS = 3  # of the micro-batch, after which memory is too small
 class Learner:
     """A denoiser in training, its averaged twin, and the optimiser between them.
 
-    Args:
-        settings: resolved by `plan.resolve`.
-        data: to learn from, without the held-out rows.
-        engine: the processes that learn together.
-        network: the user's own, in place of the one that the settings name.
+    Settings are resolved, data without the held-out rows; `network` is the user's own, if there is one.
     """
 
     def __init__(self, settings: Settings, data: Dataset, engine: Engine, network: nn.Module | None = None) -> None:
@@ -99,10 +95,8 @@ class Learner:
     def step(self, learning_rate: float) -> Tensor:
         """One step of the optimiser and of the average on the next batch; the mean loss of this process's rows.
 
-        A step whose gradient is not finite is counted and leaves weights, average and optimiser as they were.
-
-        Raises:
-            TrainingFailed: too many such steps in a row, or too little memory for even an eighth of the micro-batch.
+        A step whose gradient is not finite leaves everything as it was; too many in a row, or too little memory for an
+        eighth of the micro-batch, are a TrainingFailed.
         """
         batch = self.loader(self.step_number)
         buffers = [buffer.clone() for buffer in self.model.network.buffers()]
@@ -162,7 +156,7 @@ class Learner:
         count, total = len(batch.x), torch.zeros((), dtype=torch.float32, device=self.device)
         for start in range(0, count, rows):
             part = Batch(*(value[start:start + rows] for value in batch))
-            with self.engine.gather(self.trained, last=start + rows >= count):
+            with self.engine.sync(self.trained, last=start + rows >= count):
                 losses = denoising_loss(self.trained, part.x, part.t, part.eps, part.condition,
                                         self.settings.weighting, self.model.data_std)
                 loss = losses.sum() / count
@@ -223,11 +217,7 @@ class Learner:
                          "skipped": self.skipped, "skips_in_a_row": self.skips_in_a_row}
 
     def restore(self, note: Mapping[str, Any]) -> None:
-        """Go on from a state whose tensors have been copied into those of `state`.
-
-        Raises:
-            ValueError: a state of a version to which these data had another scale.
-        """
+        """Go on from a state whose tensors are in place; ValueError for one to which these data had another scale."""
         for name in ("data_mean", "data_std"):
             before, after = self.average.get_buffer(name), self.model.get_buffer(name)
             if "spec" not in note and not torch.allclose(before, after, 1e-3, 1e-3):

@@ -32,14 +32,7 @@ class Batch(NamedTuple):
 
 
 class Loader:
-    """Makes the batches of a training, on any number of processes the same.
-
-    Args:
-        settings: resolved.
-        data: to learn from.
-        density: of the times.
-        engine: of the training; each process makes its own rows.
-    """
+    """Makes the batches of a training, the same on any number of processes, each of which makes its own rows."""
 
     def __init__(self, settings: Settings, data: Dataset, density: Density, engine: Engine) -> None:
         self.settings, self.data, self.density, self.engine = settings, data, density, engine
