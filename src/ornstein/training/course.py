@@ -94,7 +94,7 @@ class Course:
         except MemoryError:
             self._settle()
             raise
-        self.journal.step(value, rate, learner.skips_in_a_row == 0)
+        self.journal.step(value, rate)
         if learner.micro_batch != before:
             self._settle()
             yield Warned(f"out of memory: from now on {learner.micro_batch} samples pass at once, in as many passes as "
@@ -123,6 +123,7 @@ class Course:
     def _progress(self, share: float, rate: float) -> Iterator[Event]:
         learner, journal = self.learner, self.journal
         seconds, left = self.budget.seconds, self.budget.left(learner.images, rate)
+        learner.judge()
         loss = journal.loss(self.engine)
         if fault := journal.log(learner, seconds, rate):
             yield Warned(fault)

@@ -140,7 +140,7 @@ class Engine:
     def _reduced(self, values: list[float], how: dist.ReduceOp.RedOpType) -> list[float]:
         if self.world == 1:
             return values
-        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        tensor = torch.tensor(values, dtype=torch.float64, device="cpu")  # no GPU is waited for
         dist.all_reduce(tensor, how)
         return tensor.tolist()
 
@@ -148,11 +148,11 @@ class Engine:
         """The first process's text, in every process."""
         if self.world == 1:
             return text
-        content = torch.tensor(list(text.encode()), dtype=torch.uint8, device=self.device)
-        length = torch.tensor(len(content), device=self.device)
+        content = torch.tensor(list(text.encode()), dtype=torch.uint8, device="cpu")
+        length = torch.tensor(len(content), device="cpu")
         dist.broadcast(length, 0)
         if not self.first:
-            content = torch.empty(int(length), dtype=torch.uint8, device=self.device)
+            content = torch.empty(int(length), dtype=torch.uint8, device="cpu")
         dist.broadcast(content, 0)
         return bytes(content.tolist()).decode()
 

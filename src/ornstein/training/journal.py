@@ -35,22 +35,21 @@ class Journal:
         self._rates: list[float] = []
         self._refused = False
 
-    def step(self, loss: Tensor, learning_rate: float, usable: bool) -> None:
-        """Take note of a step's loss, which is not read: the device may not have it yet."""
+    def step(self, loss: Tensor, learning_rate: float) -> None:
+        """Take note of a step's loss, NaN if it is of no use; it is not read: the device may not have it yet."""
         self.learning_rate = learning_rate
         self._rates.append(learning_rate)
-        if usable:
-            # Smoothed over steps, never over seconds: the loss is part of what a run repeats.
-            if self._smooth is None:
-                before = self._loss
-                self._smooth = loss if before is None else loss.new_tensor(before).lerp(loss, SMOOTHING)
-            else:
-                self._smooth = self._smooth.lerp(torch.where(loss.isfinite(), loss, self._smooth), SMOOTHING)
+        if self._smooth is None:
+            self._smooth = torch.full_like(loss, math.nan if self._loss is None else self._loss)
+        # Smoothed over steps, never over seconds: the loss is part of what a run repeats.
+        after = torch.where(self._smooth.isnan(), loss, self._smooth.lerp(loss, SMOOTHING))
+        self._smooth = torch.where(loss.isfinite(), after, self._smooth)
 
     def loss(self, engine: Engine) -> float | None:
-        """The smoothed loss over all processes, each of which must ask; None before the first step."""
+        """The smoothed loss over all processes, each of which must ask; None before the first step of use."""
         if self._smooth is not None:
-            self._loss = engine.mean([float(self._smooth)])[0]
+            loss = engine.mean([float(self._smooth)])[0]
+            self._loss = None if math.isnan(loss) else loss
         return self._loss
 
     def look(self, trained: float, held_out: float | None) -> None:
