@@ -36,11 +36,7 @@ class Result:
 
 
 def certify(own: str | None = None) -> Iterator[Result]:
-    """Every fact about the installation, or about the class that path.py:Class names.
-
-    Raises:
-        ValueError: a name that is no schedule or rule.
-    """
+    """Every fact about the installation, or about the class that path.py:Class names."""
     if own is None:
         for schedule in (Chain.linear(), Cosine(), Linear(), Exploding()):
             yield from certify_schedule(schedule)

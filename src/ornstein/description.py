@@ -48,15 +48,8 @@ def assemble(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], network: n
              schedule: Schedule | None = None) -> NetworkDenoiser:
     """A model from its tensors and its description, which may say anything: no more is built than the tensors hold.
 
-    Args:
-        tensors: of the model, by name.
-        facts: as `describe` gives them.
-        network: in place of the one that is described, which must be a network of Ornstein's otherwise.
-        schedule: likewise.
-
-    Raises:
-        ValueError: an entry that is missing, of another kind or out of range; entries that contradict one another or
-            the tensors; tensors that are missing, of another shape or dtype, or not finite.
+    A network or schedule of the user's own takes the place of the one described. ValueError names what is missing, out
+    of range, not finite, or in contradiction with the rest.
     """
     for name in ENTRIES:
         if name not in facts:

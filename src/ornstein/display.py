@@ -20,12 +20,7 @@ CLEAR = "\r\x1b[K"  # back to the start of the line, and what is there removed
 
 
 def say(line: str, *, error: bool = False, moving: bool = False) -> None:
-    """Print one line; what a terminal would obey in it, from a file's or a server's text, is shown as escapes.
-
-    Args:
-        line: without its end.
-        error: on standard error.
-        moving: in place of the line that moves, and without an end.
+    """Print one line, in place of the one that moves if it is `moving`; what a terminal would obey is shown as escapes.
     """
     text = printable(line)
     if moving:  # of a line that wraps only the end could be taken back
@@ -36,12 +31,7 @@ def say(line: str, *, error: bool = False, moving: bool = False) -> None:
 
 
 class Display:
-    """Prints what a training tells.
-
-    Args:
-        as_json: one JSON object a line on standard output, and nothing else.
-        silent: print nothing; another process of the training does.
-    """
+    """Prints what a training tells: as lines, as one JSON object a line, or, where another process does, not at all."""
 
     def __init__(self, as_json: bool = False, silent: bool = False) -> None:
         self.silent = silent
@@ -130,10 +120,6 @@ def _clock(seconds: float) -> str:
 
 class Parts:
     """Shows how far a job of several parts is: one moving line on a terminal, else a line when a part begins, or JSON.
-
-    Args:
-        as_json: one JSON object a line, and nothing else.
-        name: of the job, where it is one of several.
     """
 
     def __init__(self, as_json: bool = False, name: str = "") -> None:

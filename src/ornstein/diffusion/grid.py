@@ -24,14 +24,8 @@ POWERS = ((5, 2.0, 0.8), (10, 1.6, 0.65), (math.inf, 1.6, 0.8))
 
 
 def falling(times: Sequence[float] | Tensor, start: float | None = 1.0) -> Tensor:
-    """Times of a walk back, (n + 1,) float64 on the CPU.
-
-    Args:
-        times: strictly decreasing to 0.
-        start: the first of them; None for any time up to 1.
-
-    Raises:
-        ValueError: other times.
+    """Times that fall strictly to 0 from `start`, or from any time up to 1 where it is None: (n + 1,) float64 on the
+    CPU.
     """
     walk = doubles("times", times)
     if walk.ndim != 1 or len(walk) < 2 or not (walk.diff() < 0).all() or walk[-1] != 0 or not (
@@ -86,11 +80,7 @@ def grid(schedule: Schedule, steps: int, spacing: str = "angle", start: float = 
 
 
 class Moment(float):
-    """A time of a walk that knows its level: `signal` and `noise` there, numbers in float64.
-
-    Args:
-        clock: the same time as denoisers take it, () float64 on the CPU, which remembers its level too.
-        signal, noise: at that time.
+    """A time of a walk that knows its `signal` and `noise`, and its `clock`: itself as denoisers take it, () float64.
     """
 
     clock: Tensor

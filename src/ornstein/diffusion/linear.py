@@ -28,15 +28,9 @@ class LinearGuess(nn.Module):
     the Wiener filter, which is `ExactGaussian` written for y. With p = 1 in every direction it is 0, the skip
     connection of Karras et al. 2022; variances extend that preconditioning from one number to many.
 
-    Args:
-        variance: (D,) variances >= 0 of the values, or (K,) along the rows of `basis`.
-        basis: (K, D) orthonormal rows, or None for the values themselves.
-        rest: variance >= 0 in every direction that the basis leaves out.
-        shape: (C, *sides) with which the variances are those of cosine waves along each side of each channel, or None.
-            Data alike at every place are all but independent in waves, which few samples tell and no basis must hold.
-
-    Raises:
-        ValueError: shapes that do not fit, rows that are not orthonormal, or a negative variance.
+    The variances are those of the values (D,), along the orthonormal rows of a `basis` (K, D), with `rest` in all other
+    directions, or, with a `shape` (C, *sides), those of cosine waves along each side of each channel: data that are
+    alike at every place are all but independent in waves, which few samples tell and no basis must hold.
     """
 
     variance: Tensor
@@ -72,16 +66,8 @@ class LinearGuess(nn.Module):
 
     @classmethod
     def fit(cls, x: Tensor, kind: str = "diagonal", most: int = 256) -> LinearGuess:
-        """The variances of centred data.
-
-        Args:
-            x: (N, ...) data of mean 0, flattened to rows.
-            kind: "diagonal", the variance of each value, "principal", those along the principal directions, or "waves",
-                those of cosine waves, for x (N, C, *sides).
-            most: directions kept, at most; fewer where N or D is smaller.
-
-        Raises:
-            ValueError: an unknown kind.
+        """The variances of data (N, ...) of mean 0, by kind: "diagonal", of each value; "principal", along at most
+        `most` principal directions; "waves", of cosine waves, for x (N, C, *sides).
         """
         require("linear", kind, KINDS)
         if kind == "waves":

@@ -64,22 +64,10 @@ def denoising_loss(denoiser: Denoiser, x: Tensor, t: Tensor, eps: Tensor, condit
 
 
 def draw_times(rows: int, seed: int, step: int, how: str = "stratified") -> Tensor:
-    """Random places in [0, 1), one a row, for a density of times to be read off.
+    """Places in [0, 1), (rows,) float64, for a density of times to be read off.
 
     "stratified" puts one in each of the `rows` equal parts of [0, 1), in random order (Kingma et al. 2021): the same
     expectation as "uniform", and far less variance between batches.
-
-    Args:
-        rows: of the batch, >= 1.
-        seed: of the training.
-        step: of the training.
-        how: "stratified" or "uniform".
-
-    Returns:
-        (rows,) float64.
-
-    Raises:
-        ValueError: an unknown way.
     """
     require("times", how, TIMES)
     rng = noise.generator(seed, "train", 1, step)
@@ -91,17 +79,10 @@ def draw_times(rows: int, seed: int, step: int, how: str = "stratified") -> Tens
 class Density:
     """Where on the path to train: a map from places in [0, 1) to times.
 
-    "time" is even in t (the random term of the chain), "angle" even in the angle of the rotation, "log_snr" a
-    logistic density of the log SNR with mean 0 and scale 2, cut off at +-12. "mixed" draws two thirds of its times as
-    "angle" does and a third evenly in log SNR from -6 to 10, as the bound weighs them (Kingma et al. 2021): the grain
-    of pictures is decided where the angle hardly moves.
-
-    Args:
-        schedule: the path.
-        how: one of the four names.
-
-    Raises:
-        ValueError: an unknown name.
+    "time" is even in t (the random term of the chain), "angle" even in the angle of the rotation, "log_snr" a logistic
+    density of the log SNR with mean 0 and scale 2, cut off at +-12. "mixed" draws two thirds of its times as "angle"
+    does and a third evenly in log SNR from -6 to 10, as the bound weighs them (Kingma et al. 2021): the grain of
+    pictures is decided where the angle hardly moves.
     """
 
     def __init__(self, schedule: Schedule, how: str = "angle") -> None:

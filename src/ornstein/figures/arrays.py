@@ -20,13 +20,7 @@ DRAWN = {"traces": 36, "fields": 12, "values": 16}  # what one sheet has room fo
 
 
 def sheet(spec: DataSpec, values: np.ndarray, names: Sequence[str] | None = None) -> Image.Image:
-    """Samples of arrays as one image, each kind in its own way.
-
-    Args:
-        spec: of data of kind "array".
-        values: (N, *spec.shape) in the data's own units, channels first.
-        names: N names of classes, or None.
-    """
+    """Arrays (N, *spec.shape) in the data's own units as one image, each kind in its own way, under N names or none."""
     if len(spec.shape) == 2:
         return lines(spec, values, names)
     if len(spec.shape) > 2:

@@ -25,10 +25,7 @@ CLOUD, COLUMNS = 400, 10
 
 
 def guidance(of: Subject) -> Figure:
-    """Samples of one class at four scales of guidance: points over the density of all classes, or a row each.
-
-    Raises:
-        ValueError: a model without classes, or vectors of other than two values, which have no look.
+    """Samples of one class at four scales of guidance: points over the density of all classes, or a row for each scale.
     """
     if of.condition is None:
         raise ValueError("this figure is of guidance towards a class, and this model has no classes")

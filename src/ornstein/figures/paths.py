@@ -26,14 +26,7 @@ ACROSS = 5
 
 
 def paths(of: Subject, names: Sequence[str] = ()) -> Figure:
-    """What each sampler makes of the same noise in 12 network calls: paths of points, or rows of latents.
-
-    Args:
-        of: what the figure is about.
-        names: of the samplers; all of them unless given.
-
-    Raises:
-        ValueError: vectors of other than two values, which have no look.
+    """What samplers, all unless named, make of the same noise in 12 network calls: paths of points, or rows of latents.
     """
     if of.x.ndim == 2 and not of.plane:
         raise ValueError(f"this figure shows pictures, traces, volumes and points of the plane; this model was trained "

@@ -33,11 +33,7 @@ FRAMES, HOLD, CLOUD = 28, 8, 300
 
 
 def field(of: Subject) -> Figure:
-    """Density of the data, score field at a time between, and paths of the probability-flow ODE and of the SDE.
-
-    Raises:
-        ValueError: samples that are no points of the plane.
-    """
+    """Density of the data, score field at a time between, and paths of the probability-flow ODE and of the SDE."""
     check(of)
     figure = canvas(13, 3.75)
     panels = figure.subplots(1, 4)
@@ -65,11 +61,7 @@ def field(of: Subject) -> Figure:
 
 
 def flight(of: Subject) -> list[Image.Image]:
-    """Noise becoming data, by the flow on the left and with noise on the right, as frames of 960 x 540 for a slide.
-
-    Raises:
-        ValueError: samples that are no points of the plane.
-    """
+    """Noise becoming data, by the flow on the left and with noise on the right, as frames of 960 x 540 for a slide."""
     check(of)
     from matplotlib.figure import Figure
 

@@ -24,20 +24,12 @@ TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
 
 def power(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Power spectrum of each sample and channel, averaged over frequencies of one length.
+    """Power spectrum of each sample and channel of (N, C, *sides): (K,) frequencies in cycles a place, and (N, C, K)
+    power.
 
     The mean of the channel over all samples and places is taken off, and the spectrum is scaled so that its mean over
-    all frequencies is the mean square that is left (Parseval). Bands are as wide as the lowest frequency of the
-    longest side; frequency 0 and the corners beyond 0.5 belong to none.
-
-    Args:
-        values: (N, C, *sides) with one to three sides, the longest at least 2.
-
-    Returns:
-        (K,) frequencies in cycles a place, and (N, C, K) power; bands that hold no frequency are left out.
-
-    Raises:
-        ValueError: values of another rank, or with no side of at least 2.
+    all frequencies is the mean square that is left (Parseval). Bands are as wide as the lowest frequency of the longest
+    side; frequency 0 and the corners beyond 0.5 belong to none, and bands that hold no frequency are left out.
     """
     sides = values.shape[2:]
     if not 1 <= len(sides) <= 3 or max(sides) < 2:
@@ -65,17 +57,12 @@ def power(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def spectrum(data: np.ndarray, samples: np.ndarray) -> dict[str, Any]:
-    """How far the mean power of samples is from that of data, band by band.
+    """How far the mean power of samples (M, C, *sides) is from that of data (N, C, *sides), band by band.
 
-    Args:
-        data: (N, C, *sides), N >= 2.
-        samples: (M, C, *sides), M >= 2.
-
-    Returns:
-        "frequency" (K,) in cycles a place; of each channel "data" and "samples" (C, K), the mean power; "difference"
-        (C, K), samples over data less 1, and "error" (C, K), its standard error from the spread between samples;
-        "bands" (C, K) bool, the strongest bands of the data that hold 99 % of its power; "largest", the largest
-        |difference| among those, and "largest_of_all".
+    "frequency" is (K,) in cycles a place; "data" and "samples" (C, K) are mean powers; "difference" (C, K) is samples
+    over data less 1, and "error" its standard error from the spread between samples; "bands" (C, K) tells the strongest
+    bands of the data that hold 99 % of its power; "largest" is the largest |difference| in those, "largest_of_all" in
+    all.
     """
     (frequency, a), (_, b) = power(data), power(samples)
     mean, other = a.mean(0), b.mean(0)
@@ -95,14 +82,10 @@ def spectrum(data: np.ndarray, samples: np.ndarray) -> dict[str, Any]:
 
 
 def marginals(data: np.ndarray, samples: np.ndarray) -> np.ndarray:
-    """Wasserstein-1 distance between the distributions of each channel's values, in standard deviations of the data.
+    """Wasserstein-1 distances (C,) between the distributions of each channel's values, in standard deviations of the
+    data.
 
-    Args:
-        data: (N, C, ...).
-        samples: (M, C, ...).
-
-    Returns:
-        (C,) distances; for a channel of the data that never varies, in its own units.
+    A channel of the data that never varies is measured in its own units.
     """
     from scipy.stats import wasserstein_distance
 
@@ -115,20 +98,10 @@ def marginals(data: np.ndarray, samples: np.ndarray) -> np.ndarray:
 
 def statistics(spec: DataSpec, data_values: np.ndarray, sample_values: np.ndarray,
                path: str | Path) -> dict[str, Any]:
-    """Compare samples with data, and draw both.
+    """Compare samples with data, each (N, *spec.shape) with N >= 2 in the data's own units, and draw both into a PNG.
 
-    Args:
-        spec: of the data; its shape says what are channels and what are sides.
-        data_values: (N, *spec.shape) in the data's own units, N >= 2: held-out or training rows.
-        sample_values: (M, *spec.shape), M >= 2, as `spec.decode` gives them.
-        path: of the PNG to write.
-
-    Returns:
-        "data" and "samples", how many there were; "wasserstein", that of `marginals` for each channel (or each entry of
-        a vector), and "wasserstein_largest"; for data with sides "spectrum", that of `spectrum`, else None.
-
-    Raises:
-        ValueError: values of another shape, fewer than two, or not finite.
+    "data" and "samples" are how many there were; "wasserstein" are the `marginals` of each channel, or of each entry of
+    a vector, and "wasserstein_largest" the largest; "spectrum" is that of data with sides, else None.
     """
     for name, values in (("data_values", data_values), ("sample_values", sample_values)):
         if values.shape[1:] != spec.shape or len(values) < 2:
@@ -146,12 +119,9 @@ def statistics(spec: DataSpec, data_values: np.ndarray, sample_values: np.ndarra
 
 
 def compare(model: NetworkDenoiser, data: Dataset, path: Path | None) -> None:
-    """Draw samples of a model in training and compare them with data, if they are traces, fields or volumes.
+    """Compare samples of a model in training, the same noise each time, with traces, fields or volumes that it learns.
 
-    Args:
-        model: whose samples are compared, the same noise each time.
-        data: that it was trained on.
-        path: of the PNG; None only draws the samples, for a process that shares the model but writes nothing.
+    Without a path they are only drawn, for a process that shares the model but writes nothing.
     """
     if data.spec.kind == "picture" or len(data.spec.shape) < 2 or len(data) < 2:
         return

@@ -51,11 +51,8 @@ def curves(schedule: Schedule) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 def strip(of: Subject) -> Figure:
     """The strip of a sample: a picture, a trace, the middle slice of a volume, or a cloud of points.
 
-    Row 1 is one path of the encoder (20.3). Row 2 walks back from the end of that path by the
-    sampler; row 3 is what the denoiser believes the clean picture to be at each moment of it. Below, the curves.
-
-    Raises:
-        ValueError: vectors of other than two values, which no strip shows.
+    Row 1 is one path of the encoder (20.3). Row 2 walks back from the end of that path by the sampler; row 3 is what
+    the denoiser believes the clean picture to be at each moment of it. Below, the curves.
     """
     if of.x.ndim == 2 and not of.plane:
         raise ValueError(f"a strip shows pictures, traces, volumes and points of the plane; this model was trained on "
@@ -108,14 +105,7 @@ def _figure(of: Subject, times: list[float], forward: list[Tensor], back: list) 
 
 
 def show(axes: Any, spec: DataSpec | None, z: Tensor, reach: float = REACH) -> None:
-    """One moment of a strip; arrays on the scale of [-1, 1], to which the data are mapped, traces to +-reach.
-
-    Args:
-        axes: of matplotlib.
-        spec: of the data; None for points of the plane.
-        z: (B, *shape).
-        reach: where the axis of traces ends.
-    """
+    """One moment (B, *shape) of a strip; arrays are shown from -1 to 1, where the data are, and traces to +-reach."""
     if spec is not None and spec.kind == "picture":
         axes.imshow(picture(spec, z)[0], interpolation="nearest")
     elif z.ndim == 2:

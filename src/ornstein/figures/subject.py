@@ -20,15 +20,8 @@ POINTS = 600  # points of the plane that walk together: one alone shows nothing
 
 @dataclass(frozen=True)
 class Subject:
-    """A denoiser and samples in its range.
-
-    Args:
-        denoiser: any `Denoiser`.
-        x: (B, *shape) clean samples to follow; one, or `POINTS` points of the plane.
-        what: where `x` comes from, for titles.
-        spec: of the data; None for a denoiser that knows none.
-        condition: as for the denoiser.
-        seed: of the noise.
+    """A denoiser and clean samples (B, *shape) to follow, one or `POINTS` points of the plane; `what` they are is for
+    titles.
     """
 
     denoiser: Denoiser
@@ -45,17 +38,9 @@ class Subject:
 
 
 def subject(model: NetworkDenoiser, image: Path | None = None, label: str | None = None, seed: int = 0) -> Subject:
-    """A model with a picture of the user's own, or with what it draws.
+    """A model with a picture of the user's own, or with what it draws; ValueError for what the model does not know.
 
-    Args:
-        model: trained on any data.
-        image: a picture file; what the model draws without it.
-        label: class of the sample and of the way back, by name or index; the first class without it, for points all
-            in turn.
-        seed: of the noise.
-
-    Raises:
-        ValueError: a model that knows no data, an unknown label, or a file that is no picture.
+    The label is the class of the sample and of the way back; without it the first class, and of points all in turn.
     """
     spec = model.data
     if spec is None:

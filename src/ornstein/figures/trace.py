@@ -41,19 +41,9 @@ SECOND = 80  # milliseconds of a frame
 
 def draw(model: NetworkDenoiser, out: Path, image: Path | None = None, label: str | None = None, seed: int = 0,
          figure: str = "auto") -> None:
-    """Draw a figure of a model into a file.
+    """Draw a figure of a model, about a picture of the user's own or about what it draws, into a file.
 
-    Args:
-        model: trained on any data.
-        out: .png; .gif or .webp for a moving "field".
-        image: a picture file; what the model draws without it.
-        label: class to come back as, by name or index; the first class without it, for points all in turn.
-        seed: of the noise.
-        figure: a name of `FIGURES`; "auto" is "field" for points of the plane and "chain" for all else.
-
-    Raises:
-        ValueError: an unknown figure, a file of another kind, data that the figure does not show, an unknown label,
-            or a file that is no picture.
+    "auto" is "field" for points of the plane and "chain" for all else; a .gif or .webp is a moving "field".
     """
     write(subject(model, image, label, seed), out, figure)
 

@@ -85,16 +85,8 @@ def mean_error(values: Tensor) -> tuple[float, float]:
 
 
 class Reader:
-    """What every bound and score loss asks a denoiser: estimates in float64, whatever it calculates in.
-
-    Args:
-        denoiser: any `Denoiser`.
-        x: (B, *shape) clean data.
-        condition: a class, (B,) classes, a vector or (B, K) of them, or None.
-
-    Raises:
-        ValueError: samples of another shape, none at all, or values that are not finite.
-        TypeError: samples that are no tensor.
+    """What every bound and score loss asks of a denoiser about x, (B, *shape): estimates in float64, whatever its
+    dtype.
     """
 
     def __init__(self, denoiser: Denoiser, x: Tensor, condition: Condition = None) -> None:
@@ -184,13 +176,9 @@ def elbo(denoiser: Denoiser, x: Tensor, times: Sequence[float] | Tensor | None =
 
 
 def reconstruction(x: Tensor, estimate: Estimate, levels: int | None, variance: Tensor | None = None) -> Tensor:
-    """log p(x | z_1) of float64 data x, (B,): a density, or with levels the mass of x's bin.
+    """log p(x | z_1) of x (B, ...) float64: a density, or with levels the mass of x's bin; (B,).
 
-    Args:
-        x: (B, ...).
-        estimate: at z_1.
-        levels: of the data, or None.
-        variance: of p(x | z_1), broadcasting against x; (noise / signal)^2 without.
+    The variance of p(x | z_1), which broadcasts against x, is (noise / signal)^2 unless given.
     """
     std = estimate.level.noise / estimate.level.signal if variance is None else variance.sqrt()
     if levels is None:

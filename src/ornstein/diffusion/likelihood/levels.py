@@ -26,11 +26,7 @@ def on_levels(x: Tensor, levels: int) -> bool:
 
 
 def levels_of(x: Tensor, levels: int | None) -> int | None:
-    """The number of levels that data were said to have, None for a density.
-
-    Raises:
-        ValueError: no whole number from 2 on, or data that are not on the levels.
-    """
+    """The number of levels that data are said to have, None for a density; ValueError where x lies between them."""
     if levels is None:
         return None
     levels = check_levels(levels)
@@ -40,19 +36,10 @@ def levels_of(x: Tensor, levels: int | None) -> int | None:
 
 
 def bin_log_prob(x: Tensor, mean: Tensor, std: Tensor, levels: int) -> Tensor:
-    """Log probability of the bins of x under N(mean, std^2), value by value.
+    """Log probability of the bins of x, (B, ...) float64, under N(mean, std^2), value by value and finite, in nats.
 
     The bin of a level reaches 1 / (levels - 1) to either side; those of -1 and 1 are open outwards, because values
     beyond the range are decoded as its ends (Ho et al. 2020, equation 13). Over all levels it sums to 1.
-
-    Args:
-        x: (B, ...) float64 data on the levels.
-        mean: like x.
-        std: > 0, broadcasts against x.
-        levels: number of them, >= 2.
-
-    Returns:
-        Like x, in nats, finite.
     """
     half = 1 / (levels - 1)
     # On the side where both ends have the same sign of z, of which the lower tails are exact.

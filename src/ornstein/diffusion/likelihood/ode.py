@@ -165,16 +165,8 @@ def _field(denoiser: Denoiser, read: Reader, y: Tensor, angle: Tensor, rows: Ten
 
 
 def divergence_of(v: Tensor, y: Tensor, signs: list[Tensor], create_graph: bool = False) -> Tensor:
-    """The divergence of v in y, float64: exact without signs, (B, 1), else e.J e for each of them, (B, len(signs)).
-
-    Args:
-        v: (B, D), a differentiable function of y.
-        y: (B, D) leaf that v was calculated from.
-        signs: (B, D) probes.
-        create_graph: whether the divergence shall be differentiated in turn.
-
-    Raises:
-        ValueError: a v that was not calculated from y by differentiable operations.
+    """The divergence of v(y) in the leaf y, both (B, D), float64: exact (B, 1), or e.J e for each of the signs e (B,
+    probes).
     """
     def back(of: Tensor, last: bool) -> Tensor:
         """The gradient of a scalar in y."""

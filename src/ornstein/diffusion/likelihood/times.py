@@ -51,10 +51,8 @@ def bound_times(schedule: Schedule, steps: int = STEPS, levels: int | None = Non
 
 
 def span(schedule: Schedule, levels: int | None, log_snr: tuple[float, float] | None) -> tuple[float, float]:
-    """(least, most) log SNR of a bound: those given, or as far as it makes sense to go.
-
-    Raises:
-        ValueError: ends that do not rise, are not finite, or lie beyond the schedule.
+    """(least, most) log SNR of a bound: the range given, checked against the schedule, or as far as it makes sense to
+    go.
     """
     end = float(schedule.log_snr(1.0))
     least, most = log_snr or (max(NOISIEST, end), cleanest(levels))
@@ -66,11 +64,7 @@ def span(schedule: Schedule, levels: int | None, log_snr: tuple[float, float] | 
 
 
 def rising(times: Sequence[float] | Tensor) -> Tensor:
-    """The times of a bound, checked: (n + 2,) float64, strictly increasing, first 0, last at most 1.
-
-    Raises:
-        ValueError: fewer than two times, or others than these.
-    """
+    """The times of a bound, checked: (n + 2,) float64, strictly increasing from 0 to at most 1."""
     grid = doubles("times", times)
     if grid.ndim != 1 or len(grid) < 2 or grid[0] != 0 or not grid[-1] <= 1 or not (grid.diff() > 0).all():
         raise ValueError(f"times is {grid.flatten()[:6].tolist()}...; it must rise strictly from 0, to at most 1")
