@@ -216,9 +216,7 @@ def remove(path: Path) -> None:
 
 
 def remove_folder(folder: Path, names: re.Pattern[str]) -> None:
-    """Delete the files of a folder that have our names, and the folder if nothing else is in it; links and folders
-    stay.
-    """
+    """Delete the files of a folder that have our names, but no links or folders, and the folder if that empties it."""
     refuse_link(folder)
     for path in list(folder.iterdir()):
         if names.fullmatch(path.name) and path.is_file() and not path.is_symlink():
@@ -234,9 +232,7 @@ def move(path: Path, to: Path) -> None:
 
 
 def sweep(folder: Path, stem: str = "") -> None:
-    """Remove from a folder what processes that were killed while they wrote have left, of the file `stem` alone if
-    named.
-    """
+    """Remove from a folder what processes killed while they wrote left in it, of the file `stem` alone if named."""
     start = f".{stem[:STEM]}." if stem else "."
     for path in list(folder.iterdir()) if folder.is_dir() else ():
         if path.name.startswith(start) and TEMPORARY.fullmatch(path.name) and not path.is_symlink() and path.is_dir():

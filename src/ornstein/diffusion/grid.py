@@ -24,9 +24,7 @@ POWERS = ((5, 2.0, 0.8), (10, 1.6, 0.65), (math.inf, 1.6, 0.8))
 
 
 def falling(times: Sequence[float] | Tensor, start: float | None = 1.0) -> Tensor:
-    """Times that fall strictly to 0 from `start`, or from any time up to 1 where it is None: (n + 1,) float64 on the
-    CPU.
-    """
+    """Times that fall strictly to 0 from `start`, or where it is None from any time up to 1: (n + 1,) float64."""
     walk = doubles("times", times)
     if walk.ndim != 1 or len(walk) < 2 or not (walk.diff() < 0).all() or walk[-1] != 0 or not (
             walk[0] <= 1 if start is None else walk[0] == start):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ornstein.diffusion.level import Level
 from ornstein.names import Guess, require
 
-__all__ = ["KINDS", "MOST_SIDE", "LinearGuess"]
+__all__ = ["KINDS", "MOST_SIDE", "LinearGuess", "wiener"]
 
 MOST_SIDE = 4096  # of samples whose waves are transformed by matrices of that size
 KINDS = get_args(Guess)
@@ -93,7 +93,7 @@ class LinearGuess(nn.Module):
     def forward(self, y: Tensor, level: Level) -> Tensor:
         """E[v | y] for y = c x + s eps of unit radius; y (B, ...), level entries () or (B, 1, ...); like y."""
         signal, noise = ((entry / level.radius).reshape(-1, 1) for entry in level)
-        gain = _gain(signal, noise, self.variance.to(y))
+        gain = wiener(signal, noise, self.variance.to(y))
         if self.shape is not None:
             waves = [getattr(self, f"waves{axis}").to(y) for axis in range(len(self.sides))]
             turned = _turn(y, waves)
@@ -101,11 +101,12 @@ class LinearGuess(nn.Module):
         rows = y.flatten(1)
         if self.basis is None:
             return (gain * rows).reshape(y.shape)
-        rest, basis = _gain(signal, noise, self.rest.to(y)), self.basis.to(y)
+        rest, basis = wiener(signal, noise, self.rest.to(y)), self.basis.to(y)
         return ((rows @ basis.T) * (gain - rest) @ basis + rest * rows).reshape(y.shape)
 
 
-def _gain(signal: Tensor, noise: Tensor, variance: Tensor) -> Tensor:
+def wiener(signal: Tensor, noise: Tensor, variance: Tensor) -> Tensor:
+    """c s (1 - p) / (c^2 p + s^2), the factor of y in E[v | y] of centred Gaussian data of variance p; 0 for 0 / 0."""
     total = signal**2 * variance + noise**2
     return torch.where(total > 0, signal * noise * (1 - variance) / total.clamp(min=torch.finfo(total.dtype).tiny), 0)
 

@@ -88,25 +88,25 @@ class Density:
     def __init__(self, schedule: Schedule, how: str = "angle") -> None:
         require("density", how, DENSITIES)
         # A table, because the schedule's inverse is a bisection: 4,096 straight pieces.
-        self.place = np.linspace(0, 1, 4097)
+        place = torch.linspace(0, 1, 4097, dtype=torch.float64, device="cpu")
+        furthest = schedule.level(as_time(1.0)).angle
         if how == "time":
-            self.time = self.place
-        elif how == "mixed":
+            time = place
+        elif how == "log_snr":
+            time = schedule.time((-2 * torch.logit(place)).clamp(-12, 12))
+        elif how == "angle":
+            time = schedule.time_at(place * furthest)
+            time[-1] = 1.0
+        else:
             log_snr = torch.linspace(24, -24, 4097, dtype=torch.float64, device="cpu")
-            angle = torch.atan(torch.exp(-log_snr / 2)) / schedule.level(as_time(1.0)).angle
+            angle = torch.atan(torch.exp(-log_snr / 2)) / furthest
             low = max(FINE[1], float(schedule.log_snr(as_time(1.0))))
             high = max(FINE[0], low + 1)
             even = ((high - log_snr) / (high - low)).clamp(0, 1)
-            self.place = np.concatenate([[0.0], ((2 * angle.clamp(max=1) + even) / 3).numpy(), [1.0]])
-            self.time = np.concatenate([[0.0], schedule.time(log_snr).numpy(), [1.0]])
-        else:
-            inner = torch.from_numpy(self.place[1:-1])
-            if how == "angle":
-                log_snr = -2 * torch.log(torch.tan(inner * schedule.level(as_time(1.0)).angle))
-            else:
-                log_snr = (-2 * torch.logit(inner)).clamp(-12, 12)
-            ends = (schedule.time(12.0), schedule.time(-12.0)) if how == "log_snr" else (0.0, 1.0)
-            self.time = np.concatenate([[float(ends[0])], schedule.time(log_snr).numpy(), [float(ends[1])]])
+            ends = place[:1], place[-1:]
+            place = torch.cat([ends[0], (2 * angle.clamp(max=1) + even) / 3, ends[1]])
+            time = torch.cat([ends[0], schedule.time(log_snr), ends[1]])
+        self.place, self.time = place.numpy(), time.numpy()
 
     def __call__(self, place: Tensor) -> Tensor:
         """Times for places in [0, 1), float64, shaped like them."""

@@ -16,7 +16,7 @@ from ornstein.diffusion.level import as_time
 from ornstein.diffusion.schedule import SCHEDULES, Chain, Schedule
 from ornstein.figures.arrays import COLOURS, plain
 from ornstein.figures.strip import moments, show
-from ornstein.figures.subject import Subject
+from ornstein.figures.subject import Subject, scale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,7 +48,7 @@ def noising(of: Subject) -> Figure:
     figure = canvas(12, 2.1)
     for axes, time in zip(figure.subplots(1, len(times)), times, strict=True):
         level = schedule.level(as_time(time))
-        z = draw(Encoder(schedule).kernel(of.x, time), eps) / max(float(level.radius), 1.0)
+        z = draw(Encoder(schedule).kernel(of.x, time), eps) / scale(schedule, time)
         show(axes, of.spec, z)
         axes.set(xticks=[], yticks=[])
         axes.set_title(_moment(schedule, time), fontsize=10)
@@ -75,8 +75,7 @@ def graph(of: Subject) -> Figure:
         axes.text(x, 0, name, ha="center", va="center", fontsize=17)
         inner = axes.inset_axes((x - 0.75, -2.9, 1.5, 1.5), transform=axes.transData)
         inner.set(xticks=[], yticks=[])
-        scale = max(float(schedule.level(as_time(times[number])).radius), 1.0)
-        show(inner, of.spec, path[number] / scale)
+        show(inner, of.spec, path[number] / scale(schedule, times[number]))
     encoded = [r"$q(\mathbf{z}_1|\mathbf{x})$", "", r"$q(\mathbf{z}_t|\mathbf{z}_{t-1})$", ""]
     decoded = [r"$p(\mathbf{x}|\mathbf{z}_1,\mathbf{w})$", "", r"$p(\mathbf{z}_{t-1}|\mathbf{z}_t,\mathbf{w})$", ""]
     for number, (left, right) in enumerate(pairwise(where)):

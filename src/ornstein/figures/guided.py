@@ -12,7 +12,7 @@ from ornstein.figures.arrays import COLOURS
 from ornstein.figures.forward import canvas
 from ornstein.figures.plane import CLEAN, background, density, frame_of, start
 from ornstein.figures.strip import show
-from ornstein.figures.subject import Subject
+from ornstein.figures.subject import Subject, drawable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,9 +29,7 @@ def guidance(of: Subject) -> Figure:
     """
     if of.condition is None:
         raise ValueError("this figure is of guidance towards a class, and this model has no classes")
-    if of.x.ndim == 2 and not of.plane:
-        raise ValueError(f"this figure shows pictures, traces, volumes and points of the plane; this model was trained "
-                         f"on vectors of {of.x.shape[1]} values")
+    drawable(of)
     kind = int(torch.as_tensor(of.condition).flatten()[0])
     z = start(of, CLOUD if of.plane else COLUMNS)
     made = {scale: sample(of.denoiser, z=z, condition=kind, guidance=scale, nfe=CALLS, seed=of.seed)

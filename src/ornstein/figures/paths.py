@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ornstein.diffusion.level import as_time
 from ornstein.diffusion.samplers import generate, samplers
 from ornstein.figures.arrays import COLOURS
 from ornstein.figures.forward import canvas
 from ornstein.figures.plane import CLEAN, background, density, frame_of, shown, start, told
 from ornstein.figures.strip import show
-from ornstein.figures.subject import Subject
+from ornstein.figures.subject import Subject, drawable, scale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,9 +27,7 @@ ACROSS = 5
 def paths(of: Subject, names: Sequence[str] = ()) -> Figure:
     """What samplers, all unless named, make of the same noise in 12 network calls: paths of points, or rows of latents.
     """
-    if of.x.ndim == 2 and not of.plane:
-        raise ValueError(f"this figure shows pictures, traces, volumes and points of the plane; this model was trained "
-                         f"on vectors of {of.x.shape[1]} values")
+    drawable(of)
     chosen = list(names or samplers())
     return _of_points(of, chosen) if of.plane else _of_pictures(of, chosen)
 
@@ -63,8 +60,7 @@ def _of_pictures(of: Subject, names: list[str]) -> Figure:
         frames = list(generate(of.denoiser, z=z, sampler=name, nfe=CALLS, seed=of.seed, condition=told(of)))
         for column, axes in enumerate(row):
             frame = frames[round(column * (len(frames) - 1) / (COLUMNS - 1))]
-            radius = max(float(of.denoiser.schedule.level(as_time(frame.time)).radius), 1.0)
-            show(axes, of.spec, (frame.latent / radius).cpu())
+            show(axes, of.spec, (frame.latent / scale(of.denoiser.schedule, frame.time)).cpu())
             axes.set(xticks=[], yticks=[])
             axes.set_title(f"t = {frame.time:.2f}", fontsize=8, pad=2)
         row[0].set_ylabel(name, fontsize=9)

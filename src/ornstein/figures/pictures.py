@@ -81,9 +81,7 @@ def _fit(name: str, width: float, pen: ImageDraw.ImageDraw) -> str:
 
 
 def show(spec: DataSpec, x: Tensor, columns: int, labels: Tensor | None = None) -> Image.Image:
-    """Samples (B, *shape) in [-1, 1] as one image, a grid of pictures or a drawing of arrays, with names if there are
-    several.
-    """
+    """Samples (B, *shape) in [-1, 1] as one image: pictures in a grid, or arrays drawn, with names of classes."""
     names = None if labels is None or len(spec.classes) < 2 else [
         spec.classes[label] if label >= 0 else "none" for label in labels.tolist()]
     if spec.kind == "picture":

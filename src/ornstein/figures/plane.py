@@ -9,15 +9,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ornstein import noise
 from ornstein.diffusion.condition import Condition
+from ornstein.diffusion.denoiser import pure_noise
 from ornstein.diffusion.grid import grid
-from ornstein.diffusion.level import as_time
 from ornstein.diffusion.likelihood import ode_log_prob
 from ornstein.diffusion.samplers import Frame, generate
 from ornstein.figures.arrays import COLOURS, plain, rendered
 from ornstein.figures.forward import canvas
-from ornstein.figures.subject import Subject
+from ornstein.figures.subject import Subject, scale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -96,14 +95,12 @@ def walk(of: Subject, z: Tensor, rule: str, steps: int) -> list[Frame]:
 
 def start(of: Subject, count: int) -> Tensor:
     """(count, *shape) latents of pure noise."""
-    radius = of.denoiser.schedule.level(as_time(1.0)).radius
-    like = of.x.new_empty(count, *of.denoiser.shape)
-    return noise.per_sample(of.seed, "start", range(count), 0, like) * radius.to(of.x)
+    return pure_noise(of.denoiser, of.seed, "start", range(count), of.x)
 
 
 def shown(of: Subject, frame: Frame) -> np.ndarray:
-    """Latents at the scale of the data: divided by the radius, which is 1 but for exploding schedules."""
-    return (frame.latent / max(float(of.denoiser.schedule.level(as_time(frame.time)).radius), 1.0)).cpu().numpy()
+    """The latents of a frame at the scale of the data."""
+    return (frame.latent / scale(of.denoiser.schedule, frame.time)).cpu().numpy()
 
 
 def told(of: Subject) -> Condition:
@@ -117,8 +114,7 @@ def density(of: Subject, time: float) -> np.ndarray:
     """(SIDE, SIDE) q(z_t) over the axes, 1 at most; in closed form where there is one, else by the flow."""
     ticks = torch.linspace(-REACH, REACH, SIDE, dtype=torch.float64)
     across, up = torch.meshgrid(ticks, ticks, indexing="xy")
-    radius = max(float(of.denoiser.schedule.level(as_time(time)).radius), 1.0)
-    z = torch.stack([across, up], -1).reshape(-1, 2) * radius
+    z = torch.stack([across, up], -1).reshape(-1, 2) * scale(of.denoiser.schedule, time)
     exact: Any = getattr(of.denoiser, "log_prob_at", None)
     if exact is not None:
         log = exact(z, time)
@@ -149,9 +145,8 @@ def _score(of: Subject, time: float) -> tuple[np.ndarray, np.ndarray]:
     """Points of a coarse grid, and noise * score there, which has one size at all times: both (n, 2)."""
     ticks = torch.linspace(-1.9, 1.9, 13)
     z = torch.cartesian_prod(ticks, ticks).to(of.x)
-    radius = max(float(of.denoiser.schedule.level(as_time(time)).radius), 1.0)
     with torch.no_grad():
-        field = -of.denoiser(z * radius, time, _rows(told(of), len(z))).eps
+        field = -of.denoiser(z * scale(of.denoiser.schedule, time), time, _rows(told(of), len(z))).eps
     return z.cpu().numpy(), field.cpu().numpy()
 
 

@@ -15,7 +15,7 @@ from ornstein.diffusion.samplers import generate
 from ornstein.diffusion.schedule import Chain, Schedule
 from ornstein.figures.arrays import COLOURS, field
 from ornstein.figures.pictures import picture
-from ornstein.figures.subject import Subject
+from ornstein.figures.subject import Subject, drawable, scale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,9 +54,7 @@ def strip(of: Subject) -> Figure:
     Row 1 is one path of the encoder (20.3). Row 2 walks back from the end of that path by the sampler; row 3 is what
     the denoiser believes the clean picture to be at each moment of it. Below, the curves.
     """
-    if of.x.ndim == 2 and not of.plane:
-        raise ValueError(f"a strip shows pictures, traces, volumes and points of the plane; this model was trained on "
-                         f"vectors of {of.x.shape[1]} values")
+    drawable(of, "a strip")
     model, x = of.denoiser, of.x
     times = moments(model.schedule)
     ends = [] if times[-1] == 1 else [1.0]
@@ -86,8 +84,8 @@ def _figure(of: Subject, times: list[float], forward: list[Tensor], back: list) 
     for row, (name, pictures, clock) in zip(rows, named, strict=True):
         for number, (axes, z) in enumerate(zip(row, pictures, strict=True)):
             # A latent of large noise is shown at the scale of the data.
-            scale = 1.0 if clock is None else max(float(schedule.level(as_time(clock[number])).radius), 1.0)
-            show(axes, of.spec, (z / scale).cpu(), REACH if clock is not None else reach)
+            wide = 1.0 if clock is None else scale(schedule, clock[number])
+            show(axes, of.spec, (z / wide).cpu(), REACH if clock is not None else reach)
             axes.set(xticks=[], yticks=[])
             if clock is not None:
                 axes.set_title(f"t = {clock[number]:.2f}\n{_log_snr(schedule, clock[number])}", fontsize=8)

@@ -11,18 +11,18 @@ from torch import Tensor
 from ornstein.data import DataSpec, read_picture
 from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.denoiser import Denoiser, NetworkDenoiser
+from ornstein.diffusion.level import as_time
 from ornstein.diffusion.samplers import sample
+from ornstein.diffusion.schedule import Schedule
 
-__all__ = ["POINTS", "Subject", "subject"]
+__all__ = ["POINTS", "Subject", "drawable", "scale", "subject"]
 
 POINTS = 600  # points of the plane that walk together: one alone shows nothing
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A denoiser and clean samples (B, *shape) to follow, one or `POINTS` points of the plane; `what` they are is for
-    titles.
-    """
+    """A denoiser and clean samples (B, *shape) to follow, one or `POINTS` points of the plane; `what` is for titles."""
 
     denoiser: Denoiser
     x: Tensor
@@ -35,6 +35,18 @@ class Subject:
     def plane(self) -> bool:
         """Whether samples are points of the plane."""
         return tuple(self.denoiser.shape) == (2,)
+
+
+def drawable(of: Subject, figure: str = "this figure") -> None:
+    """Raise ValueError for vectors of other than two values, which have no look."""
+    if of.x.ndim == 2 and not of.plane:
+        raise ValueError(f"{figure} shows pictures, traces, volumes and points of the plane; this model was trained on "
+                         f"vectors of {of.x.shape[1]} values")
+
+
+def scale(schedule: Schedule, time: float) -> float:
+    """What a latent is divided by to be shown beside data: hypot(signal, noise) where that exceeds 1."""
+    return max(float(schedule.level(as_time(time)).radius), 1.0)
 
 
 def subject(model: NetworkDenoiser, image: Path | None = None, label: str | None = None, seed: int = 0) -> Subject:

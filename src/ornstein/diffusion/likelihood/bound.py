@@ -85,9 +85,7 @@ def mean_error(values: Tensor) -> tuple[float, float]:
 
 
 class Reader:
-    """What every bound and score loss asks of a denoiser about x, (B, *shape): estimates in float64, whatever its
-    dtype.
-    """
+    """What bounds and score losses ask of a denoiser about x, (B, *shape): estimates in float64, whatever its dtype."""
 
     def __init__(self, denoiser: Denoiser, x: Tensor, condition: Condition = None) -> None:
         if not isinstance(x, Tensor):

@@ -165,8 +165,7 @@ def _field(denoiser: Denoiser, read: Reader, y: Tensor, angle: Tensor, rows: Ten
 
 
 def divergence_of(v: Tensor, y: Tensor, signs: list[Tensor], create_graph: bool = False) -> Tensor:
-    """The divergence of v(y) in the leaf y, both (B, D), float64: exact (B, 1), or e.J e for each of the signs e (B,
-    probes).
+    """The divergence of v(y), float64, for (B, D) v and leaf y: exact, (B, 1), or e.J e for each e in `signs`, (B, n).
     """
     def back(of: Tensor, last: bool) -> Tensor:
         """The gradient of a scalar in y."""

@@ -51,9 +51,7 @@ def bound_times(schedule: Schedule, steps: int = STEPS, levels: int | None = Non
 
 
 def span(schedule: Schedule, levels: int | None, log_snr: tuple[float, float] | None) -> tuple[float, float]:
-    """(least, most) log SNR of a bound: the range given, checked against the schedule, or as far as it makes sense to
-    go.
-    """
+    """(least, most) log SNR of a bound: the range given, once checked, or as far as it makes sense to go."""
     end = float(schedule.log_snr(1.0))
     least, most = log_snr or (max(NOISIEST, end), cleanest(levels))
     # The last digits of a schedule's end are lost on the way to a time and back.

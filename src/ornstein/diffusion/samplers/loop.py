@@ -15,7 +15,7 @@ from torch import Tensor
 from ornstein import noise
 from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.damping import Damped
-from ornstein.diffusion.denoiser import Batched, Denoiser, kind_of
+from ornstein.diffusion.denoiser import Batched, Denoiser, kind_of, pure_noise
 from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.grid import Moment, falling, grid, moments
 from ornstein.diffusion.guidance import Guided
@@ -272,9 +272,7 @@ class Walks:
         """Where some of the walks start, (len(rows), *shape)."""
         if self.z is not None:
             return self.z[rows.start:rows.stop]
-        radius = self.denoiser.schedule.level(as_time(1.0)).radius
-        like = self.like.new_empty(len(rows), *self.denoiser.shape)
-        return noise.per_sample(self.seed, "start", self.numbers(rows), 0, like) * radius.to(like)
+        return pure_noise(self.denoiser, self.seed, "start", self.numbers(rows), self.like)
 
     def told(self, rows: range) -> Tensor | None:
         """The conditions of some of the walks."""

@@ -23,7 +23,7 @@ NEAR, FINE = 1e-6, 1e-12  # gaps between two places, over the last step and as s
 LONG = 5.0  # steps in log(signal / noise) that are as good as infinite: a polynomial says nothing over them
 HIGHEST = 4  # order; higher ones are stable on fewer and fewer problems
 # Gauss and Legendre's rule: 3 points are exact for polynomials up to degree 5, 8 are for those times an exponential.
-FEW, MANY = (np.transpose(np.polynomial.legendre.leggauss(count)).tolist() for count in (3, 8))
+THREE, EIGHT = (np.transpose(np.polynomial.legendre.leggauss(count)).tolist() for count in (3, 8))
 
 
 class View(NamedTuple):
@@ -48,12 +48,11 @@ def view(frame: str, variance: float, at: Moment) -> View:
 
 
 def adams(places: Sequence[float], start: float, end: float, growth: float = 0.0) -> list[float]:
-    """Weights of values at different `places` in the integral, from start to end, of exp(growth p) times their
-    polynomial.
+    """Weights of values at `places` in the integral, from start to end, of exp(growth p) times their polynomial in p.
     """
     middle, half = (start + end) / 2, (end - start) / 2
     found = [0.0] * len(places)
-    for point, share in MANY if growth else FEW:
+    for point, share in EIGHT if growth else THREE:
         p = middle + half * point
         weight = half * share * (math.exp(growth * p) if growth else 1.0)
         for j, own in enumerate(places):
