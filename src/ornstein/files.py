@@ -34,7 +34,7 @@ def open_regular(path: Path) -> BufferedReader:
     """
     refused = f"{os.fspath(path)!r} is not a regular file; name another"  # as repr shows it: on one printable line
     try:
-        file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115
+        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
     except IsADirectoryError:
         raise ValueError(refused) from None
     except OSError as error:
@@ -45,10 +45,6 @@ def open_regular(path: Path) -> BufferedReader:
         file.close()
         raise ValueError(refused)
     return file
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def read_text(path: Path, most: int = MOST) -> str:
@@ -142,22 +138,15 @@ def replacing(path: Path, ours: bool = False) -> Generator[Path, None, None]:
     removes it. Raises as `refuse` does, or an OSError that names the path.
     """
     refuse(path, ours)
-    made = make_folder(path.parent)
-    try:
-        with _beside(path, path.parent) as place:
-            file = place / path.name
-            file.touch()
-            mode = file.stat().st_mode
-            yield file
-            file.chmod(mode)  # some libraries make files that only their owner can read
-            sync(file)
-            os.replace(file, path)
-            sync(path.parent)
-    except BaseException:
-        for folder in made:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-        raise
+    with _folder(path.parent), _beside(path, path.parent) as place:
+        file = place / path.name
+        file.touch()
+        mode = file.stat().st_mode
+        yield file
+        file.chmod(mode)  # some libraries make files that only their owner can read
+        sync(file)
+        os.replace(file, path)
+        sync(path.parent)
 
 
 @contextlib.contextmanager
@@ -167,25 +156,31 @@ def filling(folder: Path) -> Generator[Path, None, None]:
     Files of the same names are replaced, and others stay. Raises as `replacing` does.
     """
     new = not folder.is_dir()
-    made = make_folder(folder.parent) if new else []
+    # A folder that is there may be all that can be written, such as one that is mounted.
+    with _folder(folder.parent), _beside(folder, folder.parent if new else folder) as place:
+        files = place / folder.name
+        files.mkdir()
+        yield files
+        names = sorted(path.name for path in files.iterdir())
+        if new:
+            os.rename(files, folder)
+        else:
+            for name in names:
+                refuse(folder / name)
+            for name in names:
+                os.replace(files / name, folder / name)
+
+
+@contextlib.contextmanager
+def _folder(path: Path) -> Generator[None, None, None]:
+    """A folder to write into, made with those above it; those that were made go again where the block raises."""
+    made = make_folder(path)
     try:
-        # A folder that is there may be all that can be written, such as one that is mounted.
-        with _beside(folder, folder.parent if new else folder) as place:
-            files = place / folder.name
-            files.mkdir()
-            yield files
-            names = sorted(path.name for path in files.iterdir())
-            if new:
-                os.rename(files, folder)
-            else:
-                for name in names:
-                    refuse(folder / name)
-                for name in names:
-                    os.replace(files / name, folder / name)
+        yield
     except BaseException:
-        for parent in made:
+        for folder in made:
             with contextlib.suppress(OSError):
-                parent.rmdir()
+                folder.rmdir()
         raise
 
 

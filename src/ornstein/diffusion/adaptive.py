@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["integrate"]
+__all__ = ["Slope", "integrate"]
 
 # Dormand & Prince (1980), order 5 with an embedded order 4; the last stage is the next step's first.
 NODES = (0.0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)

@@ -12,7 +12,7 @@ from ornstein import noise
 from ornstein.diffusion.condition import Condition, Conditions
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.estimate import Estimate
-from ornstein.diffusion.level import as_time
+from ornstein.diffusion.level import Level, as_time
 from ornstein.diffusion.linear import wiener
 from ornstein.diffusion.schedule import Schedule
 from ornstein.isolation import isolated
@@ -71,10 +71,10 @@ class ExactGaussian(Denoiser):
     def forward(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Estimate:  # noqa: ARG002
         level = self.level(z, t)
         wide = z.double()
-        signal, sigma = (entry.double() for entry in self.schedule.level(as_time(t)).fit(wide))
-        r = torch.hypot(signal, sigma)
-        c, s = signal / r, sigma / r
-        v = ((wide / r - c * self.mean) @ self.basis * wiener(c, s, self.power)) @ self.basis.T - s * self.mean
+        exact = self.schedule.level(as_time(t)).fit(wide)
+        c, s = exact.unit
+        turned = (wide / exact.radius - c * self.mean) @ self.basis
+        v = (turned * wiener(c, s, self.power)) @ self.basis.T - s * self.mean
         return Estimate(z, level, v.to(z))
 
     def log_prob_at(self, z: Tensor, t: Tensor | float) -> Tensor:
@@ -137,11 +137,11 @@ class ExactMixture(Denoiser):
         """As for any denoiser: components by their numbers."""
         return Conditions("classes", len(self.weight)).read(condition, rows, device)
 
-    def _joint(self, z: Tensor, t: Tensor | float, condition: Condition) -> tuple[Tensor, Tensor, Tensor]:
-        """log of weight times density (B, K); signal and noise (B or 1, 1)."""
+    def _joint(self, z: Tensor, t: Tensor | float, condition: Condition) -> tuple[Tensor, Level]:
+        """log of weight times density (B, K), and the level (B or 1, 1)."""
         z = z.double()
-        rows = as_time(t).reshape(-1)
-        signal, sigma = (entry.to(z.device)[:, None] for entry in self.schedule.level(rows))
+        level = Level(*(entry.to(z.device)[:, None] for entry in self.schedule.level(as_time(t).reshape(-1))))
+        signal, sigma = level
         total = signal**2 * self.variance + sigma**2
         # |z - signal mean|^2 by rows of one broadcast: exact where the expanded square cancels.
         square = ((z[:, None, :] - signal[..., None] * self.mean) ** 2).sum(-1)
@@ -152,17 +152,15 @@ class ExactMixture(Denoiser):
             chosen = (torch.arange(len(self.weight), device=z.device) == keep) | (keep < 0)
             # Given the component its weight is 1; -1 keeps the weights of the mixture.
             log = torch.where(keep < 0, log, alone).masked_fill(~chosen, -math.inf)
-        return log, signal, sigma
+        return log, level
 
     def forward(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Estimate:
         level = self.level(z, t)
-        log, signal, sigma = self._joint(z, t, condition)
-        share = log.softmax(1)
-        r = torch.hypot(signal, sigma)
-        c, s = signal / r, sigma / r
+        log, exact = self._joint(z, t, condition)
+        share, (c, s) = log.softmax(1), exact.unit
         # Each component's v is that of ExactGaussian, gain_k (y - c mean_k) - s mean_k; the answer is their mean.
         gain = wiener(c, s, self.variance)
-        v = (share * gain).sum(1, keepdim=True) * z.double() / r - (share * (gain * c + s)) @ self.mean
+        v = (share * gain).sum(1, keepdim=True) * z.double() / exact.radius - (share * (gain * c + s)) @ self.mean
         return Estimate(z, level, v.to(z))
 
     def log_prob_at(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Tensor:

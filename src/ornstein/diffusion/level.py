@@ -24,6 +24,12 @@ class Level(NamedTuple):
         return torch.hypot(self.signal, self.noise)
 
     @property
+    def unit(self) -> Level:
+        """The shares (c, s) of signal and noise in z / radius, whose squares add to 1."""
+        radius = self.radius
+        return Level(self.signal / radius, self.noise / radius)
+
+    @property
     def angle(self) -> Tensor:
         """atan2(noise, signal) in [0, pi / 2], the natural time of the probability-flow ODE: 0 data, pi / 2 noise."""
         return torch.atan2(self.noise, self.signal)

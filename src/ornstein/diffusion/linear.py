@@ -92,7 +92,7 @@ class LinearGuess(nn.Module):
 
     def forward(self, y: Tensor, level: Level) -> Tensor:
         """E[v | y] for y = c x + s eps of unit radius; y (B, ...), level entries () or (B, 1, ...); like y."""
-        signal, noise = ((entry / level.radius).reshape(-1, 1) for entry in level)
+        signal, noise = (entry.reshape(-1, 1) for entry in level.unit)
         gain = wiener(signal, noise, self.variance.to(y))
         if self.shape is not None:
             waves = [getattr(self, f"waves{axis}").to(y) for axis in range(len(self.sides))]

@@ -53,10 +53,10 @@ def denoising_loss(denoiser: Denoiser, x: Tensor, t: Tensor, eps: Tensor, condit
     z = draw(Encoder(denoiser.schedule).kernel(x, t), eps)
     estimate = denoiser(z, t, condition)
     level = estimate.level
-    c, s = level.signal / level.radius, level.noise / level.radius
+    c, s = level.unit
     if weighting == "unit":
-        inner = Level(level.signal * data_std, level.noise)
-        weight = (c * inner.signal / inner.radius + s * inner.noise / inner.radius * data_std) ** -2
+        inner = Level(level.signal * data_std, level.noise).unit
+        weight = (c * inner.signal + s * inner.noise * data_std) ** -2
     else:
         weight = {"eps": c**2, "x": s**2, "v": torch.ones_like(c)}[weighting]
     error = weight * (c * eps - s * x - estimate.v) ** 2

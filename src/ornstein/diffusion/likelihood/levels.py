@@ -10,17 +10,12 @@ from torch import Tensor
 from ornstein import noise
 from ornstein.names import whole
 
-__all__ = ["bin_log_prob", "check_levels", "dequantise", "levels_of", "on_levels"]
-
-
-def check_levels(levels: int) -> int:
-    """The number of levels, which must be a whole number from 2 on."""
-    return whole("levels", levels, 2)
+__all__ = ["bin_log_prob", "dequantise", "levels_of", "on_levels"]
 
 
 def on_levels(x: Tensor, levels: int) -> bool:
     """Whether every value of x is one of `levels` evenly spaced values from -1 to 1, to the precision of its dtype."""
-    place = (x.double() + 1) / 2 * (check_levels(levels) - 1)
+    place = (x.double() + 1) / 2 * (whole("levels", levels, 2) - 1)
     slack = max(1e-6, 4 * torch.finfo(x.dtype).eps if x.is_floating_point() else 0) * levels
     return bool((((place - place.round()).abs() <= slack) & (x.double().abs() <= 1 + slack)).all())
 
@@ -29,7 +24,7 @@ def levels_of(x: Tensor, levels: int | None) -> int | None:
     """The number of levels that data are said to have, None for a density; ValueError where x lies between them."""
     if levels is None:
         return None
-    levels = check_levels(levels)
+    levels = whole("levels", levels, 2)
     if not on_levels(x, levels):
         raise ValueError(f"x has values between the {levels} levels from -1 to 1; round them, or leave levels out")
     return levels

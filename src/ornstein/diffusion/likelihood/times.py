@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from ornstein.diffusion.level import doubles
-from ornstein.diffusion.likelihood.levels import check_levels
 from ornstein.diffusion.schedule import Schedule
 from ornstein.names import whole
 
@@ -23,7 +22,7 @@ BINS = 1.5  # noise / signal of the first time of data with levels is half a bin
 
 def cleanest(levels: int | None = None) -> float:
     """The log SNR at which a bound hands over to its reconstruction term, with the noise well inside a bin."""
-    return CLEANEST if levels is None else 2 * math.log(BINS * (check_levels(levels) - 1))
+    return CLEANEST if levels is None else 2 * math.log(BINS * (whole("levels", levels, 2) - 1))
 
 
 def bound_times(schedule: Schedule, steps: int = STEPS, levels: int | None = None,

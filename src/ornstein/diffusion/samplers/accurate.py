@@ -28,14 +28,13 @@ def accurate(denoiser: Denoiser, z: Tensor, conditions: Tensor | None, rows: int
     first = schedule.level(as_time(1.0))
     last = torch.tensor(math.atan(tolerance), dtype=torch.float64, device="cpu")
 
-    def ask(y: Tensor, angle: Tensor, live: Tensor) -> Estimate:
-        time = schedule.time_at(angle)
-        told = None if conditions is None else conditions[live.cpu()]
-        latent = y.reshape(-1, *shape).to(z)
-        return Batched(denoiser, told, rows)(latent * spread(schedule.level(time).radius, latent), time)
+    def ask(y: Tensor, angle: Tensor, rows_of_y: Tensor) -> Estimate:
+        time, latent = schedule.time_at(angle), y.reshape(-1, *shape).to(z)
+        batched = Batched(denoiser, None if conditions is None else conditions[rows_of_y.cpu()], rows)
+        return batched(latent * spread(schedule.level(time).radius, latent), time)
 
-    def slope(y: Tensor, angle: Tensor, live: Tensor) -> Tensor:
-        return ask(y, angle, live).v.flatten(1).double()
+    def slope(y: Tensor, angle: Tensor, rows_of_y: Tensor) -> Tensor:
+        return ask(y, angle, rows_of_y).v.flatten(1).double()
 
     y, _ = integrate(slope, (z / first.radius.to(z)).flatten(1).double(), first.angle, last,
                      lambda before, after: tolerance * (1 + torch.maximum(before.abs(), after.abs())))
