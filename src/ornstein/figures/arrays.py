@@ -60,9 +60,7 @@ def lines(spec: DataSpec, values: np.ndarray, names: Sequence[str] | None = None
                       label=f"channel {shown}" if number < apart and channels > 1 else None)
         axes.set_ylim(*ends[channel])
         axes.set_xlim(0, max(values.shape[-1] - 1, 1))
-        plain(axes)
-        if names is not None and channel == 0:
-            axes.set_title(_short(names[sample], 24), fontsize=8, pad=2)
+        plain(axes, _short(names[sample], 24) if names is not None and channel == 0 else "", size=8)
     for axes in grid[-1]:
         axes.set_xlabel("place", fontsize=8)
     if 1 < channels <= 8:
@@ -138,9 +136,7 @@ def scatter(points: np.ndarray, names: Sequence[str] | None = None, side: int = 
         axes.plot(*points[of == number].T, ".", ms=4, alpha=0.7, mew=0, color=_colour(number, len(kinds)),
                   label=_short(kind, 16))
     axes.set_aspect("equal", adjustable="datalim")
-    axes.set_xlabel("value 0", fontsize=8)
-    axes.set_ylabel("value 1", fontsize=8)
-    plain(axes)
+    plain(axes, x="value 0", y="value 1", size=8)
     if 1 < len(kinds) <= len(COLOURS):
         axes.legend(fontsize=8, frameon=False, markerscale=2, loc="best")
     return rendered(figure)
@@ -159,9 +155,8 @@ def histograms(values: np.ndarray) -> Image.Image:
             axes.set_axis_off()
             continue
         axes.hist(values[:, number], bins=min(40, max(5, len(values) // 8)), color=COLOURS[0])
-        axes.set_title(f"value {number}", fontsize=8, pad=2)
         axes.set_yticks([])
-        plain(axes)
+        plain(axes, f"value {number}", size=8)
     heading = f"{len(values)} samples"
     return _finished(figure, heading + (f", the first {shown} of {values.shape[1]} values" if shown < values.shape[1]
                                         else ""))
@@ -192,11 +187,16 @@ def _short(name: str, most: int) -> str:
     return (name if len(name) <= most else name[:most - 1] + "…").replace("$", r"\$")
 
 
-def plain(axes: Any) -> None:
-    """Axes with small numbers and no box."""
-    axes.tick_params(labelsize=7, length=2, color="#999999")
+def plain(axes: Any, title: str = "", x: str = "", y: str = "", size: float = 11) -> None:
+    """Axes with small numbers and no box, under a title of a size."""
+    axes.tick_params(which="both", labelsize=7)
+    axes.tick_params(length=2, color="#999999")
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color("#999999")
+    if title:
+        axes.set_title(title, fontsize=size, pad=2 if size < 9 else None)
+    axes.set_xlabel(x or axes.get_xlabel(), fontsize=min(size, 9))
+    axes.set_ylabel(y or axes.get_ylabel(), fontsize=min(size, 9))
 
 
 def _finished(figure: Figure, heading: str, tight: bool = True) -> Image.Image:

@@ -39,13 +39,11 @@ def guidance(of: Subject) -> Figure:
         for axes, (scale, x) in zip(figure.subplots(1, len(SCALES)), made.items(), strict=True):
             background(axes, shades)
             axes.plot(*x.cpu().numpy().T, ".", ms=4, mew=0, color=COLOURS[1], alpha=0.7)
-            axes.set_title(f"scale {scale:g}", fontsize=11)
-            frame_of(axes)
+            frame_of(axes, f"scale {scale:g}")
         return figure
     figure = canvas(1.15 * COLUMNS + 1, 1.15 * len(SCALES))
     for row, (scale, x) in zip(figure.subplots(len(SCALES), COLUMNS), made.items(), strict=True):
         for axes, one in zip(row, x.cpu().split(1), strict=True):
             show(axes, of.spec, one)
-            axes.set(xticks=[], yticks=[])
         row[0].set_ylabel(f"scale {scale:g}", fontsize=9)
     return figure

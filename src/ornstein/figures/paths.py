@@ -46,8 +46,7 @@ def _of_points(of: Subject, names: list[str]) -> Figure:
         lines = np.stack([shown(of, frame) for frame in frames])
         for number in range(5 if samplers()[name]["stochastic"] else len(z)):
             axes.plot(*lines[:, number].T, ".-", ms=3, lw=0.9, color=COLOURS[number % len(COLOURS)])
-        axes.set_title(f"{name}: {len(frames) - 1} steps", fontsize=11)
-        frame_of(axes)
+        frame_of(axes, f"{name}: {len(frames) - 1} steps")
     for axes in grid[len(names):]:
         axes.set_axis_off()
     return figure
@@ -61,7 +60,6 @@ def _of_pictures(of: Subject, names: list[str]) -> Figure:
         for column, axes in enumerate(row):
             frame = frames[round(column * (len(frames) - 1) / (COLUMNS - 1))]
             show(axes, of.spec, (frame.latent / scale(of.denoiser.schedule, frame.time)).cpu())
-            axes.set(xticks=[], yticks=[])
             axes.set_title(f"t = {frame.time:.2f}", fontsize=8, pad=2)
         row[0].set_ylabel(name, fontsize=9)
     return figure

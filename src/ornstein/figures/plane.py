@@ -38,11 +38,9 @@ def field(of: Subject) -> Figure:
     panels = figure.subplots(1, 4)
     clean = density(of, CLEAN)
     background(panels[0], clean)
-    panels[0].set_title("density", fontsize=11)
     middle = 0.2
     background(panels[1], density(of, middle))
     _arrows(of, panels[1], middle)
-    panels[1].set_title(f"density and score at t = {middle}", fontsize=11)
     z = start(of, 28)
     # Of paths with noise more than a handful hide one another.
     for axes, rule, count, title in ((panels[2], ODE, 28, "probability-flow ODE"),
@@ -53,9 +51,9 @@ def field(of: Subject) -> Figure:
             axes.plot(*paths[:, number].T, color=COLOURS[number % len(COLOURS)], lw=0.8, alpha=0.8)
         axes.plot(*paths[0].T, "o", ms=3, mfc="white", mec="#444444", mew=0.7, zorder=5)
         axes.plot(*paths[-1].T, "o", ms=3.5, color="black", zorder=6)
-        axes.set_title(f"paths of the {title}", fontsize=11)
-    for axes in panels:
-        frame_of(axes)
+        frame_of(axes, f"paths of the {title}")
+    frame_of(panels[0], "density")
+    frame_of(panels[1], f"density and score at t = {middle}")
     return figure
 
 
@@ -74,8 +72,7 @@ def flight(of: Subject) -> list[Image.Image]:
         background(axes, clean)
         arrows.append(_arrows(of, axes, 1.0))
         clouds.append(axes.plot([], [], ".", ms=5, mew=0, color=COLOURS[1 if number else 0], alpha=0.8)[0])
-        axes.set_title(title, fontsize=12)
-        frame_of(axes)
+        frame_of(axes, title)
     frames = []
     for moments in zip(*walks, strict=True):
         time = moments[0].time
@@ -129,9 +126,10 @@ def background(axes: Any, shades: np.ndarray) -> None:
     axes.contourf(ticks, ticks, shades, levels=np.linspace(0.02, 1, 12), cmap="Blues", alpha=0.75)
 
 
-def frame_of(axes: Any) -> None:
+def frame_of(axes: Any, title: str) -> None:
+    """Axes of the plane on which noise and data have room, under a title."""
     axes.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), aspect="equal", xticks=range(-2, 3), yticks=range(-2, 3))
-    plain(axes)
+    plain(axes, title)
 
 
 def check(of: Subject) -> None:
@@ -145,13 +143,11 @@ def _score(of: Subject, time: float) -> tuple[np.ndarray, np.ndarray]:
     """Points of a coarse grid, and noise * score there, which has one size at all times: both (n, 2)."""
     ticks = torch.linspace(-1.9, 1.9, 13)
     z = torch.cartesian_prod(ticks, ticks).to(of.x)
+    condition = told(of)
+    classes = None if condition is None else torch.as_tensor(condition).expand(len(z))
     with torch.no_grad():
-        field = -of.denoiser(z * scale(of.denoiser.schedule, time), time, _rows(told(of), len(z))).eps
+        field = -of.denoiser(z * scale(of.denoiser.schedule, time), time, classes).eps
     return z.cpu().numpy(), field.cpu().numpy()
-
-
-def _rows(condition: Condition, count: int) -> Condition:
-    return None if condition is None else torch.as_tensor(condition).expand(count)
 
 
 def _arrows(of: Subject, axes: Any, time: float) -> Any:

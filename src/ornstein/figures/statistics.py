@@ -12,7 +12,7 @@ from ornstein import files
 from ornstein.data import Dataset, DataSpec
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.samplers import sample
-from ornstein.figures.arrays import COLOURS, DRAWN
+from ornstein.figures.arrays import COLOURS, DRAWN, plain
 
 __all__ = ["compare", "marginals", "power", "spectrum", "statistics"]
 
@@ -70,11 +70,11 @@ def spectrum(data: np.ndarray, samples: np.ndarray) -> dict[str, Any]:
     ratio = other / np.maximum(mean, tiny)
     spread = [part.var(0, ddof=1) / len(part) / np.maximum(part.mean(0), tiny) ** 2 for part in (a, b)]
     # Power of a band is its mean times its width; widths grow with the frequency, as places on a sphere do.
-    held = mean * frequency ** (data.ndim - 3)
-    order = np.argsort(-held, axis=1)
-    before = np.cumsum(np.take_along_axis(held, order, 1), 1) - np.take_along_axis(held, order, 1)
-    bands = np.zeros(held.shape, dtype=bool)
-    np.put_along_axis(bands, order, before < POWER * held.sum(1, keepdims=True), 1)
+    whole = mean * frequency ** (data.ndim - 3)
+    order = np.argsort(-whole, axis=1)
+    before = np.cumsum(np.take_along_axis(whole, order, 1), 1) - np.take_along_axis(whole, order, 1)
+    bands = np.zeros(whole.shape, dtype=bool)
+    np.put_along_axis(bands, order, before < POWER * whole.sum(1, keepdims=True), 1)
     apart = np.abs(ratio - 1)
     return {"frequency": frequency, "data": mean, "samples": other, "difference": ratio - 1,
             "error": ratio * np.sqrt(sum(spread)), "bands": bands, "largest": float(apart[bands].max(initial=0.0)),
@@ -111,11 +111,11 @@ def statistics(spec: DataSpec, data_values: np.ndarray, sample_values: np.ndarra
             raise ValueError(f"{name} holds values that are not finite; every value must be a finite number")
     with_sides = len(spec.shape) > 1 and max(spec.shape[1:]) > 1
     distances = marginals(data_values, sample_values)
-    found = {"data": len(data_values), "samples": len(sample_values), "wasserstein": distances,
+    figures = {"data": len(data_values), "samples": len(sample_values), "wasserstein": distances,
              "wasserstein_largest": float(distances.max()),
              "spectrum": spectrum(data_values, sample_values) if with_sides else None}
-    _draw(spec, data_values, sample_values, found, Path(path))
-    return found
+    _draw(spec, data_values, sample_values, figures, Path(path))
+    return figures
 
 
 def compare(model: NetworkDenoiser, data: Dataset, path: Path | None) -> None:
@@ -131,10 +131,10 @@ def compare(model: NetworkDenoiser, data: Dataset, path: Path | None) -> None:
         statistics(data.spec, np.asarray(data.values[rows]), data.spec.decode(x), path)
 
 
-def _draw(spec: DataSpec, data: np.ndarray, samples: np.ndarray, found: dict[str, Any], path: Path) -> None:
+def _draw(spec: DataSpec, data: np.ndarray, samples: np.ndarray, figures: dict[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
-    channels, lines = spec.shape[0], found["spectrum"]
+    channels, lines = spec.shape[0], figures["spectrum"]
     shown = min(channels, 6 if lines else DRAWN["values"])
     across = shown if lines else min(shown, 4)
     rows = 2 if lines else -(-shown // across)
@@ -146,17 +146,17 @@ def _draw(spec: DataSpec, data: np.ndarray, samples: np.ndarray, found: dict[str
             _spectrum(grid[0, number], lines, number)
         axes = grid[1, number] if lines else grid.flat[number]
         _histogram(axes, data[:, number], samples[:, number])
-        axes.set_title(f"{what} {number}: W1 {found['wasserstein'][number]:.3f} std", fontsize=9)
+        plain(axes, f"{what} {number}: W1 {figures['wasserstein'][number]:.3f} std", "value", size=9)
     for axes in list(grid.flat)[shown * rows if lines else shown:]:
         axes.set_axis_off()
     heading = f"{spec.name}: {len(samples):,} samples beside {len(data):,} rows of data"
     if shown < channels:
         heading += f" (the first {shown} of {channels} {what}s)"
-    told = f"marginals differ by at most {found['wasserstein_largest']:.3f} std (Wasserstein-1)"
+    words = f"marginals differ by at most {figures['wasserstein_largest']:.3f} std (Wasserstein-1)"
     if lines:
-        told = (f"spectrum differs by at most {lines['largest']:.1%} where {POWER:.0%} of the power lies, "
-                f"{lines['largest_of_all']:.1%} over all bands\n") + told
-    figure.suptitle(f"{heading}\n{told}".replace("$", r"\$"), fontsize=9.5)
+        words = (f"spectrum differs by at most {lines['largest']:.1%} where {POWER:.0%} of the power lies, "
+                 f"{lines['largest_of_all']:.1%} over all bands\n") + words
+    figure.suptitle(f"{heading}\n{words}".replace("$", r"\$"), fontsize=9.5)
     handles, labels = grid.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=9, frameon=False)
     with files.replacing(path) as file:
@@ -173,13 +173,11 @@ def _spectrum(axes: Any, lines: dict[str, Any], channel: int) -> None:
                       alpha=0.2, lw=0, label="two standard errors")
     inside = lines["bands"][channel]
     largest = np.abs(lines["difference"][channel][inside]).max(initial=0.0)
-    axes.set_title(f"channel {channel}: spectrum {largest:.1%}", fontsize=9)
     axes.set_xticks([tick for tick in TICKS if frequency[0] <= tick <= frequency[-1]] or [float(frequency[-1])])
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("")
-    axes.set_xlabel("frequency (cycles a place)", fontsize=8)
-    axes.set_ylabel("power" if channel == 0 else "", fontsize=8)
-    _plain(axes)
+    plain(axes, f"channel {channel}: spectrum {largest:.1%}", "frequency (cycles a place)",
+          "power" if channel == 0 else "", 9)
 
 
 def _histogram(axes: Any, data: np.ndarray, samples: np.ndarray) -> None:
@@ -194,11 +192,4 @@ def _histogram(axes: Any, data: np.ndarray, samples: np.ndarray) -> None:
         density = np.histogram(part, edges)[0] / (len(part) * (edges[1] - edges[0]))
         axes.stairs(density, edges, color=colour, lw=1.5, fill=name == "data", alpha=0.35 if name == "data" else 1,
                     label=name)
-    axes.set_xlabel("value", fontsize=8)
     axes.set_yticks([])
-    _plain(axes)
-
-
-def _plain(axes: Any) -> None:
-    axes.tick_params(which="both", labelsize=7)
-    axes.spines[["top", "right"]].set_visible(False)

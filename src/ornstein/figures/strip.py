@@ -13,7 +13,7 @@ from ornstein.diffusion.encoder import Encoder
 from ornstein.diffusion.level import as_time
 from ornstein.diffusion.samplers import generate
 from ornstein.diffusion.schedule import Chain, Schedule
-from ornstein.figures.arrays import COLOURS, field
+from ornstein.figures.arrays import COLOURS, field, plain
 from ornstein.figures.pictures import picture
 from ornstein.figures.subject import Subject, drawable, scale
 
@@ -86,17 +86,13 @@ def _figure(of: Subject, times: list[float], forward: list[Tensor], back: list) 
             # A latent of large noise is shown at the scale of the data.
             wide = 1.0 if clock is None else scale(schedule, clock[number])
             show(axes, of.spec, (z / wide).cpu(), REACH if clock is not None else reach)
-            axes.set(xticks=[], yticks=[])
             if clock is not None:
                 axes.set_title(f"t = {clock[number]:.2f}\n{_log_snr(schedule, clock[number])}", fontsize=8)
         row[0].set_ylabel(name, fontsize=9)
     top.suptitle(f"{type(schedule).__name__}: from {of.what} to noise and back (seed {of.seed})", fontsize=12)
     for axes, (name, (x, y)) in zip(bottom.subplots(1, len(lines)), lines.items(), strict=True):
         axes.plot(x, y, color="#26466b")
-        axes.set_title(name, fontsize=9)
-        axes.set_xlabel("t", fontsize=8)
-        axes.tick_params(labelsize=8)
-        axes.spines[["top", "right"]].set_visible(False)
+        plain(axes, name, "t", size=9)
         if name.startswith("beta") and y.max() > 100 * np.median(y):
             axes.set_yscale("log")
     return figure
@@ -115,6 +111,7 @@ def show(axes: Any, spec: DataSpec | None, z: Tensor, reach: float = REACH) -> N
         axes.set_ylim(-reach, reach)
     else:
         axes.imshow(field(z.numpy())[0, 0], vmin=-1, vmax=1, cmap="viridis", interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
 
 
 def _log_snr(schedule: Schedule, time: float) -> str:
