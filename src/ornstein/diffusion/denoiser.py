@@ -87,8 +87,9 @@ class Denoiser(nn.Module):
         if z.shape[1:] != self.shape:
             raise ValueError(f"z has shape {tuple(z.shape)}; it must be (B, {', '.join(map(str, self.shape))})")
         found = known(self.schedule, t)
-        if found is not None and found.fitted.signal.dtype is z.dtype and found.fitted.signal.device == z.device:
-            return found.fitted
+        ready = found.fitted if found else None
+        if ready is not None and ready.signal.dtype is z.dtype and ready.signal.device == z.device:
+            return ready
         return self.schedule.level(as_time(t)).fit(z)
 
 
@@ -227,9 +228,11 @@ class NetworkDenoiser(Denoiser):
         with torch.autocast(kind, enabled=False):  # the caller's
             guess = None if self.linear is None else self.linear(y, scaled)
         seen = torch.cat([y, guess], 1) if self.hints and guess is not None else y
-        # Read here, because a GPU only dies of a class that is not there.
-        told = standardised(self.read_condition(condition, len(z), z.device), self.condition_mean,
-                            self.condition_std, self.data_std)
+        if self.training and isinstance(condition, Tensor) and condition.dtype == torch.int64:
+            told = condition  # the data's own; to look at them would be to wait for the device
+        else:  # elsewhere they are checked: a GPU only dies of a class that is not there
+            told = standardised(self.read_condition(condition, len(z), z.device), self.condition_mean,
+                                self.condition_std, self.data_std)
         with torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bf16" and has_bf16(kind)):
             answer = self.network(seen.to(self.data_std), log_snr.to(self.data_std), told).to(wide)
         if guess is not None:
