@@ -45,7 +45,9 @@ class Display:
         if self.as_json:
             _json("note", text=line)
         else:
-            self._end()
+            if self.open:
+                say("")
+            self.open = False
             say(line)
 
     def event(self, event: Event) -> None:
@@ -80,27 +82,22 @@ class Display:
         elif isinstance(event, Finished) and event.already:
             self.say(f"this run has already finished, with {event.images:,} samples seen")
         elif isinstance(event, Finished):
-            held, gap = event.model.metrics["held_out"], event.model.metrics["gap"]
+            held_out, gap = event.model.metrics["held_out"], event.model.metrics["gap"]
             self.say(f"done in {_clock(event.seconds)}: {event.images:,} samples seen" + (
-                "" if held is None else f", held-out loss {held:.4f}, {_gap(gap)} the training loss"))
+                "" if held_out is None else f", held-out loss {held_out:.4f}, {_gap(gap)} the training loss"))
 
     def _progress(self, event: Progress) -> None:
-        held = "" if event.held_out is None else f"  held out {event.held_out:.4f} ({_gap(event.gap)} training)"
-        held += f"  {event.skipped} steps skipped" if event.skipped else ""
+        extra = "" if event.held_out is None else f"  held out {event.held_out:.4f} ({_gap(event.gap)} training)"
+        extra += f"  {event.skipped} steps skipped" if event.skipped else ""
         rate = f"{event.rate:,.0f}/s  " if event.rate else ""
         loss = "no loss yet" if event.loss is None else f"loss {event.loss:.4f}"
-        line = f"{100 * event.share:3.0f} %  {_clock(event.left)} left  {event.images:,} samples  {rate}{loss}{held}"
+        line = f"{100 * event.share:3.0f} %  {_clock(event.left)} left  {event.images:,} samples  {rate}{loss}{extra}"
         if self.moving:
             say(line, moving=True)
             self.open = True
         elif time.monotonic() - self.last >= PLAIN_SECONDS:
             self.last = time.monotonic()
             say(line)
-
-    def _end(self) -> None:
-        if self.open:
-            say("")
-            self.open = False
 
 
 def _json(kind: str, **facts: Any) -> None:

@@ -101,17 +101,12 @@ class Conditions:
         """Classes with numbers in the place of names."""
         names = condition.tolist() if isinstance(condition, np.ndarray) and condition.dtype.kind in "UO" else condition
         if isinstance(names, str):
-            return self._number(names)
+            if self.data is None:
+                raise ValueError(f"condition is {names!r}, but this model knows no names of classes; give numbers")
+            return self.data.label(names)
         if isinstance(names, list | tuple) and any(isinstance(name, str) or name is None for name in names):
-            return [-1 if name is None else self._number(name) for name in names]
+            return [-1 if name is None else self._numbered(name) for name in names]
         return names
-
-    def _number(self, name: Any) -> Any:
-        if not isinstance(name, str):
-            return name
-        if self.data is None:
-            raise ValueError(f"condition is {name!r}, but this model knows no names of classes; give numbers")
-        return self.data.label(name)
 
 
 def moments(mean: Tensor | Sequence[float] | None,

@@ -86,8 +86,8 @@ class Denoiser(nn.Module):
         """The level at t for the rows of z, after checking that z holds samples of this denoiser's shape."""
         if z.shape[1:] != self.shape:
             raise ValueError(f"z has shape {tuple(z.shape)}; it must be (B, {', '.join(map(str, self.shape))})")
-        found = known(self.schedule, t)
-        ready = found.fitted if found else None
+        memory = known(self.schedule, t)
+        ready = memory.fitted if memory else None
         if ready is not None and ready.signal.dtype is z.dtype and ready.signal.device == z.device:
             return ready
         return self.schedule.level(as_time(t)).fit(z)
@@ -229,12 +229,12 @@ class NetworkDenoiser(Denoiser):
             guess = None if self.linear is None else self.linear(y, scaled)
         seen = torch.cat([y, guess], 1) if self.hints and guess is not None else y
         if self.training and isinstance(condition, Tensor) and condition.dtype == torch.int64:
-            told = condition  # the data's own; to look at them would be to wait for the device
+            seen_condition = condition  # the data's own; to look at them would be to wait for the device
         else:  # elsewhere they are checked: a GPU only dies of a class that is not there
-            told = standardised(self.read_condition(condition, len(z), z.device), self.condition_mean,
-                                self.condition_std, self.data_std)
+            seen_condition = standardised(self.read_condition(condition, len(z), z.device), self.condition_mean,
+                                          self.condition_std, self.data_std)
         with torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bf16" and has_bf16(kind)):
-            answer = self.network(seen.to(self.data_std), log_snr.to(self.data_std), told).to(wide)
+            answer = self.network(seen.to(self.data_std), log_snr.to(self.data_std), seen_condition).to(wide)
         if guess is not None:
             answer = answer + getattr(Estimate(centred, scaled, guess), self.predicts)
         inner = _READ[self.predicts](answer, centred, scaled)

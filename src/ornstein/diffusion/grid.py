@@ -78,8 +78,7 @@ def grid(schedule: Schedule, steps: int, spacing: str = "angle", start: float = 
 
 
 class Moment(float):
-    """A time of a walk that knows its `signal` and `noise`, and its `clock`: itself as denoisers take it, () float64.
-    """
+    """A time of a walk that knows its `signal` and `noise`; its `clock` is the same time as denoisers take it."""
 
     clock: Tensor
     signal: float

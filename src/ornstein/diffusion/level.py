@@ -77,8 +77,8 @@ def remember(schedule: Any, t: Tensor, level: Level | None = None, fitted: Level
 
 def known(schedule: Any, t: Tensor | float) -> Known | None:
     """What is remembered of times, if it is about this schedule."""
-    found = getattr(t, "known", None)
-    return found if found is not None and found.schedule is schedule else None
+    memory = getattr(t, "known", None)
+    return memory if memory is not None and memory.schedule is schedule else None
 
 
 def as_time(t: Tensor | float, name: str = "t") -> Tensor:

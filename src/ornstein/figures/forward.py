@@ -92,10 +92,10 @@ def graph(of: Subject) -> Figure:
 def schedules(of: Subject) -> Figure:
     """Signal, noise and log SNR of every schedule against time; that of the denoiser is the thick line."""
     known: dict[str, Schedule] = {name: kind.linear() if kind is Chain else kind() for name, kind in SCHEDULES.items()}
-    own = of.denoiser.schedule
-    same = next((name for name, one in known.items() if type(one) is type(own) and _alike(one, own)), None)
+    mine = of.denoiser.schedule
+    same = next((name for name, one in known.items() if type(one) is type(mine) and _alike(one, mine)), None)
     if same is None:
-        known = {**known, f"this model's {type(own).__name__}": own}
+        known = {**known, f"this model's {type(mine).__name__}": mine}
         same = list(known)[-1]
     t = torch.linspace(0, 1, 401, dtype=torch.float64)
     figure = canvas(12, 3.6)

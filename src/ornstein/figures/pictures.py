@@ -130,9 +130,9 @@ def write(spec: DataSpec, x: Tensor, labels: Tensor | None, out: Path, facts: Ma
         numbered(out, len(x))
         with files.filling(out) as folder:
             for number, one in enumerate(picture(spec, x)):
-                own = {} if labels is None else {"class": spec.classes[int(labels[number])]}
+                label = {} if labels is None else {"class": spec.classes[int(labels[number])]}
                 image = Image.fromarray(one)
-                image.save(folder / f"{number:05d}.png", pnginfo=_about({**facts, "number": number, **own}))
+                image.save(folder / f"{number:05d}.png", pnginfo=_about({**facts, "number": number, **label}))
 
 
 def numbered(folder: Path, count: int) -> None:

@@ -21,7 +21,7 @@ from ornstein.figures.subject import Subject, scale
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["ODE", "SDE", "background", "density", "field", "flight", "start", "told", "walk"]
+__all__ = ["ODE", "SDE", "background", "class_asked", "density", "field", "flight", "start", "walk"]
 
 ODE, SDE = "heun", "ancestral"  # the probability flow, and the process with noise, that both end as the data
 REACH = 2.2  # how far the axes go: data lie in [-1, 1], noise has deviation 1
@@ -87,7 +87,7 @@ def flight(of: Subject) -> list[Image.Image]:
 def walk(of: Subject, z: Tensor, rule: str, steps: int) -> list[Frame]:
     """Every moment of a way back from z, on times even in angle."""
     return list(generate(of.denoiser, z=z, sampler=rule, times=grid(of.denoiser.schedule, steps), seed=of.seed,
-                         condition=told(of)))
+                         condition=class_asked(of)))
 
 
 def start(of: Subject, count: int) -> Tensor:
@@ -100,7 +100,7 @@ def shown(of: Subject, frame: Frame) -> np.ndarray:
     return (frame.latent / scale(of.denoiser.schedule, frame.time)).cpu().numpy()
 
 
-def told(of: Subject) -> Condition:
+def class_asked(of: Subject) -> Condition:
     """The one class that was asked for, or none: a figure of all classes is of the model without a condition."""
     if not isinstance(of.condition, Tensor):
         return of.condition
@@ -116,7 +116,7 @@ def density(of: Subject, time: float) -> np.ndarray:
     if exact is not None:
         log = exact(z, time)
     else:
-        log = ode_log_prob(of.denoiser, z.to(of.x), t=time, tolerance=ERROR, condition=told(of))
+        log = ode_log_prob(of.denoiser, z.to(of.x), t=time, tolerance=ERROR, condition=class_asked(of))
     return (log - log.max()).exp().reshape(SIDE, SIDE).cpu().numpy()
 
 
@@ -143,7 +143,7 @@ def _score(of: Subject, time: float) -> tuple[np.ndarray, np.ndarray]:
     """Points of a coarse grid, and noise * score there, which has one size at all times: both (n, 2)."""
     ticks = torch.linspace(-1.9, 1.9, 13)
     z = torch.cartesian_prod(ticks, ticks).to(of.x)
-    condition = told(of)
+    condition = class_asked(of)
     classes = None if condition is None else torch.as_tensor(condition).expand(len(z))
     with torch.no_grad():
         field = -of.denoiser(z * scale(of.denoiser.schedule, time), time, classes).eps

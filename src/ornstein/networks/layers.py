@@ -133,8 +133,8 @@ class Embedding(nn.Module):
         if not condition.is_floating_point():
             return F.silu(level + self.classes.weight[0])
         known = ~condition.isnan().any(1, keepdim=True)
-        told = self.conditions(condition.masked_fill(~known, 0.0).to(level.dtype))
-        return F.silu(level + torch.where(known, told, self.classes.weight[0]))
+        learned = self.conditions(condition.masked_fill(~known, 0.0).to(level.dtype))
+        return F.silu(level + torch.where(known, learned, self.classes.weight[0]))
 
 
 class Modulation(nn.Module):

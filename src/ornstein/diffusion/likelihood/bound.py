@@ -97,8 +97,8 @@ class Reader:
             raise ValueError(f"x holds {lost} values that are not finite; every value must be a finite number")
         self.like = kind_of(denoiser)
         self.x = x.detach().to(self.like.device).double()
-        told = denoiser.read_condition(condition, len(x), "cpu")
-        self.batched, self.encoder = Batched(denoiser, told, min(ROWS, len(x))), Encoder(denoiser.schedule)
+        conditions = denoiser.read_condition(condition, len(x), "cpu")
+        self.batched, self.encoder = Batched(denoiser, conditions, min(ROWS, len(x))), Encoder(denoiser.schedule)
         self.schedule = denoiser.schedule
 
     def eps(self, seed: int, stream: str, draw: int, step: int) -> Tensor:
@@ -163,11 +163,11 @@ def elbo(denoiser: Denoiser, x: Tensor, times: Sequence[float] | Tensor | None =
         for k, (s, t) in enumerate(pairwise(grid)):
             z = draw(read.encoder.kernel(read.x, t), read.eps(seed, "bound", number, k))
             estimate = read(z, t)
-            own = variance[k].to(read.x) if isinstance(variance, Tensor) else None
+            fixed = variance[k].to(read.x) if isinstance(variance, Tensor) else None
             if k == 0:
-                last += reconstruction(read.x, estimate, levels, own) / draws
+                last += reconstruction(read.x, estimate, levels, fixed) / draws
             else:
-                p = reverse_law(estimate, read.schedule, s, t, variance if own is None else own.expand(z.shape))
+                p = reverse_law(estimate, read.schedule, s, t, variance if fixed is None else fixed.expand(z.shape))
                 terms[:, k - 1] += kl_divergence(read.encoder.posterior(read.x, z, s, t), p) / draws
     return Bound(prior_gap(read, grid[-1]), terms.sum(1), last, terms, denoiser.schedule.log_snr(grid[2:]),
                  describe(denoiser.schedule, grid), math.prod(denoiser.shape), levels)

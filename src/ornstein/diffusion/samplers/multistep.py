@@ -51,17 +51,17 @@ def adams(places: Sequence[float], start: float, end: float, growth: float = 0.0
     """Weights of values at `places` in the integral, from start to end, of exp(growth p) times their polynomial in p.
     """
     middle, half = (start + end) / 2, (end - start) / 2
-    found = [0.0] * len(places)
+    weights = [0.0] * len(places)
     for point, share in EIGHT if growth else THREE:
         p = middle + half * point
         weight = half * share * (math.exp(growth * p) if growth else 1.0)
-        for j, own in enumerate(places):
+        for j, place in enumerate(places):
             basis = weight
             for k, other in enumerate(places):
                 if k != j:
-                    basis *= (p - other) / (own - other)
-            found[j] += basis
-    return found
+                    basis *= (p - other) / (place - other)
+            weights[j] += basis
+    return weights
 
 
 def response(moved: Tensor, noise: Tensor, ratio: float) -> Tensor:
