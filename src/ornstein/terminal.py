@@ -65,8 +65,8 @@ class _Output:
         os.dup2(nowhere, self.number)
         os.close(nowhere)
         if error.errno != errno.EPIPE and self.name == "stdout":
-            reason = (error.strerror or str(error)).lower()
-            print(f"ornstein: standard output cannot be written ({reason}); what it would show is lost", file=sys.stderr)
+            why = (error.strerror or str(error)).lower()
+            print(f"ornstein: standard output cannot be written ({why}); what it would show is lost", file=sys.stderr)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)

@@ -37,6 +37,7 @@ class Denoiser(nn.Module):
     schedule: Schedule
     shape: tuple[int, ...]
     tuned: dict[int, Any]  # by network calls, what `ornstein.tune` chose
+    _takes = Conditions()  # what it can be told of each sample, as far as it is known
 
     def __init__(self, schedule: Schedule, shape: Sequence[int]) -> None:
         super().__init__()
@@ -80,7 +81,7 @@ class Denoiser(nn.Module):
         Raises:
             ValueError: a condition of another shape or kind, or a class that is not there.
         """
-        return Conditions().read(condition, rows, device)
+        return self._takes.read(condition, rows, device)
 
     def level(self, z: Tensor, t: Tensor | float) -> Level:
         """The level at t for the rows of z, after checking that z holds samples of this denoiser's shape."""

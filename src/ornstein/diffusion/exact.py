@@ -128,14 +128,10 @@ class ExactMixture(Denoiser):
         if not (variance > 0).all():
             raise ValueError(f"variance is {variance.tolist()}; every variance of a mixture must be positive")
         super().__init__(schedule, mean.shape[1:])
+        self._takes = Conditions("classes", len(weight))
         self.register_buffer("weight", weight / weight.sum())
         self.register_buffer("mean", mean)
         self.register_buffer("variance", variance)
-
-    def read_condition(self, condition: Condition, rows: int,
-                       device: torch.device | str | None = None) -> Tensor | None:
-        """As for any denoiser: components by their numbers."""
-        return Conditions("classes", len(self.weight)).read(condition, rows, device)
 
     def _joint(self, z: Tensor, t: Tensor | float, condition: Condition) -> tuple[Tensor, Level]:
         """log of weight times density (B, K), and the level (B or 1, 1)."""
@@ -196,6 +192,7 @@ class ExactDataset(Denoiser):
 
     points: Tensor
     labels: Tensor | None
+    _takes = Conditions("classes")
 
     @isolated()
     def __init__(self, x: Tensor, schedule: Schedule, labels: Tensor | None = None) -> None:
@@ -207,11 +204,6 @@ class ExactDataset(Denoiser):
         super().__init__(schedule, x.shape[1:])
         self.register_buffer("points", x.flatten(1))
         self.register_buffer("labels", labels)
-
-    def read_condition(self, condition: Condition, rows: int,
-                       device: torch.device | str | None = None) -> Tensor | None:
-        """As for any denoiser: labels as they are."""
-        return Conditions("classes").read(condition, rows, device)
 
     def _blocks(self, z: Tensor, t: Tensor | float, condition: Condition) -> Iterator[Tensor]:
         """log q(z_t | x_i) less its constant for blocks of rows of z, (rows, N); a point mass where noise is 0."""

@@ -11,8 +11,7 @@ from torch import Tensor
 from ornstein.diffusion.encoder import Encoder, transition
 from ornstein.diffusion.level import as_time
 from ornstein.diffusion.likelihood import bound_times, elbo
-from ornstein.figures.arrays import COLOURS, plain
-from ornstein.figures.forward import canvas
+from ornstein.figures.arrays import COLOURS, canvas, plain
 from ornstein.figures.subject import Subject
 
 if TYPE_CHECKING:
@@ -90,9 +89,8 @@ def bound(of: Subject) -> Figure:
         x = (((x + 1) / 2 * (levels - 1)).round() / (levels - 1) * 2 - 1).clamp(-1, 1)
     bounds = elbo(of.denoiser, x, bound_times(schedule, STEPS, levels), levels, draws=4, seed=of.seed,
                  condition=of.condition)
-    steps, terms = bounds.steps.mean(0), {name: mean for name, (mean, _) in bounds.summary().items()} \
-        if len(x) > 1 else {name: float(getattr(bounds, name)) for name in ("reconstruction", "prior", "diffusion",
-                                                                            "log_prob")}
+    steps, names = bounds.steps.mean(0), ("reconstruction", "prior", "diffusion", "log_prob")
+    terms = {name: float(getattr(bounds, name).mean()) for name in names}
     figure = canvas(12, 3.8)
     left, right = figure.subplots(1, 2, width_ratios=[1.6, 1])
     # `log_snr` is of the noisier end of each step.

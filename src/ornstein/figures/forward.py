@@ -14,24 +14,17 @@ from ornstein.diffusion.encoder import Encoder, draw, transition
 from ornstein.diffusion.grid import grid
 from ornstein.diffusion.level import as_time
 from ornstein.diffusion.schedule import SCHEDULES, Chain, Schedule
-from ornstein.figures.arrays import COLOURS, plain
+from ornstein.figures.arrays import COLOURS, canvas, plain
 from ornstein.figures.strip import moments, show
 from ornstein.figures.subject import Subject, scale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["canvas", "graph", "kernel", "noising", "posterior", "schedules", "value"]
+__all__ = ["graph", "kernel", "noising", "posterior", "schedules", "value"]
 
 CHAINS = 10_000
 STRIDES = 20  # steps of the posterior's figure: of a chain of a thousand one could not see them
-
-
-def canvas(width: float, height: float) -> Figure:
-    """A white figure of a size in inches that keeps its parts apart."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
 
 
 def value(of: Subject) -> float:

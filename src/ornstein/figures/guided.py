@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ornstein.diffusion.samplers import sample
-from ornstein.figures.arrays import COLOURS
-from ornstein.figures.forward import canvas
+from ornstein.figures.arrays import COLOURS, canvas
 from ornstein.figures.plane import CLEAN, background, density, frame_of, start
 from ornstein.figures.strip import show
 from ornstein.figures.subject import Subject, drawable

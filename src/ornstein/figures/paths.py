@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ornstein.diffusion.samplers import generate, samplers
-from ornstein.figures.arrays import COLOURS
-from ornstein.figures.forward import canvas
-from ornstein.figures.plane import CLEAN, background, class_asked, density, frame_of, shown, start
+from ornstein.diffusion.samplers import samplers
+from ornstein.figures.arrays import COLOURS, canvas
+from ornstein.figures.plane import CLEAN, background, density, frame_of, shown, start, walk
 from ornstein.figures.strip import show
 from ornstein.figures.subject import Subject, drawable, scale
 
@@ -39,10 +38,9 @@ def _of_points(of: Subject, names: list[str]) -> Figure:
     z, many, clean = start(of, 20), start(of, 400), density(of, CLEAN)
     for axes, name in zip(grid, names, strict=False):
         background(axes, clean)
-        ends = shown(of, list(generate(of.denoiser, z=many, sampler=name, nfe=CALLS, seed=of.seed,
-                                       condition=class_asked(of)))[-1])
+        ends = shown(of, walk(of, many, name, nfe=CALLS)[-1])
         axes.plot(*ends.T, ".", ms=3, mew=0, color="black", alpha=0.7, zorder=4)
-        frames = list(generate(of.denoiser, z=z, sampler=name, nfe=CALLS, seed=of.seed, condition=class_asked(of)))
+        frames = walk(of, z, name, nfe=CALLS)
         lines = np.stack([shown(of, frame) for frame in frames])
         for number in range(5 if samplers()[name]["stochastic"] else len(z)):
             axes.plot(*lines[:, number].T, ".-", ms=3, lw=0.9, color=COLOURS[number % len(COLOURS)])
@@ -56,7 +54,7 @@ def _of_pictures(of: Subject, names: list[str]) -> Figure:
     figure = canvas(1.15 * COLUMNS + 1, 1.2 * len(names) + 0.4)
     z = start(of, 1)
     for row, name in zip(figure.subplots(len(names), COLUMNS, squeeze=False), names, strict=True):
-        frames = list(generate(of.denoiser, z=z, sampler=name, nfe=CALLS, seed=of.seed, condition=class_asked(of)))
+        frames = walk(of, z, name, nfe=CALLS)
         for column, axes in enumerate(row):
             frame = frames[round(column * (len(frames) - 1) / (COLUMNS - 1))]
             show(axes, of.spec, (frame.latent / scale(of.denoiser.schedule, frame.time)).cpu())

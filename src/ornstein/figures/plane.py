@@ -14,8 +14,7 @@ from ornstein.diffusion.denoiser import pure_noise
 from ornstein.diffusion.grid import grid
 from ornstein.diffusion.likelihood import ode_log_prob
 from ornstein.diffusion.samplers import Frame, generate
-from ornstein.figures.arrays import COLOURS, plain, rendered
-from ornstein.figures.forward import canvas
+from ornstein.figures.arrays import COLOURS, canvas, plain, rendered
 from ornstein.figures.subject import Subject, scale
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def field(of: Subject) -> Figure:
     for axes, rule, count, title in ((panels[2], ODE, 28, "probability-flow ODE"),
                                      (panels[3], SDE, 6, "stochastic equation")):
         background(axes, clean)
-        paths = np.stack([shown(of, frame) for frame in walk(of, z[:count], rule, 120)])
+        paths = np.stack([shown(of, frame) for frame in walk(of, z[:count], rule, grid(of.denoiser.schedule, 120))])
         for number in range(paths.shape[1]):
             axes.plot(*paths[:, number].T, color=COLOURS[number % len(COLOURS)], lw=0.8, alpha=0.8)
         axes.plot(*paths[0].T, "o", ms=3, mfc="white", mec="#444444", mew=0.7, zorder=5)
@@ -60,11 +59,9 @@ def field(of: Subject) -> Figure:
 def flight(of: Subject) -> list[Image.Image]:
     """Noise becoming data, by the flow on the left and with noise on the right, as frames of 960 x 540 for a slide."""
     check(of)
-    from matplotlib.figure import Figure
-
     z = start(of, CLOUD)
-    walks = [walk(of, z, rule, FRAMES) for rule in (ODE, SDE)]
-    figure = Figure(figsize=(9.6, 5.4), dpi=100)
+    walks = [walk(of, z, rule, grid(of.denoiser.schedule, FRAMES)) for rule in (ODE, SDE)]
+    figure = canvas(9.6, 5.4, apart=False)
     clean = density(of, CLEAN)
     clouds, arrows, heading = [], [], figure.text(0.5, 0.955, "", fontsize=13, ha="center", va="center")
     for number, title in enumerate(("probability-flow ODE", "stochastic equation")):
@@ -84,10 +81,9 @@ def flight(of: Subject) -> list[Image.Image]:
     return frames + [frames[-1]] * HOLD
 
 
-def walk(of: Subject, z: Tensor, rule: str, steps: int) -> list[Frame]:
-    """Every moment of a way back from z, on times even in angle."""
-    return list(generate(of.denoiser, z=z, sampler=rule, times=grid(of.denoiser.schedule, steps), seed=of.seed,
-                         condition=class_asked(of)))
+def walk(of: Subject, z: Tensor, rule: str, times: Tensor | None = None, nfe: int | None = None) -> list[Frame]:
+    """Every moment of a way back from z by a sampler, at times or in a number of network calls."""
+    return list(generate(of.denoiser, z=z, sampler=rule, times=times, nfe=nfe, seed=of.seed, condition=class_asked(of)))
 
 
 def start(of: Subject, count: int) -> Tensor:

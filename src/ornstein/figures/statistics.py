@@ -12,7 +12,7 @@ from ornstein import files
 from ornstein.data import Dataset, DataSpec
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.samplers import sample
-from ornstein.figures.arrays import COLOURS, DRAWN, plain
+from ornstein.figures.arrays import COLOURS, DRAWN, canvas, plain
 
 __all__ = ["compare", "marginals", "power", "spectrum", "statistics"]
 
@@ -132,13 +132,11 @@ def compare(model: NetworkDenoiser, data: Dataset, path: Path | None) -> None:
 
 
 def _draw(spec: DataSpec, data: np.ndarray, samples: np.ndarray, figures: dict[str, Any], path: Path) -> None:
-    from matplotlib.figure import Figure
-
     channels, lines = spec.shape[0], figures["spectrum"]
     shown = min(channels, 6 if lines else DRAWN["values"])
     across = shown if lines else min(shown, 4)
     rows = 2 if lines else -(-shown // across)
-    figure = Figure(figsize=(max(2.9 * across, 6.4), 2.7 * rows + 1.0), layout="constrained")
+    figure = canvas(max(2.9 * across, 6.4), 2.7 * rows + 1.0)
     grid = figure.subplots(rows, across, squeeze=False)
     what = "channel" if lines or len(spec.shape) > 1 else "value"
     for number in range(shown):

@@ -13,7 +13,7 @@ from ornstein.diffusion.encoder import Encoder
 from ornstein.diffusion.level import as_time
 from ornstein.diffusion.samplers import generate
 from ornstein.diffusion.schedule import Chain, Schedule
-from ornstein.figures.arrays import COLOURS, field, plain
+from ornstein.figures.arrays import COLOURS, canvas, field, plain
 from ornstein.figures.pictures import picture
 from ornstein.figures.subject import Subject, drawable, scale
 
@@ -71,10 +71,8 @@ def strip(of: Subject) -> Figure:
 
 
 def _figure(of: Subject, times: list[float], forward: list[Tensor], back: list) -> Figure:
-    from matplotlib.figure import Figure
-
     schedule, lines = of.denoiser.schedule, curves(of.denoiser.schedule)
-    figure = Figure(figsize=(13, 7.6), layout="constrained")
+    figure = canvas(13, 7.6)
     (top,), (bottom,) = figure.subfigures(2, 1, squeeze=False, height_ratios=[1.75, 1])
     rows = top.subplots(3, len(times))
     named = [("forward: $q(z_t\\,|\\,z_s)$", forward[:len(times)], times),
