@@ -83,28 +83,16 @@ class Moment(float):
     clock: Tensor
     signal: float
     noise: float
+    radius: float  # hypot(signal, noise)
+    angle: float  # atan2(noise, signal)
+    log_ratio: float  # log(signal / noise), half the log SNR; +-inf at exact ends
 
     def __new__(cls, clock: Tensor, signal: float, noise: float) -> Moment:
         moment = super().__new__(cls, float(clock))
         moment.clock, moment.signal, moment.noise = clock, signal, noise
+        moment.radius, moment.angle = math.hypot(signal, noise), math.atan2(noise, signal)
+        moment.log_ratio = (math.log(signal) if signal else -math.inf) - (math.log(noise) if noise else -math.inf)
         return moment
-
-    @property
-    def radius(self) -> float:
-        """hypot(signal, noise)."""
-        return math.hypot(self.signal, self.noise)
-
-    @property
-    def angle(self) -> float:
-        """atan2(noise, signal)."""
-        return math.atan2(self.noise, self.signal)
-
-    @property
-    def log_ratio(self) -> float:
-        """log(signal / noise), half the log SNR; +-inf at exact ends."""
-        if self.signal and self.noise:
-            return math.log(self.signal) - math.log(self.noise)
-        return math.inf if self.signal else -math.inf
 
 
 def moments(schedule: Schedule, times: Tensor, z: Tensor) -> list[Moment]:

@@ -89,11 +89,9 @@ def marginals(data: np.ndarray, samples: np.ndarray) -> np.ndarray:
     """
     from scipy.stats import wasserstein_distance
 
-    distances = []
-    for channel in range(data.shape[1]):
-        a, b = (np.asarray(part[:, channel], dtype=np.float64).ravel() for part in (data, samples))
-        distances.append(wasserstein_distance(a, b) / (a.std() or 1.0))
-    return np.array(distances)
+    channels = ([np.asarray(part[:, channel], dtype=np.float64).ravel() for part in (data, samples)]
+                for channel in range(data.shape[1]))
+    return np.array([wasserstein_distance(a, b) / (a.std() or 1.0) for a, b in channels])
 
 
 def statistics(spec: DataSpec, data_values: np.ndarray, sample_values: np.ndarray,

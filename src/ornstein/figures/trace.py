@@ -36,7 +36,7 @@ FIGURES: dict[str, Callable[[Subject], Figure]] = {
     "schedules": schedules,
 }
 MOVING = (".gif", ".webp")
-SECOND = 80  # milliseconds of a frame
+FRAME = 80  # milliseconds
 
 
 def draw(model: NetworkDenoiser, out: Path, image: Path | None = None, label: str | None = None, seed: int = 0,
@@ -67,7 +67,7 @@ def write(of: Subject, out: Path, figure: str = "auto") -> None:
             palette = frames[len(frames) // 2].quantize(24)
             frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
         with files.replacing(out) as file:
-            frames[0].save(file, save_all=True, append_images=frames[1:], duration=SECOND, loop=0, quality=60, method=4)
+            frames[0].save(file, save_all=True, append_images=frames[1:], duration=FRAME, loop=0, quality=60, method=4)
         return
     drawn = paint(of)
     with files.replacing(out) as file:

@@ -112,18 +112,13 @@ class UNet(nn.Module):
         self.place = nn.ParameterList(
             0.1 * torch.randn(1, width, *(side >> level for side in sides), dtype=torch.float32)
             for level, width in enumerate(widths))
-        blocks = [3 * width for width in self._stream(widths, depths)]
+        run = [*range(levels), *range(levels - 2, -1, -1)]  # the levels in the order in which they run
+        blocks = [3 * widths[level] for level in run for _ in range(depths[level])]
         self.modulation = layers.Modulation(embedding, [*blocks, 2 * widths[0], *([values] if through else [])])
         self.through, self.channels = through, shape[0]
         for weight in self.out.parameters():
             nn.init.zeros_(weight)
         layers.layout(self)
-
-    @staticmethod
-    def _stream(widths: Sequence[int], depths: Sequence[int]) -> list[int]:
-        """Width of each block in the order in which they run."""
-        down = [width for width, depth in zip(widths, depths, strict=True) for _ in range(depth)]
-        return down + [width for width, depth in list(zip(widths, depths, strict=True))[-2::-1] for _ in range(depth)]
 
     def forward(self, y: Tensor, log_snr: Tensor, condition: Tensor | None = None) -> Tensor:
         """A tensor like the first C channels of y.
