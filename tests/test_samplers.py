@@ -26,7 +26,7 @@ from ornstein.diffusion.samplers.rule import Call
 F64 = torch.float64
 ORDERED = ["chain-linear", "cosine", "linear", "exploding", "own"]
 DETERMINISTIC = [name for name, about in orn.samplers().items() if not about["stochastic"]]
-TURNING = [name for name in DETERMINISTIC if orn.samplers()[name]["grid"] == "angle"]
+TURNING = [name for name in DETERMINISTIC if orn.samplers()[name]["spacing"] == "angle"]
 MEAN, POWER = torch.tensor([0.5, -1.0], dtype=F64), torch.tensor([0.3, 1.7], dtype=F64)
 
 
@@ -343,7 +343,7 @@ def test_frames_are_the_walk_of_sample(sampler):
     """Times fall from 1 to 0 on the sampler's grid, each frame holds the denoiser's estimate, the last the samples."""
     for name, schedule in SCHEDULES.items():
         frames = list(orn.generate(six(name), 5, sampler=sampler, steps=4, seed=1))
-        grid = orn.grid(schedule, 4, orn.samplers()[sampler]["grid"])
+        grid = orn.grid(schedule, 4, orn.samplers()[sampler]["spacing"])
         assert [frame.time for frame in frames] == grid.tolist()
         assert torch.equal(frames[-1].latent, orn.sample(six(name), 5, sampler=sampler, steps=4, seed=1))
         for frame in frames[:-1]:
@@ -362,7 +362,8 @@ def test_steps_nfe_and_times_name_the_same_walk(mixture_of):
     denoiser = mixture_of(orn.Cosine())
     for sampler, about in orn.samplers().items():
         by_steps = orn.sample(denoiser, 4, sampler=sampler, steps=5)
-        times = orn.grid(denoiser.schedule, 5, about["grid"])
+        assert about["grid"] == about["spacing"]  # the name that it had before
+        times = orn.grid(denoiser.schedule, 5, about["spacing"])
         for same in ({"nfe": 5 * about["calls"]}, {"nfe": 5 * about["calls"] + about["calls"] - 1},
                      {"times": times}, {"times": times.tolist()}):
             assert torch.equal(orn.sample(denoiser, 4, sampler=sampler, **same), by_steps)

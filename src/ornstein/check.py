@@ -35,20 +35,16 @@ class Result:
     line: str
 
 
-def certify(own: str | None = None) -> Iterator[Result]:
-    """Every fact about the installation, or about the class that path.py:Class names.
-
-    Raises:
-        ValueError: a name that is no schedule or rule.
-    """
-    if own is None:
+def certify(place: str | None = None) -> Iterator[Result]:
+    """Every fact about the installation, or about the class that path.py:Class names."""
+    if place is None:
         for schedule in (Chain.linear(), Cosine(), Linear(), Exploding()):
             yield from certify_schedule(schedule)
         for name, rule in SAMPLERS.items():
             yield from certify_rule(rule, name)
         return
-    made = find_class(own)()
-    yield from certify_rule(made, own) if isinstance(made, Rule) else certify_schedule(made)
+    made = find_class(place)()
+    yield from certify_rule(made, place) if isinstance(made, Rule) else certify_schedule(made)
 
 
 def certify_schedule(schedule: Schedule) -> Iterator[Result]:

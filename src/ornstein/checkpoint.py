@@ -35,14 +35,8 @@ MODEL = "model.safetensors"  # in the folder of a run
 def write(path: str | Path, tensors: Mapping[str, Tensor], note: Mapping[str, Any], ours: bool = False) -> None:
     """Write tensors and a JSON note into one safetensors file that appears whole or not at all, with its own hash.
 
-    Args:
-        path: of the file; a file that is there is replaced when the new one is safely on disk.
-        tensors: on any device.
-        note: what JSON can hold.
-        ours: whether only a file that Ornstein wrote may be replaced.
-
-    Raises:
-        OSError: the disk refuses, or the place holds a link or a folder; the file that was there is untouched.
+    With `ours` only a file that Ornstein wrote may be replaced; OSError where the disk refuses, and all stays as it
+    was.
     """
     whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     facts = {"format": FORMAT, **note}
@@ -71,12 +65,7 @@ def _hash(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
 
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the note of a file made by `write`.
-
-    Raises:
-        OSError: no such file, or it may not be read.
-        ValueError: a file that is truncated, damaged in any bit, no safetensors, not made by Ornstein, or of another
-            format.
+    """The tensors and the note of a file made by `write`; ValueError if it is damaged in any bit, or of another kind.
     """
     path = Path(path)
     if not path.is_file():

@@ -48,15 +48,8 @@ def assemble(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], network: n
              schedule: Schedule | None = None) -> NetworkDenoiser:
     """A model from its tensors and its description, which may say anything: no more is built than the tensors hold.
 
-    Args:
-        tensors: of the model, by name.
-        facts: as `describe` gives them.
-        network: in place of the one that is described, which must be a network of Ornstein's otherwise.
-        schedule: likewise.
-
-    Raises:
-        ValueError: an entry that is missing, of another kind or out of range; entries that contradict one another or
-            the tensors; tensors that are missing, of another shape or dtype, or not finite.
+    A network or schedule of the user's own takes the place of the one described. ValueError names what is missing, out
+    of range, not finite, or in contradiction with the rest.
     """
     for name in ENTRIES:
         if name not in facts:
@@ -75,11 +68,11 @@ def assemble(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], network: n
         raise ValueError(f"shape is {shown(shape)}, that of its data {list(data.shape)}; they must agree")
     if schedule is None:
         schedule = _schedule(facts["schedule"])
-    own = network is not None
+    foreign = network is not None
     if network is None:
         network = _network(facts["network"], tensors, shape, data)
-    _check_rest(tensors, shape, own)
-    _check_network(tensors, network, own)
+    _check_rest(tensors, shape, foreign)
+    _check_network(tensors, network, foreign)
     linear = None
     if "linear.variance" in tensors:
         linear = LinearGuess(tensors["linear.variance"], tensors.get("linear.basis"), tensors["linear.rest"],
@@ -149,7 +142,7 @@ def _network(value: Any, tensors: Mapping[str, Tensor], shape: list[int], data: 
     return network
 
 
-def _check_network(tensors: Mapping[str, Tensor], network: nn.Module, own: bool) -> None:
+def _check_network(tensors: Mapping[str, Tensor], network: nn.Module, foreign: bool) -> None:
     """The tensors of the network: their names, shapes and, but for a network of the user's own, dtypes."""
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     there = {name.removeprefix("network."): tuple(value.shape) for name, value in tensors.items()
@@ -158,7 +151,7 @@ def _check_network(tensors: Mapping[str, Tensor], network: nn.Module, own: bool)
         if wanted.get(name) != there.get(name):
             raise ValueError(f"the file holds another network: {printable(name)} is {there.get(name, 'missing')}, "
                              f"the network's is {wanted.get(name, 'missing')}")
-    may_be_infinite = {f"network.{name}" for name, _ in network.named_buffers()} if own else set()
+    may_be_infinite = {f"network.{name}" for name, _ in network.named_buffers()} if foreign else set()
     for name, value in tensors.items():
         if name not in may_be_infinite and value.is_floating_point() and not (
                 value if value.dtype in FLOATS else value.float()).isfinite().all():
@@ -166,7 +159,7 @@ def _check_network(tensors: Mapping[str, Tensor], network: nn.Module, own: bool)
                              "changed them; train the model again")
 
 
-def _check_rest(tensors: Mapping[str, Tensor], shape: list[int], own: bool) -> None:
+def _check_rest(tensors: Mapping[str, Tensor], shape: list[int], foreign: bool) -> None:
     """All other tensors: their names, dtypes and, where nothing else looks at them, shapes."""
     known = {"data_std", "data_mean", "condition_mean", "condition_std", "linear.variance", "linear.basis",
              "linear.rest", "linear.shape"}
@@ -177,7 +170,7 @@ def _check_rest(tensors: Mapping[str, Tensor], shape: list[int], own: bool) -> N
             raise ValueError(f"tensor {shown(name)} is {'missing' if name in known else 'unknown'}")
     kind = tensors["data_std"].dtype
     for name, value in tensors.items():
-        if own and name.startswith("network."):
+        if foreign and name.startswith("network."):
             continue
         whole = torch.int64 if name == "linear.shape" else kind
         if value.dtype is not whole or kind not in FLOATS:

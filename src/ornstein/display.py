@@ -20,12 +20,7 @@ CLEAR = "\r\x1b[K"  # back to the start of the line, and what is there removed
 
 
 def say(line: str, *, error: bool = False, moving: bool = False) -> None:
-    """Print one line; what a terminal would obey in it, from a file's or a server's text, is shown as escapes.
-
-    Args:
-        line: without its end.
-        error: on standard error.
-        moving: in place of the line that moves, and without an end.
+    """Print one line, in place of the one that moves if it is `moving`; what a terminal would obey is shown as escapes.
     """
     text = printable(line)
     if moving:  # of a line that wraps only the end could be taken back
@@ -36,12 +31,7 @@ def say(line: str, *, error: bool = False, moving: bool = False) -> None:
 
 
 class Display:
-    """Prints what a training tells.
-
-    Args:
-        as_json: one JSON object a line on standard output, and nothing else.
-        silent: print nothing; another process of the training does.
-    """
+    """Prints what a training tells: as lines, as one JSON object a line, or, where another process does, not at all."""
 
     def __init__(self, as_json: bool = False, silent: bool = False) -> None:
         self.silent = silent
@@ -55,7 +45,9 @@ class Display:
         if self.as_json:
             _json("note", text=line)
         else:
-            self._end()
+            if self.open:
+                say("")
+            self.open = False
             say(line)
 
     def event(self, event: Event) -> None:
@@ -90,27 +82,22 @@ class Display:
         elif isinstance(event, Finished) and event.already:
             self.say(f"this run has already finished, with {event.images:,} samples seen")
         elif isinstance(event, Finished):
-            held, gap = event.model.metrics["held_out"], event.model.metrics["gap"]
+            held_out, gap = event.model.metrics["held_out"], event.model.metrics["gap"]
             self.say(f"done in {_clock(event.seconds)}: {event.images:,} samples seen" + (
-                "" if held is None else f", held-out loss {held:.4f}, {_gap(gap)} the training loss"))
+                "" if held_out is None else f", held-out loss {held_out:.4f}, {_gap(gap)} the training loss"))
 
     def _progress(self, event: Progress) -> None:
-        held = "" if event.held_out is None else f"  held out {event.held_out:.4f} ({_gap(event.gap)} training)"
-        held += f"  {event.skipped} steps skipped" if event.skipped else ""
+        extra = "" if event.held_out is None else f"  held out {event.held_out:.4f} ({_gap(event.gap)} training)"
+        extra += f"  {event.skipped} steps skipped" if event.skipped else ""
         rate = f"{event.rate:,.0f}/s  " if event.rate else ""
         loss = "no loss yet" if event.loss is None else f"loss {event.loss:.4f}"
-        line = f"{100 * event.share:3.0f} %  {_clock(event.left)} left  {event.images:,} samples  {rate}{loss}{held}"
+        line = f"{100 * event.share:3.0f} %  {_clock(event.left)} left  {event.images:,} samples  {rate}{loss}{extra}"
         if self.moving:
             say(line, moving=True)
             self.open = True
         elif time.monotonic() - self.last >= PLAIN_SECONDS:
             self.last = time.monotonic()
             say(line)
-
-    def _end(self) -> None:
-        if self.open:
-            say("")
-            self.open = False
 
 
 def _json(kind: str, **facts: Any) -> None:
@@ -130,10 +117,6 @@ def _clock(seconds: float) -> str:
 
 class Parts:
     """Shows how far a job of several parts is: one moving line on a terminal, else a line when a part begins, or JSON.
-
-    Args:
-        as_json: one JSON object a line, and nothing else.
-        name: of the job, where it is one of several.
     """
 
     def __init__(self, as_json: bool = False, name: str = "") -> None:

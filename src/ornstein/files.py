@@ -30,19 +30,11 @@ MOST = 64_000_000  # bytes of text that are read at once; no record, manifest or
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Open a regular file to read its bytes; a pipe or a device in its place would be waited for without end.
-
-    Args:
-        path: of the file, or of a link to it.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        PermissionError: it must not be read.
-        ValueError: it is a folder, a pipe, a socket or a device.
+    """Open a regular file to read its bytes; ValueError for a pipe or a device, which would be waited for without end.
     """
     refused = f"{os.fspath(path)!r} is not a regular file; name another"  # as repr shows it: on one printable line
     try:
-        file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115
+        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
     except IsADirectoryError:
         raise ValueError(refused) from None
     except OSError as error:
@@ -55,21 +47,8 @@ def open_regular(path: Path) -> BufferedReader:
     return file
 
 
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
 def read_text(path: Path, most: int = MOST) -> str:
-    """The text of a small file.
-
-    Args:
-        path: of a regular file.
-        most: bytes that it may have.
-
-    Raises:
-        OSError: as `open_regular` does.
-        ValueError: no regular file, more bytes, or bytes that are no UTF-8.
-    """
+    """The text of a small file; ValueError for more than `most` bytes, or bytes that are no UTF-8."""
     with open_regular(path) as file:
         content = file.read(most + 1)
     if len(content) > most:
@@ -81,12 +60,7 @@ def read_text(path: Path, most: int = MOST) -> str:
 
 
 def read_json(path: Path, most: int = MOST) -> dict[str, Any]:
-    """The JSON object in a small file of at most so many bytes.
-
-    Raises:
-        OSError: as `open_regular` does.
-        ValueError: it holds anything else.
-    """
+    """The JSON object in a small file of at most so many bytes; ValueError for anything else."""
     text = read_text(path, most)
     try:
         record = json.loads(text)
@@ -119,25 +93,14 @@ def plain_entries(folder: Path) -> list[Path]:
 
 
 def refuse_link(path: Path) -> None:
-    """Refuse a link where something is to be written or deleted.
-
-    Raises:
-        FileExistsError: the path is a link.
-    """
+    """Raise FileExistsError for a link where something is to be written or deleted."""
     if path.is_symlink():
         raise FileExistsError(f"{path} is a link, and nothing is written or deleted through links; put a file or "
                               "folder in its place, or name another path")
 
 
 def refuse(path: Path, ours: bool = False) -> None:
-    """Refuse a place for a file that holds something which a file must not replace.
-
-    Args:
-        path: where a file is to be written.
-        ours: whether a file that Ornstein did not write is refused too.
-
-    Raises:
-        FileExistsError: a link, a folder, a device, or a foreign file.
+    """Raise FileExistsError for what a file must not replace: a link, a folder, a device, with `ours` a foreign file.
     """
     refuse_link(path)
     if path.exists() and not path.is_file():
@@ -147,14 +110,7 @@ def refuse(path: Path, ours: bool = False) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Find out whether a file or folder can be written, before minutes are spent on what goes into it.
-
-    Args:
-        path: of the file or folder; neither it nor the folders above it need exist, and none is made.
-
-    Raises:
-        OSError: it cannot be written; names the path.
-    """
+    """Raise OSError for a file or folder that cannot be written, before minutes are spent on what goes into it."""
     place = path if path.is_dir() else path.absolute().parent
     while not os.path.lexists(place):
         place = place.parent
@@ -163,14 +119,7 @@ def check_writable(path: Path) -> None:
 
 
 def make_folder(path: Path) -> list[Path]:
-    """Make a folder and those above it.
-
-    Returns:
-        Those that were made, the innermost first.
-
-    Raises:
-        OSError: it cannot be made, or a file is in its place.
-    """
+    """Make a folder and those above it; gives those that were made, the innermost first."""
     made = []
     for place in (path, *path.parents):
         if place.is_dir():
@@ -184,71 +133,54 @@ def make_folder(path: Path) -> list[Path]:
 def replacing(path: Path, ours: bool = False) -> Generator[Path, None, None]:
     """Write a file beside its place, which it takes when all of it is on disk.
 
-    Args:
-        path: of the file; the folder is made.
-        ours: whether only a file that Ornstein wrote may be replaced.
-
-    Yields:
-        A path of the same name to write to, in a folder that no one else uses. If the block raises, nothing of it
-        stays; if the process is killed, the next write to the path or the next `sweep` removes it.
-
-    Raises:
-        FileExistsError: as `refuse` does.
-        OSError: the disk refuses; names the path, and what was there is untouched.
+    What is yielded is a path of the same name in a folder that no one else uses. If the block raises, nothing of it
+    stays, and what was there is untouched; if the process is killed, the next write to the path or the next `sweep`
+    removes it. Raises as `refuse` does, or an OSError that names the path.
     """
     refuse(path, ours)
-    made = make_folder(path.parent)
-    try:
-        with _beside(path, path.parent) as place:
-            file = place / path.name
-            file.touch()
-            mode = file.stat().st_mode
-            yield file
-            file.chmod(mode)  # some libraries make files that only their owner can read
-            sync(file)
-            os.replace(file, path)
-            sync(path.parent)
-    except BaseException:
-        for folder in made:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-        raise
+    with _folder(path.parent), _beside(path, path.parent) as place:
+        file = place / path.name
+        file.touch()
+        mode = file.stat().st_mode
+        yield file
+        file.chmod(mode)  # some libraries make files that only their owner can read
+        sync(file)
+        os.replace(file, path)
+        sync(path.parent)
 
 
 @contextlib.contextmanager
 def filling(folder: Path) -> Generator[Path, None, None]:
-    """Write files that belong together: all take their place in a folder, or none does.
+    """Write files that belong together, into the empty folder that is yielded: all take their place, or none does.
 
-    Args:
-        folder: made if missing; files in it of the same names are replaced, and others stay.
-
-    Yields:
-        An empty folder to write them into.
-
-    Raises:
-        FileExistsError: as `refuse` does, for a file that is to be replaced.
-        OSError: the disk refuses; names the folder, and what was there is untouched.
+    Files of the same names are replaced, and others stay. Raises as `replacing` does.
     """
     new = not folder.is_dir()
-    made = make_folder(folder.parent) if new else []
+    # A folder that is there may be all that can be written, such as one that is mounted.
+    with _folder(folder.parent), _beside(folder, folder.parent if new else folder) as place:
+        files = place / folder.name
+        files.mkdir()
+        yield files
+        names = sorted(path.name for path in files.iterdir())
+        if new:
+            os.rename(files, folder)
+        else:
+            for name in names:
+                refuse(folder / name)
+            for name in names:
+                os.replace(files / name, folder / name)
+
+
+@contextlib.contextmanager
+def _folder(path: Path) -> Generator[None, None, None]:
+    """A folder to write into, made with those above it; those that were made go again where the block raises."""
+    made = make_folder(path)
     try:
-        # A folder that is there may be all that can be written, such as one that is mounted.
-        with _beside(folder, folder.parent if new else folder) as place:
-            files = place / folder.name
-            files.mkdir()
-            yield files
-            names = sorted(path.name for path in files.iterdir())
-            if new:
-                os.rename(files, folder)
-            else:
-                for name in names:
-                    refuse(folder / name)
-                for name in names:
-                    os.replace(files / name, folder / name)
+        yield
     except BaseException:
-        for parent in made:
+        for folder in made:
             with contextlib.suppress(OSError):
-                parent.rmdir()
+                folder.rmdir()
         raise
 
 
@@ -259,11 +191,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def append(path: Path, content: bytes) -> None:
-    """Append bytes to a file, or none of them.
-
-    Raises:
-        OSError: the disk refuses, or the place holds no regular file.
-    """
+    """Append bytes to a regular file, or none of them where the disk refuses."""
     refuse(path)
     handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     with os.fdopen(handle, "r+b", buffering=0) as file:
@@ -277,25 +205,13 @@ def append(path: Path, content: bytes) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete a file, if it is there.
-
-    Raises:
-        FileExistsError: a link, a folder or a device, which stays.
-    """
+    """Delete a file, if it is there; FileExistsError for a link, a folder or a device, which stays."""
     refuse(path)
     path.unlink(missing_ok=True)
 
 
 def remove_folder(folder: Path, names: re.Pattern[str]) -> None:
-    """Delete the files of a folder that have our names, and then the folder if nothing else is in it.
-
-    Args:
-        folder: no link.
-        names: of what may be deleted; links, folders and all other names stay.
-
-    Raises:
-        FileExistsError: the folder is a link.
-    """
+    """Delete the files of a folder that have our names, but no links or folders, and the folder if that empties it."""
     refuse_link(folder)
     for path in list(folder.iterdir()):
         if names.fullmatch(path.name) and path.is_file() and not path.is_symlink():
@@ -311,12 +227,7 @@ def move(path: Path, to: Path) -> None:
 
 
 def sweep(folder: Path, stem: str = "") -> None:
-    """Remove what processes that were killed while they wrote have left in a folder.
-
-    Args:
-        folder: to look into, not further down.
-        stem: name of the one file whose leftovers are removed; all by default.
-    """
+    """Remove from a folder what processes killed while they wrote left in it, of the file `stem` alone if named."""
     start = f".{stem[:STEM]}." if stem else "."
     for path in list(folder.iterdir()) if folder.is_dir() else ():
         if path.name.startswith(start) and TEMPORARY.fullmatch(path.name) and not path.is_symlink() and path.is_dir():
@@ -335,12 +246,7 @@ def sync(path: Path) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Generator[None, None, None]:
-    """Hold a file while it is read, worked on and replaced, so that no other such change is lost.
-
-    Raises:
-        FileExistsError: another process holds it.
-        FileNotFoundError: there is no such file.
-    """
+    """Hold a file while it is read, worked on and replaced; FileExistsError where another process holds it."""
     while True:
         try:
             with _lock(path) as handle:

@@ -65,8 +65,8 @@ class _Output:
         os.dup2(nowhere, self.number)
         os.close(nowhere)
         if error.errno != errno.EPIPE and self.name == "stdout":
-            print(f"ornstein: standard output cannot be written ({_reason(error)}); what it would show is lost",
-                  file=sys.stderr)
+            why = (error.strerror or str(error)).lower()
+            print(f"ornstein: standard output cannot be written ({why}); what it would show is lost", file=sys.stderr)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
@@ -77,10 +77,6 @@ def lost() -> bool:
     sys.stdout.flush()
     fault = _faults.get("stdout")
     return fault is not None and fault.errno != errno.EPIPE
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
 
 
 def _otherwise(error: UnicodeError) -> tuple[str, int]:

@@ -11,12 +11,10 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from ornstein import noise
 from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.damping import Damped
-from ornstein.diffusion.denoiser import Denoiser, kind_of
+from ornstein.diffusion.denoiser import Denoiser, kind_of, pure_noise
 from ornstein.diffusion.grid import SPACINGS, grid
-from ornstein.diffusion.level import as_time
 from ornstein.diffusion.samplers.choice import MOST, Choice
 from ornstein.diffusion.samplers.loop import ROWS, SAMPLERS, NotFinite, automatic, plan, sample
 from ornstein.diffusion.samplers.rule import Rule
@@ -36,7 +34,7 @@ DAMPING, FURTHEST = 0.01, 0.1  # steps of the damping, and where they end
 # that is only the smallness of a set of samples falls by less, for a step of 0.01 takes some 0.3 % of their variance.
 SURE, BLOCKS = 0.995, 4
 ALIKE = 1.001  # of the least distance to data: what lies within is told apart by the error on the paths
-MANY, FEW, SMALL = 2000, 500, 256  # samples that a distance is taken of, where they have at most SMALL values and else
+SAMPLES, SMALL = (2000, 500), 256  # that a distance is taken of, where they have at most SMALL values and else
 
 
 @dataclass(frozen=True)
@@ -81,28 +79,12 @@ def tune(model: Denoiser, nfe: int, *, starts: int = 128, condition: Condition =
     if whole("starts", starts) < 16:
         raise ValueError(f"starts is {starts}; it must be at least 16")
     tell = progress or (lambda _: None)
-    told = model.read_condition(condition, 2 * starts, "cpu")
-    search, unseen = _starts(model, nfe, starts, told, seed, tell)
-    tried: list[tuple[float, str, str, Tensor]] = []
-    for name, rule in SAMPLERS.items():
-        if rule.stochastic or rule.calls > nfe:
-            continue
-        for spacing in SPACINGS:
-            times = grid(model.schedule, nfe // rule.calls, spacing)
-            tried.append((_error(model, name, times, search), name, spacing, times))
-    tell(f"{len(tried)} pairs of a rule and a grid tried")
-    best: dict[str, tuple[str, Tensor]] = {}
-    for _, name, spacing, times in sorted(tried, key=lambda entry: entry[0]):
-        best.setdefault(name, (spacing, times))
-    rules: dict[str, tuple[str | Rule, Tensor]] = {PLAIN: plan(model, PLAIN, nfe, None, None)}
-    for name, (_, times) in list(best.items())[:FINALISTS]:
-        rules[f"{name}, fitted times"] = name, _stretched(model, name, times, search, nfe)
-        tell(f"times of {name} fitted")
-    if distance is not None:  # which may prefer a rule whose error is of another kind
-        rules |= {f"{name}, times {spacing}": (name, times) for name, (spacing, times) in list(best.items())[:OTHERS]}
-    errors = {what: _error_of(model, *walk, unseen) for what, walk in rules.items()}
+    conditions = model.read_condition(condition, 2 * starts, "cpu")
+    search, unseen = _starts(model, nfe, starts, conditions, seed, tell)
+    rules = _candidates(model, nfe, search, distance is not None, tell)
+    errors = {what: float(_errors(model, *walk, unseen).median()) for what, walk in rules.items()}
     errors = {what: error for what, error in errors.items() if math.isfinite(error)}
-    judge = None if distance is None else _Judge(model, distance, starts, told, seed)
+    judge = None if distance is None else _Judge(model, distance, starts, conditions, seed)
     far = {} if judge is None else {what: judge(*rules[what]) for what in errors}
     tell(f"distance to data of each of {len(far)}")
     near = [what for what in errors if not far or far[what] <= ALIKE * min(far.values())]
@@ -125,39 +107,59 @@ def tune(model: Denoiser, nfe: int, *, starts: int = 128, condition: Condition =
     return choice
 
 
-def _starts(model: Denoiser, nfe: int, starts: int, told: Tensor | None, seed: int,
+def _starts(model: Denoiser, nfe: int, starts: int, conditions: Tensor | None, seed: int,
             tell: Callable[[str], None]) -> Iterator[_Starts]:
     """Starts to search with and starts to confirm on."""
-    like, steps = kind_of(model), max(STEPS, FINER * nfe)
-    radius = model.schedule.level(as_time(1.0)).radius
-    z = noise.per_sample(seed, "tune", range(2 * starts), 0, like.new_empty(2 * starts, *model.shape)) * radius.to(like)
+    steps = max(STEPS, FINER * nfe)
+    z = pure_noise(model, seed, "tune", range(2 * starts), kind_of(model))
     for part in (slice(None, starts), slice(starts, None)):
-        mine = None if told is None else told[part]
+        mine = None if conditions is None else conditions[part]
         end = sample(model, z=z[part], condition=mine, sampler=ACCURATE, times=grid(model.schedule, steps, "power"))
         yield _Starts(z[part], mine, end)
         tell(f"{starts} exact paths of {steps} steps")
 
 
+def _candidates(model: Denoiser, nfe: int, search: _Starts, judged: bool,
+                tell: Callable[[str], None]) -> dict[str, tuple[str | Rule, Tensor]]:
+    """What is to be confirmed, by words for it: "auto", the best rules on fitted times and, if judged, on grids."""
+    tried: list[tuple[float, str, str, Tensor]] = []
+    for name, rule in SAMPLERS.items():
+        if rule.stochastic or rule.calls > nfe:
+            continue
+        for spacing in SPACINGS:
+            times = grid(model.schedule, nfe // rule.calls, spacing)
+            tried.append((_cost(model, name, times, search), name, spacing, times))
+    tell(f"{len(tried)} pairs of a rule and a grid tried")
+    best: dict[str, tuple[str, Tensor]] = {}
+    for _, name, spacing, times in sorted(tried, key=lambda entry: entry[0]):
+        best.setdefault(name, (spacing, times))
+    rules: dict[str, tuple[str | Rule, Tensor]] = {PLAIN: plan(model, PLAIN, nfe, None, None)}
+    for name, (_, times) in list(best.items())[:FINALISTS]:
+        rules[f"{name}, fitted times"] = name, _stretched(model, name, times, search, nfe)
+        tell(f"times of {name} fitted")
+    if judged:  # a distance may prefer a rule whose error is of another kind
+        rules |= {f"{name}, times {spacing}": (name, times) for name, (spacing, times) in list(best.items())[:OTHERS]}
+    return rules
+
+
 class _Judge:
     """The distance to data of what a rule makes of a set of noise, the same for every rule."""
 
-    def __init__(self, model: Denoiser, distance: Callable[[Tensor], float], starts: int, told: Tensor | None,
+    def __init__(self, model: Denoiser, distance: Callable[[Tensor], float], starts: int, conditions: Tensor | None,
                  seed: int) -> None:
         self.model, self.distance, self.first, self.seed = model, distance, 2 * starts, seed
-        self.count = max(starts, MANY if math.prod(model.shape) <= SMALL else FEW)
-        self.told = None if told is None else told[torch.arange(self.count, device="cpu") % len(told)]
+        self.count = max(starts, SAMPLES[math.prod(model.shape) > SMALL])
+        self.conditions = None if conditions is None else conditions[
+            torch.arange(self.count, device="cpu") % len(conditions)]
 
     def __call__(self, rule: str | Rule, times: Tensor, damping: float = 0.0, block: int = 0) -> float:
-        like, first = kind_of(self.model), self.first + block * self.count
-        z = noise.per_sample(self.seed, "tune", range(first, first + self.count), 0,
-                             like.new_empty(self.count, *self.model.shape))
+        first = self.first + block * self.count
+        z = pure_noise(self.model, self.seed, "tune", range(first, first + self.count), kind_of(self.model))
         model = Damped(self.model, damping) if damping else self.model
-        radius = self.model.schedule.level(as_time(1.0)).radius
         try:
-            x = sample(model, z=z * radius.to(like), condition=self.told, sampler=rule, times=times)
+            return self.distance(sample(model, z=z, condition=self.conditions, sampler=rule, times=times))
         except NotFinite:
             return math.inf
-        return self.distance(x)
 
 
 def _damped(rule: str | Rule, times: Tensor, judge: _Judge, plain: float) -> tuple[float, float]:
@@ -176,27 +178,19 @@ def _damped(rule: str | Rule, times: Tensor, judge: _Judge, plain: float) -> tup
     return (damping, least) if sure else (0.0, plain)
 
 
-def _run(model: Denoiser, rule: str | Rule, times: Tensor, starts: _Starts) -> Tensor:
+def _errors(model: Denoiser, rule: str | Rule, times: Tensor, starts: _Starts) -> Tensor:
+    """Root mean square error of each sample, infinite where it is not finite."""
     few = len(starts.z) if len(starts.z) < ROWS else None  # no rows to fill up with
     try:
-        return sample(model, z=starts.z, condition=starts.condition, sampler=rule, times=times, batch=few)
+        x = sample(model, z=starts.z, condition=starts.condition, sampler=rule, times=times, batch=few)
     except NotFinite as error:
-        return error.samples
-
-
-def _error_of(model: Denoiser, rule: str | Rule, times: Tensor, starts: _Starts) -> float:
-    """The median of the errors of the samples."""
-    return float(_each(_run(model, rule, times, starts), starts).median())
-
-
-def _each(x: Tensor, starts: _Starts) -> Tensor:
-    """Root mean square error of each sample, infinite where it is not finite."""
+        x = error.samples
     return (x - starts.end).double().square().flatten(1).mean(1).sqrt().nan_to_num(math.inf, math.inf)
 
 
-def _error(model: Denoiser, name: str, times: Tensor, starts: _Starts) -> float:
+def _cost(model: Denoiser, name: str, times: Tensor, starts: _Starts) -> float:
     """Mean logarithm of the errors of the samples, as smooth in the times as they are, and as robust as a median."""
-    return float(_each(_run(model, name, times, starts), starts).clamp(1e-12, 1e6).log().mean())
+    return float(_errors(model, name, times, starts).clamp(1e-12, 1e6).log().mean())
 
 
 def _stretched(model: Denoiser, name: str, times: Tensor, starts: _Starts, nfe: int) -> Tensor:
@@ -217,7 +211,7 @@ def _stretched(model: Denoiser, name: str, times: Tensor, starts: _Starts, nfe: 
         walk = moved(shift)
         if not np.isfinite(shift).all() or not (walk.diff() < 0).all():
             return math.inf
-        return _error(model, name, walk, starts)
+        return _cost(model, name, walk, starts)
 
     first = np.zeros(1 + knots)
     simplex = np.vstack([first, first + np.eye(len(first)) * np.where(np.arange(len(first)) == 0, 0.5, 0.3)])

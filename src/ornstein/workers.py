@@ -92,12 +92,9 @@ def _mapped(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 
 
 def each(work: Callable[[int], None], count: int, device: torch.device | str = "cpu") -> Iterator[int]:
-    """Do work(0) .. work(count - 1), by a worker a core where that pays; yields how many are done.
+    """Do work(0) .. work(count - 1), by a worker a core where that pays, and on a CPU alone; yields how many are done.
 
-    Args:
-        work: one piece, which leaves its result in `shared` memory; the same whichever process does it.
-        count: of pieces, >= 1.
-        device: where they are worked on; only a CPU has workers.
+    A piece leaves its result in `shared` memory, the same whichever process does it.
     """
     workers = min(cores(), count) if torch.device(device).type == "cpu" else 1
     began = time.monotonic()

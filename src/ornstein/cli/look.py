@@ -68,7 +68,7 @@ def list_(
 
         lines = {name: f"order {facts['order']}, {'random' if facts['stochastic'] else 'deterministic'}, "
                        f"{facts['calls']} call{'s' if facts['calls'] != 1 else ''} a step, "
-                       f"times even in {facts['grid']}"
+                       f"times even in {facts['spacing']}"
                  for name, facts in samplers().items()}
     elif what == "data":
         from ornstein.data import sources

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["integrate"]
+__all__ = ["Slope", "integrate"]
 
 # Dormand & Prince (1980), order 5 with an embedded order 4; the last stage is the next step's first.
 NODES = (0.0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
@@ -25,25 +25,13 @@ Slope = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 def integrate(slope: Slope, y: Tensor, start: Tensor, end: Tensor, scale: Callable[[Tensor, Tensor], Tensor],
               most: int = 2000, first: float = 0.01) -> tuple[Tensor, Tensor]:
-    """Solve dy / da = slope(y, a) from `start` to `end` row by row, each row with steps of its own.
+    """Solve dy / da = slope(y, a) for y (B, K) float64, from `start` to `end`, () or (B,), each row with steps of its
+    own.
 
-    A row's result does not depend on its neighbours, and rows that are done are not calculated any more.
-
-    Args:
-        slope: called as slope(y, a, rows) with (b, K) states, (b,) places and (b,) which rows of `y` they belong to;
-            gives (b, K).
-        y: (B, K) float64 states.
-        start, end: () or (B,) float64.
-        scale: the (b, K) error that a step may make in states (before, after); a step holds if the root mean square of
-            error / scale is at most 1.
-        most: steps, refused ones included, that one row may take.
-        first: step to begin with, as a share of the way.
-
-    Returns:
-        (B, K) states at `end`, and (B,) how often each row's slope was asked for.
-
-    Raises:
-        RuntimeError: a row that needs more steps, or whose slope is not finite.
+    A row's result does not depend on its neighbours, and rows that have arrived are not calculated any further.
+    `slope(y, a, rows)` gets (b, K) states, (b,) places and the (b,) rows of `y` they belong to. A step holds if the
+    root mean square of error / `scale(before, after)` is at most 1. Gives the states at `end` and, (B,), the calls of
+    `slope`; raises RuntimeError where a row needs more than `most` steps, or its slope is not finite.
     """
     y = y.clone()
     place = start.expand(len(y)).clone().to(y)

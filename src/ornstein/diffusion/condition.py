@@ -3,105 +3,142 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ornstein.data.spec import DataSpec
 
-__all__ = ["Condition", "as_classes", "as_vectors", "for_rows", "nothing"]
+__all__ = ["Condition", "Conditions", "moments", "nothing", "standardised"]
 
 Condition = Tensor | np.ndarray | Sequence[Any] | float | str | None
 
 
-def for_rows(condition: Condition, rows: int, device: torch.device | str | None = None) -> Tensor:
-    """A condition as one entry a row, for a denoiser of which no more is known.
+@dataclass(frozen=True)
+class Conditions:
+    """What a denoiser can be told of each sample: "classes", "vectors", "none", or "any" where nothing is known.
 
-    Args:
-        condition: a class, (rows,) classes, a vector (K,) of floats, or (rows, K) of them; whole numbers of any type.
-        rows: how many there are.
-        device: to put it on; its own unless given.
-
-    Returns:
-        (rows,) int64, or (rows, K) floats.
-
-    Raises:
-        ValueError: a condition of another shape or kind.
+    There are `count` classes, or numbers in a vector; 0 where that is not known either. Classes are whole numbers of
+    any type, or their names where `data` know them, and -1 is none. Vectors are of floats or whole numbers, for one
+    number also without an axis of its own; a row of NaN, or for more than one number a bare -1, is none.
     """
-    given = _numbers(condition, device)
-    rank = 2 if given.is_floating_point() else 1
-    entries = given[None] if given.ndim == rank - 1 else given
-    if entries.ndim != rank or len(entries) not in (1, rows):
-        raise ValueError(f"condition {_shape(given)}; it must be one integer, or one for each of the {rows} rows; or "
-                         f"of floats one vector (K,), or ({rows}, K)" + _remedy(given))
-    return entries.expand(rows, *entries.shape[1:])
+
+    kind: str = "any"
+    count: int = 0
+    data: DataSpec | None = None
+
+    @classmethod
+    def of(cls, network: nn.Module, data: DataSpec | None, mean: Tensor | None) -> Conditions:
+        """What a network takes by its own account; where it has none, by its data or by the mean of their vectors."""
+        options = getattr(network, "options", None)  # a network of the user's own may have none
+        known = options if isinstance(options, dict) and "classes" in options else {}
+        classes, vectors = known.get("classes"), known.get("conditions")
+        if not known and data is not None:
+            classes, vectors = len(data.classes), len(data.conditions)
+        if not known and not classes and mean is not None:
+            vectors = len(mean)
+        if classes:
+            return cls("classes", classes, data)
+        return cls("vectors", vectors) if vectors else cls("none" if known else "any")
+
+    def read(self, condition: Condition, rows: int, device: torch.device | str | None = None,
+             unseen: bool = False) -> Tensor | None:
+        """A condition as (rows,) int64 or (rows, count) floats; ValueError for what it cannot be, None for None.
+
+        Classes that no row of the training had are refused unless `unseen`.
+        """
+        if condition is None:
+            return None
+        if self.kind == "classes":
+            return self._classes(condition, rows, device, unseen)
+        if self.kind == "vectors":
+            return self._vectors(_numbers(condition, device), rows)
+        # Of a name no more is to be said here than that there is nothing to name.
+        entries = None if self.kind == "none" and isinstance(condition, str) else _entries(condition, rows, device)
+        if self.kind == "none" and (entries is None or entries.is_floating_point() or not (entries == -1).all()):
+            raise ValueError("condition is given, but this model has no classes and no vector conditions")
+        return entries
+
+    def _classes(self, condition: Condition, rows: int, device: torch.device | str | None, unseen: bool) -> Tensor:
+        classes = _numbers(self._numbered(condition), device)
+        what = f"a class from 0 to {self.count - 1}" if self.count else "a class, a whole number"
+        if classes.is_floating_point() or classes.ndim > 1 or (classes.ndim == 1 and len(classes) not in (1, rows)):
+            raise ValueError(f"condition {_shape(classes)}; it must be {what}, or one for each of the {rows} rows, or "
+                             f"-1 for none{_remedy(classes)}")
+        if self.count and not ((classes >= -1) & (classes < self.count)).all():
+            raise ValueError(f"condition is {classes.flatten()[:4].tolist()}; it must be {what}, or -1 for none"
+                             + (", or the name of one as text" if self.data else ""))
+        if self.data is not None and self.data.empty and not unseen:
+            lost = torch.isin(classes, torch.tensor(self.data.empty, device=classes.device))
+            if lost.any():
+                self.data.label(self.data.classes[int(classes[lost].flatten()[0])])  # says so
+        return classes.reshape(-1).expand(rows)
+
+    def _vectors(self, numbers: Tensor, rows: int) -> Tensor:
+        count = self.count
+        if not numbers.is_floating_point():
+            if count > 1 and numbers.ndim < 2 and (numbers == -1).all():
+                return torch.full((rows, count), float("nan"), dtype=torch.float32, device=numbers.device)
+            numbers = numbers.double()
+        if count == 1 and (numbers.ndim == 0 or numbers.shape in ((1,), (rows,))):
+            numbers = numbers.reshape(-1, 1)
+        entries = numbers[None] if numbers.ndim == 1 else numbers
+        if entries.ndim != 2 or len(entries) not in (1, rows):
+            raise ValueError(f"condition {_shape(numbers)}; it must be a vector of {count} number{'s' * (count > 1)}, "
+                             f"or one for each of the {rows} rows")
+        if entries.shape[1] != count:
+            raise ValueError(f"condition has {entries.shape[1]} numbers a row; it must have {count}")
+        missing = entries.isnan()
+        if entries.isinf().any() or (missing.any(1) != missing.all(1)).any():
+            raise ValueError("condition has a row with infinite or missing numbers; a row must be finite, or NaN "
+                             "throughout for none")
+        return entries.expand(rows, count)
+
+    def _numbered(self, condition: Condition) -> Condition:
+        """Classes with numbers in the place of names."""
+        names = condition.tolist() if isinstance(condition, np.ndarray) and condition.dtype.kind in "UO" else condition
+        if isinstance(names, str):
+            if self.data is None:
+                raise ValueError(f"condition is {names!r}, but this model knows no names of classes; give numbers")
+            return self.data.label(names)
+        if isinstance(names, list | tuple) and any(isinstance(name, str) or name is None for name in names):
+            return [-1 if name is None else self._numbered(name) for name in names]
+        return names
 
 
-def as_classes(condition: Condition, rows: int, device: torch.device | str | None = None, count: int | None = None,
-               data: DataSpec | None = None) -> Tensor:
-    """A condition as the number of a class for each row.
-
-    Args:
-        condition: a class, or one for each row: numbers of any whole type, or where there are data their names, or
-            numbers as text; -1 or None for none.
-        rows: how many there are.
-        device: to put them on; their own unless given.
-        count: how many classes there are, where that is known.
-        data: that know the names.
-
-    Returns:
-        (rows,) int64.
-
-    Raises:
-        ValueError: a condition of another shape or kind, or a class that is not there.
-    """
-    given = _numbers(_numbered(condition, data), device)
-    what = f"a class from 0 to {count - 1}" if count else "a class, a whole number"
-    if given.is_floating_point() or given.ndim > 1 or (given.ndim == 1 and len(given) not in (1, rows)):
-        raise ValueError(f"condition {_shape(given)}; it must be {what}, or one for each of the {rows} rows, or -1 for "
-                         "none" + _remedy(given))
-    if count and not ((given >= -1) & (given < count)).all():
-        raise ValueError(f"condition is {given.flatten()[:4].tolist()}; it must be {what}, or -1 for none"
-                         + (", or the name of one as text" if data else ""))
-    return given.reshape(-1).expand(rows)
+def moments(mean: Tensor | Sequence[float] | None,
+            std: Tensor | Sequence[float] | None) -> tuple[Tensor | None, Tensor | None]:
+    """Mean and deviation of vector conditions, (K,) each, checked; None for both where there are none."""
+    if mean is None or std is None:
+        if mean is not std:
+            raise ValueError(f"condition_{'mean' if mean is None else 'std'} is None; give condition_mean and "
+                             "condition_std together, or neither")
+        return None, None
+    parts = [value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float32) for value in (mean, std)]
+    for name, value in zip(("condition_mean", "condition_std"), parts, strict=True):
+        if value.ndim != 1 or not value.isfinite().all():
+            raise ValueError(f"{name} is {value.tolist()}; it must be (K,) finite numbers")
+    mean, std = parts
+    if mean.shape != std.shape:
+        raise ValueError(f"condition_mean has {len(mean)} entries and condition_std {len(std)}; they must agree")
+    if not (std > 0).all():
+        raise ValueError(f"condition_std is {float(std.min())}; it must be positive")
+    # float64 where float32 holds the mean no better than to a millionth of the deviation: a time in seconds, say.
+    fine = mean.dtype == torch.float64 and bool((mean.abs() > 16 * std).any())
+    dtype = torch.float64 if fine else torch.float32
+    return mean.to(dtype), std.to(dtype)
 
 
-def as_vectors(condition: Condition, rows: int, count: int, device: torch.device | str | None = None) -> Tensor:
-    """A condition as a vector of numbers for each row.
-
-    Args:
-        condition: a vector (K,), or (rows, K); for K = 1 a number or (rows,) of them too. Whole numbers are floats, and
-            a row of NaN, or for K > 1 a bare -1, is none.
-        rows: how many there are.
-        count: K.
-        device: to put them on; their own unless given.
-
-    Returns:
-        (rows, K) floats.
-
-    Raises:
-        ValueError: a condition of another shape or kind, infinite numbers, or a row that is partly missing.
-    """
-    given = _numbers(condition, device)
-    if not given.is_floating_point():
-        if count > 1 and given.ndim < 2 and (given == -1).all():
-            return torch.full((rows, count), float("nan"), dtype=torch.float32, device=given.device)
-        given = given.double()
-    if count == 1 and (given.ndim == 0 or given.shape in ((1,), (rows,))):
-        given = given.reshape(-1, 1)
-    entries = given[None] if given.ndim == 1 else given
-    if entries.ndim != 2 or len(entries) not in (1, rows):
-        raise ValueError(f"condition {_shape(given)}; it must be a vector of {count} number{'s' * (count > 1)}, or one "
-                         f"for each of the {rows} rows")
-    if entries.shape[1] != count:
-        raise ValueError(f"condition has {entries.shape[1]} numbers a row; it must have {count}")
-    missing = entries.isnan()
-    if entries.isinf().any() or (missing.any(1) != missing.all(1)).any():
-        raise ValueError("condition has a row with infinite or missing numbers; a row must be finite, or NaN "
-                         "throughout for none")
-    return entries.expand(rows, count)
+def standardised(condition: Tensor | None, mean: Tensor | None, std: Tensor | None, like: Tensor) -> Tensor | None:
+    """Vectors centred and scaled by their moments, if there are any, in the dtype of `like`; classes as they are."""
+    if condition is None or not condition.is_floating_point():
+        return condition
+    if mean is not None and std is not None:
+        condition = (condition.to(torch.promote_types(condition.dtype, mean.dtype)) - mean) / std
+    return condition.to(like)
 
 
 def nothing(condition: Tensor) -> Tensor:
@@ -109,22 +146,15 @@ def nothing(condition: Tensor) -> Tensor:
     return torch.full_like(condition, float("nan") if condition.is_floating_point() else -1)
 
 
-def _numbered(condition: Condition, data: DataSpec | None) -> Condition:
-    """A condition with numbers in the place of names."""
-    names = condition.tolist() if isinstance(condition, np.ndarray) and condition.dtype.kind in "UO" else condition
-    if isinstance(names, str):
-        return _number(names, data)
-    if isinstance(names, list | tuple) and any(isinstance(name, str) or name is None for name in names):
-        return [-1 if name is None else _number(name, data) for name in names]
-    return names
-
-
-def _number(name: Any, data: DataSpec | None) -> Any:
-    if not isinstance(name, str):
-        return name
-    if data is None:
-        raise ValueError(f"condition is {name!r}, but this model knows no names of classes; give numbers")
-    return data.label(name)
+def _entries(condition: Condition, rows: int, device: torch.device | str | None) -> Tensor:
+    """A condition of a denoiser of which no more is known, as one entry a row: (rows,) int64, or (rows, K) floats."""
+    numbers = _numbers(condition, device)
+    rank = 2 if numbers.is_floating_point() else 1
+    entries = numbers[None] if numbers.ndim == rank - 1 else numbers
+    if entries.ndim != rank or len(entries) not in (1, rows):
+        raise ValueError(f"condition {_shape(numbers)}; it must be one integer, or one for each of the {rows} rows; or "
+                         f"of floats one vector (K,), or ({rows}, K){_remedy(numbers)}")
+    return entries.expand(rows, *entries.shape[1:])
 
 
 def _numbers(condition: Condition, device: torch.device | str | None) -> Tensor:
@@ -142,10 +172,10 @@ def _numbers(condition: Condition, device: torch.device | str | None) -> Tensor:
     return condition if condition.is_floating_point() else condition.long()
 
 
-def _shape(given: Tensor) -> str:
-    return f"has {len(given) if given.ndim else 1} entries of {given.dtype} in shape {tuple(given.shape)}"
+def _shape(numbers: Tensor) -> str:
+    return f"has {len(numbers) if numbers.ndim else 1} entries of {numbers.dtype} in shape {tuple(numbers.shape)}"
 
 
-def _remedy(given: Tensor) -> str:
-    hot = given.ndim == 2 and given.shape[1] > 1 and bool(((given == 0) | (given == 1)).all())
-    return "; of one-hot rows give condition.argmax(1)" if hot and bool((given.sum(1) == 1).all()) else ""
+def _remedy(numbers: Tensor) -> str:
+    hot = numbers.ndim == 2 and numbers.shape[1] > 1 and bool(((numbers == 0) | (numbers == 1)).all())
+    return "; of one-hot rows give condition.argmax(1)" if hot and bool((numbers.sum(1) == 1).all()) else ""

@@ -42,10 +42,10 @@ class Damped(Denoiser):
         return self.denoiser.read_condition(condition, rows, device)
 
     def forward(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Estimate:
-        found = self.denoiser(z, t, condition)
+        estimate = self.denoiser(z, t, condition)
         mean = getattr(self.denoiser, "data_mean", torch.zeros((), dtype=z.dtype, device=z.device)).to(z)
-        rest = -found.level.noise / found.level.radius * mean
-        return Estimate(z, found.level, torch.lerp(found.v, rest.expand_as(found.v), self.damping))
+        of_mean = -estimate.level.unit.noise * mean
+        return Estimate(z, estimate.level, torch.lerp(estimate.v, of_mean.expand_as(estimate.v), self.damping))
 
 
 def as_damping(value: float) -> float:

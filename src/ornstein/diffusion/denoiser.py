@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, get_args
 import torch
 from torch import Tensor, nn
 
+from ornstein import noise
 from ornstein.data.spec import DataSpec
-from ornstein.diffusion.condition import Condition, as_classes, as_vectors, for_rows
+from ornstein.diffusion.condition import Condition, Conditions, moments, standardised
 from ornstein.diffusion.estimate import LEAST_SIGNAL, PREDICTIONS, Estimate
 from ornstein.diffusion.level import Level, as_time, known
 from ornstein.diffusion.linear import LinearGuess
@@ -20,7 +21,7 @@ from ornstein.machine import has_bf16
 from ornstein.names import Precision, ascending, require
 from ornstein.workers import each, shared
 
-__all__ = ["Batched", "Denoiser", "NetworkDenoiser", "kind_of"]
+__all__ = ["Batched", "Denoiser", "NetworkDenoiser", "kind_of", "pure_noise"]
 
 
 class Denoiser(nn.Module):
@@ -36,6 +37,7 @@ class Denoiser(nn.Module):
     schedule: Schedule
     shape: tuple[int, ...]
     tuned: dict[int, Any]  # by network calls, what `ornstein.tune` chose
+    _takes = Conditions()  # what it can be told of each sample, as far as it is known
 
     def __init__(self, schedule: Schedule, shape: Sequence[int]) -> None:
         super().__init__()
@@ -79,27 +81,21 @@ class Denoiser(nn.Module):
         Raises:
             ValueError: a condition of another shape or kind, or a class that is not there.
         """
-        return None if condition is None else for_rows(condition, rows, device)
+        return self._takes.read(condition, rows, device)
 
     def level(self, z: Tensor, t: Tensor | float) -> Level:
         """The level at t for the rows of z, after checking that z holds samples of this denoiser's shape."""
         if z.shape[1:] != self.shape:
             raise ValueError(f"z has shape {tuple(z.shape)}; it must be (B, {', '.join(map(str, self.shape))})")
-        found = known(self.schedule, t)
-        ready = found.fitted if found else None
+        memory = known(self.schedule, t)
+        ready = memory.fitted if memory else None
         if ready is not None and ready.signal.dtype is z.dtype and ready.signal.device == z.device:
             return ready
         return self.schedule.level(as_time(t)).fit(z)
 
 
 class Batched:
-    """Calls a denoiser on blocks of a fixed number of rows, the last one filled up with its own last row.
-
-    Args:
-        denoiser: to call.
-        conditions: one entry for each row of the latents to come, or None.
-        rows: of a block.
-    """
+    """Calls a denoiser on blocks of so many rows, each with its condition; the last block is filled up with its end."""
 
     def __init__(self, denoiser: Denoiser, conditions: Tensor | None, rows: int) -> None:
         self.denoiser, self.conditions, self.rows = denoiser, conditions, rows
@@ -113,13 +109,19 @@ class Batched:
         def ask(block: int) -> None:
             first = block * self.rows
             take = torch.arange(first, first + self.rows, device="cpu").clamp(max=len(z) - 1)
-            told = None if self.conditions is None else self.conditions[take].to(z.device)
+            conditions = None if self.conditions is None else self.conditions[take].to(z.device)
             times = t[take] if t.ndim and len(t) > 1 else t
-            v[first:first + self.rows] = self.denoiser(z[take.to(z.device)], times, told).v[:len(z) - first]
+            v[first:first + self.rows] = self.denoiser(z[take.to(z.device)], times, conditions).v[:len(z) - first]
 
         for _ in each(ask, -(-len(z) // self.rows), v.device):
             pass
         return Estimate.from_v(v, z, self.denoiser.schedule.level(t))
+
+
+def pure_noise(denoiser: Denoiser, seed: int, stream: str, numbers: range, like: Tensor) -> Tensor:
+    """Latents at t = 1 that hold no data, N(0, (signal^2 + noise^2) I), one for each of a stream's numbers."""
+    eps = noise.per_sample(seed, stream, numbers, 0, like.new_empty(len(numbers), *denoiser.shape))
+    return eps * denoiser.schedule.level(as_time(1.0)).radius.to(like)
 
 
 def kind_of(denoiser: Denoiser) -> Tensor:
@@ -199,7 +201,9 @@ class NetworkDenoiser(Denoiser):
         if linear is not None and self.data_std.numel() != 1:
             raise ValueError(f"data_std has shape {tuple(self.data_std.shape)}; "
                              "with a linear guess it must be a number")
-        self._standardise(condition_mean, condition_std)
+        mean, std = moments(condition_mean, condition_std)
+        self.register_buffer("condition_mean", mean)
+        self.register_buffer("condition_std", std)
         last = schedule.level(as_time(1.0))
         if not last.noise.to(self.data_std).isfinite():
             raise ValueError(f"schedule ends with noise {float(last.noise):g}, beyond the range of "
@@ -225,8 +229,13 @@ class NetworkDenoiser(Denoiser):
         with torch.autocast(kind, enabled=False):  # the caller's
             guess = None if self.linear is None else self.linear(y, scaled)
         seen = torch.cat([y, guess], 1) if self.hints and guess is not None else y
+        if self.training and isinstance(condition, Tensor) and condition.dtype == torch.int64:
+            seen_condition = condition  # the data's own; to look at them would be to wait for the device
+        else:  # elsewhere they are checked: a GPU only dies of a class that is not there
+            seen_condition = standardised(self.read_condition(condition, len(z), z.device), self.condition_mean,
+                                          self.condition_std, self.data_std)
         with torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bf16" and has_bf16(kind)):
-            answer = self.network(seen.to(self.data_std), log_snr.to(self.data_std), self._told(condition, z)).to(wide)
+            answer = self.network(seen.to(self.data_std), log_snr.to(self.data_std), seen_condition).to(wide)
         if guess is not None:
             answer = answer + getattr(Estimate(centred, scaled, guess), self.predicts)
         inner = _READ[self.predicts](answer, centred, scaled)
@@ -238,69 +247,11 @@ class NetworkDenoiser(Denoiser):
             v = (level.signal * inner.eps - level.noise * x) / level.radius
         return Estimate(z, narrow, v.to(z))
 
-    def _standardise(self, mean: Tensor | Sequence[float] | None, std: Tensor | Sequence[float] | None) -> None:
-        """Register the moments of vector conditions; None leaves a model's tensors as they are without them."""
-        if (mean is None) != (std is None):
-            raise ValueError(f"condition_{'mean' if mean is None else 'std'} is None; give condition_mean and "
-                             "condition_std together, or neither")
-        for name, value in (("condition_mean", mean), ("condition_std", std)):
-            if value is not None and not isinstance(value, Tensor):
-                value = torch.tensor(value, dtype=torch.float32)
-            if value is not None and (value.ndim != 1 or not value.isfinite().all()):
-                raise ValueError(f"{name} is {value.tolist()}; it must be (K,) finite numbers")
-            self.register_buffer(name, value)
-        mean, std = self.condition_mean, self.condition_std
-        if mean is None or std is None:
-            return
-        # float64 where float32 holds the mean no better than to a millionth of the deviation: a time in seconds, say.
-        fine = mean.dtype == torch.float64 and bool((mean.abs() > 16 * std).any())
-        self.condition_mean, self.condition_std = (part.to(torch.float64 if fine else torch.float32)
-                                                   for part in (mean, std))
-        mean, std = self.condition_mean, self.condition_std
-        if mean.shape != std.shape:
-            raise ValueError(f"condition_mean has {len(mean)} entries and condition_std {len(std)}; they must agree")
-        if not (std > 0).all():
-            raise ValueError(f"condition_std is {float(std.min())}; it must be positive")
-
     def read_condition(self, condition: Condition, rows: int,
                        device: torch.device | str | None = None) -> Tensor | None:
         """As for any denoiser; a class that no row of the training had is refused too, except in training itself."""
-        if condition is None:
-            return None
-        options = getattr(self.network, "options", None)  # a network of the user's own may have none
-        known = options if isinstance(options, dict) and "classes" in options else {}
-        classes, vectors = known.get("classes"), known.get("conditions")
-        if not known and self.data is not None:
-            classes, vectors = len(self.data.classes), len(self.data.conditions)
-        if not known and not classes and self.condition_mean is not None:
-            vectors = len(self.condition_mean)
-        if classes:
-            given = as_classes(condition, rows, device, classes, self.data)
-            if self.data is not None and self.data.empty and not self.training:
-                lost = torch.isin(given, torch.tensor(self.data.empty, device=given.device))
-                if lost.any():
-                    self.data.label(self.data.classes[int(given[lost][0])])  # says so
-            return given
-        if vectors:
-            return as_vectors(condition, rows, vectors, device)
-        if known:
-            given = None if isinstance(condition, str) else for_rows(condition, rows, device)
-            if given is None or given.is_floating_point() or not (given == -1).all():
-                raise ValueError("condition is given, but this model has no classes and no vector conditions")
-            return given
-        return for_rows(condition, rows, device)
-
-    def _told(self, condition: Condition, z: Tensor) -> Tensor | None:
-        """The condition as the network sees it, checked here because a GPU only dies of a class that is not there."""
-        if self.training and isinstance(condition, Tensor) and condition.dtype == torch.int64:
-            return condition  # the data's own; to look at them would be to wait for the device
-        given = self.read_condition(condition, len(z), z.device)
-        if given is None or not given.is_floating_point():
-            return given
-        if self.condition_mean is None or self.condition_std is None:
-            return given.to(self.data_std)
-        wide = given.to(torch.promote_types(given.dtype, self.condition_mean.dtype))
-        return ((wide - self.condition_mean) / self.condition_std).to(self.data_std)
+        known = Conditions.of(self.network, self.data, self.condition_mean)
+        return known.read(condition, rows, device, unseen=self.training)
 
 
 _READ = {"v": Estimate.from_v, "x": Estimate.from_x, "eps": Estimate.from_eps}

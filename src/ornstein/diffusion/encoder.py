@@ -38,13 +38,11 @@ def draw(q: Independent, eps: Tensor) -> Tensor:
 
 
 def transition(schedule: Schedule, s: Tensor | float, t: Tensor | float) -> tuple[Level, Level, Tensor, Tensor]:
-    """What happens between two times: their levels, `keep` and `added`, all float64 on the CPU.
+    """What happens between times s < t: their levels, `keep` and `added`, all float64 on the CPU; ValueError for
+    others.
 
-    keep = signal_t / signal_s,  added = noise_t^2 - keep^2 noise_s^2.  With s = (n - 1) / T and t = n / T of a
-    `Chain`, keep = sqrt(1 - beta_n) and added = beta_n.
-
-    Raises:
-        ValueError: unless 0 <= s < t <= 1 everywhere.
+    keep = signal_t / signal_s, added = noise_t^2 - keep^2 noise_s^2. With s = (n - 1) / T and t = n / T of a `Chain`,
+    keep = sqrt(1 - beta_n) and added = beta_n.
     """
     early, late = as_time(s, "s"), as_time(t, "t")
     if not (early < late).all():

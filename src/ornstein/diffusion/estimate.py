@@ -50,7 +50,7 @@ class Estimate:
             level: its make-up, entries () or (B,).
         """
         level = _fit(level, z)
-        c, s = level.signal / level.radius, level.noise / level.radius
+        c, s = level.unit
         clean = s == 0
         return cls(z, level, ((c * z / level.radius - x) / s.masked_fill(clean, 1)).masked_fill(clean, 0))
 
@@ -67,7 +67,7 @@ class Estimate:
             ValueError: c = signal / hypot(signal, noise) is below 1e-3, where noise says nothing about the data.
         """
         level = _fit(level, z)
-        c, s = level.signal / level.radius, level.noise / level.radius
+        c, s = level.unit
         if (c < LEAST_SIGNAL).any():
             raise ValueError(f"signal / hypot(signal, noise) is {float(c.min()):.2g}; a prediction of eps needs at "
                              f"least {LEAST_SIGNAL:g} (predict v, or end the schedule earlier)")

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from ornstein import noise
-from ornstein.diffusion.condition import Condition, as_classes
+from ornstein.diffusion.condition import Condition, Conditions
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.estimate import Estimate
-from ornstein.diffusion.level import as_time
+from ornstein.diffusion.level import Level, as_time
+from ornstein.diffusion.linear import wiener
 from ornstein.diffusion.schedule import Schedule
 from ornstein.isolation import isolated
 from ornstein.names import whole
@@ -20,7 +21,6 @@ from ornstein.names import whole
 __all__ = ["ExactDataset", "ExactGaussian", "ExactMixture"]
 
 CHUNK = 2**22  # float64 entries of one block of pairwise distances: 32 MB
-
 
 
 def _double(value: Tensor) -> Tensor:
@@ -71,13 +71,10 @@ class ExactGaussian(Denoiser):
     def forward(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Estimate:  # noqa: ARG002
         level = self.level(z, t)
         wide = z.double()
-        signal, sigma = (entry.double() for entry in self.schedule.level(as_time(t)).fit(wide))
-        r = torch.hypot(signal, sigma)
-        c, s = signal / r, sigma / r
-        # A direction without variance at t = 0 has no noise and no spread: v = 0 there, not 0 / 0.
-        total = c**2 * self.power + s**2
-        gain = torch.where(total > 0, c * s * (1 - self.power) / total.masked_fill(total == 0, 1), 0)
-        v = ((wide / r - c * self.mean) @ self.basis * gain) @ self.basis.T - s * self.mean
+        exact = self.schedule.level(as_time(t)).fit(wide)
+        c, s = exact.unit
+        turned = (wide / exact.radius - c * self.mean) @ self.basis
+        v = (turned * wiener(c, s, self.power)) @ self.basis.T - s * self.mean
         return Estimate(z, level, v.to(z))
 
     def log_prob_at(self, z: Tensor, t: Tensor | float) -> Tensor:
@@ -131,41 +128,35 @@ class ExactMixture(Denoiser):
         if not (variance > 0).all():
             raise ValueError(f"variance is {variance.tolist()}; every variance of a mixture must be positive")
         super().__init__(schedule, mean.shape[1:])
+        self._takes = Conditions("classes", len(weight))
         self.register_buffer("weight", weight / weight.sum())
         self.register_buffer("mean", mean)
         self.register_buffer("variance", variance)
 
-    def read_condition(self, condition: Condition, rows: int,
-                       device: torch.device | str | None = None) -> Tensor | None:
-        """As for any denoiser: components by their numbers."""
-        return None if condition is None else as_classes(condition, rows, device, len(self.weight))
-
-    def _joint(self, z: Tensor, t: Tensor | float, condition: Condition) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """log of weight times density (B, K); spread of each component (B or 1, K); signal and noise (B or 1, 1)."""
+    def _joint(self, z: Tensor, t: Tensor | float, condition: Condition) -> tuple[Tensor, Level]:
+        """log of weight times density (B, K), and the level (B or 1, 1)."""
         z = z.double()
-        rows = as_time(t).reshape(-1)
-        signal, sigma = (entry.to(z.device)[:, None] for entry in self.schedule.level(rows))
+        level = Level(*(entry.to(z.device)[:, None] for entry in self.schedule.level(as_time(t).reshape(-1))))
+        signal, sigma = level
         total = signal**2 * self.variance + sigma**2
         # |z - signal mean|^2 by rows of one broadcast: exact where the expanded square cancels.
         square = ((z[:, None, :] - signal[..., None] * self.mean) ** 2).sum(-1)
         alone = -0.5 * (square / total + self.mean.shape[1] * (total * 2 * math.pi).log())
         log = self.weight.log() + alone
-        if (told := self.read_condition(condition, len(z), z.device)) is not None:
-            keep, count = told[:, None], len(self.weight)
-            chosen = (torch.arange(count, device=z.device) == keep) | (keep < 0)
+        if (classes := self.read_condition(condition, len(z), z.device)) is not None:
+            keep = classes[:, None]
+            chosen = (torch.arange(len(self.weight), device=z.device) == keep) | (keep < 0)
             # Given the component its weight is 1; -1 keeps the weights of the mixture.
             log = torch.where(keep < 0, log, alone).masked_fill(~chosen, -math.inf)
-        return log, total, signal, sigma
+        return log, level
 
     def forward(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Estimate:
         level = self.level(z, t)
-        log, total, signal, sigma = self._joint(z, t, condition)
-        share = log.softmax(1)
-        r = torch.hypot(signal, sigma)
-        c, s = signal / r, sigma / r
+        log, exact = self._joint(z, t, condition)
+        share, (c, s) = log.softmax(1), exact.unit
         # Each component's v is that of ExactGaussian, gain_k (y - c mean_k) - s mean_k; the answer is their mean.
-        gain = c * s * (1 - self.variance) * r**2 / total
-        v = (share * gain).sum(1, keepdim=True) * z.double() / r - (share * (gain * c + s)) @ self.mean
+        gain = wiener(c, s, self.variance)
+        v = (share * gain).sum(1, keepdim=True) * z.double() / exact.radius - (share * (gain * c + s)) @ self.mean
         return Estimate(z, level, v.to(z))
 
     def log_prob_at(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Tensor:
@@ -201,6 +192,7 @@ class ExactDataset(Denoiser):
 
     points: Tensor
     labels: Tensor | None
+    _takes = Conditions("classes")
 
     @isolated()
     def __init__(self, x: Tensor, schedule: Schedule, labels: Tensor | None = None) -> None:
@@ -213,15 +205,10 @@ class ExactDataset(Denoiser):
         self.register_buffer("points", x.flatten(1))
         self.register_buffer("labels", labels)
 
-    def read_condition(self, condition: Condition, rows: int,
-                       device: torch.device | str | None = None) -> Tensor | None:
-        """As for any denoiser: labels as they are."""
-        return None if condition is None else as_classes(condition, rows, device)
-
     def _blocks(self, z: Tensor, t: Tensor | float, condition: Condition) -> Iterator[Tensor]:
         """log q(z_t | x_i) less its constant for blocks of rows of z, (rows, N); a point mass where noise is 0."""
         level = self.schedule.level(as_time(t).reshape(-1).expand(len(z)))
-        rows = max(1, CHUNK // len(self.points))
+        keep, rows = self.read_condition(condition, len(z), z.device), max(1, CHUNK // len(self.points))
         for start in range(0, len(z), rows):
             block = slice(start, start + rows)
             signal, sigma = (entry[block, None].to(z.device) for entry in level)
@@ -229,20 +216,18 @@ class ExactDataset(Denoiser):
             signal = signal.clamp(min=1e-30)
             apart = torch.cdist(z[block].flatten(1).double() / signal, self.points,
                                 compute_mode="donot_use_mm_for_euclid_dist") * signal
-            if condition is not None:
-                apart = apart.masked_fill(~self._chosen(condition, z, block), math.inf)
+            if keep is not None:
+                apart = apart.masked_fill(~self._chosen(keep[block]), math.inf)
             nearest = torch.where(apart == apart.amin(1, keepdim=True), 0.0, -math.inf)
             yield torch.where(sigma == 0, nearest, -0.5 * (apart / sigma.masked_fill(sigma == 0, 1)) ** 2)
 
-    def _chosen(self, condition: Condition, z: Tensor, block: slice = slice(None)) -> Tensor:
-        """Which points a condition keeps for a block of rows of z, (rows, N) bool; -1 keeps all."""
+    def _chosen(self, keep: Tensor) -> Tensor:
+        """Which points are of the classes that (rows,) are to have, (rows, N) bool; -1 keeps all."""
         if self.labels is None:
             raise ValueError("condition is given, but this ExactDataset was built without labels")
-        keep = as_classes(condition, len(z), z.device)[block, None]
-        chosen = (self.labels == keep) | (keep < 0)
-        if not chosen.any(1).all():
-            lost = int(keep[int((~chosen.any(1)).nonzero()[0])])
-            raise ValueError(f"condition is {lost}; no point of this ExactDataset has that label")
+        chosen = (self.labels == keep[:, None]) | (keep[:, None] < 0)
+        if (lost := ~chosen.any(1)).any():
+            raise ValueError(f"condition is {int(keep[lost][0])}; no point of this ExactDataset has that label")
         return chosen
 
     def forward(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Estimate:
@@ -261,7 +246,8 @@ class ExactDataset(Denoiser):
         sigma = self.schedule.level(as_time(t)).noise.to(z.device)
         if (sigma == 0).any():
             raise ValueError("noise is 0 at this time; a data set has a density only where noise > 0 (take t > 0)")
-        kept = torch.tensor(len(self.points), device="cpu") if condition is None else self._chosen(condition, z).sum(1)
+        keep = self.read_condition(condition, len(z), z.device)
+        kept = torch.tensor(len(self.points), device="cpu") if keep is None else self._chosen(keep).sum(1)
         log = torch.cat([log.logsumexp(1) for log in self._blocks(z, t, condition)])
         size = math.prod(self.shape)
         return (log - size * (sigma.log() + 0.5 * math.log(2 * math.pi)) - kept.double().log()).to(z)

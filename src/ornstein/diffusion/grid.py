@@ -24,15 +24,7 @@ POWERS = ((5, 2.0, 0.8), (10, 1.6, 0.65), (math.inf, 1.6, 0.8))
 
 
 def falling(times: Sequence[float] | Tensor, start: float | None = 1.0) -> Tensor:
-    """Times of a walk back, (n + 1,) float64 on the CPU.
-
-    Args:
-        times: strictly decreasing to 0.
-        start: the first of them; None for any time up to 1.
-
-    Raises:
-        ValueError: other times.
-    """
+    """Times that fall strictly to 0 from `start`, or where it is None from any time up to 1: (n + 1,) float64."""
     walk = doubles("times", times)
     if walk.ndim != 1 or len(walk) < 2 or not (walk.diff() < 0).all() or walk[-1] != 0 or not (
             walk[0] <= 1 if start is None else walk[0] == start):
@@ -86,38 +78,21 @@ def grid(schedule: Schedule, steps: int, spacing: str = "angle", start: float = 
 
 
 class Moment(float):
-    """A time of a walk that knows its level: `signal` and `noise` there, numbers in float64.
-
-    Args:
-        clock: the same time as denoisers take it, () float64 on the CPU, which remembers its level too.
-        signal, noise: at that time.
-    """
+    """A time of a walk that knows its `signal` and `noise`; its `clock` is the same time as denoisers take it."""
 
     clock: Tensor
     signal: float
     noise: float
+    radius: float  # hypot(signal, noise)
+    angle: float  # atan2(noise, signal)
+    log_ratio: float  # log(signal / noise), half the log SNR; +-inf at exact ends
 
     def __new__(cls, clock: Tensor, signal: float, noise: float) -> Moment:
         moment = super().__new__(cls, float(clock))
         moment.clock, moment.signal, moment.noise = clock, signal, noise
+        moment.radius, moment.angle = math.hypot(signal, noise), math.atan2(noise, signal)
+        moment.log_ratio = (math.log(signal) if signal else -math.inf) - (math.log(noise) if noise else -math.inf)
         return moment
-
-    @property
-    def radius(self) -> float:
-        """hypot(signal, noise)."""
-        return math.hypot(self.signal, self.noise)
-
-    @property
-    def angle(self) -> float:
-        """atan2(noise, signal)."""
-        return math.atan2(self.noise, self.signal)
-
-    @property
-    def log_ratio(self) -> float:
-        """log(signal / noise), half the log SNR; +-inf at exact ends."""
-        if self.signal and self.noise:
-            return math.log(self.signal) - math.log(self.noise)
-        return math.inf if self.signal else -math.inf
 
 
 def moments(schedule: Schedule, times: Tensor, z: Tensor) -> list[Moment]:

@@ -41,15 +41,15 @@ class Guided(Denoiser):
         return self.denoiser.read_condition(condition, rows, device)
 
     def forward(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Estimate:
-        given = self.read_condition(condition, len(z), z.device)
-        if given is None:
+        entries = self.read_condition(condition, len(z), z.device)
+        if entries is None:
             raise ValueError("condition is None; guidance needs a class to guide towards")
         time = as_time(t)
         inside = (time >= self.interval[0]) & (time <= self.interval[1])
         if self.scale == 1 or not inside.any():
-            return self.denoiser(z, t, given)
+            return self.denoiser(z, t, entries)
         times = time.reshape(-1).expand(len(z)).repeat(2)
-        both = self.denoiser(z.repeat(2, *[1] * (z.ndim - 1)), times, torch.cat([given, nothing(given)]))
+        both = self.denoiser(z.repeat(2, *[1] * (z.ndim - 1)), times, torch.cat([entries, nothing(entries)]))
         with_it, without = both.v.chunk(2)
         scale = spread(torch.where(inside, torch.tensor(self.scale, dtype=torch.float64, device="cpu"), 1.0), z)
         return Estimate(z, self.level(z, t), without + scale * (with_it - without))

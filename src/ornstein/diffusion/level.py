@@ -24,6 +24,12 @@ class Level(NamedTuple):
         return torch.hypot(self.signal, self.noise)
 
     @property
+    def unit(self) -> Level:
+        """The shares (c, s) of signal and noise in z / radius, whose squares add to 1."""
+        radius = self.radius
+        return Level(self.signal / radius, self.noise / radius)
+
+    @property
     def angle(self) -> Tensor:
         """atan2(noise, signal) in [0, pi / 2], the natural time of the probability-flow ODE: 0 data, pi / 2 noise."""
         return torch.atan2(self.noise, self.signal)
@@ -71,8 +77,8 @@ def remember(schedule: Any, t: Tensor, level: Level | None = None, fitted: Level
 
 def known(schedule: Any, t: Tensor | float) -> Known | None:
     """What is remembered of times, if it is about this schedule."""
-    found = getattr(t, "known", None)
-    return found if found is not None and found.schedule is schedule else None
+    memory = getattr(t, "known", None)
+    return memory if memory is not None and memory.schedule is schedule else None
 
 
 def as_time(t: Tensor | float, name: str = "t") -> Tensor:

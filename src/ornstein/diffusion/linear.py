@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ornstein.diffusion.level import Level
 from ornstein.names import Guess, require
 
-__all__ = ["KINDS", "MOST_SIDE", "LinearGuess"]
+__all__ = ["KINDS", "MOST_SIDE", "LinearGuess", "wiener"]
 
 MOST_SIDE = 4096  # of samples whose waves are transformed by matrices of that size
 KINDS = get_args(Guess)
@@ -28,15 +28,9 @@ class LinearGuess(nn.Module):
     the Wiener filter, which is `ExactGaussian` written for y. With p = 1 in every direction it is 0, the skip
     connection of Karras et al. 2022; variances extend that preconditioning from one number to many.
 
-    Args:
-        variance: (D,) variances >= 0 of the values, or (K,) along the rows of `basis`.
-        basis: (K, D) orthonormal rows, or None for the values themselves.
-        rest: variance >= 0 in every direction that the basis leaves out.
-        shape: (C, *sides) with which the variances are those of cosine waves along each side of each channel, or None.
-            Data alike at every place are all but independent in waves, which few samples tell and no basis must hold.
-
-    Raises:
-        ValueError: shapes that do not fit, rows that are not orthonormal, or a negative variance.
+    The variances are those of the values (D,), along the orthonormal rows of a `basis` (K, D), with `rest` in all other
+    directions, or, with a `shape` (C, *sides), those of cosine waves along each side of each channel: data that are
+    alike at every place are all but independent in waves, which few samples tell and no basis must hold.
     """
 
     variance: Tensor
@@ -72,16 +66,8 @@ class LinearGuess(nn.Module):
 
     @classmethod
     def fit(cls, x: Tensor, kind: str = "diagonal", most: int = 256) -> LinearGuess:
-        """The variances of centred data.
-
-        Args:
-            x: (N, ...) data of mean 0, flattened to rows.
-            kind: "diagonal", the variance of each value, "principal", those along the principal directions, or "waves",
-                those of cosine waves, for x (N, C, *sides).
-            most: directions kept, at most; fewer where N or D is smaller.
-
-        Raises:
-            ValueError: an unknown kind.
+        """The variances of data (N, ...) of mean 0, by kind: "diagonal", of each value; "principal", along at most
+        `most` principal directions; "waves", of cosine waves, for x (N, C, *sides).
         """
         require("linear", kind, KINDS)
         if kind == "waves":
@@ -106,8 +92,8 @@ class LinearGuess(nn.Module):
 
     def forward(self, y: Tensor, level: Level) -> Tensor:
         """E[v | y] for y = c x + s eps of unit radius; y (B, ...), level entries () or (B, 1, ...); like y."""
-        signal, noise = ((entry / level.radius).reshape(-1, 1) for entry in level)
-        gain = _gain(signal, noise, self.variance.to(y))
+        signal, noise = (entry.reshape(-1, 1) for entry in level.unit)
+        gain = wiener(signal, noise, self.variance.to(y))
         if self.shape is not None:
             waves = [getattr(self, f"waves{axis}").to(y) for axis in range(len(self.sides))]
             turned = _turn(y, waves)
@@ -115,11 +101,12 @@ class LinearGuess(nn.Module):
         rows = y.flatten(1)
         if self.basis is None:
             return (gain * rows).reshape(y.shape)
-        rest, basis = _gain(signal, noise, self.rest.to(y)), self.basis.to(y)
+        rest, basis = wiener(signal, noise, self.rest.to(y)), self.basis.to(y)
         return ((rows @ basis.T) * (gain - rest) @ basis + rest * rows).reshape(y.shape)
 
 
-def _gain(signal: Tensor, noise: Tensor, variance: Tensor) -> Tensor:
+def wiener(signal: Tensor, noise: Tensor, variance: Tensor) -> Tensor:
+    """c s (1 - p) / (c^2 p + s^2), the factor of y in E[v | y] of centred Gaussian data of variance p; 0 for 0 / 0."""
     total = signal**2 * variance + noise**2
     return torch.where(total > 0, signal * noise * (1 - variance) / total.clamp(min=torch.finfo(total.dtype).tiny), 0)
 

@@ -53,10 +53,10 @@ def denoising_loss(denoiser: Denoiser, x: Tensor, t: Tensor, eps: Tensor, condit
     z = draw(Encoder(denoiser.schedule).kernel(x, t), eps)
     estimate = denoiser(z, t, condition)
     level = estimate.level
-    c, s = level.signal / level.radius, level.noise / level.radius
+    c, s = level.unit
     if weighting == "unit":
-        inner = Level(level.signal * data_std, level.noise)
-        weight = (c * inner.signal / inner.radius + s * inner.noise / inner.radius * data_std) ** -2
+        inner = Level(level.signal * data_std, level.noise).unit
+        weight = (c * inner.signal + s * inner.noise * data_std) ** -2
     else:
         weight = {"eps": c**2, "x": s**2, "v": torch.ones_like(c)}[weighting]
     error = weight * (c * eps - s * x - estimate.v) ** 2
@@ -64,22 +64,10 @@ def denoising_loss(denoiser: Denoiser, x: Tensor, t: Tensor, eps: Tensor, condit
 
 
 def draw_times(rows: int, seed: int, step: int, how: str = "stratified") -> Tensor:
-    """Random places in [0, 1), one a row, for a density of times to be read off.
+    """Places in [0, 1), (rows,) float64, for a density of times to be read off.
 
     "stratified" puts one in each of the `rows` equal parts of [0, 1), in random order (Kingma et al. 2021): the same
     expectation as "uniform", and far less variance between batches.
-
-    Args:
-        rows: of the batch, >= 1.
-        seed: of the training.
-        step: of the training.
-        how: "stratified" or "uniform".
-
-    Returns:
-        (rows,) float64.
-
-    Raises:
-        ValueError: an unknown way.
     """
     require("times", how, TIMES)
     rng = noise.generator(seed, "train", 1, step)
@@ -91,41 +79,34 @@ def draw_times(rows: int, seed: int, step: int, how: str = "stratified") -> Tens
 class Density:
     """Where on the path to train: a map from places in [0, 1) to times.
 
-    "time" is even in t (the random term of the chain), "angle" even in the angle of the rotation, "log_snr" a
-    logistic density of the log SNR with mean 0 and scale 2, cut off at +-12. "mixed" draws two thirds of its times as
-    "angle" does and a third evenly in log SNR from -6 to 10, as the bound weighs them (Kingma et al. 2021): the grain
-    of pictures is decided where the angle hardly moves.
-
-    Args:
-        schedule: the path.
-        how: one of the four names.
-
-    Raises:
-        ValueError: an unknown name.
+    "time" is even in t (the random term of the chain), "angle" even in the angle of the rotation, "log_snr" a logistic
+    density of the log SNR with mean 0 and scale 2, cut off at +-12. "mixed" draws two thirds of its times as "angle"
+    does and a third evenly in log SNR from -6 to 10, as the bound weighs them (Kingma et al. 2021): the grain of
+    pictures is decided where the angle hardly moves.
     """
 
     def __init__(self, schedule: Schedule, how: str = "angle") -> None:
         require("density", how, DENSITIES)
         # A table, because the schedule's inverse is a bisection: 4,096 straight pieces.
-        self.place = np.linspace(0, 1, 4097)
+        place = torch.linspace(0, 1, 4097, dtype=torch.float64, device="cpu")
+        furthest = schedule.level(as_time(1.0)).angle
         if how == "time":
-            self.time = self.place
-        elif how == "mixed":
+            time = place
+        elif how == "log_snr":
+            time = schedule.time((-2 * torch.logit(place)).clamp(-12, 12))
+        elif how == "angle":
+            time = schedule.time_at(place * furthest)
+            time[-1] = 1.0
+        else:
             log_snr = torch.linspace(24, -24, 4097, dtype=torch.float64, device="cpu")
-            angle = torch.atan(torch.exp(-log_snr / 2)) / schedule.level(as_time(1.0)).angle
+            angle = torch.atan(torch.exp(-log_snr / 2)) / furthest
             low = max(FINE[1], float(schedule.log_snr(as_time(1.0))))
             high = max(FINE[0], low + 1)
             even = ((high - log_snr) / (high - low)).clamp(0, 1)
-            self.place = np.concatenate([[0.0], ((2 * angle.clamp(max=1) + even) / 3).numpy(), [1.0]])
-            self.time = np.concatenate([[0.0], schedule.time(log_snr).numpy(), [1.0]])
-        else:
-            inner = torch.from_numpy(self.place[1:-1])
-            if how == "angle":
-                log_snr = -2 * torch.log(torch.tan(inner * schedule.level(as_time(1.0)).angle))
-            else:
-                log_snr = (-2 * torch.logit(inner)).clamp(-12, 12)
-            ends = (schedule.time(12.0), schedule.time(-12.0)) if how == "log_snr" else (0.0, 1.0)
-            self.time = np.concatenate([[float(ends[0])], schedule.time(log_snr).numpy(), [float(ends[1])]])
+            ends = place[:1], place[-1:]
+            place = torch.cat([ends[0], (2 * angle.clamp(max=1) + even) / 3, ends[1]])
+            time = torch.cat([ends[0], schedule.time(log_snr), ends[1]])
+        self.place, self.time = place.numpy(), time.numpy()
 
     def __call__(self, place: Tensor) -> Tensor:
         """Times for places in [0, 1), float64, shaped like them."""

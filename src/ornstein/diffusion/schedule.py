@@ -71,8 +71,8 @@ class Schedule(ABC):
         if target.isnan().any():
             raise ValueError("log_snr has the entry nan; it must be a number, or +-inf")
         clean, noisy = self.log_snr(torch.tensor([0.0, 1.0], dtype=torch.float64, device="cpu"))
-        found = torch.where(target >= clean, 0.0, self._inverse(target))
-        return _cast(torch.where(target <= noisy, 1.0, found), log_snr)
+        inside = torch.where(target >= clean, 0.0, self._inverse(target))
+        return _cast(torch.where(target <= noisy, 1.0, inside), log_snr)
 
     def time_at(self, angle: Tensor | float) -> Tensor:
         """The time at which atan2(noise, signal) has a given value in [0, pi / 2]; shape and ends as for `time`."""
@@ -128,8 +128,8 @@ def _in_double(method: Callable[[Any, Tensor], Level]) -> Any:
 
     @functools.wraps(method)
     def level(self: Schedule, t: Tensor | float) -> Level:
-        if (found := known(self, t)) is not None:
-            return found.level
+        if (memory := known(self, t)) is not None:
+            return memory.level
         return Level(*(_cast(entry, t) for entry in method(self, as_time(t))))
 
     return level

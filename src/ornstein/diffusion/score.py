@@ -78,8 +78,8 @@ def denoising_score_loss(denoiser: Denoiser, x: Tensor, t: Tensor | float, eps: 
     """
     read = Reader(denoiser, x, condition)
     time, eps = _noisy(read, t), eps.to(read.x)
-    found = _eps(denoiser, read, draw(read.encoder.kernel(read.x, time), eps), time)
-    return 0.5 * flat((eps - found) ** 2).sum(1)
+    predicted = _eps(denoiser, read, draw(read.encoder.kernel(read.x, time), eps), time)
+    return 0.5 * flat((eps - predicted) ** 2).sum(1)
 
 
 @isolated()
@@ -115,8 +115,8 @@ def implicit_score_loss(denoiser: Denoiser, z: Tensor, t: Tensor | float, condit
         eps = flat(_eps(denoiser, read, leaf.reshape(z.shape), time))
         # noise^2 score = -noise eps-hat, and noise^2 |score|^2 = |eps-hat|^2.
         scaled = -read.schedule.level(time).fit(leaf).noise * eps
-        found = divergence_of(scaled, leaf, signs, create_graph=onwards).mean(1) + 0.5 * (eps**2).sum(1)
-    return found if onwards else found.detach()
+        loss = divergence_of(scaled, leaf, signs, create_graph=onwards).mean(1) + 0.5 * (eps**2).sum(1)
+    return loss if onwards else loss.detach()
 
 
 @isolated(gradients=False, evaluating=True)
@@ -157,8 +157,8 @@ def level_losses(denoiser: Denoiser, x: Tensor, log_snr: Sequence[float] | Tenso
 
 def _eps(denoiser: Denoiser, read: Reader, z: Tensor, time: Tensor) -> Tensor:
     """eps-hat at float64 latents, in float64, differentiable in them and in the denoiser's weights."""
-    told = read.batched.conditions
-    v = denoiser(z.to(read.like.dtype), time, None if told is None else told.to(z.device)).v.double()
+    conditions = read.batched.conditions
+    v = denoiser(z.to(read.like.dtype), time, None if conditions is None else conditions.to(z.device)).v.double()
     return Estimate.from_v(v, z, read.schedule.level(time)).eps
 
 

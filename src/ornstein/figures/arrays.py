@@ -13,25 +13,27 @@ from ornstein.data import DataSpec
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "DRAWN", "field", "fields", "histograms", "lines", "plain", "rendered", "scatter", "sheet"]
+__all__ = ["COLOURS", "DRAWN", "canvas", "field", "fields", "histograms", "lines", "plain", "rendered", "scatter",
+           "sheet"]
 
 COLOURS = ("#26466e", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#0072b2", "#646464")
 DRAWN = {"traces": 36, "fields": 12, "values": 16}  # what one sheet has room for; its heading says if there are more
 
 
 def sheet(spec: DataSpec, values: np.ndarray, names: Sequence[str] | None = None) -> Image.Image:
-    """Samples of arrays as one image, each kind in its own way.
-
-    Args:
-        spec: of data of kind "array".
-        values: (N, *spec.shape) in the data's own units, channels first.
-        names: N names of classes, or None.
-    """
+    """Arrays (N, *spec.shape) in the data's own units as one image, each kind in its own way, under N names or none."""
     if len(spec.shape) == 2:
         return lines(spec, values, names)
     if len(spec.shape) > 2:
         return fields(values, names)
     return scatter(values, names) if spec.shape == (2,) else histograms(values)
+
+
+def canvas(width: float, height: float, apart: bool = True) -> Figure:
+    """A white figure of a size in inches, which keeps its parts apart or leaves their places to the caller."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained" if apart else None, dpi=100)
 
 
 def rendered(figure: Figure) -> Image.Image:
@@ -45,15 +47,13 @@ def rendered(figure: Figure) -> Image.Image:
 
 def lines(spec: DataSpec, values: np.ndarray, names: Sequence[str] | None = None) -> Image.Image:
     """Traces, (N, C, L), each a small plot with its channels in colours, or apart where they have their own ranges."""
-    from matplotlib.figure import Figure
-
     values, heading = _first(values, DRAWN["traces"], "traces")
     channels = spec.shape[0]
     # Channels with ranges of their own have no axis in common.
     apart = channels if isinstance(spec.low, tuple) and channels <= 6 else 1
     across = apart * max(1, round(min(6, len(values) ** 0.5) / apart))
     rows = -(-len(values) * apart // across)
-    figure = Figure(figsize=(max(2.2 * across, 4), max(1.35 * rows, 1.6) + 0.9))
+    figure = canvas(max(2.2 * across, 4), max(1.35 * rows, 1.6) + 0.9, apart=False)
     grid = figure.subplots(rows, across, sharex=True, sharey=apart == 1, squeeze=False)
     ends = [_ends(values[:, channel]) for channel in range(channels)] if apart > 1 else [_ends(values)]
     for number, axes in enumerate(grid.flat):
@@ -66,9 +66,7 @@ def lines(spec: DataSpec, values: np.ndarray, names: Sequence[str] | None = None
                       label=f"channel {shown}" if number < apart and channels > 1 else None)
         axes.set_ylim(*ends[channel])
         axes.set_xlim(0, max(values.shape[-1] - 1, 1))
-        plain(axes)
-        if names is not None and channel == 0:
-            axes.set_title(_short(names[sample], 24), fontsize=8, pad=2)
+        plain(axes, _short(names[sample], 24) if names is not None and channel == 0 else "", size=8)
     for axes in grid[-1]:
         axes.set_xlabel("place", fontsize=8)
     if 1 < channels <= 8:
@@ -78,8 +76,6 @@ def lines(spec: DataSpec, values: np.ndarray, names: Sequence[str] | None = None
 
 def fields(values: np.ndarray, names: Sequence[str] | None = None) -> Image.Image:
     """Fields (N, C, H, W), or the middle slices of volumes (N, C, D, H, W): samples in rows, channels in columns."""
-    from matplotlib.figure import Figure
-
     values, heading = _first(values, DRAWN["fields"], "samples")
     flat, heading = field(values), f"{heading}, slice {values.shape[2] // 2} of {values.shape[2]}" \
         if values.ndim == 5 else heading
@@ -92,7 +88,7 @@ def fields(values: np.ndarray, names: Sequence[str] | None = None) -> Image.Imag
     # Inches: a cell, the room between two, and what heading, names and scales need around them.
     side, gap, left, over, under = 1.2, 0.08, 0.9 if names is not None else 0.25, 0.6, 0.6
     size = max(left + shown * across * (side + gap) + 0.2, 3.6), over + rows * (side * tall + gap) + under
-    figure = Figure(figsize=size)
+    figure = canvas(*size, apart=False)
 
     def cell(column: float, row: float, wide: float, high: float) -> Any:
         """Axes of a size in inches at a cell; rows count from the top."""
@@ -133,9 +129,7 @@ def field(values: np.ndarray) -> np.ndarray:
 
 def scatter(points: np.ndarray, names: Sequence[str] | None = None, side: int = 512) -> Image.Image:
     """Points of the plane, (N, 2), on axes in their own units, in a square of `side` pixels; one colour a class."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(side / 100, side / 100), dpi=100, layout="constrained")
+    figure = canvas(side / 100, side / 100)
     axes = figure.subplots()
     names = [""] * len(points) if names is None else list(names)
     kinds = list(dict.fromkeys(names))
@@ -144,9 +138,7 @@ def scatter(points: np.ndarray, names: Sequence[str] | None = None, side: int = 
         axes.plot(*points[of == number].T, ".", ms=4, alpha=0.7, mew=0, color=_colour(number, len(kinds)),
                   label=_short(kind, 16))
     axes.set_aspect("equal", adjustable="datalim")
-    axes.set_xlabel("value 0", fontsize=8)
-    axes.set_ylabel("value 1", fontsize=8)
-    plain(axes)
+    plain(axes, x="value 0", y="value 1", size=8)
     if 1 < len(kinds) <= len(COLOURS):
         axes.legend(fontsize=8, frameon=False, markerscale=2, loc="best")
     return rendered(figure)
@@ -154,20 +146,17 @@ def scatter(points: np.ndarray, names: Sequence[str] | None = None, side: int = 
 
 def histograms(values: np.ndarray) -> Image.Image:
     """The distribution of each value of vectors (N, D), as many as there is room for."""
-    from matplotlib.figure import Figure
-
     shown = min(values.shape[1], DRAWN["values"])
     across = min(shown, 4)
     rows = -(-shown // across)
-    figure = Figure(figsize=(max(2.3 * across, 4), 1.7 * rows + 0.8))
+    figure = canvas(max(2.3 * across, 4), 1.7 * rows + 0.8, apart=False)
     for number, axes in enumerate(figure.subplots(rows, across, squeeze=False).flat):
         if number >= shown:
             axes.set_axis_off()
             continue
         axes.hist(values[:, number], bins=min(40, max(5, len(values) // 8)), color=COLOURS[0])
-        axes.set_title(f"value {number}", fontsize=8, pad=2)
         axes.set_yticks([])
-        plain(axes)
+        plain(axes, f"value {number}", size=8)
     heading = f"{len(values)} samples"
     return _finished(figure, heading + (f", the first {shown} of {values.shape[1]} values" if shown < values.shape[1]
                                         else ""))
@@ -198,11 +187,16 @@ def _short(name: str, most: int) -> str:
     return (name if len(name) <= most else name[:most - 1] + "…").replace("$", r"\$")
 
 
-def plain(axes: Any) -> None:
-    """Axes with small numbers and no box."""
-    axes.tick_params(labelsize=7, length=2, color="#999999")
+def plain(axes: Any, title: str = "", x: str = "", y: str = "", size: float = 11) -> None:
+    """Axes with small numbers and no box, under a title of a size."""
+    axes.tick_params(which="both", labelsize=7)
+    axes.tick_params(length=2, color="#999999")
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color("#999999")
+    if title:
+        axes.set_title(title, fontsize=size, pad=2 if size < 9 else None)
+    axes.set_xlabel(x or axes.get_xlabel(), fontsize=min(size, 9))
+    axes.set_ylabel(y or axes.get_ylabel(), fontsize=min(size, 9))
 
 
 def _finished(figure: Figure, heading: str, tight: bool = True) -> Image.Image:

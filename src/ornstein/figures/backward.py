@@ -11,8 +11,7 @@ from torch import Tensor
 from ornstein.diffusion.encoder import Encoder, transition
 from ornstein.diffusion.level import as_time
 from ornstein.diffusion.likelihood import bound_times, elbo
-from ornstein.figures.arrays import COLOURS, plain
-from ornstein.figures.forward import canvas
+from ornstein.figures.arrays import COLOURS, canvas, plain
 from ornstein.figures.subject import Subject
 
 if TYPE_CHECKING:
@@ -73,12 +72,10 @@ def reverse(of: Subject) -> Figure:
         axes.fill_between(grid, true, color="#9cb6d6", label=r"$q(z_s\,|\,z_t)$, a mixture")
         axes.plot(grid, single, color=COLOURS[1], lw=1.8, label="one Gaussian")
         added = float(transition(of.denoiser.schedule, s, time)[3])
-        axes.set_title(f"from t = {time:.2f} to s = {s:.2f}, variance added {added:.2g}\n"
-                       f"divergence of the two {max(apart, 0):.2g} nats", fontsize=10)
         axes.set_yticks([])
         axes.set_ylim(bottom=0)
-        axes.set_xlabel("$z_s$", fontsize=9)
-        plain(axes)
+        plain(axes, f"from t = {time:.2f} to s = {s:.2f}, variance added {added:.2g}\n"
+                    f"divergence of the two {max(apart, 0):.2g} nats", "$z_s$", size=10)
     figure.axes[0].legend(fontsize=9, frameon=False, loc="upper left")
     figure.axes[0].set_ylim(top=figure.axes[0].get_ylim()[1] * 1.25)
     return figure
@@ -90,20 +87,18 @@ def bound(of: Subject) -> Figure:
     x = of.x
     if levels is not None:  # what a model draws lies between the levels of its data
         x = (((x + 1) / 2 * (levels - 1)).round() / (levels - 1) * 2 - 1).clamp(-1, 1)
-    found = elbo(of.denoiser, x, bound_times(schedule, STEPS, levels), levels, draws=4, seed=of.seed,
+    bounds = elbo(of.denoiser, x, bound_times(schedule, STEPS, levels), levels, draws=4, seed=of.seed,
                  condition=of.condition)
-    steps, terms = found.steps.mean(0), {name: mean for name, (mean, _) in found.summary().items()} \
-        if len(x) > 1 else {name: float(getattr(found, name)) for name in ("reconstruction", "prior", "diffusion",
-                                                                            "log_prob")}
+    steps, names = bounds.steps.mean(0), ("reconstruction", "prior", "diffusion", "log_prob")
+    terms = {name: float(getattr(bounds, name).mean()) for name in names}
     figure = canvas(12, 3.8)
     left, right = figure.subplots(1, 2, width_ratios=[1.6, 1])
     # `log_snr` is of the noisier end of each step.
-    where = found.log_snr.numpy()
+    where = bounds.log_snr.numpy()
     left.bar(where, steps.numpy(), width=0.8 * abs(float(np.diff(where).mean())), color=COLOURS[0])
     left.invert_xaxis()
-    left.set_xlabel("log SNR of the step's noisier end: data left, noise right", fontsize=9)
-    left.set_ylabel("nats", fontsize=9)
-    left.set_title(f"divergence of each step, of {of.what}", fontsize=11)
+    plain(left, f"divergence of each step, of {of.what}", "log SNR of the step's noisier end: data left, noise right",
+          "nats")
     words = ("reconstruction", "diffusion", "prior", "bound on log p")
     bars = (terms["reconstruction"], -terms["diffusion"], -terms["prior"], terms["log_prob"])
     start = (0.0, bars[0], bars[0] + bars[1], 0.0)
@@ -116,8 +111,6 @@ def bound(of: Subject) -> Figure:
     right.axhline(0, color="#999999", lw=0.8)
     right.set_ylim(low - room, high + room)
     right.set_xticks(range(4), words, fontsize=9)
-    right.set_title(f"the bound{'' if levels is None else f', of data on {levels} levels'}, in nats", fontsize=11)
-    for axes in (left, right):
-        plain(axes)
+    plain(right, f"the bound{'' if levels is None else f', of data on {levels} levels'}, in nats")
     right.tick_params(axis="x", labelsize=9)
     return figure

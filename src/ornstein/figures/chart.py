@@ -252,6 +252,6 @@ def _svg(draw: Callable[[Any], None], height: float, title: str, description: st
         for reference in ("id", "clip-path"):  # of which a page would have several alike
             node.attrib.pop(reference, None)
         if "style" in node.attrib:
-            node.attrib["style"] = re.sub(r"#00000(\d)", lambda found: f"var(--{VARIABLES[int(found[1])]})",
+            node.attrib["style"] = re.sub(r"#00000(\d)", lambda match: f"var(--{VARIABLES[int(match[1])]})",
                                           node.attrib["style"])
     return ElementTree.tostring(chart, "unicode")

@@ -14,24 +14,17 @@ from ornstein.diffusion.encoder import Encoder, draw, transition
 from ornstein.diffusion.grid import grid
 from ornstein.diffusion.level import as_time
 from ornstein.diffusion.schedule import SCHEDULES, Chain, Schedule
-from ornstein.figures.arrays import COLOURS, plain
+from ornstein.figures.arrays import COLOURS, canvas, plain
 from ornstein.figures.strip import moments, show
-from ornstein.figures.subject import Subject
+from ornstein.figures.subject import Subject, scale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["canvas", "graph", "kernel", "noising", "posterior", "schedules", "value"]
+__all__ = ["graph", "kernel", "noising", "posterior", "schedules", "value"]
 
 CHAINS = 10_000
 STRIDES = 20  # steps of the posterior's figure: of a chain of a thousand one could not see them
-
-
-def canvas(width: float, height: float) -> Figure:
-    """A white figure of a size in inches that keeps its parts apart."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
 
 
 def value(of: Subject) -> float:
@@ -48,10 +41,10 @@ def noising(of: Subject) -> Figure:
     figure = canvas(12, 2.1)
     for axes, time in zip(figure.subplots(1, len(times)), times, strict=True):
         level = schedule.level(as_time(time))
-        z = draw(Encoder(schedule).kernel(of.x, time), eps) / max(float(level.radius), 1.0)
+        z = draw(Encoder(schedule).kernel(of.x, time), eps) / scale(schedule, time)
         show(axes, of.spec, z)
-        axes.set(xticks=[], yticks=[])
-        axes.set_title(_moment(schedule, time), fontsize=10)
+        axes.set_title(f"step {round(time * schedule.T)}" if isinstance(schedule, Chain) else f"t = {time:.2f}",
+                       fontsize=10)
         axes.set_xlabel(f"signal {float(level.signal):.2f}\nnoise {float(level.noise):.2f}", fontsize=9)
     return figure
 
@@ -74,9 +67,7 @@ def graph(of: Subject) -> Figure:
         axes.add_patch(Circle((x, 0), 0.5, facecolor="#cfd8e3" if number == 0 else "white", edgecolor="black", lw=1.4))
         axes.text(x, 0, name, ha="center", va="center", fontsize=17)
         inner = axes.inset_axes((x - 0.75, -2.9, 1.5, 1.5), transform=axes.transData)
-        inner.set(xticks=[], yticks=[])
-        scale = max(float(schedule.level(as_time(times[number])).radius), 1.0)
-        show(inner, of.spec, path[number] / scale)
+        show(inner, of.spec, path[number] / scale(schedule, times[number]))
     encoded = [r"$q(\mathbf{z}_1|\mathbf{x})$", "", r"$q(\mathbf{z}_t|\mathbf{z}_{t-1})$", ""]
     decoded = [r"$p(\mathbf{x}|\mathbf{z}_1,\mathbf{w})$", "", r"$p(\mathbf{z}_{t-1}|\mathbf{z}_t,\mathbf{w})$", ""]
     for number, (left, right) in enumerate(pairwise(where)):
@@ -94,10 +85,10 @@ def graph(of: Subject) -> Figure:
 def schedules(of: Subject) -> Figure:
     """Signal, noise and log SNR of every schedule against time; that of the denoiser is the thick line."""
     known: dict[str, Schedule] = {name: kind.linear() if kind is Chain else kind() for name, kind in SCHEDULES.items()}
-    own = of.denoiser.schedule
-    same = next((name for name, one in known.items() if type(one) is type(own) and _alike(one, own)), None)
+    mine = of.denoiser.schedule
+    same = next((name for name, one in known.items() if type(one) is type(mine) and _alike(one, mine)), None)
     if same is None:
-        known = {**known, f"this model's {type(own).__name__}": own}
+        known = {**known, f"this model's {type(mine).__name__}": mine}
         same = list(known)[-1]
     t = torch.linspace(0, 1, 401, dtype=torch.float64)
     figure = canvas(12, 3.6)
@@ -108,9 +99,7 @@ def schedules(of: Subject) -> Figure:
         panels[1].plot(t, level.noise, **style)
         panels[2].plot(t[1:-1], schedule.log_snr(t[1:-1]), **style)
     for axes, title in zip(panels, ("signal", "noise", "log SNR"), strict=True):
-        plain(axes)
-        axes.set_title(title, fontsize=11)
-        axes.set_xlabel("t", fontsize=9)
+        plain(axes, title, "t")
     panels[1].set_ylim(-0.03, 1.3)  # an exploding schedule leaves the picture
     panels[2].set_ylim(-16, 16)
     figure.legend(loc="outside lower center", ncols=len(known), fontsize=10, frameon=False)
@@ -146,18 +135,15 @@ def kernel(of: Subject) -> Figure:
         axes.plot(times, mean + sign * std, color=COLOURS[1], lw=1.2, ls="--",
                   label="2 deviations from it" if sign == 2 else None)
     axes.set(ylim=(-reach, reach), xlim=(0, last))
-    axes.set_xlabel("t", fontsize=9)
-    axes.set_title(f"{CHAINS:,} chains from the value {x:.3g}, {steps:,} steps each", fontsize=11)
     axes.legend(loc="lower left", fontsize=9, frameon=False)
-    plain(axes)
+    plain(axes, f"{CHAINS:,} chains from the value {x:.3g}, {steps:,} steps each", "t")
     for panel, number in zip(right.subplots(2, 2, sharex=True).flat, shown, strict=True):
         panel.hist(kept[number], bins=80, range=(-reach, reach), density=True, color="#9cb6d6")
         axis = np.linspace(-reach, reach, 1001)
         panel.plot(axis, Normal(mean[number], std[number]).log_prob(torch.from_numpy(axis)).exp(), color=COLOURS[1],
                    lw=1.6)
-        panel.set_title(f"t = {times[number]:.3g}", fontsize=10)
         panel.set_yticks([])
-        plain(panel)
+        plain(panel, f"t = {times[number]:.3g}", size=10)
     return figure
 
 
@@ -183,20 +169,15 @@ def posterior(of: Subject) -> Figure:
         left.plot(axis, times[n + 1] + height, color=colour, lw=1, zorder=STRIDES - n)
     left.plot([float(z) for z in path], times, "o-", color="#444444", ms=3, lw=0.8, zorder=99, label=r"the path $z_t$")
     left.axvline(x, color=COLOURS[1], lw=1.2, label="$x$", zorder=98)
-    left.set_xlabel("value", fontsize=9)
-    left.set_ylabel("s", fontsize=9)
-    left.set_title(r"$q(z_s\,|\,z_t, x)$, one density a step", fontsize=11)
+    plain(left, r"$q(z_s\,|\,z_t, x)$, one density a step", "value", "s")
     left.legend(fontsize=9, frameon=False, loc="upper right")
     added = [float(transition(schedule, times[n - 1], times[n])[3]) ** 0.5 for n in range(2, STRIDES + 1)]
     right.plot(times[2:], std, "o-", ms=3, color=COLOURS[0], label="deviation of the posterior")
     right.plot(times[2:], added, "o-", ms=3, color=COLOURS[1], label=r"deviation of the step, $\sqrt{\beta_t}$")
     right.plot(times[1:-1], [float(schedule.level(as_time(s)).noise) for s in times[1:-1]], color="#999999", ls="--",
                label="noise at s")
-    right.set_xlabel("t", fontsize=9)
     right.legend(fontsize=9, frameon=False)
-    right.set_title("never wider than the step or the noise at s", fontsize=11)
-    for axes in (left, right):
-        plain(axes)
+    plain(right, "never wider than the step or the noise at s", "t")
     return figure
 
 
@@ -206,10 +187,6 @@ def _arrow(axes: Any, start: float, end: float, style: str, colour: str) -> None
     axes.annotate("", (end - side * 0.42, side * 0.3), (start + side * 0.42, side * 0.3),
                   arrowprops={"arrowstyle": "-|>", "linestyle": style, "color": colour, "lw": 1.6,
                               "mutation_scale": 16, "connectionstyle": "arc3,rad=-0.28"})
-
-
-def _moment(schedule: Schedule, time: float) -> str:
-    return f"step {round(time * schedule.T)}" if isinstance(schedule, Chain) else f"t = {time:.2f}"
 
 
 def _alike(one: Schedule, other: Schedule) -> bool:

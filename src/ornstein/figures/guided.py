@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from ornstein.diffusion.samplers import sample
-from ornstein.figures.arrays import COLOURS
-from ornstein.figures.forward import canvas
+from ornstein.figures.arrays import COLOURS, canvas
 from ornstein.figures.plane import CLEAN, background, density, frame_of, start
 from ornstein.figures.strip import show
-from ornstein.figures.subject import Subject
+from ornstein.figures.subject import Subject, drawable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,16 +24,11 @@ CLOUD, COLUMNS = 400, 10
 
 
 def guidance(of: Subject) -> Figure:
-    """Samples of one class at four scales of guidance: points over the density of all classes, or a row each.
-
-    Raises:
-        ValueError: a model without classes, or vectors of other than two values, which have no look.
+    """Samples of one class at four scales of guidance: points over the density of all classes, or a row for each scale.
     """
     if of.condition is None:
         raise ValueError("this figure is of guidance towards a class, and this model has no classes")
-    if of.x.ndim == 2 and not of.plane:
-        raise ValueError(f"this figure shows pictures, traces, volumes and points of the plane; this model was trained "
-                         f"on vectors of {of.x.shape[1]} values")
+    drawable(of)
     kind = int(torch.as_tensor(of.condition).flatten()[0])
     z = start(of, CLOUD if of.plane else COLUMNS)
     made = {scale: sample(of.denoiser, z=z, condition=kind, guidance=scale, nfe=CALLS, seed=of.seed)
@@ -44,13 +38,11 @@ def guidance(of: Subject) -> Figure:
         for axes, (scale, x) in zip(figure.subplots(1, len(SCALES)), made.items(), strict=True):
             background(axes, shades)
             axes.plot(*x.cpu().numpy().T, ".", ms=4, mew=0, color=COLOURS[1], alpha=0.7)
-            axes.set_title(f"scale {scale:g}", fontsize=11)
-            frame_of(axes)
+            frame_of(axes, f"scale {scale:g}")
         return figure
     figure = canvas(1.15 * COLUMNS + 1, 1.15 * len(SCALES))
     for row, (scale, x) in zip(figure.subplots(len(SCALES), COLUMNS), made.items(), strict=True):
         for axes, one in zip(row, x.cpu().split(1), strict=True):
             show(axes, of.spec, one)
-            axes.set(xticks=[], yticks=[])
         row[0].set_ylabel(f"scale {scale:g}", fontsize=9)
     return figure

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ornstein.diffusion.level import as_time
-from ornstein.diffusion.samplers import generate, samplers
-from ornstein.figures.arrays import COLOURS
-from ornstein.figures.forward import canvas
-from ornstein.figures.plane import CLEAN, background, density, frame_of, shown, start, told
+from ornstein.diffusion.samplers import samplers
+from ornstein.figures.arrays import COLOURS, canvas
+from ornstein.figures.plane import CLEAN, background, density, frame_of, shown, start, walk
 from ornstein.figures.strip import show
-from ornstein.figures.subject import Subject
+from ornstein.figures.subject import Subject, drawable, scale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,18 +24,9 @@ ACROSS = 5
 
 
 def paths(of: Subject, names: Sequence[str] = ()) -> Figure:
-    """What each sampler makes of the same noise in 12 network calls: paths of points, or rows of latents.
-
-    Args:
-        of: what the figure is about.
-        names: of the samplers; all of them unless given.
-
-    Raises:
-        ValueError: vectors of other than two values, which have no look.
+    """What samplers, all unless named, make of the same noise in 12 network calls: paths of points, or rows of latents.
     """
-    if of.x.ndim == 2 and not of.plane:
-        raise ValueError(f"this figure shows pictures, traces, volumes and points of the plane; this model was trained "
-                         f"on vectors of {of.x.shape[1]} values")
+    drawable(of)
     chosen = list(names or samplers())
     return _of_points(of, chosen) if of.plane else _of_pictures(of, chosen)
 
@@ -49,15 +38,13 @@ def _of_points(of: Subject, names: list[str]) -> Figure:
     z, many, clean = start(of, 20), start(of, 400), density(of, CLEAN)
     for axes, name in zip(grid, names, strict=False):
         background(axes, clean)
-        ends = shown(of, list(generate(of.denoiser, z=many, sampler=name, nfe=CALLS, seed=of.seed,
-                                       condition=told(of)))[-1])
+        ends = shown(of, walk(of, many, name, nfe=CALLS)[-1])
         axes.plot(*ends.T, ".", ms=3, mew=0, color="black", alpha=0.7, zorder=4)
-        frames = list(generate(of.denoiser, z=z, sampler=name, nfe=CALLS, seed=of.seed, condition=told(of)))
+        frames = walk(of, z, name, nfe=CALLS)
         lines = np.stack([shown(of, frame) for frame in frames])
         for number in range(5 if samplers()[name]["stochastic"] else len(z)):
             axes.plot(*lines[:, number].T, ".-", ms=3, lw=0.9, color=COLOURS[number % len(COLOURS)])
-        axes.set_title(f"{name}: {len(frames) - 1} steps", fontsize=11)
-        frame_of(axes)
+        frame_of(axes, f"{name}: {len(frames) - 1} steps")
     for axes in grid[len(names):]:
         axes.set_axis_off()
     return figure
@@ -67,12 +54,10 @@ def _of_pictures(of: Subject, names: list[str]) -> Figure:
     figure = canvas(1.15 * COLUMNS + 1, 1.2 * len(names) + 0.4)
     z = start(of, 1)
     for row, name in zip(figure.subplots(len(names), COLUMNS, squeeze=False), names, strict=True):
-        frames = list(generate(of.denoiser, z=z, sampler=name, nfe=CALLS, seed=of.seed, condition=told(of)))
+        frames = walk(of, z, name, nfe=CALLS)
         for column, axes in enumerate(row):
             frame = frames[round(column * (len(frames) - 1) / (COLUMNS - 1))]
-            radius = max(float(of.denoiser.schedule.level(as_time(frame.time)).radius), 1.0)
-            show(axes, of.spec, (frame.latent / radius).cpu())
-            axes.set(xticks=[], yticks=[])
+            show(axes, of.spec, (frame.latent / scale(of.denoiser.schedule, frame.time)).cpu())
             axes.set_title(f"t = {frame.time:.2f}", fontsize=8, pad=2)
         row[0].set_ylabel(name, fontsize=9)
     return figure

@@ -28,14 +28,9 @@ INK, LETTERS, LEAST = (60, 60, 60), 13, 18  # of names: colour, their size, and 
 
 
 def picture(spec: DataSpec, x: Tensor) -> np.ndarray:
-    """Samples of [-1, 1] as 8-bit pictures, after a round trip through the values that the data can have.
+    """Samples (B, C, H, W) in [-1, 1] as (B, H, W, 3) uint8, rounded to values that the data can have.
 
-    Args:
-        spec: of data of kind "picture".
-        x: (B, C, H, W).
-
-    Returns:
-        (B, H, W, 3) uint8; one channel is grey, and of more than three the first three are shown.
+    One channel is grey, and of more than three the first three are shown.
     """
     values = spec.decode(x).astype(np.float64)
     low, high = spec.extent
@@ -45,13 +40,9 @@ def picture(spec: DataSpec, x: Tensor) -> np.ndarray:
 
 
 def grid(pictures: np.ndarray, columns: int, names: Sequence[str] | None = None) -> Image.Image:
-    """Pictures in rows, each pixel enlarged by a whole number.
+    """Pictures (B, H, W, 3) uint8 in rows, each pixel enlarged by a whole number.
 
-    Args:
-        pictures: (B, H, W, 3) uint8.
-        columns: pictures in a row, >= 1.
-        names: B names of classes; written over each column that is all of one class, else over each picture, where
-            pictures are wide enough for a name.
+    Names of classes stand over each column that is all of one class, else over each picture, where there is room.
     """
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
@@ -90,14 +81,7 @@ def _fit(name: str, width: float, pen: ImageDraw.ImageDraw) -> str:
 
 
 def show(spec: DataSpec, x: Tensor, columns: int, labels: Tensor | None = None) -> Image.Image:
-    """Samples as one image: a grid of pictures, or a drawing of arrays.
-
-    Args:
-        spec: of the data.
-        x: (B, *shape) in [-1, 1].
-        columns: pictures in a row of a grid.
-        labels: (B,) classes, whose names are shown where there are several.
-    """
+    """Samples (B, *shape) in [-1, 1] as one image: pictures in a grid, or arrays drawn, with names of classes."""
     names = None if labels is None or len(spec.classes) < 2 else [
         spec.classes[label] if label >= 0 else "none" for label in labels.tolist()]
     if spec.kind == "picture":
@@ -106,13 +90,7 @@ def show(spec: DataSpec, x: Tensor, columns: int, labels: Tensor | None = None) 
 
 
 def write_png(image: Image.Image, path: str | Path, facts: Mapping[str, Any]) -> None:
-    """Write a PNG that says what it is: `facts` as JSON under the key "ornstein".
-
-    Args:
-        image: to write.
-        path: of the file; the folder is made.
-        facts: what JSON can hold: seed, sampler, model.
-    """
+    """Write a PNG that says what it is: `facts` (seed, sampler, model) as JSON under the key "ornstein"."""
     with files.replacing(Path(path)) as file:
         image.save(file, format="PNG", pnginfo=_about(facts))
 
@@ -125,20 +103,11 @@ def _about(facts: Mapping[str, Any]) -> PngInfo:
 
 def write(spec: DataSpec, x: Tensor, labels: Tensor | None, out: Path, facts: Mapping[str, Any],
           conditions: Tensor | None = None) -> None:
-    """Write samples as one image (.png), as numbers in the data's own units (.npz), or as a folder of pictures.
+    """Write samples (B, *shape) as one image (.png), as numbers in the data's own units (.npz), or as a folder of
+    pictures.
 
-    Args:
-        spec: of the data.
-        x: (B, *shape) samples in [-1, 1].
-        labels: (B,) classes, or None.
-        out: FILE.png, FILE.npz, or a folder.
-        facts: kept in every PNG, with each single picture's number.
-        conditions: (B, K) vector conditions, or None; kept in a .npz.
-
-    Raises:
-        ValueError: a folder whose numbered pictures are not all Ornstein's, or more than there are samples; nothing in
-            it has changed.
-        OSError: the disk refuses, and what was there is untouched.
+    Every PNG keeps the `facts`, and a .npz the labels (B,) and conditions (B, K). Raises ValueError as `numbered` does,
+    and OSError where the disk refuses; what was there is untouched then.
     """
     kind = "" if out.is_dir() else out.suffix.lower()
     if kind == ".npz":
@@ -161,20 +130,13 @@ def write(spec: DataSpec, x: Tensor, labels: Tensor | None, out: Path, facts: Ma
         numbered(out, len(x))
         with files.filling(out) as folder:
             for number, one in enumerate(picture(spec, x)):
-                own = {} if labels is None else {"class": spec.classes[int(labels[number])]}
+                label = {} if labels is None else {"class": spec.classes[int(labels[number])]}
                 image = Image.fromarray(one)
-                image.save(folder / f"{number:05d}.png", pnginfo=_about({**facts, "number": number, **own}))
+                image.save(folder / f"{number:05d}.png", pnginfo=_about({**facts, "number": number, **label}))
 
 
 def numbered(folder: Path, count: int) -> None:
-    """Refuse a folder in which pictures of an earlier `write`, or of others, would be lost or be taken for new ones.
-
-    Args:
-        folder: for numbered pictures; it need not exist.
-        count: pictures that are to be written.
-
-    Raises:
-        ValueError: a numbered picture is not Ornstein's, or has a number that the new ones do not reach.
+    """Refuse a folder where a numbered picture is not Ornstein's, or would stay beside `count` new ones as one of them.
     """
     there = [path for path in files.plain_entries(folder) if re.fullmatch(r"[0-9]{5,}\.png", path.name)]
     for path in there:
@@ -186,12 +148,7 @@ def numbered(folder: Path, count: int) -> None:
 
 
 def preview(model: NetworkDenoiser, path: Path | None, count: int = 40) -> None:
-    """Draw a few samples of a model in training, the same noise each time.
-
-    Args:
-        model: with the data that it was trained on; without them there is nothing to draw.
-        path: of the PNG; None only draws the samples, for a process that shares the model but writes nothing.
-        count: about how many samples.
+    """Draw about `count` samples of a model in training, the same noise each time; without a path nothing is written.
     """
     spec = model.data
     if spec is None:

@@ -12,7 +12,7 @@ from ornstein import files
 from ornstein.data import Dataset, DataSpec
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.samplers import sample
-from ornstein.figures.arrays import COLOURS, DRAWN
+from ornstein.figures.arrays import COLOURS, DRAWN, canvas, plain
 
 __all__ = ["compare", "marginals", "power", "spectrum", "statistics"]
 
@@ -24,20 +24,12 @@ TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
 
 def power(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Power spectrum of each sample and channel, averaged over frequencies of one length.
+    """Power spectrum of each sample and channel of (N, C, *sides): (K,) frequencies in cycles a place, and (N, C, K)
+    power.
 
     The mean of the channel over all samples and places is taken off, and the spectrum is scaled so that its mean over
-    all frequencies is the mean square that is left (Parseval). Bands are as wide as the lowest frequency of the
-    longest side; frequency 0 and the corners beyond 0.5 belong to none.
-
-    Args:
-        values: (N, C, *sides) with one to three sides, the longest at least 2.
-
-    Returns:
-        (K,) frequencies in cycles a place, and (N, C, K) power; bands that hold no frequency are left out.
-
-    Raises:
-        ValueError: values of another rank, or with no side of at least 2.
+    all frequencies is the mean square that is left (Parseval). Bands are as wide as the lowest frequency of the longest
+    side; frequency 0 and the corners beyond 0.5 belong to none, and bands that hold no frequency are left out.
     """
     sides = values.shape[2:]
     if not 1 <= len(sides) <= 3 or max(sides) < 2:
@@ -65,17 +57,12 @@ def power(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def spectrum(data: np.ndarray, samples: np.ndarray) -> dict[str, Any]:
-    """How far the mean power of samples is from that of data, band by band.
+    """How far the mean power of samples (M, C, *sides) is from that of data (N, C, *sides), band by band.
 
-    Args:
-        data: (N, C, *sides), N >= 2.
-        samples: (M, C, *sides), M >= 2.
-
-    Returns:
-        "frequency" (K,) in cycles a place; of each channel "data" and "samples" (C, K), the mean power; "difference"
-        (C, K), samples over data less 1, and "error" (C, K), its standard error from the spread between samples;
-        "bands" (C, K) bool, the strongest bands of the data that hold 99 % of its power; "largest", the largest
-        |difference| among those, and "largest_of_all".
+    "frequency" is (K,) in cycles a place; "data" and "samples" (C, K) are mean powers; "difference" (C, K) is samples
+    over data less 1, and "error" its standard error from the spread between samples; "bands" (C, K) tells the strongest
+    bands of the data that hold 99 % of its power; "largest" is the largest |difference| in those, "largest_of_all" in
+    all.
     """
     (frequency, a), (_, b) = power(data), power(samples)
     mean, other = a.mean(0), b.mean(0)
@@ -83,11 +70,11 @@ def spectrum(data: np.ndarray, samples: np.ndarray) -> dict[str, Any]:
     ratio = other / np.maximum(mean, tiny)
     spread = [part.var(0, ddof=1) / len(part) / np.maximum(part.mean(0), tiny) ** 2 for part in (a, b)]
     # Power of a band is its mean times its width; widths grow with the frequency, as places on a sphere do.
-    held = mean * frequency ** (data.ndim - 3)
-    order = np.argsort(-held, axis=1)
-    before = np.cumsum(np.take_along_axis(held, order, 1), 1) - np.take_along_axis(held, order, 1)
-    bands = np.zeros(held.shape, dtype=bool)
-    np.put_along_axis(bands, order, before < POWER * held.sum(1, keepdims=True), 1)
+    whole = mean * frequency ** (data.ndim - 3)
+    order = np.argsort(-whole, axis=1)
+    before = np.cumsum(np.take_along_axis(whole, order, 1), 1) - np.take_along_axis(whole, order, 1)
+    bands = np.zeros(whole.shape, dtype=bool)
+    np.put_along_axis(bands, order, before < POWER * whole.sum(1, keepdims=True), 1)
     apart = np.abs(ratio - 1)
     return {"frequency": frequency, "data": mean, "samples": other, "difference": ratio - 1,
             "error": ratio * np.sqrt(sum(spread)), "bands": bands, "largest": float(apart[bands].max(initial=0.0)),
@@ -95,40 +82,24 @@ def spectrum(data: np.ndarray, samples: np.ndarray) -> dict[str, Any]:
 
 
 def marginals(data: np.ndarray, samples: np.ndarray) -> np.ndarray:
-    """Wasserstein-1 distance between the distributions of each channel's values, in standard deviations of the data.
+    """Wasserstein-1 distances (C,) between the distributions of each channel's values, in standard deviations of the
+    data.
 
-    Args:
-        data: (N, C, ...).
-        samples: (M, C, ...).
-
-    Returns:
-        (C,) distances; for a channel of the data that never varies, in its own units.
+    A channel of the data that never varies is measured in its own units.
     """
     from scipy.stats import wasserstein_distance
 
-    distances = []
-    for channel in range(data.shape[1]):
-        a, b = (np.asarray(part[:, channel], dtype=np.float64).ravel() for part in (data, samples))
-        distances.append(wasserstein_distance(a, b) / (a.std() or 1.0))
-    return np.array(distances)
+    channels = ([np.asarray(part[:, channel], dtype=np.float64).ravel() for part in (data, samples)]
+                for channel in range(data.shape[1]))
+    return np.array([wasserstein_distance(a, b) / (a.std() or 1.0) for a, b in channels])
 
 
 def statistics(spec: DataSpec, data_values: np.ndarray, sample_values: np.ndarray,
                path: str | Path) -> dict[str, Any]:
-    """Compare samples with data, and draw both.
+    """Compare samples with data, each (N, *spec.shape) with N >= 2 in the data's own units, and draw both into a PNG.
 
-    Args:
-        spec: of the data; its shape says what are channels and what are sides.
-        data_values: (N, *spec.shape) in the data's own units, N >= 2: held-out or training rows.
-        sample_values: (M, *spec.shape), M >= 2, as `spec.decode` gives them.
-        path: of the PNG to write.
-
-    Returns:
-        "data" and "samples", how many there were; "wasserstein", that of `marginals` for each channel (or each entry of
-        a vector), and "wasserstein_largest"; for data with sides "spectrum", that of `spectrum`, else None.
-
-    Raises:
-        ValueError: values of another shape, fewer than two, or not finite.
+    "data" and "samples" are how many there were; "wasserstein" are the `marginals` of each channel, or of each entry of
+    a vector, and "wasserstein_largest" the largest; "spectrum" is that of data with sides, else None.
     """
     for name, values in (("data_values", data_values), ("sample_values", sample_values)):
         if values.shape[1:] != spec.shape or len(values) < 2:
@@ -138,20 +109,17 @@ def statistics(spec: DataSpec, data_values: np.ndarray, sample_values: np.ndarra
             raise ValueError(f"{name} holds values that are not finite; every value must be a finite number")
     with_sides = len(spec.shape) > 1 and max(spec.shape[1:]) > 1
     distances = marginals(data_values, sample_values)
-    found = {"data": len(data_values), "samples": len(sample_values), "wasserstein": distances,
+    figures = {"data": len(data_values), "samples": len(sample_values), "wasserstein": distances,
              "wasserstein_largest": float(distances.max()),
              "spectrum": spectrum(data_values, sample_values) if with_sides else None}
-    _draw(spec, data_values, sample_values, found, Path(path))
-    return found
+    _draw(spec, data_values, sample_values, figures, Path(path))
+    return figures
 
 
 def compare(model: NetworkDenoiser, data: Dataset, path: Path | None) -> None:
-    """Draw samples of a model in training and compare them with data, if they are traces, fields or volumes.
+    """Compare samples of a model in training, the same noise each time, with traces, fields or volumes that it learns.
 
-    Args:
-        model: whose samples are compared, the same noise each time.
-        data: that it was trained on.
-        path: of the PNG; None only draws the samples, for a process that shares the model but writes nothing.
+    Without a path they are only drawn, for a process that shares the model but writes nothing.
     """
     if data.spec.kind == "picture" or len(data.spec.shape) < 2 or len(data) < 2:
         return
@@ -161,14 +129,12 @@ def compare(model: NetworkDenoiser, data: Dataset, path: Path | None) -> None:
         statistics(data.spec, np.asarray(data.values[rows]), data.spec.decode(x), path)
 
 
-def _draw(spec: DataSpec, data: np.ndarray, samples: np.ndarray, found: dict[str, Any], path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    channels, lines = spec.shape[0], found["spectrum"]
+def _draw(spec: DataSpec, data: np.ndarray, samples: np.ndarray, figures: dict[str, Any], path: Path) -> None:
+    channels, lines = spec.shape[0], figures["spectrum"]
     shown = min(channels, 6 if lines else DRAWN["values"])
     across = shown if lines else min(shown, 4)
     rows = 2 if lines else -(-shown // across)
-    figure = Figure(figsize=(max(2.9 * across, 6.4), 2.7 * rows + 1.0), layout="constrained")
+    figure = canvas(max(2.9 * across, 6.4), 2.7 * rows + 1.0)
     grid = figure.subplots(rows, across, squeeze=False)
     what = "channel" if lines or len(spec.shape) > 1 else "value"
     for number in range(shown):
@@ -176,17 +142,17 @@ def _draw(spec: DataSpec, data: np.ndarray, samples: np.ndarray, found: dict[str
             _spectrum(grid[0, number], lines, number)
         axes = grid[1, number] if lines else grid.flat[number]
         _histogram(axes, data[:, number], samples[:, number])
-        axes.set_title(f"{what} {number}: W1 {found['wasserstein'][number]:.3f} std", fontsize=9)
+        plain(axes, f"{what} {number}: W1 {figures['wasserstein'][number]:.3f} std", "value", size=9)
     for axes in list(grid.flat)[shown * rows if lines else shown:]:
         axes.set_axis_off()
     heading = f"{spec.name}: {len(samples):,} samples beside {len(data):,} rows of data"
     if shown < channels:
         heading += f" (the first {shown} of {channels} {what}s)"
-    told = f"marginals differ by at most {found['wasserstein_largest']:.3f} std (Wasserstein-1)"
+    words = f"marginals differ by at most {figures['wasserstein_largest']:.3f} std (Wasserstein-1)"
     if lines:
-        told = (f"spectrum differs by at most {lines['largest']:.1%} where {POWER:.0%} of the power lies, "
-                f"{lines['largest_of_all']:.1%} over all bands\n") + told
-    figure.suptitle(f"{heading}\n{told}".replace("$", r"\$"), fontsize=9.5)
+        words = (f"spectrum differs by at most {lines['largest']:.1%} where {POWER:.0%} of the power lies, "
+                 f"{lines['largest_of_all']:.1%} over all bands\n") + words
+    figure.suptitle(f"{heading}\n{words}".replace("$", r"\$"), fontsize=9.5)
     handles, labels = grid.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=9, frameon=False)
     with files.replacing(path) as file:
@@ -203,13 +169,11 @@ def _spectrum(axes: Any, lines: dict[str, Any], channel: int) -> None:
                       alpha=0.2, lw=0, label="two standard errors")
     inside = lines["bands"][channel]
     largest = np.abs(lines["difference"][channel][inside]).max(initial=0.0)
-    axes.set_title(f"channel {channel}: spectrum {largest:.1%}", fontsize=9)
     axes.set_xticks([tick for tick in TICKS if frequency[0] <= tick <= frequency[-1]] or [float(frequency[-1])])
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("")
-    axes.set_xlabel("frequency (cycles a place)", fontsize=8)
-    axes.set_ylabel("power" if channel == 0 else "", fontsize=8)
-    _plain(axes)
+    plain(axes, f"channel {channel}: spectrum {largest:.1%}", "frequency (cycles a place)",
+          "power" if channel == 0 else "", 9)
 
 
 def _histogram(axes: Any, data: np.ndarray, samples: np.ndarray) -> None:
@@ -224,11 +188,4 @@ def _histogram(axes: Any, data: np.ndarray, samples: np.ndarray) -> None:
         density = np.histogram(part, edges)[0] / (len(part) * (edges[1] - edges[0]))
         axes.stairs(density, edges, color=colour, lw=1.5, fill=name == "data", alpha=0.35 if name == "data" else 1,
                     label=name)
-    axes.set_xlabel("value", fontsize=8)
     axes.set_yticks([])
-    _plain(axes)
-
-
-def _plain(axes: Any) -> None:
-    axes.tick_params(which="both", labelsize=7)
-    axes.spines[["top", "right"]].set_visible(False)

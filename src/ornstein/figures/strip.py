@@ -13,9 +13,9 @@ from ornstein.diffusion.encoder import Encoder
 from ornstein.diffusion.level import as_time
 from ornstein.diffusion.samplers import generate
 from ornstein.diffusion.schedule import Chain, Schedule
-from ornstein.figures.arrays import COLOURS, field
+from ornstein.figures.arrays import COLOURS, canvas, field, plain
 from ornstein.figures.pictures import picture
-from ornstein.figures.subject import Subject
+from ornstein.figures.subject import Subject, drawable, scale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,15 +51,10 @@ def curves(schedule: Schedule) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 def strip(of: Subject) -> Figure:
     """The strip of a sample: a picture, a trace, the middle slice of a volume, or a cloud of points.
 
-    Row 1 is one path of the encoder (20.3). Row 2 walks back from the end of that path by the
-    sampler; row 3 is what the denoiser believes the clean picture to be at each moment of it. Below, the curves.
-
-    Raises:
-        ValueError: vectors of other than two values, which no strip shows.
+    Row 1 is one path of the encoder (20.3). Row 2 walks back from the end of that path by the sampler; row 3 is what
+    the denoiser believes the clean picture to be at each moment of it. Below, the curves.
     """
-    if of.x.ndim == 2 and not of.plane:
-        raise ValueError(f"a strip shows pictures, traces, volumes and points of the plane; this model was trained on "
-                         f"vectors of {of.x.shape[1]} values")
+    drawable(of, "a strip")
     model, x = of.denoiser, of.x
     times = moments(model.schedule)
     ends = [] if times[-1] == 1 else [1.0]
@@ -76,10 +71,8 @@ def strip(of: Subject) -> Figure:
 
 
 def _figure(of: Subject, times: list[float], forward: list[Tensor], back: list) -> Figure:
-    from matplotlib.figure import Figure
-
     schedule, lines = of.denoiser.schedule, curves(of.denoiser.schedule)
-    figure = Figure(figsize=(13, 7.6), layout="constrained")
+    figure = canvas(13, 7.6)
     (top,), (bottom,) = figure.subfigures(2, 1, squeeze=False, height_ratios=[1.75, 1])
     rows = top.subplots(3, len(times))
     named = [("forward: $q(z_t\\,|\\,z_s)$", forward[:len(times)], times),
@@ -89,33 +82,22 @@ def _figure(of: Subject, times: list[float], forward: list[Tensor], back: list) 
     for row, (name, pictures, clock) in zip(rows, named, strict=True):
         for number, (axes, z) in enumerate(zip(row, pictures, strict=True)):
             # A latent of large noise is shown at the scale of the data.
-            scale = 1.0 if clock is None else max(float(schedule.level(as_time(clock[number])).radius), 1.0)
-            show(axes, of.spec, (z / scale).cpu(), REACH if clock is not None else reach)
-            axes.set(xticks=[], yticks=[])
+            wide = 1.0 if clock is None else scale(schedule, clock[number])
+            show(axes, of.spec, (z / wide).cpu(), REACH if clock is not None else reach)
             if clock is not None:
                 axes.set_title(f"t = {clock[number]:.2f}\n{_log_snr(schedule, clock[number])}", fontsize=8)
         row[0].set_ylabel(name, fontsize=9)
     top.suptitle(f"{type(schedule).__name__}: from {of.what} to noise and back (seed {of.seed})", fontsize=12)
     for axes, (name, (x, y)) in zip(bottom.subplots(1, len(lines)), lines.items(), strict=True):
         axes.plot(x, y, color="#26466b")
-        axes.set_title(name, fontsize=9)
-        axes.set_xlabel("t", fontsize=8)
-        axes.tick_params(labelsize=8)
-        axes.spines[["top", "right"]].set_visible(False)
+        plain(axes, name, "t", size=9)
         if name.startswith("beta") and y.max() > 100 * np.median(y):
             axes.set_yscale("log")
     return figure
 
 
 def show(axes: Any, spec: DataSpec | None, z: Tensor, reach: float = REACH) -> None:
-    """One moment of a strip; arrays on the scale of [-1, 1], to which the data are mapped, traces to +-reach.
-
-    Args:
-        axes: of matplotlib.
-        spec: of the data; None for points of the plane.
-        z: (B, *shape).
-        reach: where the axis of traces ends.
-    """
+    """One moment (B, *shape) of a strip; arrays are shown from -1 to 1, where the data are, and traces to +-reach."""
     if spec is not None and spec.kind == "picture":
         axes.imshow(picture(spec, z)[0], interpolation="nearest")
     elif z.ndim == 2:
@@ -127,6 +109,7 @@ def show(axes: Any, spec: DataSpec | None, z: Tensor, reach: float = REACH) -> N
         axes.set_ylim(-reach, reach)
     else:
         axes.imshow(field(z.numpy())[0, 0], vmin=-1, vmax=1, cmap="viridis", interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
 
 
 def _log_snr(schedule: Schedule, time: float) -> str:

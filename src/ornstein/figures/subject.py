@@ -11,25 +11,18 @@ from torch import Tensor
 from ornstein.data import DataSpec, read_picture
 from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.denoiser import Denoiser, NetworkDenoiser
+from ornstein.diffusion.level import as_time
 from ornstein.diffusion.samplers import sample
+from ornstein.diffusion.schedule import Schedule
 
-__all__ = ["POINTS", "Subject", "subject"]
+__all__ = ["POINTS", "Subject", "drawable", "scale", "subject"]
 
 POINTS = 600  # points of the plane that walk together: one alone shows nothing
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A denoiser and samples in its range.
-
-    Args:
-        denoiser: any `Denoiser`.
-        x: (B, *shape) clean samples to follow; one, or `POINTS` points of the plane.
-        what: where `x` comes from, for titles.
-        spec: of the data; None for a denoiser that knows none.
-        condition: as for the denoiser.
-        seed: of the noise.
-    """
+    """A denoiser and clean samples (B, *shape) to follow, one or `POINTS` points of the plane; `what` is for titles."""
 
     denoiser: Denoiser
     x: Tensor
@@ -44,18 +37,22 @@ class Subject:
         return tuple(self.denoiser.shape) == (2,)
 
 
+def drawable(of: Subject, figure: str = "this figure") -> None:
+    """Raise ValueError for vectors of other than two values, which have no look."""
+    if of.x.ndim == 2 and not of.plane:
+        raise ValueError(f"{figure} shows pictures, traces, volumes and points of the plane; this model was trained on "
+                         f"vectors of {of.x.shape[1]} values")
+
+
+def scale(schedule: Schedule, time: float) -> float:
+    """What a latent is divided by to be shown beside data: hypot(signal, noise) where that exceeds 1."""
+    return max(float(schedule.level(as_time(time)).radius), 1.0)
+
+
 def subject(model: NetworkDenoiser, image: Path | None = None, label: str | None = None, seed: int = 0) -> Subject:
-    """A model with a picture of the user's own, or with what it draws.
+    """A model with a picture of the user's own, or with what it draws; ValueError for what the model does not know.
 
-    Args:
-        model: trained on any data.
-        image: a picture file; what the model draws without it.
-        label: class of the sample and of the way back, by name or index; the first class without it, for points all
-            in turn.
-        seed: of the noise.
-
-    Raises:
-        ValueError: a model that knows no data, an unknown label, or a file that is no picture.
+    The label is the class of the sample and of the way back; without it the first class, and of points all in turn.
     """
     spec = model.data
     if spec is None:

@@ -36,24 +36,14 @@ FIGURES: dict[str, Callable[[Subject], Figure]] = {
     "schedules": schedules,
 }
 MOVING = (".gif", ".webp")
-SECOND = 80  # milliseconds of a frame
+FRAME = 80  # milliseconds
 
 
 def draw(model: NetworkDenoiser, out: Path, image: Path | None = None, label: str | None = None, seed: int = 0,
          figure: str = "auto") -> None:
-    """Draw a figure of a model into a file.
+    """Draw a figure of a model, about a picture of the user's own or about what it draws, into a file.
 
-    Args:
-        model: trained on any data.
-        out: .png; .gif or .webp for a moving "field".
-        image: a picture file; what the model draws without it.
-        label: class to come back as, by name or index; the first class without it, for points all in turn.
-        seed: of the noise.
-        figure: a name of `FIGURES`; "auto" is "field" for points of the plane and "chain" for all else.
-
-    Raises:
-        ValueError: an unknown figure, a file of another kind, data that the figure does not show, an unknown label,
-            or a file that is no picture.
+    "auto" is "field" for points of the plane and "chain" for all else; a .gif or .webp is a moving "field".
     """
     write(subject(model, image, label, seed), out, figure)
 
@@ -77,7 +67,7 @@ def write(of: Subject, out: Path, figure: str = "auto") -> None:
             palette = frames[len(frames) // 2].quantize(24)
             frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
         with files.replacing(out) as file:
-            frames[0].save(file, save_all=True, append_images=frames[1:], duration=SECOND, loop=0, quality=60, method=4)
+            frames[0].save(file, save_all=True, append_images=frames[1:], duration=FRAME, loop=0, quality=60, method=4)
         return
     drawn = paint(of)
     with files.replacing(out) as file:

@@ -11,20 +11,7 @@ from torch.nn import functional as F
 
 from ornstein.isolation import isolated
 from ornstein.names import whole
-from ornstein.networks.layers import (
-    GRIDS,
-    MOST_BLOCKS,
-    MOST_WIDTH,
-    Attention,
-    Embedding,
-    Linear,
-    Modulation,
-    fold,
-    named,
-    rms_norm,
-    sizes,
-    unfold,
-)
+from ornstein.networks import layers
 
 __all__ = ["DiT"]
 
@@ -51,26 +38,26 @@ class DiT(nn.Module):
     def __init__(self, shape: Sequence[int], classes: int = 0, patch: int = 2, width: int = 96, depth: int = 4,
                  heads: int = 3, embedding: int = 128, conditions: int = 0) -> None:
         super().__init__()
-        shape = sizes(shape, classes, conditions, embedding)
+        shape = layers.sizes(shape, classes, conditions, embedding)
         for name, value in (("patch", patch), ("width", width), ("heads", heads)):
-            whole(name, value, most=MOST_WIDTH)
-        whole("depth", depth, 0, MOST_BLOCKS)
-        if len(shape) - 1 not in GRIDS or any(side % patch for side in shape[1:]):
-            raise ValueError(f"shape is {tuple(shape)}; a DiT of patch {patch} takes {named(shape)} with sides that "
-                             f"are multiples of {patch}")
+            whole(name, value, most=layers.MOST_WIDTH)
+        whole("depth", depth, 0, layers.MOST_BLOCKS)
+        if len(shape) - 1 not in layers.GRIDS or any(side % patch for side in shape[1:]):
+            raise ValueError(f"shape is {tuple(shape)}; a DiT of patch {patch} takes {layers.named(shape)} with sides "
+                             f"that are multiples of {patch}")
         if width % heads:
             raise ValueError(f"width is {width}; it must be a multiple of heads, {heads}")
         self.options = {"shape": shape, "classes": classes, "patch": patch, "width": width, "depth": depth,
                         "heads": heads, "embedding": embedding, **({"conditions": conditions} if conditions else {})}
         self.patch, values = patch, shape[0] * patch ** (len(shape) - 1)
         self.sides = tuple(side // patch for side in shape[1:])
-        self.embedding = Embedding(classes, embedding, conditions)
+        self.embedding = layers.Embedding(classes, embedding, conditions)
         self.place = nn.Parameter(0.3 * torch.randn(math.prod(self.sides), width, dtype=torch.float32))
-        self.into, self.out = Linear(values, width), Linear(width, values)
-        self.attention = nn.ModuleList(Attention(width, heads) for _ in range(depth))
-        self.up = nn.ModuleList(Linear(width, 4 * width) for _ in range(depth))
-        self.down = nn.ModuleList(Linear(4 * width, width) for _ in range(depth))
-        self.modulation = Modulation(embedding, [6 * width] * depth + [2 * width])
+        self.into, self.out = layers.Linear(values, width), layers.Linear(width, values)
+        self.attention = nn.ModuleList(layers.Attention(width, heads) for _ in range(depth))
+        self.up = nn.ModuleList(layers.Linear(width, 4 * width) for _ in range(depth))
+        self.down = nn.ModuleList(layers.Linear(4 * width, width) for _ in range(depth))
+        self.modulation = layers.Modulation(embedding, [6 * width] * depth + [2 * width])
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
@@ -83,11 +70,11 @@ class DiT(nn.Module):
             condition: (B,) int64 with -1 for none, or (B, conditions) with NaN rows for none, or None.
         """
         *blocks, last = (part[:, None] for part in self.modulation(self.embedding(log_snr, condition)))
-        x = self.into(fold(y, self.patch).flatten(2).transpose(1, 2)) + self.place
+        x = self.into(layers.fold(y, self.patch).flatten(2).transpose(1, 2)) + self.place
         for attention, up, down, block in zip(self.attention, self.up, self.down, blocks, strict=True):
             scale, shift, gate, scale_up, shift_up, gate_up = block.chunk(6, 2)
-            x = x + gate * attention(rms_norm(x) * (1 + scale) + shift)
-            x = x + gate_up * down(F.silu(up(rms_norm(x) * (1 + scale_up) + shift_up)))
+            x = x + gate * attention(layers.rms_norm(x) * (1 + scale) + shift)
+            x = x + gate_up * down(F.silu(up(layers.rms_norm(x) * (1 + scale_up) + shift_up)))
         scale, shift = last.chunk(2, 2)
-        x = self.out(rms_norm(x) * (1 + scale) + shift).transpose(1, 2)
-        return unfold(x.unflatten(2, self.sides), self.patch).to(y.dtype)
+        x = self.out(layers.rms_norm(x) * (1 + scale) + shift).transpose(1, 2)
+        return layers.unfold(x.unflatten(2, self.sides), self.patch).to(y.dtype)

@@ -104,13 +104,8 @@ def _looked_up(table: nn.Embedding, index: Tensor) -> Tensor:
 class Embedding(nn.Module):
     """One vector for the log SNR and the condition: sines of the log SNR, plus what was learned of the condition.
 
-    Args:
-        classes: number of classes; condition -1 (none) has a vector of its own.
-        width: of the vector.
-        conditions: numbers K in a vector condition, in place of classes; a row of NaN is none.
-
-    Raises:
-        ValueError: both classes and conditions.
+    No condition, -1 or a row of NaN, has a vector of its own; a network takes classes or vectors of `conditions`
+    numbers.
     """
 
     frequency: Tensor
@@ -138,17 +133,12 @@ class Embedding(nn.Module):
         if not condition.is_floating_point():
             return F.silu(level + self.classes.weight[0])
         known = ~condition.isnan().any(1, keepdim=True)
-        told = self.conditions(condition.masked_fill(~known, 0.0).to(level.dtype))
-        return F.silu(level + torch.where(known, told, self.classes.weight[0]))
+        learned = self.conditions(condition.masked_fill(~known, 0.0).to(level.dtype))
+        return F.silu(level + torch.where(known, learned, self.classes.weight[0]))
 
 
 class Modulation(nn.Module):
-    """Shifts, scales and gates of every block from one matrix product, all zero at the start (Peebles & Xie 2023).
-
-    Args:
-        width: of the embedding.
-        sizes: entries that each consumer takes.
-    """
+    """Shifts, scales and gates of every block from one matrix product, all zero at the start (Peebles & Xie 2023)."""
 
     def __init__(self, width: int, sizes: list[int]) -> None:
         super().__init__()

@@ -11,22 +11,7 @@ from torch.nn import functional as F
 
 from ornstein.isolation import isolated
 from ornstein.names import shown, whole, wholes
-from ornstein.networks.layers import (
-    CONVOLUTIONS,
-    MOST_BLOCKS,
-    MOST_WIDTH,
-    Attention,
-    Embedding,
-    Modulation,
-    channels_last,
-    flag,
-    fold,
-    layout,
-    named,
-    rms_norm,
-    sizes,
-    unfold,
-)
+from ornstein.networks import layers
 
 __all__ = ["UNet"]
 
@@ -41,17 +26,17 @@ class _Block(nn.Module):
 
     def __init__(self, width: int, attention: bool, rank: int) -> None:
         super().__init__()
-        convolution = CONVOLUTIONS[rank]
+        convolution = layers.CONVOLUTIONS[rank]
         self.first, self.second = convolution(width, width, 3, padding=1), convolution(width, width, 3, padding=1)
-        heads = max(1, width // 32)
-        self.attention = Attention(width, next(n for n in range(heads, 0, -1) if not width % n)) if attention else None
+        heads = next(count for count in range(max(1, width // 32), 0, -1) if not width % count)
+        self.attention = layers.Attention(width, heads) if attention else None
 
     def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
         scale, shift, gate = _spread(modulation, x).chunk(3, 1)
-        hidden = F.silu(self.first(rms_norm(x, 1) * (1 + scale) + shift))
+        hidden = F.silu(self.first(layers.rms_norm(x, 1) * (1 + scale) + shift))
         if self.attention is not None:
             tokens = hidden.flatten(2).transpose(1, 2)
-            hidden = hidden + self.attention(rms_norm(tokens)).transpose(1, 2).unflatten(2, hidden.shape[2:])
+            hidden = hidden + self.attention(layers.rms_norm(tokens)).transpose(1, 2).unflatten(2, hidden.shape[2:])
         return x + gate * self.second(hidden)
 
 
@@ -91,27 +76,28 @@ class UNet(nn.Module):
                  depths: Sequence[int] = (1, 2), stem: int = 1, attention: bool = False, embedding: int = 64,
                  conditions: int = 0, through: bool = False, hints: bool = False) -> None:
         super().__init__()
-        shape = sizes(shape, classes, conditions, embedding)
-        widths, depths = wholes("widths", widths, most=MOST_WIDTH), wholes("depths", depths, 0, MOST_BLOCKS)
+        shape = layers.sizes(shape, classes, conditions, embedding)
+        widths = wholes("widths", widths, most=layers.MOST_WIDTH)
+        depths = wholes("depths", depths, 0, layers.MOST_BLOCKS)
         whole("stem", stem)
         for name, value in (("attention", attention), ("through", through), ("hints", hints)):
-            flag(name, value)
+            layers.flag(name, value)
         rank = len(shape) - 1
-        if rank not in CONVOLUTIONS:
-            raise ValueError(f"shape is {tuple(shape)}; a UNet takes {named(shape)}")
+        if rank not in layers.CONVOLUTIONS:
+            raise ValueError(f"shape is {tuple(shape)}; a UNet takes {layers.named(shape)}")
         if not widths or len(widths) != len(depths):
             raise ValueError(f"widths is {shown(widths)} and depths {shown(depths)}; they must have one entry a level")
-        if stem * 2 ** (len(widths) - 1) > 2 * max(shape[1:]) or sum(depths) > MOST_BLOCKS:
+        if stem * 2 ** (len(widths) - 1) > 2 * max(shape[1:]) or sum(depths) > layers.MOST_BLOCKS:
             raise ValueError(f"stem is {stem}, with {len(widths)} levels of {sum(depths)} blocks; samples of shape "
                              f"{tuple(shape)} are too small to be folded and halved so often, or the blocks too many")
         self.options = {"shape": shape, "classes": classes, "widths": widths, "depths": depths,
                         "stem": stem, "attention": attention, "embedding": embedding,
                         **({"conditions": conditions} if conditions else {}), **({"through": True} if through else {}),
                         **({"hints": True} if hints else {})}
-        levels, convolution = len(widths), CONVOLUTIONS[rank]
+        levels, convolution = len(widths), layers.CONVOLUTIONS[rank]
         self.stem, self.multiple, values = stem, stem * 2 ** (levels - 1), shape[0] * stem**rank
         sides = [-(-side // self.multiple) * 2 ** (levels - 1) for side in shape[1:]]
-        self.embedding = Embedding(classes, embedding, conditions)
+        self.embedding = layers.Embedding(classes, embedding, conditions)
         # A channel of ones tells the first convolution where the sample ends.
         self.into = convolution(values * (1 + hints) + 1, widths[0], 3, padding=1)
         self.out = convolution(widths[0], values, 3, padding=1)
@@ -126,18 +112,13 @@ class UNet(nn.Module):
         self.place = nn.ParameterList(
             0.1 * torch.randn(1, width, *(side >> level for side in sides), dtype=torch.float32)
             for level, width in enumerate(widths))
-        blocks = [3 * width for width in self._stream(widths, depths)]
-        self.modulation = Modulation(embedding, [*blocks, 2 * widths[0], *([values] if through else [])])
+        run = [*range(levels), *range(levels - 2, -1, -1)]  # the levels in the order in which they run
+        blocks = [3 * widths[level] for level in run for _ in range(depths[level])]
+        self.modulation = layers.Modulation(embedding, [*blocks, 2 * widths[0], *([values] if through else [])])
         self.through, self.channels = through, shape[0]
         for weight in self.out.parameters():
             nn.init.zeros_(weight)
-        layout(self)
-
-    @staticmethod
-    def _stream(widths: Sequence[int], depths: Sequence[int]) -> list[int]:
-        """Width of each block in the order in which they run."""
-        down = [width for width, depth in zip(widths, depths, strict=True) for _ in range(depth)]
-        return down + [width for width, depth in list(zip(widths, depths, strict=True))[-2::-1] for _ in range(depth)]
+        layers.layout(self)
 
     def forward(self, y: Tensor, log_snr: Tensor, condition: Tensor | None = None) -> Tensor:
         """A tensor like the first C channels of y.
@@ -150,8 +131,8 @@ class UNet(nn.Module):
         modulation, sides = iter(self.modulation(self.embedding(log_snr, condition))), y.shape[2:]
         # The last axis comes first in what `pad` is told.
         missing = [amount for side in reversed(sides) for amount in (0, -side % self.multiple)]
-        folded = fold(F.pad(y, missing, mode="replicate"), self.stem)
-        x = channels_last(torch.cat([folded, torch.ones_like(folded[:, :1])], 1))
+        folded = layers.fold(F.pad(y, missing, mode="replicate"), self.stem)
+        x = layers.channels_last(torch.cat([folded, torch.ones_like(folded[:, :1])], 1))
         x = self.into(x) + self.place[0]
         skips = []
         for level, blocks in enumerate(self.down_blocks):
@@ -160,10 +141,10 @@ class UNet(nn.Module):
                 x = self.shrink[level - 1](x) + self.place[level]
             x = blocks(x, modulation)
         for level in range(len(skips) - 1, -1, -1):
-            x = self.up_blocks[level](skips[level] + unfold(self.grow[level](x), 2), modulation)
+            x = self.up_blocks[level](skips[level] + layers.unfold(self.grow[level](x), 2), modulation)
         scale, shift = _spread(next(modulation), x).chunk(2, 1)
-        x = self.out(rms_norm(x, 1) * (1 + scale) + shift)
+        x = self.out(layers.rms_norm(x, 1) * (1 + scale) + shift)
         if self.through:
             x = x + _spread(next(modulation), x) * folded[:, :x.shape[1]]
-        whole = unfold(x, self.stem)[(..., *(slice(side) for side in sides))]
+        whole = layers.unfold(x, self.stem)[(..., *(slice(side) for side in sides))]
         return whole.to(y.dtype).contiguous()

@@ -85,17 +85,7 @@ def mean_error(values: Tensor) -> tuple[float, float]:
 
 
 class Reader:
-    """What every bound and score loss asks a denoiser: estimates in float64, whatever it calculates in.
-
-    Args:
-        denoiser: any `Denoiser`.
-        x: (B, *shape) clean data.
-        condition: a class, (B,) classes, a vector or (B, K) of them, or None.
-
-    Raises:
-        ValueError: samples of another shape, none at all, or values that are not finite.
-        TypeError: samples that are no tensor.
-    """
+    """What bounds and score losses ask of a denoiser about x, (B, *shape): estimates in float64, whatever its dtype."""
 
     def __init__(self, denoiser: Denoiser, x: Tensor, condition: Condition = None) -> None:
         if not isinstance(x, Tensor):
@@ -107,8 +97,8 @@ class Reader:
             raise ValueError(f"x holds {lost} values that are not finite; every value must be a finite number")
         self.like = kind_of(denoiser)
         self.x = x.detach().to(self.like.device).double()
-        told = denoiser.read_condition(condition, len(x), "cpu")
-        self.batched, self.encoder = Batched(denoiser, told, min(ROWS, len(x))), Encoder(denoiser.schedule)
+        conditions = denoiser.read_condition(condition, len(x), "cpu")
+        self.batched, self.encoder = Batched(denoiser, conditions, min(ROWS, len(x))), Encoder(denoiser.schedule)
         self.schedule = denoiser.schedule
 
     def eps(self, seed: int, stream: str, draw: int, step: int) -> Tensor:
@@ -173,24 +163,20 @@ def elbo(denoiser: Denoiser, x: Tensor, times: Sequence[float] | Tensor | None =
         for k, (s, t) in enumerate(pairwise(grid)):
             z = draw(read.encoder.kernel(read.x, t), read.eps(seed, "bound", number, k))
             estimate = read(z, t)
-            own = variance[k].to(read.x) if isinstance(variance, Tensor) else None
+            fixed = variance[k].to(read.x) if isinstance(variance, Tensor) else None
             if k == 0:
-                last += reconstruction(read.x, estimate, levels, own) / draws
+                last += reconstruction(read.x, estimate, levels, fixed) / draws
             else:
-                p = reverse_law(estimate, read.schedule, s, t, variance if own is None else own.expand(z.shape))
+                p = reverse_law(estimate, read.schedule, s, t, variance if fixed is None else fixed.expand(z.shape))
                 terms[:, k - 1] += kl_divergence(read.encoder.posterior(read.x, z, s, t), p) / draws
     return Bound(prior_gap(read, grid[-1]), terms.sum(1), last, terms, denoiser.schedule.log_snr(grid[2:]),
                  describe(denoiser.schedule, grid), math.prod(denoiser.shape), levels)
 
 
 def reconstruction(x: Tensor, estimate: Estimate, levels: int | None, variance: Tensor | None = None) -> Tensor:
-    """log p(x | z_1) of float64 data x, (B,): a density, or with levels the mass of x's bin.
+    """log p(x | z_1) of x (B, ...) float64: a density, or with levels the mass of x's bin; (B,).
 
-    Args:
-        x: (B, ...).
-        estimate: at z_1.
-        levels: of the data, or None.
-        variance: of p(x | z_1), broadcasting against x; (noise / signal)^2 without.
+    The variance of p(x | z_1), which broadcasts against x, is (noise / signal)^2 unless given.
     """
     std = estimate.level.noise / estimate.level.signal if variance is None else variance.sqrt()
     if levels is None:

@@ -87,8 +87,8 @@ def _integrand(read: Reader, log_snr: Tensor, seed: int, number: int) -> Tensor:
 
 def _proposal(denoiser: Denoiser, read: Reader, edges: np.ndarray, seed: int) -> np.ndarray:
     """A density of log SNR over the bins, in proportion to the root mean square of the integrand in each."""
-    rows, told = min(PILOT, len(read.x)), read.batched.conditions
-    pilot = Reader(denoiser, read.x[:rows], None if told is None else told[:rows])
+    rows, conditions = min(PILOT, len(read.x)), read.batched.conditions
+    pilot = Reader(denoiser, read.x[:rows], None if conditions is None else conditions[:rows])
     middle = torch.from_numpy((edges[1:] + edges[:-1]) / 2)
     size = np.array([float(_integrand(pilot, value.expand(rows), seed, (1 << 20) + k).square().mean().sqrt())
                      for k, value in enumerate(middle)])

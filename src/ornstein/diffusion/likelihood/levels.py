@@ -10,49 +10,31 @@ from torch import Tensor
 from ornstein import noise
 from ornstein.names import whole
 
-__all__ = ["bin_log_prob", "check_levels", "dequantise", "levels_of", "on_levels"]
-
-
-def check_levels(levels: int) -> int:
-    """The number of levels, which must be a whole number from 2 on."""
-    return whole("levels", levels, 2)
+__all__ = ["bin_log_prob", "dequantise", "levels_of", "on_levels"]
 
 
 def on_levels(x: Tensor, levels: int) -> bool:
     """Whether every value of x is one of `levels` evenly spaced values from -1 to 1, to the precision of its dtype."""
-    place = (x.double() + 1) / 2 * (check_levels(levels) - 1)
+    place = (x.double() + 1) / 2 * (whole("levels", levels, 2) - 1)
     slack = max(1e-6, 4 * torch.finfo(x.dtype).eps if x.is_floating_point() else 0) * levels
     return bool((((place - place.round()).abs() <= slack) & (x.double().abs() <= 1 + slack)).all())
 
 
 def levels_of(x: Tensor, levels: int | None) -> int | None:
-    """The number of levels that data were said to have, None for a density.
-
-    Raises:
-        ValueError: no whole number from 2 on, or data that are not on the levels.
-    """
+    """The number of levels that data are said to have, None for a density; ValueError where x lies between them."""
     if levels is None:
         return None
-    levels = check_levels(levels)
+    levels = whole("levels", levels, 2)
     if not on_levels(x, levels):
         raise ValueError(f"x has values between the {levels} levels from -1 to 1; round them, or leave levels out")
     return levels
 
 
 def bin_log_prob(x: Tensor, mean: Tensor, std: Tensor, levels: int) -> Tensor:
-    """Log probability of the bins of x under N(mean, std^2), value by value.
+    """Log probability of the bins of x, (B, ...) float64, under N(mean, std^2), value by value and finite, in nats.
 
     The bin of a level reaches 1 / (levels - 1) to either side; those of -1 and 1 are open outwards, because values
     beyond the range are decoded as its ends (Ho et al. 2020, equation 13). Over all levels it sums to 1.
-
-    Args:
-        x: (B, ...) float64 data on the levels.
-        mean: like x.
-        std: > 0, broadcasts against x.
-        levels: number of them, >= 2.
-
-    Returns:
-        Like x, in nats, finite.
     """
     half = 1 / (levels - 1)
     # On the side where both ends have the same sign of z, of which the lower tails are exact.

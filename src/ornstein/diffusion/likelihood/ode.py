@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ornstein import noise
-from ornstein.diffusion.adaptive import integrate
+from ornstein.diffusion.adaptive import Slope, integrate
 from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.level import as_time, spread
@@ -106,19 +106,6 @@ def ode_likelihood(denoiser: Denoiser, x: Tensor, divergence: str = "auto", *, t
     ends = [denoiser.schedule.level(as_time(value)) for value in (begin, 1.0)]
     width = size + (1 if exact else len(signs))
 
-    def slope(state: Tensor, angle: Tensor, rows: Tensor) -> Tensor:
-        blocks, parts = torch.arange(len(rows), device="cpu").split(ROWS), shared((len(rows), width), state)
-
-        def ask(number: int) -> None:
-            block = blocks[number]
-            e = [sign[rows[block].cpu()].to(state) for sign in signs]
-            v, parted = _field(denoiser, read, state[block, :size], angle[block], rows[block], e)
-            parts[block] = torch.cat([v, parted], 1)
-
-        for _ in each(ask, len(blocks), state.device):
-            pass
-        return parts
-
     def scale(before: Tensor, after: Tensor) -> Tensor:
         allowed = torch.full_like(before, tolerance)
         allowed[:, :size] *= 1 + torch.maximum(before.abs(), after.abs())[:, :size]
@@ -126,6 +113,7 @@ def ode_likelihood(denoiser: Denoiser, x: Tensor, divergence: str = "auto", *, t
         allowed[:, size:] = (tolerance if nats is None else nats) / math.sqrt(width)
         return allowed
 
+    slope = _slope(denoiser, read, signs, width)
     start = torch.cat([flat(read.x) / ends[0].radius.to(read.x), read.x.new_zeros(len(x), width - size)], 1)
     state, calls = integrate(slope, start, ends[0].angle.to(read.x), ends[1].angle.to(read.x), scale)
     radius, changes = float(ends[1].radius), state[:, size:]
@@ -152,40 +140,43 @@ def random_signs(seed: int, count: int, rows: int, size: int) -> list[Tensor]:
             for number in range(count)]
 
 
-def _field(denoiser: Denoiser, read: Reader, y: Tensor, angle: Tensor, rows: Tensor,
-           signs: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """v at (y, angle), (b, D) float64, and its divergence in y: exact, (b, 1), or by each of the signs, (b, probes)."""
-    time = read.schedule.time_at(angle)
-    told = read.batched.conditions
-    told = None if told is None else told[rows.cpu()].to(y.device)
-    leaf = y.detach().to(read.like.dtype).requires_grad_()
-    rows = leaf.reshape(-1, *denoiser.shape)
-    v = flat(denoiser(spread(read.schedule.level(time).radius, rows) * rows, time, told).v)
-    return v.detach().double(), divergence_of(v, leaf, signs)
+def _slope(denoiser: Denoiser, read: Reader, signs: list[Tensor], width: int) -> Slope:
+    """v and its divergences in y, (b, width) float64, at states whose first values are y; blocks of rows by workers."""
+    schedule, conditions, size = read.schedule, read.batched.conditions, math.prod(denoiser.shape)
+
+    def slope(state: Tensor, angle: Tensor, rows: Tensor) -> Tensor:
+        blocks, parts = torch.arange(len(rows), device="cpu").split(ROWS), shared((len(rows), width), state)
+
+        def ask(number: int) -> None:
+            block = blocks[number]
+            among = rows[block].cpu()
+            time, leaf = schedule.time_at(angle[block]), state[block, :size].detach().to(read.like.dtype)
+            y = leaf.requires_grad_().reshape(-1, *denoiser.shape)
+            v = flat(denoiser(spread(schedule.level(time).radius, y) * y, time,
+                              None if conditions is None else conditions[among].to(y.device)).v)
+            parted = divergence_of(v, leaf, [sign[among].to(state) for sign in signs])
+            parts[block] = torch.cat([v.detach().double(), parted], 1)
+
+        for _ in each(ask, len(blocks), state.device):
+            pass
+        return parts
+
+    return slope
 
 
 def divergence_of(v: Tensor, y: Tensor, signs: list[Tensor], create_graph: bool = False) -> Tensor:
-    """The divergence of v in y, float64: exact without signs, (B, 1), else e.J e for each of them, (B, len(signs)).
-
-    Args:
-        v: (B, D), a differentiable function of y.
-        y: (B, D) leaf that v was calculated from.
-        signs: (B, D) probes.
-        create_graph: whether the divergence shall be differentiated in turn.
-
-    Raises:
-        ValueError: a v that was not calculated from y by differentiable operations.
+    """The divergence of v(y), float64, for (B, D) v and leaf y: exact, (B, 1), or e.J e for each e in `signs`, (B, n).
     """
     def back(of: Tensor, last: bool) -> Tensor:
         """The gradient of a scalar in y."""
-        found = None
+        gradient = None
         if of.requires_grad:
-            found, = torch.autograd.grad(of, y, retain_graph=create_graph or not last, create_graph=create_graph,
-                                         allow_unused=True)
-        if found is None:
+            gradient, = torch.autograd.grad(of, y, retain_graph=create_graph or not last, create_graph=create_graph,
+                                            allow_unused=True)
+        if gradient is None:
             raise ValueError("denoiser gives an estimate that cannot be differentiated in z (calculated under no_grad, "
                              "or detached?); the flow's likelihood needs its divergence")
-        return found
+        return gradient
 
     if not signs:
         size = v.shape[1]

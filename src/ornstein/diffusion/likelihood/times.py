@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from ornstein.diffusion.level import doubles
-from ornstein.diffusion.likelihood.levels import check_levels
 from ornstein.diffusion.schedule import Schedule
 from ornstein.names import whole
 
@@ -23,7 +22,7 @@ BINS = 1.5  # noise / signal of the first time of data with levels is half a bin
 
 def cleanest(levels: int | None = None) -> float:
     """The log SNR at which a bound hands over to its reconstruction term, with the noise well inside a bin."""
-    return CLEANEST if levels is None else 2 * math.log(BINS * (check_levels(levels) - 1))
+    return CLEANEST if levels is None else 2 * math.log(BINS * (whole("levels", levels, 2) - 1))
 
 
 def bound_times(schedule: Schedule, steps: int = STEPS, levels: int | None = None,
@@ -51,11 +50,7 @@ def bound_times(schedule: Schedule, steps: int = STEPS, levels: int | None = Non
 
 
 def span(schedule: Schedule, levels: int | None, log_snr: tuple[float, float] | None) -> tuple[float, float]:
-    """(least, most) log SNR of a bound: those given, or as far as it makes sense to go.
-
-    Raises:
-        ValueError: ends that do not rise, are not finite, or lie beyond the schedule.
-    """
+    """(least, most) log SNR of a bound: the range given, once checked, or as far as it makes sense to go."""
     end = float(schedule.log_snr(1.0))
     least, most = log_snr or (max(NOISIEST, end), cleanest(levels))
     # The last digits of a schedule's end are lost on the way to a time and back.
@@ -66,11 +61,7 @@ def span(schedule: Schedule, levels: int | None, log_snr: tuple[float, float] | 
 
 
 def rising(times: Sequence[float] | Tensor) -> Tensor:
-    """The times of a bound, checked: (n + 2,) float64, strictly increasing, first 0, last at most 1.
-
-    Raises:
-        ValueError: fewer than two times, or others than these.
-    """
+    """The times of a bound, checked: (n + 2,) float64, strictly increasing from 0 to at most 1."""
     grid = doubles("times", times)
     if grid.ndim != 1 or len(grid) < 2 or grid[0] != 0 or not grid[-1] <= 1 or not (grid.diff() > 0).all():
         raise ValueError(f"times is {grid.flatten()[:6].tolist()}...; it must rise strictly from 0, to at most 1")

@@ -45,7 +45,7 @@ def optimal_variance(denoiser: Denoiser, x: Tensor, times: Sequence[float] | Ten
         ValueError: times that do not rise from 0, shapes that do not fit.
     """
     read, grid, draws = Reader(denoiser, x, condition), rising(times), whole("draws", draws)
-    found = []
+    variances = []
     for k, (s, t) in enumerate(pairwise(grid)):
         error = torch.zeros((), dtype=torch.float64, device=read.x.device)
         for number in range(draws):
@@ -58,5 +58,5 @@ def optimal_variance(denoiser: Denoiser, x: Tensor, times: Sequence[float] | Ten
         of_x = float(added * level_s.signal / level_t.noise**2)
         kept = float(level_s.noise**2 * added / level_t.noise**2)
         # A value that never varies would have variance 0, and unseen data none of its probability.
-        found.append(kept + of_x**2 * error.clamp(min=1e-12))
-    return torch.stack(found).reshape(len(found), *(read.x.shape[1:] if per_value else ()))
+        variances.append(kept + of_x**2 * error.clamp(min=1e-12))
+    return torch.stack(variances).reshape(len(variances), *(read.x.shape[1:] if per_value else ()))

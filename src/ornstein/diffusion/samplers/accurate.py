@@ -17,22 +17,10 @@ __all__ = ["accurate"]
 
 
 def accurate(denoiser: Denoiser, z: Tensor, conditions: Tensor | None, rows: int, tolerance: float) -> Tensor:
-    """Where the flow takes z: dy / d(angle) = v from t = 1 to noise / signal = tolerance, then x-hat.
+    """Where the flow takes z, (B, *shape) at t = 1: dy / d(angle) = v to noise / signal = tolerance, then x-hat.
 
-    Args:
-        denoiser: to ask.
-        z: (B, *shape) latents at t = 1.
-        conditions: one entry for each row, or None.
-        rows: of one network call.
-        tolerance: error that a step may make in y = z / hypot(signal, noise), absolute and relative, root mean square
-            over a sample's values; > 0 and < 1.
-
-    Returns:
-        (B, *shape) samples, in the dtype of z.
-
-    Raises:
-        ValueError: a tolerance outside (0, 1).
-        RuntimeError: a field that the tolerance cannot be reached on.
+    A step may be wrong by `tolerance` in y = z / hypot(signal, noise), absolute and relative, root mean square over a
+    sample's values; RuntimeError where that cannot be reached.
     """
     if not 0 < real("tolerance", tolerance) < 1:
         raise ValueError(f"tolerance is {tolerance}; it must lie between 0 and 1")
@@ -40,14 +28,13 @@ def accurate(denoiser: Denoiser, z: Tensor, conditions: Tensor | None, rows: int
     first = schedule.level(as_time(1.0))
     last = torch.tensor(math.atan(tolerance), dtype=torch.float64, device="cpu")
 
-    def ask(y: Tensor, angle: Tensor, live: Tensor) -> Estimate:
-        time = schedule.time_at(angle)
-        told = None if conditions is None else conditions[live.cpu()]
-        latent = y.reshape(-1, *shape).to(z)
-        return Batched(denoiser, told, rows)(latent * spread(schedule.level(time).radius, latent), time)
+    def ask(y: Tensor, angle: Tensor, rows_of_y: Tensor) -> Estimate:
+        time, latent = schedule.time_at(angle), y.reshape(-1, *shape).to(z)
+        batched = Batched(denoiser, None if conditions is None else conditions[rows_of_y.cpu()], rows)
+        return batched(latent * spread(schedule.level(time).radius, latent), time)
 
-    def slope(y: Tensor, angle: Tensor, live: Tensor) -> Tensor:
-        return ask(y, angle, live).v.flatten(1).double()
+    def slope(y: Tensor, angle: Tensor, rows_of_y: Tensor) -> Tensor:
+        return ask(y, angle, rows_of_y).v.flatten(1).double()
 
     y, _ = integrate(slope, (z / first.radius.to(z)).flatten(1).double(), first.angle, last,
                      lambda before, after: tolerance * (1 + torch.maximum(before.abs(), after.abs())))

@@ -15,17 +15,11 @@ __all__ = ["Churn"]
 class Churn(Rule):
     """A step of `Heun` to less noise than is asked for, and the rest put back as fresh noise.
 
-    noise / signal is taken to 1 / (1 + amount) of what it shall be at s; z_s = keep z + sqrt(added) eps of
-    `Encoder.step` leads back. This is Karras' sampler, whose steps begin with the fresh noise, cut elsewhere, so that
-    the call at the end of one step serves the next; with an amount that leads back to where the step began it is the
-    restart of Xu et al. over single steps.
-
-    Args:
-        amount: gamma of Karras et al., >= 0; 0 is `Heun`.
-        least, most: noise / signal between which noise is put back.
-
-    Raises:
-        ValueError: a negative amount, or least above most.
+    noise / signal is taken to 1 / (1 + amount) of its value at s, and z_s = keep z + sqrt(added) eps of `Encoder.step`
+    leads back, where noise / signal at s lies from `least` to `most`. This is Karras' sampler, whose steps begin with
+    the fresh noise, cut elsewhere, so that the call at the end of one step serves the next; with an amount that leads
+    back to where the step began it is the restart of Xu et al. over single steps. `amount` is gamma of Karras et al.,
+    >= 0; 0 is `Heun`.
     """
 
     order = 2

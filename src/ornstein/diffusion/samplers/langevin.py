@@ -12,17 +12,11 @@ __all__ = ["Langevin"]
 
 
 class Langevin(Rule):
-    """z + size noise^2 score + sqrt(2 size - size^2) noise eps at s, after a step of `DDIM` leads there.
+    """z + size noise^2 score + sqrt(2 size - size^2) noise eps at s, after a step of `DDIM` leads there; 0 < size <= 1.
 
     As score = -eps-hat / noise, this exchanges a part of eps-hat for fresh noise. The term size^2, which Langevin
-    dynamics has not, makes the step exact for data of one point; the law at s then changes by less than size^2.
-    The step to clean data takes x-hat.
-
-    Args:
-        size: of the corrector's step, over noise^2, in (0, 1].
-
-    Raises:
-        ValueError: a size outside (0, 1].
+    dynamics lacks, makes the step exact for data of one point; the law at s then changes by less than size^2. The step
+    to clean data takes x-hat.
     """
 
     order = 1

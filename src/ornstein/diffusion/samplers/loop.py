@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import pairwise
 
 from torch import Tensor
 
 from ornstein import noise
 from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.damping import Damped
-from ornstein.diffusion.denoiser import Batched, Denoiser, kind_of
+from ornstein.diffusion.denoiser import Batched, Denoiser, kind_of, pure_noise
 from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.grid import Moment, falling, grid, moments
 from ornstein.diffusion.guidance import Guided
@@ -74,9 +73,11 @@ SAMPLERS: dict[str, Rule] = {
 
 
 def samplers() -> dict[str, dict[str, object]]:
-    """The samplers by name, each with its order, whether it is stochastic, and its network calls a step."""
-    return {name: {"order": rule.order, "stochastic": rule.stochastic, "calls": rule.calls, "grid": rule.spacing}
-            for name, rule in SAMPLERS.items()}
+    """The samplers by name, each with its order, whether it is stochastic, its network calls a step, and the spacing of
+    the grid of times that suits it, which was called "grid" before and has both names.
+    """
+    return {name: {"order": rule.order, "stochastic": rule.stochastic, "calls": rule.calls, "spacing": rule.spacing,
+                   "grid": rule.spacing} for name, rule in SAMPLERS.items()}
 
 
 class NotFinite(RuntimeError):
@@ -142,22 +143,18 @@ def sample(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto",
         RuntimeError: a tolerance that a sample does not reach in 2,000 steps; `NotFinite`, samples that are not finite,
             because the denoiser's answers are not.
     """
-    if tolerance is None:
-        walks = _walks(denoiser, count, sampler, nfe, steps, times, z, condition, guidance, seed, batch, first)
-        end = walks.end
-    else:
-        real("tolerance", tolerance)
+    if tolerance is not None:
         named = [name for name, value in (("nfe", nfe), ("steps", steps), ("times", times)) if value is not None]
         if named or sampler != "auto":
             raise ValueError(f"tolerance and {(named or ['sampler'])[0]} are both given; a tolerance chooses its steps")
-        walks = _walks(denoiser, count, "euler", None, 1, None, z, condition, guidance, seed, batch, first)
-        end = partial(walks.accurate, tolerance=tolerance)
+        sampler, steps = "euler", 1  # of which none is taken
+    walks = _walks(denoiser, count, sampler, nfe, steps, times, z, condition, guidance, seed, batch, first)
     blocks = [range(start, min(start + walks.rows, walks.count)) for start in range(0, walks.count, walks.rows)]
     samples = shared((walks.count, *denoiser.shape), walks.like)
 
     def draw(block: int) -> None:
         rows = blocks[block]
-        samples[rows.start:rows.stop] = end(rows)
+        samples[rows.start:rows.stop] = walks.end(rows, tolerance)
 
     tell = progress if callable(progress) else _line if progress else None
     for done in each(draw, len(blocks), samples.device):
@@ -226,44 +223,25 @@ def _walks(denoiser: Denoiser, count: int, sampler: str | Rule, nfe: int | None,
     conditions = denoiser.read_condition(condition, count, "cpu")
     if guided:
         denoiser = Guided(denoiser, guidance)
-    rows = whole("batch", batch) if batch is not None else _rows(denoiser.shape, like)
+    rows = 4 * ROWS if like.device.type != "cpu" else ROWS if math.prod(denoiser.shape) <= VALUES else ROWS // 2
+    rows = rows if batch is None else whole("batch", batch)
     return Walks(denoiser, rule, walk, count, z, like, conditions, seed, rows, first)
-
-
-def _rows(shape: tuple[int, ...], like: Tensor) -> int:
-    """Rows of one network call."""
-    if like.device.type != "cpu":
-        return 4 * ROWS
-    return ROWS if math.prod(shape) <= VALUES else ROWS // 2
 
 
 @dataclass(frozen=True)
 class Walks:
-    """Walks from noise to data that are about to begin; each is the same alone and among others.
+    """Walks from noise to data that are about to begin; each is the same alone and among others."""
 
-    Args:
-        denoiser: with its guidance.
-        rule: of each step.
-        times: (n + 1,) float64, down to 0.
-        count: of walks.
-        z: (count, *shape) where they start, or None for noise.
-        like: gives the dtype and the device of the samples.
-        conditions: one entry for each walk, or None.
-        seed: of the noise.
-        rows: of one network call.
-        first: number of the first walk, by which the noise of each is known.
-    """
-
-    denoiser: Denoiser
+    denoiser: Denoiser  # with its guidance
     rule: Rule
-    times: Tensor
+    times: Tensor  # (n + 1,) float64, down to 0
     count: int
-    z: Tensor | None
-    like: Tensor
-    conditions: Tensor | None
+    z: Tensor | None  # (count, *shape) where they start, if not in noise
+    like: Tensor  # of the dtype and on the device of the samples
+    conditions: Tensor | None  # one entry for each walk
     seed: int
-    rows: int
-    first: int = 0
+    rows: int  # of one network call
+    first: int = 0  # number of the first walk, by which the noise of each is known
 
     def numbers(self, rows: range) -> range:
         """What some of the walks are among all of the seed."""
@@ -273,35 +251,31 @@ class Walks:
         """Where some of the walks start, (len(rows), *shape)."""
         if self.z is not None:
             return self.z[rows.start:rows.stop]
-        radius = self.denoiser.schedule.level(as_time(1.0)).radius
-        like = self.like.new_empty(len(rows), *self.denoiser.shape)
-        return noise.per_sample(self.seed, "start", self.numbers(rows), 0, like) * radius.to(like)
+        return pure_noise(self.denoiser, self.seed, "start", self.numbers(rows), self.like)
 
-    def told(self, rows: range) -> Tensor | None:
+    def conditions_of(self, rows: range) -> Tensor | None:
         """The conditions of some of the walks."""
         return None if self.conditions is None else self.conditions[rows.start:rows.stop]
 
-    def end(self, rows: range) -> Tensor:
-        """The samples that some of the walks end with."""
-        return deque(self.frames(rows), maxlen=1)[0].latent
-
-    def accurate(self, rows: range, tolerance: float) -> Tensor:
-        """The samples that some of the walks end with, by as many steps as a tolerance takes."""
-        return accurate(self.denoiser, self.start(rows), self.told(rows), self.rows, tolerance)
+    def end(self, rows: range, tolerance: float | None = None) -> Tensor:
+        """The samples that some of the walks end with, by the rule or by as many steps as a tolerance takes."""
+        if tolerance is None:
+            return deque(self.frames(rows), maxlen=1)[0].latent
+        return accurate(self.denoiser, self.start(rows), self.conditions_of(rows), self.rows, tolerance)
 
     def frames(self, rows: range) -> Iterator[Frame]:
         """Some of the walks, step by step."""
-        z, denoise = self.start(rows), Batched(self.denoiser, self.told(rows), self.rows)
+        z, denoise = self.start(rows), Batched(self.denoiser, self.conditions_of(rows), self.rows)
         walk, past = moments(self.denoiser.schedule, self.times, z), ()
 
         def ask(z: Tensor, time: float) -> Estimate:
             return denoise(z, time.clock if isinstance(time, Moment) else as_time(time))
 
         estimate = ask(z, walk[0])
-        for number, (t, s) in enumerate(pairwise(walk)):
+        for number, (t, s) in enumerate(itertools.pairwise(walk)):
             yield Frame(float(t), z, estimate)
-            fresh = _Noise(self.seed, self.numbers(rows), number, z)
-            z = self.rule.advance(Step(self.denoiser.schedule, t, s, estimate, past, ask, fresh))
+            draws = _draws(self.seed, self.numbers(rows), number, z)
+            z = self.rule.advance(Step(self.denoiser.schedule, t, s, estimate, past, ask, draws))
             past = (Call(t, estimate), *past)[:self.rule.memory]
             if s > 0:
                 estimate = ask(z, s)
@@ -344,13 +318,7 @@ def plan(denoiser: Denoiser, sampler: str | Rule, nfe: int | None, steps: int | 
     return rule, grid(denoiser.schedule, steps, rule.spacing)
 
 
-class _Noise:
+def _draws(seed: int, samples: range, step: int, like: Tensor) -> Callable[[], Tensor]:
     """The noise of one step: its k-th draw is a function of (seed, sample, step, k) alone."""
-
-    def __init__(self, seed: int, samples: range, step: int, like: Tensor) -> None:
-        self.seed, self.samples, self.step, self.like, self.draws = seed, samples, step, like, 0
-
-    def __call__(self) -> Tensor:
-        place = self.step + (self.draws << 32)
-        self.draws += 1
-        return noise.per_sample(self.seed, "sample", self.samples, place, self.like)
+    places = itertools.count(step, 1 << 32)
+    return lambda: noise.per_sample(seed, "sample", samples, next(places), like)

@@ -23,7 +23,7 @@ NEAR, FINE = 1e-6, 1e-12  # gaps between two places, over the last step and as s
 LONG = 5.0  # steps in log(signal / noise) that are as good as infinite: a polynomial says nothing over them
 HIGHEST = 4  # order; higher ones are stable on fewer and fewer problems
 # Gauss and Legendre's rule: 3 points are exact for polynomials up to degree 5, 8 are for those times an exponential.
-FEW, MANY = (np.transpose(np.polynomial.legendre.leggauss(count)).tolist() for count in (3, 8))
+THREE, EIGHT = (np.transpose(np.polynomial.legendre.leggauss(count)).tolist() for count in (3, 8))
 
 
 class View(NamedTuple):
@@ -49,41 +49,32 @@ def view(frame: str, variance: float, at: Moment) -> View:
 
 def adams(places: Sequence[float], start: float, end: float, growth: float = 0.0) -> list[float]:
     """Weights of values at `places` in the integral, from start to end, of exp(growth p) times their polynomial in p.
-
-    Args:
-        places: different numbers.
-        start, end: of the integral.
-        growth: of the exponential.
     """
     middle, half = (start + end) / 2, (end - start) / 2
-    found = [0.0] * len(places)
-    for point, share in MANY if growth else FEW:
+    weights = [0.0] * len(places)
+    for point, share in EIGHT if growth else THREE:
         p = middle + half * point
         weight = half * share * (math.exp(growth * p) if growth else 1.0)
-        for j, own in enumerate(places):
+        for j, place in enumerate(places):
             basis = weight
             for k, other in enumerate(places):
                 if k != j:
-                    basis *= (p - other) / (own - other)
-            found[j] += basis
-    return found
+                    basis *= (p - other) / (place - other)
+            weights[j] += basis
+    return weights
 
 
 def response(moved: Tensor, noise: Tensor, ratio: float) -> Tensor:
     """How much of a small change of z / signal is found again in x-hat, value by value, in [0, 1].
 
     For a value that is Gaussian with variance g times (noise / signal)^2 it is g / (1 + g), and along the flow x-hat
-    moves by  moved = g noise (1 - sqrt((g + 1) / (g + 1 / p)))  from a level with 1 / ratio times the noise, p =
-    ratio^2. Squared, that is a quadratic equation in g, and with k = moved / noise its answer is
+    moves by moved = g noise (1 - sqrt((g + 1) / (g + 1 / p))) from a level with 1 / ratio times the noise, p = ratio^2.
+    Squared, that is a quadratic equation in g, and with k = moved / noise its answer is
 
         g / (1 + g) = k / (k + 2 (1 - p - 2 p k) / (2 - p k + sqrt((p k)^2 + 4 p (1 + k)))),
 
-    0 for k <= 0, as in data of one point, and 1 from 2 p k = 1 - p on, where g is infinite.
-
-    Args:
-        moved: (B, ...) by how much x-hat has changed since the level before.
-        noise: (B, ...) eps-hat times noise / signal.
-        ratio: of noise / signal now to that at the level before, in [0, 1).
+    0 for k <= 0, as in data of one point, and 1 from 2 p k = 1 - p on, where g is infinite. Here `noise` is eps-hat
+    times noise / signal, and `ratio` that of noise / signal now to the level before.
     """
     p = ratio**2
     k = (moved / noise).nan_to_num_(nan=0.0).clamp_(min=0.0)
@@ -96,32 +87,22 @@ def response(moved: Tensor, noise: Tensor, ratio: float) -> Tensor:
 class Multistep(Rule):
     """Adams' rules for steps of any sizes, in a frame where some part of the flow is solved exactly.
 
-    A frame writes z = scale Y with dY / dp = density(p) slope, and the slope is taken to be the polynomial in p
-    through this call and those before.
+    A frame writes z = scale Y with dY / dp = density(p) slope, and the slope is taken to be the polynomial in p through
+    this call and those before, `order` (1 to 4) in all.
 
     - "v": scale = hypot(a signal, noise) and p = atan2(noise, a signal) with a^2 = `variance`; the slope is the
-      velocity of data divided by a. It is 0 for N(0, variance I), which is therefore solved exactly (the idea of
-      Zheng et al. 2023, with one number for the statistics of the model).
-    - "x": scale = noise, p = log(signal / noise), density e^p and slope x-hat: DPM-Solver++ (Lu et al. 2022).
-    - "eps": scale = signal, the same p, density -e^-p and slope eps-hat: DEIS in log rho (Zhang & Chen 2023) and
-      DPM-Solver.
+    velocity of data divided by a. It is 0 for N(0, variance I), which is therefore solved exactly (the idea of Zheng et
+    al. 2023, with one number for the statistics of the model). - "x": scale = noise, p = log(signal / noise), density
+    e^p and slope x-hat: DPM-Solver++ (Lu et al. 2022). - "eps": scale = signal, the same p, density -e^-p and slope
+    eps-hat: DEIS in log rho (Zhang & Chen 2023) and DPM-Solver.
 
-    With `corrected`, the step before is taken again with this call's slope in its polynomial (UniC of Zhao et al.
-    2023: predict, evaluate, correct, and no second call), one order higher.
+    With `corrected`, the step before is taken again with this call's slope in its polynomial (UniC of Zhao et al. 2023:
+    predict, evaluate, correct, and no second call), one order higher.
 
-    The step to clean data takes x-hat, and adds the correction of z times `response`. Where a frame has no
-    place for a time (pure noise, two levels that float64 cannot tell apart), and over steps longer than 5 in
-    log(signal / noise) in "x" and "eps", the step is one of `DDIM`. The first steps have fewer calls to look at: the
-    order is reached where a schedule ends in noise, where x-hat hardly moves.
-
-    Args:
-        frame: "v", "x" or "eps".
-        order: how many calls a step looks at, 1 to 4.
-        corrected: whether each step is corrected by the next call.
-        variance: of the data that frame "v" solves exactly, > 0, in units of the data.
-
-    Raises:
-        ValueError: an unknown frame, an order outside 1 to 4, or a variance that is not positive.
+    The step to clean data takes x-hat, and adds the correction of z times `response`. Where a frame has no place for a
+    time (pure noise, two levels that float64 cannot tell apart), and over steps longer than 5 in log(signal / noise) in
+    "x" and "eps", the step is one of `DDIM`. The first steps have fewer calls to look at: the order is reached where a
+    schedule ends in noise, where x-hat hardly moves.
     """
 
     def __init__(self, frame: str = "v", order: int = 3, corrected: bool = False, variance: float = 2.0) -> None:

@@ -15,20 +15,13 @@ CLASSIC = (((), (1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 
 
 
 class RungeKutta(Rule):
-    """dy / d(angle) = v of y = z / hypot(signal, noise), by an explicit tableau.
+    """dy / d(angle) = v of y = z / hypot(signal, noise), by an explicit tableau of an order up to 4.
 
-    A stage at angle_t + c h is v there, where y is that of t plus h times a mean of the stages before.
+    A stage at angle_t + c h is v there, where y is that of t plus h times a mean of the stages before, by the factors
+    in `stages`, whose sum is c; the step takes the mean of all stages by `shares`.
 
-    The step to clean data takes x-hat, which near clean data is even in the angle a, carried on along a^2 from the
-    step before: x-hat + (x-hat - x-hat before) a^2 / (a_before^2 - a^2), of fourth order in the step.
-
-    Args:
-        stages: for each stage the factors of those before; their sum is the stage's node c.
-        shares: of the stages in the step.
-        order: of the tableau, at most 4.
-
-    Raises:
-        ValueError: a tableau that is not explicit or whose shares do not add to 1.
+    The step to clean data takes x-hat, which near clean data is even in the angle a, carried on along a^2 from the step
+    before: x-hat + (x-hat - x-hat before) a^2 / (a_before^2 - a^2), of fourth order in the step.
     """
 
     memory = 1

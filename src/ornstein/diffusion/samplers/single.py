@@ -22,12 +22,6 @@ class SingleStep(Rule):
 
     A step from pure noise or to clean data is infinitely long in the log SNR, and is one of `DDIM`; so is one longer
     than 5 in log(signal / noise), which would lose as many digits in a difference.
-
-    Args:
-        frame: "x" or "eps", what is taken to stay as it is.
-
-    Raises:
-        ValueError: an unknown frame.
     """
 
     order = 2

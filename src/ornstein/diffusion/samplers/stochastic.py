@@ -20,16 +20,9 @@ class StochasticAdams(Rule):
         z_s = (noise_s / noise_t) e^(-tau^2 h) z_t + noise_s k int e^(k (p - p_s)) e^(p_s) x(p) dp
               + noise_s sqrt(1 - e^(-2 tau^2 h)) eps,
 
-    with x(p) the line through this x-hat and the one before. tau = 0 is `Multistep("x")`, tau = 1 the reverse
-    diffusion of section 20.3, where order 1 is `Ancestral` and order 2 SDE-DPM-Solver++(2M) of Lu et al. 2022.
+    with x(p) the line through this x-hat and, at order 2, the one before. tau = 0 is `Multistep("x")`, tau = 1 the
+    reverse diffusion of section 20.3, where order 1 is `Ancestral` and order 2 SDE-DPM-Solver++(2M) of Lu et al. 2022.
     The step to clean data takes x-hat, and a step from pure noise looks at no call before it.
-
-    Args:
-        order: 1 or 2, of the mean.
-        tau: strength of the noise, >= 0.
-
-    Raises:
-        ValueError: another order, or a tau that is negative or infinite.
     """
 
     stochastic = True
