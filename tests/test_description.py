@@ -106,8 +106,9 @@ def test_a_description_that_is_refused_names_its_file(tmp_path, place):
 def test_every_entry_is_needed_and_no_other_name_is_one():
     model = made(*MODELS[2])
     tensors, facts = model.state_dict(), json.loads(json.dumps(describe(model)))
-    optional = {("tuned",), ("tuned", 0, "damping"), *(("data", item.name) for item in dataclasses.fields(orn.DataSpec)
-                                                       if item.default is not dataclasses.MISSING)}
+    optional = {("tuned",), ("tuned", 0, "damping"), ("tuned", 0, "noise"),
+                *(("data", item.name) for item in dataclasses.fields(orn.DataSpec)
+                  if item.default is not dataclasses.MISSING)}
     for place in places(facts):
         # An option of a network has a default, which may be what it is.
         free = place in optional or place[:2] == ("network", "options") or place[0] == "metrics"

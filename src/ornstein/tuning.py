@@ -11,6 +11,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
+from ornstein import noise
 from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.damping import Damped
 from ornstein.diffusion.denoiser import Denoiser, kind_of, pure_noise
@@ -99,10 +100,10 @@ def tune(model: Denoiser, nfe: int, *, starts: int = 128, condition: Condition =
         angles = model.schedule.level(times).angle
         choice = Choice(nfe, name, tuple(times.tolist()), tuple(angles.tolist()), errors,
                         f"{chosen}: median error {errors[chosen]:.3g} on unseen starts, where auto without tuning has "
-                        f"{errors[PLAIN]:.3g}{apart}", damping)
+                        f"{errors[PLAIN]:.3g}{apart}", damping, noise.VERSION)
     else:
         choice = Choice(nfe, PLAIN, errors=errors, why="nothing was better than auto without tuning, which has a "
-                        f"median error of {errors[PLAIN]:.3g} on unseen starts{apart}")
+                        f"median error of {errors[PLAIN]:.3g} on unseen starts{apart}", noise=noise.VERSION)
     model.tuned[nfe] = choice
     return choice
 

@@ -35,6 +35,7 @@ class Choice:
             over a sample's values, in units of the data).
         why: one sentence.
         damping: of the model's velocity (`Damped`).
+        noise: version of the random numbers that it was chosen on (`ornstein.noise.VERSION`).
     """
 
     nfe: int
@@ -44,6 +45,7 @@ class Choice:
     errors: Mapping[str, float] = field(default_factory=dict)
     why: str = ""
     damping: float = 0.0
+    noise: int = 1
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -65,7 +67,7 @@ class Choice:
             sampler, why = facts["sampler"], facts["why"]
             if not isinstance(sampler, str) or not isinstance(why, str):
                 raise TypeError(f"sampler is {shown(sampler)} and why {shown(why)}; they must be text")
-            choice = cls(nfe, sampler, times, angles, errors, why, damping)
+            choice = cls(nfe, sampler, times, angles, errors, why, damping, whole("noise", facts.get("noise", 1)))
         except (KeyError, TypeError, AttributeError, OverflowError, ValueError) as error:
             raise ValueError(f"a tuned choice is not whole ({type(error).__name__}: {error}); tune the model "
                              "again") from None
