@@ -136,7 +136,8 @@ def write(spec: DataSpec, x: Tensor, labels: Tensor | None, out: Path, facts: Ma
 
 
 def numbered(folder: Path, count: int) -> None:
-    """Refuse a folder where a numbered picture is not Ornstein's, or would stay beside `count` new ones as one of them.
+    """Raise ValueError for a folder with numbered pictures that are not Ornstein's, or that `count` new ones would
+    leave.
     """
     there = [path for path in files.plain_entries(folder) if re.fullmatch(r"[0-9]{5,}\.png", path.name)]
     for path in there:

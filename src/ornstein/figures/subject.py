@@ -50,9 +50,9 @@ def scale(schedule: Schedule, time: float) -> float:
 
 
 def subject(model: NetworkDenoiser, image: Path | None = None, label: str | None = None, seed: int = 0) -> Subject:
-    """A model with a picture of the user's own, or with what it draws; ValueError for what the model does not know.
+    """A model with a picture of the user's own, or with what it draws; ValueError where the model cannot be drawn so.
 
-    The label is the class of the sample and of the way back; without it the first class, and of points all in turn.
+    The label is the class of the sample and of the way back: the first class without it, and of points all in turn.
     """
     spec = model.data
     if spec is None:

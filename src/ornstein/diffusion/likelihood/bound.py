@@ -174,9 +174,9 @@ def elbo(denoiser: Denoiser, x: Tensor, times: Sequence[float] | Tensor | None =
 
 
 def reconstruction(x: Tensor, estimate: Estimate, levels: int | None, variance: Tensor | None = None) -> Tensor:
-    """log p(x | z_1) of x (B, ...) float64: a density, or with levels the mass of x's bin; (B,).
+    """log p(x | z_1), (B,), of x (B, ...) float64: a density, or with levels the mass of x's bin.
 
-    The variance of p(x | z_1), which broadcasts against x, is (noise / signal)^2 unless given.
+    The variance of p(x | z_1) broadcasts against x and is (noise / signal)^2 unless given.
     """
     std = estimate.level.noise / estimate.level.signal if variance is None else variance.sqrt()
     if levels is None:
