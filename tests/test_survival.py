@@ -21,7 +21,7 @@ import pytest
 import torch
 
 import ornstein as orn
-from ornstein.training import trainer as trainers
+from ornstein.training import budget
 from ornstein.training.engine import Engine
 from ornstein.training.events import Finished, Progress, Saved, TrainingFailed, Warned
 from ornstein.training.learner import Learner
@@ -124,7 +124,7 @@ def learner(network: torch.nn.Module, **options) -> Learner:
 
 def struck(name: str, calls: int, *words: str) -> None:
     """The command line, killed when a function of ours is called for the n-th time; a state is written every step."""
-    trainers.SAVE_SHARE = math.inf
+    budget.SAVE_SHARE = math.inf
     place, _, last = name.rpartition(".")
     owner, left = pkgutil.resolve_name(place), itertools.count(calls - 1, -1)
     plain = getattr(owner, last)
@@ -214,12 +214,13 @@ def test_a_failure_that_a_new_start_would_not_help_ends_all_processes_at_once(st
                     "learning_rate=1e30")
     said = process.said()
     assert process.wait() == 1
-    assert re.search(r"ornstein: the gradient was (nan|inf) in 10 steps in a row, .* the last checkpoint is kept", said)
+    assert re.search(r"the gradient was not finite in 10 steps in a row, .* the last checkpoint is kept", said)
     assert "started again" not in said
     assert said.count("ornstein: ") == 1
 
 
-def test_a_poisoned_step_changes_nothing_and_is_counted():
+def test_a_poisoned_step_leaves_weights_and_optimiser_alone_and_is_counted():
+    """The averages go on, as averages over steps of what the weights were at each."""
     student = learner(Poisoned(range(5, 8)))
     for _ in range(5):
         student.step(1e-2)
@@ -227,10 +228,11 @@ def test_a_poisoned_step_changes_nothing_and_is_counted():
     for skipped in range(1, 4):
         student.step(1e-2)
         after = student.state()[0]
-        assert all(torch.equal(after[name], value) for name, value in before.items())
-        assert (student.skipped, student.skips_in_a_row) == (skipped, skipped)
+        assert all(torch.equal(after[name], value) for name, value in before.items()
+                   if not name.startswith(("average.", "second.")))
+        assert student.skips.tolist() == [skipped, skipped, skipped]
     student.step(1e-2)
-    assert (student.skipped, student.skips_in_a_row) == (3, 0)
+    assert student.skips.tolist() == [3, 0, 3]
     assert student.images == 9 * 64
     assert not torch.equal(student.state()[0]["model.network.layer.weight"], before["model.network.layer.weight"])
 
@@ -238,7 +240,7 @@ def test_a_poisoned_step_changes_nothing_and_is_counted():
 def test_poison_for_good_ends_the_training_with_its_last_checkpoint(tmp_path):
     trainer = orn.Trainer("digits", Poisoned(range(20, 1000)), images=64 * 100, settings=orn.Settings(batch=64),
                           out=tmp_path)
-    with pytest.raises(TrainingFailed, match=r"the gradient was nan in 10 steps in a row, up to 1,920 pictures; the"):
+    with pytest.raises(TrainingFailed, match="the gradient was not finite in 10 steps in a row, up to"):
         trainer.fit()
     assert not (tmp_path / "model.safetensors").exists()
 

@@ -73,7 +73,7 @@ def own(command, tmp_path):
 
 @pytest.fixture
 def every_step(monkeypatch):
-    monkeypatch.setattr("ornstein.training.trainer.LOG_SECONDS", 0.0)
+    monkeypatch.setattr("ornstein.training.budget.LOG_SECONDS", 0.0)
 
 
 def logged(run: Path) -> list[dict]:

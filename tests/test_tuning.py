@@ -36,9 +36,9 @@ def medians(model, nfe, choice, z):
 
 @pytest.mark.parametrize("name", ["chain-linear", "cosine"])
 def test_a_tuned_model_is_nearer_to_its_exact_paths(mixture_of, name):
-    """At 6 calls, on 256 noises of another seed, less than 0.9 of the error of auto; and it is auto that uses it."""
+    """At 6 calls, on 256 other noises less than 0.9 of the error of auto, which uses it; of 64 starts, up to 1.03."""
     model = mixture_of(SCHEDULES[name], dim=8, components=16)
-    choice = orn.tune(model, 6, starts=64)
+    choice = orn.tune(model, 6, starts=256)
     assert model.tuned == {6: choice}
     tuned, plain = medians(model, 6, choice, normal(256, 8, seed=5))
     assert tuned < 0.9 * plain

@@ -18,27 +18,25 @@ Unseen = Annotated[str | None, Parameter(
 TrainedOn = Annotated[str | None, Parameter(help="Where the data of the training are now, if they have moved.")]
 
 
+Other = Annotated[Path | None, Parameter(help="A second run, to compare the first one with.")]
+Place = Annotated[Out, Parameter(help="Folder for the page (index.html) and its figures (report.json).")]
+Count = Annotated[int | None, Parameter(
+    help="Samples to draw; 10,000 up to 256 values a sample, else 2,000, by default.")]
+Nfe = Annotated[int | None, Parameter(help="Network calls a sample, never exceeded; 20 by default.")]
+Steps = Annotated[int | None, Parameter(help="Steps of the sampler, in place of --nfe.")]
+Guidance = Annotated[float | None, Parameter(help="Scale of classifier-free guidance; 1 is none.")]
+Features = Annotated[str, Parameter(
+    help="Spaces to measure in, with commas: pixels, network, inception=FILE, dinov2=FILE.")]
+Likelihood = Annotated[bool, Parameter(help="Whether to ask for likelihoods.")]
+Overwrite = Annotated[bool, Parameter(help="Replace the report in --out.", negative=())]
+Json = Annotated[bool, Parameter(help="Print each event as one line of JSON.", negative=())]
+
+
 @app.command(sort_key=4)
-def evaluate(
-    run: Run,
-    other: Annotated[Path | None, Parameter(help="A second run, to compare the first one with.")] = None,
-    *,
-    out: Annotated[Out, Parameter(help="Folder for the page (index.html) and its figures (report.json).")],
-    data: Unseen = None,
-    trained_on: TrainedOn = None,
-    count: Annotated[int | None, Parameter(
-        help="Samples to draw; 10,000 up to 256 values a sample, else 2,000, by default.")] = None,
-    nfe: Annotated[int | None, Parameter(help="Network calls a sample, never exceeded; 20 by default.")] = None,
-    steps: Annotated[int | None, Parameter(help="Steps of the sampler, in place of --nfe.")] = None,
-    sampler: Sampler = "auto",
-    guidance: Annotated[float | None, Parameter(help="Scale of classifier-free guidance; 1 is none.")] = None,
-    features: Annotated[str, Parameter(
-        help="Spaces to measure in, with commas: pixels, network, inception=FILE, dinov2=FILE.")] = "pixels,network",
-    likelihood: Annotated[bool, Parameter(help="Whether to ask for likelihoods.")] = True,
-    seed: Seed = 0,
-    overwrite: Annotated[bool, Parameter(help="Replace the report in --out.", negative=())] = False,
-    json: Annotated[bool, Parameter(help="Print each event as one line of JSON.", negative=())] = False,
-) -> None:
+def evaluate(run: Run, other: Other = None, *, out: Place, data: Unseen = None, trained_on: TrainedOn = None,
+             count: Count = None, nfe: Nfe = None, steps: Steps = None, sampler: Sampler = "auto",
+             guidance: Guidance = None, features: Features = "pixels,network", likelihood: Likelihood = True,
+             seed: Seed = 0, overwrite: Overwrite = False, json: Json = False) -> None:
     """Tell how good a model is: distances with error bars, likelihoods, evidence of copies, on one page."""
     _refuse(out, overwrite)
     from ornstein.display import Parts

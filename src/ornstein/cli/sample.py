@@ -14,24 +14,23 @@ from ornstein.display import say
 
 __all__ = ["sample"]
 
+Place = Annotated[Out, Parameter(
+    help="FILE.png for one drawing of all, FILE.npz for numbers, or a folder for single pictures.")]
+Count = Annotated[int, Parameter(help="Samples to draw.")]
+Nfe = Annotated[int | None, Parameter(help="Network calls a sample, never exceeded; 20 by default.")]
+Steps = Annotated[int | None, Parameter(help="Steps of the sampler, in place of --nfe.")]
+Tolerance = Annotated[float | None, Parameter(
+    help="Error that a step may make, such as 1e-3, in place of a budget: as many calls as that takes.")]
+Label = Annotated[str | None, Parameter(help="A class by name, or by index; by default all in turn.")]
+Condition = Annotated[str | None, Parameter(
+    help="Numbers that the data came with, as 1.5,2 (--condition=-1.5,2 if the first is negative).")]
+Guidance = Annotated[float | None, Parameter(help="Scale of classifier-free guidance; 1 is none.")]
+
+
 @app.command(sort_key=2)
-def sample(
-    run: Run,
-    *,
-    out: Annotated[Out, Parameter(
-        help="FILE.png for one drawing of all, FILE.npz for numbers, or a folder for single pictures.")],
-    count: Annotated[int, Parameter(help="Samples to draw.")] = 64,
-    nfe: Annotated[int | None, Parameter(help="Network calls a sample, never exceeded; 20 by default.")] = None,
-    steps: Annotated[int | None, Parameter(help="Steps of the sampler, in place of --nfe.")] = None,
-    tolerance: Annotated[float | None, Parameter(
-        help="Error that a step may make, such as 1e-3, in place of a budget: as many calls as that takes.")] = None,
-    sampler: Sampler = "auto",
-    label: Annotated[str | None, Parameter(help="A class by name, or by index; by default all in turn.")] = None,
-    condition: Annotated[str | None, Parameter(
-        help="Numbers that the data came with, as 1.5,2 (--condition=-1.5,2 if the first is negative).")] = None,
-    guidance: Annotated[float | None, Parameter(help="Scale of classifier-free guidance; 1 is none.")] = None,
-    seed: Seed = 0,
-) -> None:
+def sample(run: Run, *, out: Place, count: Count = 64, nfe: Nfe = None, steps: Steps = None,
+           tolerance: Tolerance = None, sampler: Sampler = "auto", label: Label = None, condition: Condition = None,
+           guidance: Guidance = None, seed: Seed = 0) -> None:
     """Draw samples from a trained model; a seed gives the same pictures again."""
     kind = ending(out)
     if count < 1:

@@ -86,8 +86,9 @@ class Denoiser(nn.Module):
         if z.shape[1:] != self.shape:
             raise ValueError(f"z has shape {tuple(z.shape)}; it must be (B, {', '.join(map(str, self.shape))})")
         found = known(self.schedule, t)
-        if found is not None and found.fitted.signal.dtype is z.dtype and found.fitted.signal.device == z.device:
-            return found.fitted
+        ready = found.fitted if found else None
+        if ready is not None and ready.signal.dtype is z.dtype and ready.signal.device == z.device:
+            return ready
         return self.schedule.level(as_time(t)).fit(z)
 
 
@@ -291,6 +292,8 @@ class NetworkDenoiser(Denoiser):
 
     def _told(self, condition: Condition, z: Tensor) -> Tensor | None:
         """The condition as the network sees it, checked here because a GPU only dies of a class that is not there."""
+        if self.training and isinstance(condition, Tensor) and condition.dtype == torch.int64:
+            return condition  # the data's own; to look at them would be to wait for the device
         given = self.read_condition(condition, len(z), z.device)
         if given is None or not given.is_floating_point():
             return given

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ornstein.diffusion.level import Known, Level, as_time, doubles
+from ornstein.diffusion.level import Level, as_time, doubles, remember
 from ornstein.diffusion.schedule import MOST_STEPS, Schedule
 from ornstein.names import real, require, whole
 
@@ -125,6 +125,6 @@ def moments(schedule: Schedule, times: Tensor, z: Tensor) -> list[Moment]:
     level, walk = schedule.level(as_time(times)), []
     fitted = Level(level.signal.to(z), level.noise.to(z))
     for clock, pair, mine in zip(times, zip(*level, strict=True), zip(*fitted, strict=True), strict=True):
-        clock.known = Known(schedule, Level(*pair), Level(*mine))  # pyrefly: ignore  # a plain attribute
+        remember(schedule, clock, Level(*pair), Level(*mine))
         walk.append(Moment(clock, float(pair[0]), float(pair[1])))
     return walk

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ornstein.names import is_flag, shown
 
-__all__ = ["Known", "Level", "as_time", "doubles", "known", "spread"]
+__all__ = ["Level", "as_time", "doubles", "known", "remember", "spread"]
 
 
 class Level(NamedTuple):
@@ -56,21 +56,29 @@ def spread(value: Tensor, z: Tensor) -> Tensor:
 
 
 class Known(NamedTuple):
-    """What a time of a walk is on the walk's schedule, () float64 and as the latents are."""
+    """What is remembered of times: their level on a schedule, float64, and perhaps as latents need it."""
 
     schedule: Any
     level: Level
-    fitted: Level
+    fitted: Level | None = None
+
+
+def remember(schedule: Any, t: Tensor, level: Level | None = None, fitted: Level | None = None) -> Tensor:
+    """The same times, () or (B,) float64 on the CPU, which know their level from now on."""
+    t.known = Known(schedule, level or schedule.level(t), fitted)  # pyrefly: ignore  # a plain attribute
+    return t
 
 
 def known(schedule: Any, t: Tensor | float) -> Known | None:
-    """What is remembered of a time, if it is one of a walk on this schedule."""
+    """What is remembered of times, if it is about this schedule."""
     found = getattr(t, "known", None)
     return found if found is not None and found.schedule is schedule else None
 
 
 def as_time(t: Tensor | float, name: str = "t") -> Tensor:
     """A time as a float64 tensor on the CPU, checked to lie in [0, 1]."""
+    if getattr(t, "known", None) is not None:
+        return t  # pyrefly: ignore  # what knows its level is a time
     time = doubles(name, t)
     inside = 0 <= t <= 1 if isinstance(t, float) else bool(((time >= 0) & (time <= 1)).all())
     if not inside:  # NaN is not either

@@ -18,16 +18,10 @@ Profile = tuple[float, float]  # where it ends, in pictures or steps, and its ga
 
 
 def exponent(width: float) -> float:
-    """The gamma of a power-function average whose standard deviation is `width` of the training's length.
+    """The gamma of an average whose relative standard deviation, sqrt((gamma + 1) / ((gamma + 2)^2 (gamma + 3))), is
+    `width`.
 
-    The average at step n weighs step i by i^gamma, whose relative standard deviation is
-    sqrt((gamma + 1) / ((gamma + 2)^2 (gamma + 3))).
-
-    Args:
-        width: in (0, 0.28].
-
-    Raises:
-        ValueError: a width outside that range.
+    The average at step n weighs step i by i^gamma; ValueError for a width outside (0, 0.28].
     """
     if not 0 < real("average", width) <= WIDEST:
         raise ValueError(f"average is {width}; the relative width of the average must lie in (0, {WIDEST}]")
@@ -53,17 +47,11 @@ def overlap(one: Profile, other: Profile) -> float:
 
 
 def reconstruction(stored: Sequence[Profile], wanted: Profile) -> tuple[np.ndarray, float]:
-    """Coefficients with which stored profiles add up to a wanted one as nearly as they can.
+    """Coefficients (n,) float64 with which stored profiles, (end, gamma) each, come nearest to a wanted one, and the
+    share missed.
 
     Least squares on the profiles themselves, A c = b with the inner products of the stored ones in A and those with the
     wanted one in b (Karras et al. 2024, section 3.2): averages of the weights are linear in their profiles.
-
-    Args:
-        stored: (end, gamma) of each, ends > 0 in pictures or steps.
-        wanted: (end, gamma) of the profile that is wanted.
-
-    Returns:
-        (n,) float64 coefficients, and the size of what is missed over that of the wanted profile, in [0, 1].
     """
     # Profiles of unit size: ends that differ a hundredfold would spoil the condition of the matrix.
     sizes = np.sqrt([overlap(each, each) for each in stored])

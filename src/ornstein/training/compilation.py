@@ -24,9 +24,6 @@ class Compilation:
 
     A training by images repeats bit for bit, so that its first step must compute as its last one does. One by minutes
     goes on while a forked process compiles, whose result comes through PyTorch's cache on disk.
-
-    Args:
-        learner: of this process.
     """
 
     def __init__(self, learner: Learner) -> None:

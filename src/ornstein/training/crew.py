@@ -37,13 +37,8 @@ def together(count: int, train: Callable[[Engine], Iterator[Event]],
              again: Callable[[], None] | None) -> Iterator[Event]:
     """Train in `count` processes; yields what the first one tells.
 
-    Args:
-        count: of processes, this one included.
-        train: what each of them does.
-        again: makes ready to go on from the last state, after a process has died; None where there is none.
-
-    Raises:
-        RuntimeError: a process has died, and starting again did not help or there is nothing to go on from.
+    After a process has died, `again` makes ready to go on from the last state, and all start anew; RuntimeError where
+    it is None, or where that does not help.
     """
     def follow(engine: Engine) -> None:
         for _ in train(engine):
@@ -66,11 +61,9 @@ def together(count: int, train: Callable[[Engine], Iterator[Event]],
 
 @contextmanager
 def crew(count: int, work: Callable[[Engine], None]) -> Generator[Engine, None, None]:
-    """This process and count - 1 others that do `work` meanwhile, joined in one group; gives this one's engine.
+    """This process and count - 1 others that do `work`, in one group; gives this one's engine.
 
-    Raises:
-        Died: another process has ended, so that this one waits for an answer in vain.
-        TrainingFailed: another process says that the training cannot go on.
+    Raises Died where another process has ended, and TrainingFailed where one says that the training cannot go on.
     """
     with tempfile.TemporaryDirectory() as place, threads(1):
         folder = Path(place)

@@ -17,12 +17,7 @@ __all__ = ["mend_model", "rewind"]
 
 
 def rewind(run: Run, images: int, note: Mapping[str, Any]) -> Iterator[str]:
-    """Take the logs of a run back to the state that it goes on from, and say what is wrong with them.
-
-    Args:
-        run: the folder.
-        images: pictures seen at the state.
-        note: of the state.
+    """Take the logs of a run back to `images` pictures, where its state was written, and say what is wrong with them.
     """
     settings, before = run.settings(), note.get("settings", {})
     for name, here in settings.as_dict().items() if settings else ():
@@ -38,11 +33,7 @@ def rewind(run: Run, images: int, note: Mapping[str, Any]) -> Iterator[str]:
 
 
 def mend_model(run: Run, learner: Learner, engine: Engine) -> Iterator[Warned]:
-    """Write the model of a finished run anew, where it is damaged or gone; every process must take part.
-
-    Raises:
-        OSError: the disk refuses.
-    """
+    """Write the model of a finished run anew, where it is damaged or gone; every process must take part."""
     place, average = run.path / checkpoint.MODEL, learner.averaged()
     if fault := engine.text((checkpoint.fault(place) or "") if engine.first else ""):
         engine.once(lambda: checkpoint.save(learner.average, run.path, average))

@@ -47,15 +47,7 @@ class Engine:
         return engine
 
     def choose(self, parallel: str, shard: int | None = None) -> None:
-        """Say how the processes share the work.
-
-        Args:
-            parallel: "ddp" or "fsdp"; without meaning for one process.
-            shard: processes in a group of "fsdp", a divisor of `world`; all of them by default.
-
-        Raises:
-            ValueError: an unknown way, or a shard that does not divide the processes.
-        """
+        """Share the work by "ddp", or by "fsdp" in groups of `shard` processes; ValueError unless they divide all."""
         self.parallel, self.shard = require("parallel", parallel, PARALLEL), shard or self.world
         if self.world % self.shard:
             raise ValueError(f"shard is {shard}; it must divide the {self.world} processes")
@@ -71,11 +63,7 @@ class Engine:
         return self.world > 1 and self.parallel == "fsdp"
 
     def rows(self, batch: int) -> slice:
-        """Which rows of a batch are this process's.
-
-        Raises:
-            ValueError: a batch that the processes do not divide.
-        """
+        """Which rows of a batch are this process's; ValueError for a batch that the processes do not divide."""
         if batch % self.world:
             raise ValueError(f"batch is {batch}; {self.world} processes need a multiple of {self.world}")
         share = batch // self.world
@@ -100,12 +88,9 @@ class Engine:
         fully_shard(model.network, mesh=mesh)
 
     def wrap(self, model: NetworkDenoiser, own: bool = False, compiled: bool = False) -> NetworkDenoiser:
-        """The model as it is to be trained: the same weights, with gradients averaged over the processes.
+        """The model as it is trained: the same weights, with gradients averaged over the processes, perhaps compiled.
 
-        Args:
-            model: with its weights on the device.
-            own: a network of the user's own, which may leave weights unused.
-            compiled: whether the network runs through `torch.compile`.
+        A network of the user's `own` may leave weights unused.
         """
         twin = copy.copy(model)
         twin._modules = dict(model._modules)
@@ -118,7 +103,7 @@ class Engine:
                                                    find_unused_parameters=own)
         return twin
 
-    def gather(self, wrapped: NetworkDenoiser, last: bool) -> AbstractContextManager:
+    def sync(self, wrapped: NetworkDenoiser, last: bool) -> AbstractContextManager:
         """Around the passes over one micro-batch: gradients travel with the last one only."""
         network = wrapped.network
         if self.sharded:
@@ -155,7 +140,7 @@ class Engine:
     def _reduced(self, values: list[float], how: dist.ReduceOp.RedOpType) -> list[float]:
         if self.world == 1:
             return values
-        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        tensor = torch.tensor(values, dtype=torch.float64, device="cpu")  # no GPU is waited for
         dist.all_reduce(tensor, how)
         return tensor.tolist()
 
@@ -163,20 +148,16 @@ class Engine:
         """The first process's text, in every process."""
         if self.world == 1:
             return text
-        content = torch.tensor(list(text.encode()), dtype=torch.uint8, device=self.device)
-        length = torch.tensor(len(content), device=self.device)
+        content = torch.tensor(list(text.encode()), dtype=torch.uint8, device="cpu")
+        length = torch.tensor(len(content), device="cpu")
         dist.broadcast(length, 0)
         if not self.first:
-            content = torch.empty(int(length), dtype=torch.uint8, device=self.device)
+            content = torch.empty(int(length), dtype=torch.uint8, device="cpu")
         dist.broadcast(content, 0)
         return bytes(content.tolist()).decode()
 
     def once(self, work: Callable[[], None]) -> None:
-        """Let the first process do something on disk, and all know whether it could.
-
-        Raises:
-            OSError: in every process.
-        """
+        """Let the first process do something on disk; if it cannot, the OSError is raised in every process."""
         fault = None
         if self.first:
             try:

@@ -21,12 +21,7 @@ SMOOTHING = 0.05  # weight of a step's loss in the one that is shown
 
 
 class Journal:
-    """Losses of a run, and its metrics on disk.
-
-    Args:
-        run: to write lines into, or None.
-        note: of the state that the run goes on from.
-    """
+    """Losses of a run since the `note` of its state, and its metrics on disk if there is a `run`."""
 
     def __init__(self, run: Run | None, note: Mapping[str, Any]) -> None:
         self.run = run
@@ -40,30 +35,26 @@ class Journal:
         self._rates: list[float] = []
         self._refused = False
 
-    def step(self, loss: Tensor, learning_rate: float, usable: bool) -> None:
-        """Take note of a step's loss, which is not read: the device may not have it yet."""
+    def step(self, loss: Tensor, learning_rate: float) -> None:
+        """Take note of a step's loss, NaN if it is of no use; it is not read: the device may not have it yet."""
         self.learning_rate = learning_rate
         self._rates.append(learning_rate)
-        if usable:
-            # Smoothed over steps, never over seconds: the loss is part of what a run repeats.
-            if self._smooth is None:
-                before = self._loss
-                self._smooth = loss if before is None else loss.new_tensor(before).lerp(loss, SMOOTHING)
-            else:
-                self._smooth = self._smooth.lerp(torch.where(loss.isfinite(), loss, self._smooth), SMOOTHING)
+        if self._smooth is None:
+            self._smooth = torch.full_like(loss, math.nan if self._loss is None else self._loss)
+        # Smoothed over steps, never over seconds: the loss is part of what a run repeats.
+        after = torch.where(self._smooth.isnan(), loss, self._smooth.lerp(loss, SMOOTHING))
+        self._smooth = torch.where(loss.isfinite(), after, self._smooth)
 
     def loss(self, engine: Engine) -> float | None:
-        """The smoothed loss over all processes, each of which must ask; None before the first step."""
+        """The smoothed loss over all processes, each of which must ask; None before the first step of use."""
         if self._smooth is not None:
-            self._loss = engine.mean([float(self._smooth)])[0]
+            loss = engine.mean([float(self._smooth)])[0]
+            self._loss = None if math.isnan(loss) else loss
         return self._loss
 
     def look(self, trained: float, held_out: float | None) -> None:
-        """Take note of the average's loss on samples trained on and on samples held out.
-
-        Raises:
-            TrainingFailed: a loss that is not finite; no model is written then.
-        """
+        """Take note of the average's loss on samples trained on and held out; TrainingFailed for one that is not
+        finite."""
         worst = max(trained, trained if held_out is None else held_out, key=lambda loss: (math.isnan(loss), loss))
         if not math.isfinite(worst):
             raise TrainingFailed(f"the averaged model has lost its way: its loss is {worst}; the last checkpoint is "

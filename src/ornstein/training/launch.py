@@ -16,8 +16,21 @@ from ornstein import files
 from ornstein.names import printable
 from ornstein.training.signals import SIGNALS
 
-__all__ = ["again", "announced", "fault", "follow", "job", "launch", "launched", "most", "ours", "outcome", "speaks",
-           "started", "stopped"]
+__all__ = [
+    "announced",
+    "by_us",
+    "fault",
+    "is_first",
+    "job",
+    "launch",
+    "launched",
+    "most_restarts",
+    "outcome",
+    "restarts",
+    "started",
+    "stopped",
+    "watch_parent",
+]
 
 RESTARTS = 3  # of all processes, after one has died
 STARTED, OUTCOME, PARENT = "ORNSTEIN_STARTED", "ORNSTEIN_OUTCOME", "ORNSTEIN_PARENT"
@@ -29,28 +42,28 @@ def launched() -> bool:
     return "WORLD_SIZE" in os.environ
 
 
-def ours() -> bool:
+def by_us() -> bool:
     """Whether `launch` has started this process, and not the user's own torchrun."""
     return PARENT in os.environ
 
 
 def announced() -> bool:
     """Whether the first line of output has been printed, by `launch` or before a new start."""
-    return ours() or again() > 0
+    return by_us() or restarts() > 0
 
 
-def speaks() -> bool:
-    """Whether this process speaks for all."""
+def is_first() -> bool:
+    """Whether this is the first of the processes, which prints and writes for all."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def again() -> int:
+def restarts() -> int:
     """How often the processes have been started again."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
-def most() -> int:
-    """How often they may be."""
+def most_restarts() -> int:
+    """How often they may be started again."""
     return int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", RESTARTS))
 
 
@@ -62,14 +75,8 @@ def started() -> float:
 def launch(words: list[str], processes: int, begun: float) -> None:
     """Run `python -m ornstein` with these words in several processes, and again if one of them dies.
 
-    Args:
-        words: of the command line; the processes resume the run that they find.
-        processes: how many, on this machine.
-        begun: `time.monotonic()` when the budget began to count.
-
-    Raises:
-        RuntimeError: the processes failed, and starting again did not help.
-        SystemExit: they were asked to stop and have saved.
+    `begun` is `time.monotonic()` when the budget began. RuntimeError where starting again did not help, SystemExit
+    where they were asked to stop.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -133,7 +140,7 @@ def stopped() -> None:
         files.write_text(Path(f"{place}{STOPPED}"), "")
 
 
-def follow() -> None:
+def watch_parent() -> None:
     """End with the command that started this process, even if that is killed; and at once if its training is over."""
     place, parent = os.environ.get(OUTCOME), os.environ.get(PARENT)
     if place and Path(place).is_file():

@@ -37,24 +37,22 @@ HALVINGS = 3  # of the micro-batch, after which memory is too small
 class Learner:
     """A denoiser in training, its averaged twin, and the optimiser between them.
 
-    Args:
-        settings: resolved by `plan.resolve`.
-        data: to learn from, without the held-out rows.
-        engine: the processes that learn together.
-        network: the user's own, in place of the one that the settings name.
+    Settings are resolved, data without the held-out rows; `network` is the user's own, if there is one.
     """
 
     def __init__(self, settings: Settings, data: Dataset, engine: Engine, network: nn.Module | None = None) -> None:
         self.settings, self.data, self.engine, self.device = settings, data, engine, engine.device
         self.step_number = self.images = 0
-        self.skipped = self.skips_in_a_row = self.halvings = 0
+        self.halvings = 0
+        # Steps skipped in all, in a row, and in a row at worst: on the device, which a step must not wait for.
+        self.skips = torch.zeros(3, dtype=torch.float32, device=self.device)
         self.micro_batch = settings.micro_batch
         twice = 2 * settings.average
         self.second_width = twice if twice <= WIDEST else settings.average / 2
         self.gamma, self.second_gamma = exponent(settings.average), exponent(self.second_width)
         schedule = schedule_of(settings)
         self.density = Density(schedule, settings.density)
-        self.loader = Loader(settings, data, self.density, engine)
+        self.loader = Loader(settings, data, schedule, self.density, engine)
         self.model = self._model(network, schedule).to(self.device).train()
         _refuse_tied(self.model)
         engine.same(self.model.state_dict().values())
@@ -97,12 +95,10 @@ class Learner:
                                    condition_mean=told[0], condition_std=told[1])
 
     def step(self, learning_rate: float) -> Tensor:
-        """One step of the optimiser and of the average on the next batch; the mean loss of this process's rows.
+        """One step of the optimiser and of the averages on the next batch, of which the host reads nothing; the mean
+        loss of this process's rows, NaN where it is of no use.
 
-        A step whose gradient is not finite is counted and leaves weights, average and optimiser as they were.
-
-        Raises:
-            TrainingFailed: too many such steps in a row, or too little memory for even an eighth of the micro-batch.
+        A step whose gradient is not finite is counted, and leaves weights and optimiser as they were.
         """
         batch = self.loader(self.step_number)
         buffers = [buffer.clone() for buffer in self.model.network.buffers()]
@@ -110,19 +106,35 @@ class Learner:
             group["lr"] = learning_rate
         loss = self._gradient(batch)
         self.step_number, self.images = self.step_number + 1, self.images + self.settings.batch_size
-        if self._usable():
-            self.optimizer.step()
-            update(map(processes.local, self.average.parameters()), map(processes.local, self.model.parameters()),
-                   self.step_number, self.gamma)
-            update(map(processes.local, self.second), map(processes.local, self.model.parameters()),
-                   self.step_number, self.second_gamma)
-            for mean, buffer in zip(self.average.network.buffers(), self.model.network.buffers(), strict=True):
-                mean.copy_(buffer)
-        else:
-            for buffer, before in zip(self.model.network.buffers(), buffers, strict=True):
-                buffer.copy_(before)
+        gradients = [value.grad for value in self.weights if value.grad is not None]
+        # The same in every process, as each has all processes' sum.
+        usable = processes.full(torch.nn.utils.get_total_norm(gradients)).isfinite()
+        self.optimizer.found_inf = 1 - usable.float()  # pyrefly: ignore  # as PyTorch's own scaler of gradients does
+        self.optimizer.step()
+        for buffer, before in zip(self.model.network.buffers(), buffers, strict=True):
+            buffer.copy_(torch.where(usable, buffer, before))
+        for average, gamma in ((self.average.parameters(), self.gamma), (self.second, self.second_gamma)):
+            weights = map(processes.local, self.model.parameters())
+            update(map(processes.local, average), weights, self.step_number, gamma)
+        for mean, buffer in zip(self.average.network.buffers(), self.model.network.buffers(), strict=True):
+            mean.copy_(buffer)
+        total, row, worst = self.skips
+        row = torch.where(usable, 0.0, row + 1)
+        self.skips = torch.stack([torch.where(usable, total, total + 1), row, torch.maximum(row, worst)])
         self.optimizer.zero_grad(set_to_none=True)
-        return loss
+        return torch.where(usable, loss, math.nan)
+
+    @property
+    def skipped(self) -> int:
+        """Steps skipped so far."""
+        return int(self.skips[0])
+
+    def judge(self) -> None:
+        """Raise TrainingFailed if too many steps in a row had no finite gradient."""
+        if self.skips[2] >= SKIPS:
+            raise TrainingFailed(f"the gradient was not finite in {SKIPS} steps in a row, up to {self.images:,} "
+                                 "pictures; the last checkpoint is kept: go on from it with --resume if the data were "
+                                 "at fault, or start again with a lower learning_rate or precision fp32")
 
     def compile(self) -> None:
         """Train through `torch.compile` from now on; the next step is run without taking it, to have it compiled."""
@@ -161,8 +173,8 @@ class Learner:
     def _accumulate(self, batch: Batch, rows: int) -> Tensor:
         count, total = len(batch.x), torch.zeros((), dtype=torch.float32, device=self.device)
         for start in range(0, count, rows):
-            part = Batch(*(value[start:start + rows] for value in batch))
-            with self.engine.gather(self.trained, last=start + rows >= count):
+            part = batch if rows >= count else self.loader.part(batch, slice(start, start + rows))
+            with self.engine.sync(self.trained, last=start + rows >= count):
                 losses = denoising_loss(self.trained, part.x, part.t, part.eps, part.condition,
                                         self.settings.weighting, self.model.data_std)
                 loss = losses.sum() / count
@@ -182,18 +194,6 @@ class Learner:
         if self.engine.world > 1:
             # The others wait in the middle of a pass: all start again, from run.yaml.
             raise MemoryError(f"out of memory with {now} samples a process at once; {self.micro_batch} are next")
-
-    def _usable(self) -> bool:
-        """Whether the gradient is finite; the same in every process, as each has all processes' sum."""
-        gradients = [value.grad for value in self.weights if value.grad is not None]
-        norm = float(processes.full(torch.nn.utils.get_total_norm(gradients)))
-        self.skips_in_a_row = 0 if math.isfinite(norm) else self.skips_in_a_row + 1
-        self.skipped += not math.isfinite(norm)
-        if self.skips_in_a_row == SKIPS:
-            raise TrainingFailed(f"the gradient was {norm} in {SKIPS} steps in a row, up to {self.images:,} pictures; "
-                               "the last checkpoint is kept: go on from it with --resume if the data were at fault, "
-                               "or start again with a lower learning_rate or precision fp32")
-        return math.isfinite(norm)
 
     @torch.no_grad()
     def average_loss(self, data: Dataset) -> float:
@@ -220,21 +220,17 @@ class Learner:
         tensors |= {f"optimizer.{index}.{name}": value for index, weight in enumerate(self.weights)
                     for name, value in self.optimizer.state[weight].items()}
         return tensors, {"step": self.step_number, "images": self.images, "noise": noise.VERSION,
-                         "skipped": self.skipped, "skips_in_a_row": self.skips_in_a_row}
+                         "skipped": self.skipped, "skips_in_a_row": int(self.skips[1])}
 
     def restore(self, note: Mapping[str, Any]) -> None:
-        """Go on from a state whose tensors have been copied into those of `state`.
-
-        Raises:
-            ValueError: a state of a version to which these data had another scale.
-        """
+        """Go on from a state whose tensors are in place; ValueError for one to which these data had another scale."""
         for name in ("data_mean", "data_std"):
             before, after = self.average.get_buffer(name), self.model.get_buffer(name)
             if "spec" not in note and not torch.allclose(before, after, 1e-3, 1e-3):
                 raise ValueError("the run was begun by an older version of Ornstein, to which the data had another "
                                  "scale; start another run, in another folder")
         self.step_number, self.images = note["step"], note["images"]
-        self.skipped, self.skips_in_a_row = note["skipped"], note["skips_in_a_row"]
+        self.skips = self.skips.new_tensor([note["skipped"], *2 * [note["skips_in_a_row"]]])
         # Mean and linear guess too: another number of threads rounds its own otherwise.
         for name, buffer in self.average.named_buffers():
             buffer.copy_(self.model.get_buffer(name))

@@ -15,7 +15,9 @@ from torch import Tensor
 from ornstein import noise
 from ornstein.data import Dataset
 from ornstein.data.stream import stream
+from ornstein.diffusion.level import Level, remember
 from ornstein.diffusion.loss import Density, draw_times
+from ornstein.diffusion.schedule import Schedule
 from ornstein.settings import Settings
 from ornstein.training.engine import Engine
 
@@ -23,7 +25,7 @@ __all__ = ["Batch", "Loader"]
 
 
 class Batch(NamedTuple):
-    """Some rows of a step's batch: x and eps (B, *shape), t (B,), condition (B,) or (B, K)."""
+    """Some rows of a step's batch: x and eps (B, *shape), condition (B,) or (B, K), and on the CPU times t (B,)."""
 
     x: Tensor
     t: Tensor
@@ -32,17 +34,10 @@ class Batch(NamedTuple):
 
 
 class Loader:
-    """Makes the batches of a training, on any number of processes the same.
+    """Makes the batches of a training, the same on any number of processes, each of which makes its own rows."""
 
-    Args:
-        settings: resolved.
-        data: to learn from.
-        density: of the times.
-        engine: of the training; each process makes its own rows.
-    """
-
-    def __init__(self, settings: Settings, data: Dataset, density: Density, engine: Engine) -> None:
-        self.settings, self.data, self.density, self.engine = settings, data, density, engine
+    def __init__(self, settings: Settings, data: Dataset, schedule: Schedule, density: Density, engine: Engine) -> None:
+        self.settings, self.data, self.schedule, self.density, self.engine = settings, data, schedule, density, engine
         self.rows = engine.rows(settings.batch_size)
         self.waited = 0.0  # seconds that the training has waited for batches
         # An epoch's order is needed by all its steps, and by one step of the epoch after it.
@@ -57,9 +52,16 @@ class Loader:
         begin = time.perf_counter()
         batch = self._next[1].result() if self._next and self._next[0] == step else self.make(step)
         self._next = (step + 1, self._pool.submit(self.make, step + 1))
-        batch = Batch(*(value.to(self.engine.device, non_blocking=True) for value in batch))
+        x, t, *others = batch
+        x, eps, condition = (value.to(self.engine.device, non_blocking=True) for value in (x, *others))
         self.waited += time.perf_counter() - begin
-        return batch
+        return Batch(x, t, eps, condition)
+
+    def part(self, batch: Batch, rows: slice) -> Batch:
+        """Some rows of a batch."""
+        x, t, eps, condition = (value[rows] for value in batch)
+        level = Level(*(entry[rows] for entry in self.schedule.level(batch.t)))
+        return Batch(x, remember(self.schedule, t, level), eps, condition)
 
     def make(self, step: int) -> Batch:
         """The rows of a step, a function of the settings, the data and the step alone: noise where the learner is."""
@@ -74,9 +76,9 @@ class Loader:
         t = self.density(draw_times(settings.batch_size, settings.seed, step, settings.times))[rows]
         none = -1 if condition.ndim == 1 else float("nan")
         dropped = dropped.reshape(-1, *[1] * (condition.ndim - 1))
-        batch = Batch(x, t, eps, condition.masked_fill(dropped, none))
+        batch = Batch(x, remember(self.schedule, t), eps, condition.masked_fill(dropped, none))
         # A copy to a GPU waits for nothing only from pages that stay where they are.
-        return batch if device == "cpu" else Batch(*(one.pin_memory() if one.is_cpu else one for one in batch))
+        return batch if device == "cpu" else batch._replace(x=x.pin_memory(), condition=batch.condition.pin_memory())
 
     def places(self, step: int) -> np.ndarray:
         """Rows of the data in a step's whole batch: every sample once an epoch, epochs in a new order each."""

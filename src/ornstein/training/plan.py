@@ -31,9 +31,7 @@ MINUTES, SHORT = 10.0, 1 / 3  # of training when the user names no budget; of po
 def resolve(settings: Settings, data: Dataset, device: str) -> Settings:
     """Settings without "auto" or an open budget, a pure function of the arguments and of what the device can do.
 
-    Raises:
-        ValueError: classes are wanted and the data have none, data to mirror are no pictures, or a compilation that
-            the machine or the way in which weights are split does not allow.
+    ValueError for classes, mirrored pictures or a compilation that data or machine do not allow.
     """
     if settings.classes and not data.spec.classes:
         raise ValueError(f"classes are asked for, but data {data.spec.name!r} have no labels; leave classes out")
@@ -152,11 +150,6 @@ def agreed(run: Run, wanted: Settings, given: dict[str, Any]) -> Settings | None
 
 def drawn_now(settings: Settings, note: Mapping[str, Any], faults: list[str]) -> Settings:
     """Settings with the version of the noise from here on; `faults` get a line where run or recipe had another before.
-
-    Args:
-        settings: of the run.
-        note: of the state that it goes on from, empty without one.
-        faults: what the user is told.
     """
     before = note.get("noise", 1) if note else settings.noise
     if note.get("finished") or before == noise.VERSION:

@@ -18,14 +18,9 @@ __all__ = ["draw"]
 
 def draw(model: NetworkDenoiser, data: Dataset, folder: Path | None, images: int,
          cores: int | None = None) -> Drawn | Warned:
-    """Draw some samples, and what they have in common with the data.
+    """Draw some samples, and what they have in common with the data, as PNG files named by `images`.
 
-    Args:
-        model: to draw with.
-        data: to compare the samples with.
-        folder: for the PNG files; None for a process that shares the model but writes nothing.
-        images: pictures seen, which name the files.
-        cores: to draw with; as many as torch uses unless given.
+    Without a folder nothing is written: the process shares the model. `cores` are as many as torch uses unless given.
     """
     name = f"{images:09d}"
     ends = {"samples": ".png", "statistics": "-statistics.png"} if folder else {}

@@ -18,12 +18,8 @@ __all__ = ["Reopened", "reopen"]
 class Reopened(NamedTuple):
     """What an evaluation needs of a run.
 
-    Args:
-        model: on the device that there is.
-        trained_on: the data, with labels also where the model was trained without.
-        held: other data to hold it against, or None.
-        facts: for the model's card.
-        notes: what a reader of the figures must know.
+    `trained_on` has labels also where the model was trained without; `held` are other data, or None; `facts` are for
+    the model's card, and `notes` what a reader of the figures must know.
     """
 
     model: NetworkDenoiser

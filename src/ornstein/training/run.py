@@ -35,11 +35,7 @@ PID, HELD = re.compile(r"[0-9]*"), re.compile(r"(.* [0-9]+)?")
 
 
 class Run:
-    """One training's folder.
-
-    Args:
-        path: of the folder; it is made when the first file is written.
-    """
+    """One training's folder, made when the first file is written."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -54,14 +50,9 @@ class Run:
 
     @contextmanager
     def held(self, job: str = "") -> Generator[None, None, None]:
-        """Hold the folder, so that nothing else writes into it; it is free again when the process ends.
+        """Hold the folder for a job, so that nothing else writes into it; it is free when the process ends.
 
-        Args:
-            job: name of the job that holds it, for `job`.
-
-        Raises:
-            FileExistsError: another process holds it, or a link or a file of others is where it must write.
-            OSError: it cannot be written.
+        FileExistsError where another process holds it, or where a link or a file of others is in the way.
         """
         self.refuse_foreign()
         files.make_folder(self.path)
@@ -100,11 +91,7 @@ class Run:
         return _line(self.path / JOB) or ""
 
     def refuse_foreign(self) -> None:
-        """Refuse a folder where a link, or a file of others, is in the place of one that a run writes or deletes.
-
-        Raises:
-            FileExistsError: names it.
-        """
+        """FileExistsError where a link, or a file of others, is in the place of one that a run writes or deletes."""
         for name in (SETTINGS, METRICS, MODEL, *FOLDERS, LOCK, HOLDER, JOB):
             files.refuse_link(self.path / name)
         for name, kind in ((HOLDER, PID), (JOB, HELD)):
@@ -118,12 +105,7 @@ class Run:
                                       "or name another folder")
 
     def refuse(self, resume: bool, overwrite: bool) -> None:
-        """Refuse a folder that already holds a run, unless it is to be gone on with or replaced.
-
-        Raises:
-            FileExistsError: it holds a run, and neither is asked for; or what a run is made of, and no run.
-            ValueError: both are, or the path is a file, or run.yaml is damaged.
-        """
+        """Refuse a folder that holds a run (or parts of one), unless it is to be gone on with or replaced; not both."""
         if resume and overwrite:
             raise ValueError("resume and overwrite are both asked for; give one of them")
         if self.path.exists() and not self.path.is_dir():
@@ -144,11 +126,7 @@ class Run:
                 pass
 
     def settings(self) -> Settings | None:
-        """The settings of the run that is there, None without one.
-
-        Raises:
-            ValueError: a run.yaml that is damaged, or a path that is a file.
-        """
+        """The settings of the run that is there, None without one; ValueError for a run.yaml that is damaged."""
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} is a file; a run needs a folder")
         file = self.path / SETTINGS
@@ -163,13 +141,7 @@ class Run:
         return state is not None and bool(state.note["finished"])
 
     def model(self, network: nn.Module | None = None) -> NetworkDenoiser | None:
-        """The model of a training that ended by its budget; None where there is none that is whole.
-
-        It stands for a finished run whose checkpoints were deleted to save room.
-
-        Args:
-            network: of the user's own, to fill.
-        """
+        """The model of a training that ended by its budget, if it is whole: it stands for a run without checkpoints."""
         try:
             model = load(self.path, network)
         except (OSError, ValueError):
@@ -177,11 +149,7 @@ class Run:
         return model if model.metrics.get("images") else None
 
     def begin(self, settings: Settings) -> None:
-        """Make the folder and write the settings; what an earlier run left there is removed, and nothing else is.
-
-        Raises:
-            OSError: a link or a folder is in the place of a file, or the disk refuses.
-        """
+        """Make the folder and write the settings; what an earlier run left there is removed, and nothing else is."""
         self.refuse_foreign()
         # Without settings there is no run, and nothing there is ours.
         if (self.path / SETTINGS).is_file():
@@ -205,13 +173,9 @@ class Run:
         files.append(self.path / METRICS, json.dumps(facts, allow_nan=False).encode() + b"\n")
 
     def rewind(self, images: int) -> int:
-        """Drop the metrics that a lost stretch wrote after the state at `images`, and lines that are damaged.
+        """Drop metrics of a lost stretch after `images`, and damaged lines, whose number is returned.
 
-        Returns:
-            How many lines were damaged; the last one of a run that was killed may be half written and is not counted.
-
-        Raises:
-            OSError: the file cannot be read or written.
+        The last line of a run that was killed may be half written and is not counted.
         """
         file = self.path / METRICS
         if not os.path.lexists(file):
@@ -225,15 +189,7 @@ class Run:
 
 
 def located(settings: Settings, remedy: str = "") -> str:
-    """The data of settings, where they are now: at their absolute path, or where a relative one leads from here.
-
-    Args:
-        settings: of a run.
-        remedy: what to do where they are gone.
-
-    Raises:
-        FileNotFoundError: they are in neither place.
-    """
+    """The data of a run's settings, where they are now; FileNotFoundError with the remedy where they are gone."""
     place, name = settings.data_path, settings.data
     if place is None:
         return name
@@ -246,15 +202,10 @@ def located(settings: Settings, remedy: str = "") -> str:
 
 @contextmanager
 def held(run: Path | None, file: Path) -> Generator[None, None, None]:
-    """Hold what is to be changed, after finding out that it can be.
+    """Hold what is to be changed, the folder of a run or a `file` in one or of none, after finding that it can be.
 
-    Args:
-        run: folder of a run, or a file in one or of none; None for a file that is new.
-        file: that will be written.
-
-    Raises:
-        FileExistsError: another process holds it, or a link or a folder is in its place.
-        OSError: it cannot be written.
+    FileExistsError where another process holds it, or a link or a folder is in its place; OSError where it cannot be
+    written.
     """
     files.refuse(file)
     files.check_writable(file)

@@ -19,11 +19,7 @@ NAME = re.compile(r"[0-9]{12,}\.safetensors")
 
 
 class Snapshots:
-    """The snapshots of a run, a file each.
-
-    Args:
-        path: of their folder, made when the first is written.
-    """
+    """The snapshots of a run, a file each, in a folder that is made when the first is written."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -47,17 +43,10 @@ class Snapshots:
                 files.remove(self._file(images))
 
     def combine(self, width: float, images: int | None = None) -> tuple[dict[str, Tensor], float]:
-        """The average of another width, as a sum of those that were kept (Karras et al. 2024, section 3.2).
+        """Weights of an average of another width, float32 by name, and the share of it that is missed
+        (`reconstruction`).
 
-        Args:
-            width: relative width of the power-function profile, in (0, 0.28].
-            images: pictures seen at the end of the profile; those of the last snapshot by default.
-
-        Returns:
-            The weights by name, float32, and by what share of its own size the sum of profiles misses the wanted one.
-
-        Raises:
-            ValueError: no snapshots, a width outside its range, or images at which there is no snapshot.
+        It ends at `images`, by default the last; ValueError where there is no such snapshot.
         """
         places, gamma = self.places(), exponent(width)
         if not places:

@@ -31,15 +31,7 @@ ROOM = 1.2  # times the size of a state that must be free before it is written
 
 
 class State:
-    """One state on disk, checked against its manifest.
-
-    Args:
-        path: of its folder.
-        check: whether to read every file; another process may have done that.
-
-    Raises:
-        ValueError: a file that is missing, cut short or damaged in any bit, or one that does not belong there.
-    """
+    """One state on disk, checked against its manifest, unless another process has; ValueError names what is wrong."""
 
     def __init__(self, path: Path, check: bool = True) -> None:
         self.path = path
@@ -72,11 +64,7 @@ class State:
                 raise ValueError(f"{file} is damaged (SHA-256)")
 
     def fill(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copy what is on disk into tensors of the same names and shapes, sharded or not.
-
-        Raises:
-            ValueError: other names or shapes.
-        """
+        """Copy what is on disk into tensors of the same names and shapes, split or not; ValueError for others."""
         if self.sharded:
             self._fill_sharded(tensors)
             return
@@ -99,12 +87,7 @@ class State:
 
 
 class States:
-    """The last states of a run.
-
-    Args:
-        path: of the folder that holds one folder a state.
-        keep: how many stay, >= 1.
-    """
+    """The last `keep` states of a run, in a folder that holds one folder a state."""
 
     def __init__(self, path: Path, keep: int) -> None:
         self.path, self.keep = path, keep
@@ -116,11 +99,7 @@ class States:
                                              or any(OURS.fullmatch(one.name) for one in inside)))
 
     def newest(self) -> tuple[State | None, list[str]]:
-        """The newest state that is whole, and what was wrong with those after it.
-
-        Raises:
-            ValueError: there are states, and none is whole.
-        """
+        """The newest state that is whole, and what was wrong with those after it; ValueError where none is whole."""
         faults: list[str] = []
         for name in reversed(self.names()):
             try:
@@ -133,16 +112,9 @@ class States:
         return None, faults
 
     def write(self, images: int, tensors: Mapping[str, Tensor], note: Mapping[str, Any], engine: Engine) -> None:
-        """Write a state beside the others, and remove the oldest when it is safely there; every process calls this.
+        """Write a state beside the others, then remove the oldest; every process calls this.
 
-        Args:
-            images: pictures seen, which names it.
-            tensors: plain, or split over the processes.
-            note: what JSON can hold.
-            engine: of the training.
-
-        Raises:
-            OSError: the disk refuses; the states that were there are untouched.
+        OSError where the disk refuses: the states that were there are untouched.
         """
         beside = self.path / f".{images:012d}.new"
 

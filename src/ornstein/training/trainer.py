@@ -16,22 +16,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from ornstein import checkpoint
 from ornstein.data import Dataset, DataSpec, load_data, path_of
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.isolation import isolated
 from ornstein.settings import Settings
 from ornstein.training import damage
-from ornstein.training.budget import Budget, Due
+from ornstein.training.budget import Budget
 from ornstein.training.compilation import Compilation
+from ornstein.training.course import Course
 from ornstein.training.crew import can_fork, together
 from ornstein.training.engine import Engine
-from ornstein.training.events import Event, Finished, Interrupted, Progress, Saved, Started, TrainingFailed, Warned
-from ornstein.training.journal import Journal
-from ornstein.training.learner import Learner, learning_rate
+from ornstein.training.events import Event, Finished, Started, Warned
+from ornstein.training.learner import Learner
 from ornstein.training.limits import refuse
 from ornstein.training.plan import agreed, drawn_now, reasons, resolve
-from ornstein.training.previews import draw
 from ornstein.training.run import Run
 from ornstein.training.signals import signals
 from ornstein.training.states import State
@@ -40,12 +38,7 @@ from ornstein.workers import threads
 
 __all__ = ["Trainer"]
 
-LOG_SECONDS = 1.0  # between lines of metrics
-SAVE_SHARE = 0.02  # of the time that may be spent on writing states
-PREVIEWS = (0.1, 0.25, 0.5, 0.75)  # shares of the budget at which to draw samples; the last grid is drawn at the end
 READING = ("size", "classes", "layout", "reader")  # settings that say how data are read
-SHOWN = 0.05  # share of the time after which a preview is left out
-LOOKS = (0.02, *PREVIEWS)  # and at which to take the losses of the average
 
 
 class Trainer:
@@ -103,31 +96,41 @@ class Trainer:
         self.data = data if isinstance(data, Dataset) else load_data(
             data, size=source.size, classes=source.classes, layout=source.layout, reader=source.reader)
         self.digest = self.data.digest()
+        self._resolve(before, wanted, named=isinstance(data, str | Path))
+        refuse(self.settings, self.data, torch.device(self.engine.device).type, self.engine.world, self.own is not None)
+        self._open(before is not None)
+
+    def _resolve(self, before: Settings | None, wanted: Settings, named: bool) -> None:
+        """Choose what was left open, or take what the run has; `named` are data that run.yaml can name."""
         if self.engine.world > 1:
             wanted = wanted.replace(processes=self.engine.world)
         if self.own is not None:  # whether it can be compiled, or have twins, is for its author to say
             wanted = wanted.replace(compile=bool(wanted.compile), processes=wanted.processes or 1)
         kind = torch.device(self.engine.device).type
-        self.settings = before or resolve(wanted, self.data, kind)
+        settings = before or resolve(wanted, self.data, kind)
         self.reasons = () if before or self.own is not None else tuple(reasons(wanted, self.data, kind))
         # Several processes are forked from this one, or started by torchrun, and then this is one of them.
-        self.processes = self.engine.world if self.engine.world > 1 else self.settings.processes or 1
-        threads = None if self.processes > 1 else self.settings.threads or torch.get_num_threads()
-        self.settings = self.settings.replace(processes=self.processes, threads=threads)
-        if before is None and not isinstance(data, str | Path):
-            self.settings = self.settings.replace(data=self.data.spec.name)
+        self.processes = self.engine.world if self.engine.world > 1 else settings.processes or 1
+        threads = None if self.processes > 1 else settings.threads or torch.get_num_threads()
+        settings = settings.replace(processes=self.processes, threads=threads)
+        if before is None and not named:
+            settings = settings.replace(data=self.data.spec.name)
         if self.own is not None:
-            self.settings = self.settings.replace(network=f"own.{type(self.own).__name__}", options={})
+            settings = settings.replace(network=f"own.{type(self.own).__name__}", options={})
         if self.processes == self.engine.world:
-            self.engine.choose(self.settings.parallel, self.settings.shard)
-        refuse(self.settings, self.data, kind, self.engine.world, self.own is not None)
-        self._state = self._newest() if before else None
-        self._whole = self.run.model(self.own) if self.run and before and not self._state else None
-        if self._state and self._state.note["digest"] != self.digest:
-            raise ValueError(f"data {self.data.spec.name!r} are not what the run in {out} was trained on: "
-                             "values or labels have changed; start another run (--overwrite)")
-        self.settings = drawn_now(self.settings, self._state.note if self._state else {}, self._faults)
-        if self._state and (spec := self._state.note.get("spec")):
+            self.engine.choose(settings.parallel, settings.shard)
+        self.settings = settings
+
+    def _open(self, resumed: bool) -> None:
+        """Find what a run that goes on has left."""
+        self._state = self._newest() if resumed else None
+        self._whole = self.run.model(self.own) if self.run and resumed and not self._state else None
+        note = self._state.note if self._state else {}
+        if self._state and note["digest"] != self.digest:
+            raise ValueError(f"data {self.data.spec.name!r} are not what the run in {self.run and self.run.path} was "
+                             "trained on: values or labels have changed; start another run (--overwrite)")
+        self.settings = drawn_now(self.settings, note, self._faults)
+        if spec := note.get("spec"):
             # The scale of the run, whatever a later version would choose.
             self.data = copy.copy(self.data)
             self.data.spec = DataSpec.from_dict(spec)
@@ -230,7 +233,6 @@ class Trainer:
 
     def _again(self) -> None:
         """Make ready to go on from the last state, with what the memory allows."""
-        vars(self).pop("compilation", None)  # with its learner, which a fork could not free
         before = self.settings if self.run is None else self.run.settings() or self.settings
         self.engine, self.settings = Engine(), self.settings.replace(micro_batch=before.micro_batch)
         self._state = self._newest()
@@ -240,161 +242,31 @@ class Trainer:
         self.engine = engine
         engine.choose(self.settings.parallel, self.settings.shard)
         train_set, held_set = self.data.split()
-        learner = Learner(self.settings, train_set, self.engine, self.own)
+        learner, state, run = Learner(self.settings, train_set, engine, self.own), self._state, self.run
+        note: dict[str, Any] = state.note if state else {
+            "seconds": 0.0, "loss": None, "held_out": None, "gap": None, "finished": False, "tail": 0.0, "prelude": 0.0}
         # Held after all that may be refused: nothing is left behind then.
-        with (closing(learner.loader), closing(Compilation(learner)) as self.compilation,
-              self.run.held(self.job) if self.run and self.engine.first else nullcontext()):
-            over = self._state is not None and self._state.note["finished"]  # of that nothing is left to track
-            tracked = self.trackers if self.engine.first and not over else ()
-            yield from follow(self._events(learner, train_set, held_set), tracked)
-
-    def _events(self, learner: Learner, train_set: Dataset, held_set: Dataset) -> Iterator[Event]:
-        state = self._state
-        note: dict[str, Any] = {"seconds": 0.0, "loss": None, "held_out": None, "gap": None, "finished": False,
-                                "tail": 0.0, "prelude": 0.0}
-        if state:
-            note = state.note
-            state.fill(learner.state()[0])
-            learner.restore(note)
-        self.budget = Budget(self.settings, self.started, note)
-        journal = Journal(self.run if self.engine.first else None, note)
-        if self.run and self.engine.first:
+        with (closing(learner.loader), closing(Compilation(learner)) as compilation,
+              run.held(self.job) if run and engine.first else nullcontext()):
             if state:
-                self._faults += damage.rewind(self.run, learner.images, note)
+                state.fill(learner.state()[0])
+                learner.restore(note)
+            course = Course(self.settings, engine, learner, self.data, self.digest, run, note,
+                            Budget(self.settings, self.started, note), compilation, self._stop.is_set)
+            started = Started(self.settings, sum(value.numel() for value in learner.weights), len(train_set),
+                              len(held_set), engine.device, tuple(self.data.notes), learner.images if state else None,
+                              self.reasons, run.path if run else None)
+            over = note["finished"]  # of that nothing is left to track
+            yield from follow(self._told(started, course), self.trackers if engine.first and not over else ())
+
+    def _told(self, started: Started, course: Course) -> Iterator[Event]:
+        """The events of one process, the folder's state among them."""
+        if self.run and self.engine.first:
+            if self._state:
+                self._faults += damage.rewind(self.run, course.learner.images, course.note)
                 self.run.settle(self.settings)
             else:
                 self.run.begin(self.settings)
-        yield Started(self.settings, sum(value.numel() for value in learner.weights), len(train_set), len(held_set),
-                      self.engine.device, tuple(self.data.notes), learner.images if state else None, self.reasons,
-                      self.run.path if self.run else None)
+        yield started
         yield from map(Warned, self._faults)
-        if note["finished"]:
-            learner.average.metrics = journal.metrics(learner.images)
-            yield from damage.mend_model(self.run, learner, self.engine) if self.run else ()
-            yield Finished(learner.average, learner.images, note["seconds"], already=True)
-            return
-        if state and (fault := journal.resume(learner, note["loss"])):
-            yield Warned(fault)
-        yield from self._train(learner, train_set, held_set, journal)
-
-    def _train(self, learner: Learner, train_set: Dataset, held_set: Dataset, journal: Journal) -> Iterator[Event]:
-        shown = 0.0
-        yield from self.compilation.begin()
-        budget = self.budget
-        if learner.images == 0:
-            journal.start = learner.average_loss(train_set)
-            budget.prelude = min(self.engine.most([budget.seconds])[0], budget.whole / 2)
-        # The first process's clock here too: with split weights all must look at the same time.
-        begun = self.engine.most([budget.share(learner.images) if self.engine.first else 0.0])[0]
-        kept = self.settings.snapshots if self.run else 0
-        looks, snapshots = Due(LOOKS, begun), Due([place / kept for place in range(1, kept + 1)], begun)
-        logged = saved = time.monotonic()
-        patience = self.settings.save_seconds
-        first, seen, micro_batch = learner.images, learner.images, learner.micro_batch
-        while True:
-            now = time.monotonic()
-            # Clocks differ: the first process's counts. A wish to stop is every process's.
-            ours = float(self.engine.first)
-            share, log, save, stop, compiled = self.engine.most([
-                ours * budget.share(learner.images), ours * (now - logged >= LOG_SECONDS),
-                ours * (now - saved >= patience), float(self._stop.is_set()),
-                float(self.compilation.done)])
-            yield from self.compilation.settle(bool(compiled), share)
-            if log or learner.images == first + self.settings.batch_size:
-                rate = (learner.images - seen) / (now - logged)
-                seen, logged = learner.images, now
-                yield from self._progress(learner, journal, min(share, 1.0), rate)
-            if reached := looks(share):
-                begin, due = time.monotonic(), not {*reached}.isdisjoint(PREVIEWS)
-                self._look(learner, train_set, held_set, journal)
-                if due and not stop and self.engine.most([ours * (shown <= SHOWN * budget.seconds)])[0]:
-                    yield from self._preview(learner, train_set)
-                    shown += time.monotonic() - begin
-                # As much again is needed at the end, and a checkpoint: it must fit into the budget.
-                budget.tail = max(budget.tail, 1.2 * (time.monotonic() - begin))
-            if learner.images > first and snapshots(share):
-                yield from self._snapshot(learner)
-            if learner.images > first and (stop or save):
-                yield from self._keep(learner, journal, finished=False)
-                saved = time.monotonic()
-                patience = max(self.settings.save_seconds, (saved - now) / SAVE_SHARE)
-            if stop:
-                yield Interrupted(learner.images)
-                return
-            if share >= 1:
-                break
-            rate = learning_rate(self.settings, share)
-            try:
-                value = learner.step(rate)
-            except MemoryError:
-                self._settle(learner)
-                raise
-            journal.step(value, rate, learner.skips_in_a_row == 0)
-            if learner.micro_batch != micro_batch:
-                micro_batch = learner.micro_batch
-                self._settle(learner)
-                yield Warned(f"out of memory: from now on {micro_batch} samples pass at once, in as many passes as the "
-                             f"batch of {self.settings.batch_size} needs")
-        if learner.images == 0:
-            raise TrainingFailed(f"the {budget.whole:g} seconds were over before the first step; give more minutes")
-        self._look(learner, train_set, held_set, journal)
-        yield from self._preview(learner, train_set)
-        yield from self._progress(learner, journal, 1.0, 0.0)
-        learner.average.metrics = journal.metrics(learner.images)
-        yield from self._keep(learner, journal, finished=not journal.diverged)
-        journal.judge()
-        yield Finished(learner.average, learner.images, budget.seconds, already=False)
-
-    def _settle(self, learner: Learner) -> None:
-        """Write the micro-batch that the memory allows where a resumed run reads it."""
-        self.settings = self.settings.replace(micro_batch=learner.micro_batch)
-        if self.run:
-            self.run.settle(self.settings)
-
-    def _look(self, learner: Learner, train_set: Dataset, held_set: Dataset, journal: Journal) -> None:
-        held = learner.average_loss(held_set) if len(held_set) else None
-        journal.look(learner.average_loss(train_set), held)
-
-    def _progress(self, learner: Learner, journal: Journal, share: float, rate: float) -> Iterator[Event]:
-        seconds, left = self.budget.seconds, self.budget.left(learner.images, rate)
-        loss = journal.loss(self.engine)
-        if fault := journal.log(learner, seconds, rate):
-            yield Warned(fault)
-        yield Progress(learner.images, share, loss, journal.held_out, journal.gap, rate,
-                       journal.learning_rate, seconds, left, learner.skipped)
-
-    def _preview(self, learner: Learner, train_set: Dataset) -> Iterator[Event]:
-        """Draw some samples; with split weights every process must take part."""
-        if self.run and (self.engine.first or self.engine.sharded):
-            place = self.run.previews if self.engine.first else None
-            yield draw(learner.average, train_set, place, learner.images, self.engine.crew)
-
-    def _snapshot(self, learner: Learner) -> Iterator[Event]:
-        """Keep the averages of this moment; with split weights every process must take part."""
-        averages = learner.averages()
-        try:
-            if self.run and self.engine.first:
-                self.run.snapshots.write(learner.images, averages)
-        except OSError as error:
-            yield Warned(f"averages at {learner.images:,} pictures are not kept: {error}")
-
-    def _keep(self, learner: Learner, journal: Journal, finished: bool) -> Iterator[Event]:
-        """Write model and state; a disk that refuses costs a training its checkpoint, but not its life."""
-        loss = journal.loss(self.engine)
-        if not self.run:
-            return
-        run, average = self.run, learner.averaged()
-        tensors, note = learner.state()
-        note |= {"seconds": self.budget.seconds, "loss": loss, "tail": self.budget.tail, **journal.note(),
-                 "prelude": self.budget.prelude, "finished": finished, "digest": self.digest,
-                 "spec": self.data.spec.as_dict(), "processes": self.engine.world, "settings": self.settings.as_dict()}
-        try:
-            self.engine.once(lambda: checkpoint.save(learner.average, run.path, average))
-            run.states(self.settings.keep).write(learner.images, tensors, note, self.engine)
-        except OSError as error:
-            text = f"no checkpoint at {learner.images:,} pictures: {error}; the one before it is kept"
-            if finished:
-                raise TrainingFailed(f"{text}: make room and go on with --resume") from None
-            yield Warned(f"{text}, and another try follows")
-            return
-        yield Saved(run.path, learner.images)
+        yield from course.events(resumed=self._state is not None)
