@@ -29,7 +29,8 @@ QUICK = [(r"minutes=1\b", "images=256"), (r"--minutes \d+", "--images 256"), (r"
          (r"(ornstein likelihood .*)", r"\1 --count 8"), (r"--size 32", "--size 16"),
          (r'nfe=200\b', "nfe=40"), (r"--config recipes/(\S+)", rf"--config {ROOT}/recipes/\1 --images 256"),
          (r"ornstein train (digits|photos/)(?!.*options=)", SMALL),
-         (r'orn\.Trainer\(("digits"|"sensors\.npy"|rings), (?=images)', r'\g<0>options={"widths": [16], "depths": [1]}, ')]
+         (r'orn\.Trainer\(("digits"|"sensors\.npy"|rings), (?=images)',
+          r'\g<0>options={"widths": [16], "depths": [1]}, ')]
 # Tests of these commands run them; the last four need another program or another machine.
 WHOLE = (["ornstein", "check"], ["ornstein", "average", "runs/averaged"])
 ELSEWHERE = ("ornstein tune ", "ornstein evaluate runs/digits runs/other", "tensorboard ", "pip ", "make", "git ")
