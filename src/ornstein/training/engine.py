@@ -54,7 +54,7 @@ class Engine:
 
     @property
     def first(self) -> bool:
-        """Whether this process writes and speaks for all."""
+        """Whether this is the process that writes and prints."""
         return self.rank == 0
 
     @property

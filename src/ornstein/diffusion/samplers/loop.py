@@ -192,7 +192,8 @@ def _checked(frames: Iterator[Frame]) -> Iterator[Frame]:
 
 def _finite(x: Tensor) -> Tensor:
     """The samples, unless there is what is no number among them."""
-    if lost := int((~x.isfinite()).flatten(1).any(1).sum()):
+    # Part by part: of all at once the intermediate results would be larger than the samples.
+    if lost := sum(int((~part.isfinite()).flatten(1).any(1).sum()) for part in x.split(ROWS)):
         raise NotFinite(f"{lost} of {len(x)} samples are not finite: the model is broken, or the sampler or guidance "
                         "does not suit it; try another sampler, more calls or less guidance", x)
     return x
