@@ -16,8 +16,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-NEEDED = ["torch", "torch._dynamo", "torch.distributed.fsdp", "sklearn.datasets", "pytest", "PIL.Image",
-          "ornstein.cli.train", "ornstein.cli.sample", "ornstein.training.trainer"]
+NEEDED = ["torch", "torch._dynamo", "torch.distributed.fsdp", "sklearn.datasets", "matplotlib.figure", "pytest",
+          "PIL.Image", "ornstein.cli.train", "ornstein.cli.sample", "ornstein.training.trainer"]
 
 
 class Apart:

@@ -171,13 +171,13 @@ def test_a_sample_may_be_a_single_number():
 
 
 def test_a_sample_of_any_shape_has_the_bound_of_its_values():
-    flat = mixture(orn.Cosine(), 8)
+    flat, times = mixture(orn.Cosine(), 8), orn.bound_times(orn.Cosine(), 8)
     x = flat.draw(16)
+    wanted = orn.elbo(flat, x, times).log_prob, orn.continuous_elbo(flat, x).log_prob
     for shape in ((2, 4), (2, 2, 2), (1, 2, 2, 2)):
         model, rows = Viewed(flat, shape), x.reshape(16, *shape)
-        for found, wanted in ((orn.elbo(model, rows), orn.elbo(flat, x)),
-                              (orn.continuous_elbo(model, rows), orn.continuous_elbo(flat, x))):
-            assert torch.allclose(found.log_prob, wanted.log_prob, rtol=1e-10)
+        found = orn.elbo(model, rows, times).log_prob, orn.continuous_elbo(model, rows).log_prob
+        assert all(torch.allclose(*pair, rtol=1e-10) for pair in zip(found, wanted, strict=True))
 
 
 @given(mean=st.floats(-1.5, 1.5), std=st.floats(1e-4, 30), levels=st.sampled_from([2, 3, 17, 256]))
@@ -222,12 +222,12 @@ def test_data_on_levels_have_a_probability_that_the_bound_comes_down_to():
 
 
 def test_the_same_seed_gives_the_same_bound_and_a_row_does_not_depend_on_later_rows():
-    model = mixture(orn.Cosine(), 4)
+    model, times = mixture(orn.Cosine(), 4), orn.bound_times(orn.Cosine(), 8)
     x = model.draw(40)
-    once = orn.elbo(model, x, draws=2, seed=3)
-    assert torch.equal(once.log_prob, orn.elbo(model, x, draws=2, seed=3).log_prob)
-    assert torch.allclose(once.log_prob[:7], orn.elbo(model, x[:7], draws=2, seed=3).log_prob, rtol=1e-12)
-    assert not torch.equal(once.log_prob, orn.elbo(model, x, draws=2, seed=4).log_prob)
+    once = orn.elbo(model, x, times, draws=2, seed=3)
+    assert torch.equal(once.log_prob, orn.elbo(model, x, times, draws=2, seed=3).log_prob)
+    assert torch.allclose(once.log_prob[:7], orn.elbo(model, x[:7], times, draws=2, seed=3).log_prob, rtol=1e-12)
+    assert not torch.equal(once.log_prob, orn.elbo(model, x, times, draws=2, seed=4).log_prob)
 
 
 def test_conditions_choose_the_law():
@@ -252,7 +252,7 @@ def test_a_grid_is_named():
     chain = orn.Chain.linear()
     model = mixture(chain, 1)
     assert orn.elbo(model, model.draw(2)).grid == "128 steps even in log SNR, log SNR 12 to -10.1"
-    assert orn.elbo(model, model.draw(2), np.linspace(0, 1, 1001)).grid.startswith("999 steps even in time")
+    assert orn.elbo(model, model.draw(2), np.linspace(0, 1, 101)).grid.startswith("99 steps even in time")
 
 
 MODEL, X = mixture(orn.Cosine(), 2), torch.tensor([[0.1, 0.2], [0.3, 0.4]], dtype=torch.float64)

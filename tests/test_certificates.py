@@ -89,10 +89,10 @@ def finest(name: str, steps: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_samples_are_finite_and_soon_as_large_as_data(sampler):
-    """1, 2, 3, 5 and 8 steps; from 5 on half of all values lie within 3, where those of data have deviation 1."""
+    """1, 2 and 5 steps; from 5 on half of all values lie within 3, where those of data have deviation 1."""
     for schedule in SCHEDULES.values():
         z = schedule.level(1.0).radius * normal(32, 2)
-        for steps in (1, 2, 3, 5, 8):
+        for steps in (1, 2, 5):
             x = ends(sampler, steps, schedule, z)
             assert x.isfinite().all()
             assert steps < 5 or float(x.abs().median()) < 3

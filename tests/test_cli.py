@@ -25,6 +25,8 @@ from ornstein.training.reopen import reopen
 from ornstein.training.run import located
 from ornstein.training.trackers import TRACKERS
 
+MLP = ["--set", "options={width: 8, depth: 1}"]
+
 
 def test_a_run_holds_what_it_promises(trained):
     settings = yaml.safe_load((trained / "run.yaml").read_text())
@@ -151,7 +153,7 @@ def test_trace_and_list(trained, command, tmp_path):
 def test_an_array_of_ones_own_trains_and_samples(command, tmp_path):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "mine.npz", x=rng.normal(3, 2, (200, 5)), labels=rng.integers(0, 2, 200))
-    assert command("train", "mine.npz", "--images", 256, "--out", "run")[0] == 0
+    assert command("train", "mine.npz", "--images", 64, "--out", "run", *MLP)[0] == 0
     assert command("sample", "run", "--out", "s.npz", "--count", 4)[0] == 0
     assert np.load(tmp_path / "s.npz")["x"].shape == (4, 5)
     code, _, err = command("sample", "run", "--out", "folder")
@@ -160,7 +162,7 @@ def test_an_array_of_ones_own_trains_and_samples(command, tmp_path):
     assert not (tmp_path / "folder").exists()
 
 
-@pytest.mark.parametrize(("shape", "layout"), [((48, 3), "LC"), ((3, 6, 6, 5), "CDHW")])
+@pytest.mark.parametrize(("shape", "layout"), [((16, 2), "LC"), ((2, 4, 4, 6), "CDHW")])
 def test_traces_and_volumes_train_are_compared_and_come_back_in_their_layout(command, tmp_path, shape, layout):
     rng = np.random.default_rng(0)
     np.save(tmp_path / "mine.npy", rng.normal(3, 2, (60, *shape)))
@@ -172,7 +174,7 @@ def test_traces_and_volumes_train_are_compared_and_come_back_in_their_layout(com
 
 
 def test_points_of_the_plane_are_drawn(command, tmp_path):
-    assert command("train", "moons", "--images", 256, "--out", "run")[0] == 0
+    assert command("train", "moons", "--images", 64, "--out", "run", *MLP)[0] == 0
     assert command("sample", "run", "--out", "s.png", "--count", 50)[0] == 0
     assert Image.open(tmp_path / "s.png").size == (512, 512)
 

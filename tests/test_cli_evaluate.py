@@ -13,6 +13,7 @@ from ornstein.training.reopen import reopen
 
 pytestmark = pytest.mark.usefixtures("few_trees")
 QUICK = ("--features", "pixels", "--count", "60", "--no-likelihood", "--nfe", "4")
+MLP = ("--set", "options={width: 8, depth: 1}")
 
 
 def test_a_report_is_a_page_and_its_figures(trained, command, tmp_path):
@@ -81,8 +82,10 @@ def test_two_runs_are_compared(trained, command, tmp_path):
     assert "A is better" not in page
 
 
-def test_unseen_data_of_ones_own(trained, command, tmp_path):
-    """Without labels, and in the space of a network that was trained on them."""
+def test_unseen_data_of_ones_own(trained, command, tmp_path, monkeypatch):
+    """Without labels, and in the space of a network that was trained on them, if not to the end."""
+    monkeypatch.setattr("ornstein.evaluation.features.network.MOST", 30)
+    monkeypatch.setattr("ornstein.evaluation.features.network.FEWEST", 30)
     rng = np.random.default_rng(0)
     np.save(tmp_path / "mine.npy", rng.integers(0, 16, (50, 1, 8, 8)).astype(np.uint8))
     words = ("--data", "mine.npy", "--features", "network", *QUICK[2:])
@@ -109,7 +112,7 @@ def test_a_model_file_alone_needs_to_be_told_its_data(trained, tmp_path):
 def test_data_that_moved_or_changed_are_noticed(command, tmp_path):
     rng = np.random.default_rng(0)
     np.save(tmp_path / "mine.npy", rng.normal(size=(400, 3)))
-    assert command("train", "mine.npy", "--images", "256", "--out", "run")[0] == 0
+    assert command("train", "mine.npy", "--images", "256", "--out", "run", *MLP)[0] == 0
     (tmp_path / "mine.npy").rename(tmp_path / "moved.npy")
     code, _, err = command("evaluate", "run", "--out", "r", *QUICK)
     assert code == 2

@@ -27,6 +27,12 @@ def first(data: Dataset, count: int, *, labels: bool = True) -> Dataset:
     return part
 
 
+@pytest.fixture
+def short(monkeypatch):
+    """Trainings that need not end well."""
+    monkeypatch.setattr("ornstein.evaluation.features.network.FEWEST", 20)
+
+
 def nearest_agree(space, x, y, x_held, y_held) -> float:
     """Share of held-out rows whose five nearest training rows in the features vote for their class."""
     return KNeighborsClassifier(5).fit(space(x), y).score(space(x_held), y_held)
@@ -60,6 +66,7 @@ def test_without_labels_features_separate_classes_they_were_never_told():
         blind.predict(X_HELD)
 
 
+@pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("labels", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_the_same_seed_gives_the_same_features_whatever_torch_draws_beside(labels):
     few = first(TRAIN, 32, labels=labels)
@@ -89,6 +96,7 @@ def test_networks_of_every_rank_tell_classes_apart(shape):
     assert (space.predict(data.batch(np.arange(500, 600))[0]) == y[500:]).mean() >= 0.95
 
 
+@pytest.mark.usefixtures("short")
 def test_one_class_is_no_class_to_train_on():
     zeros = first(TRAIN, 32)
     zeros.labels = np.zeros(32, np.int64)

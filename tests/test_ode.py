@@ -26,6 +26,8 @@ def test_the_flow_has_the_density_of_the_data(name, dim):
     assert (own.log_prob - model.log_prob(x)).abs().max() < 1e-4
     assert own.change.abs().max() > 0.1
     assert torch.equal(own.error, torch.zeros(len(x)))
+    if dim == 64:  # which costs 64 products a call; the base is compared in fewer dimensions
+        return
     if name in ("cosine", "linear"):
         assert torch.allclose(orn.ode_log_prob(model, x[:2], tolerance=tolerance), own.log_prob[:2], atol=1e-6)
         return

@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product
 
 import matplotlib
 import numpy as np
@@ -120,45 +120,49 @@ def bare(name: str = "nothing") -> Report:
     return Report(name, "2026-11-25", "0.1.0", {}, {}, {})
 
 
+@pytest.fixture(scope="module")
+def tab(browser):
+    """One for all tests: to open it takes a browser longer than to show a page."""
+    return browser.new_page()
+
+
 @pytest.fixture
-def opened(browser, tmp_path):
-    """Opens a page of reports; whatever it complains of, asks for or pops up is an error at the end."""
-    trouble, contexts = [], []
+def opened(tab, tmp_path):
+    """Shows a page of reports, one at a time; whatever it complains of, asks for or pops up is an error at the end."""
+    trouble, shown = [], []
+    heard = {"console": lambda message: trouble.append(f"console: {message.text}"),
+             "pageerror": lambda error: trouble.append(f"error: {error}"),
+             "dialog": lambda dialog: (trouble.append(f"dialog: {dialog.message}"), dialog.dismiss()),
+             "request": lambda request: request.url == shown[-1] or request.url.startswith("data:image/png")
+             or trouble.append(f"request: {request.url[:200]}")}
+    for event, listen in heard.items():
+        tab.on(event, listen)
 
     def open_page(reports, width=1280):
-        path = tmp_path / f"{len(contexts)}.html"
+        path = tmp_path / f"{len(shown)}.html"
         path.write_text(render(reports), "utf-8")
-        context = browser.new_context(viewport={"width": width, "height": 900})
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: trouble.append(f"console: {message.text}"))
-        page.on("pageerror", lambda error: trouble.append(f"error: {error}"))
-        page.on("dialog", lambda dialog: (trouble.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        page.on("request", lambda request: request.url == path.as_uri() or request.url.startswith("data:image/png")
-                or trouble.append(f"request: {request.url[:200]}"))
-        page.goto(path.as_uri())
-        return page
+        shown.append(path.as_uri())
+        tab.set_viewport_size({"width": width, "height": 900})
+        tab.emulate_media(media="screen", color_scheme="light")
+        tab.goto(shown[-1])
+        return tab
 
     yield open_page
-    for context in contexts:
-        context.close()
+    for event, listen in heard.items():
+        tab.remove_listener(event, listen)
     assert not trouble
 
 
 @pytest.mark.parametrize("two", [False, True], ids=["one", "two"])
-@pytest.mark.parametrize("width", [1280, 360])
-def test_the_page_is_readable_on_screens(opened, two, width):
-    page = opened([report(), report("longer", worse=2.0, seed=1)] if two else [report()], width)
-    for scheme in ("light", "dark"):
+def test_the_page_is_readable_on_screens_and_on_paper(opened, two):
+    """On paper in its colours even where the screen is dark, and with nothing to scroll."""
+    page = opened([report(), report("longer", worse=2.0, seed=1)] if two else [report()])
+    for width, scheme in product((1280, 360), ("light", "dark")):
+        page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme=scheme)
         check_readable(page, two, least=10)
     assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(17, 22, 28)"
-
-
-@pytest.mark.parametrize("two", [False, True], ids=["one", "two"])
-def test_the_page_is_readable_on_paper(opened, two):
-    """In the colours of paper even where the screen is dark, and with nothing to scroll."""
-    page = opened([report(), report("longer", worse=2.0, seed=1)] if two else [report()], 672)  # A4
+    page.set_viewport_size({"width": 672, "height": 900})  # A4
     page.emulate_media(media="print", color_scheme="dark")
     check_readable(page, two, least=8)
     assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(255, 255, 255)"

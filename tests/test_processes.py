@@ -21,7 +21,7 @@ from ornstein.training.plan import resolve
 from ornstein.training.run import Run
 from processes import together
 
-STEPS = 60  # of which a few are enough for the slow ways
+STEPS = 24  # of which a few are enough for the slow ways
 SMALL = {"widths": [16], "depths": [1]}
 
 
@@ -91,7 +91,7 @@ def stretch(out: str, parallel: str, until: int | None, images: int) -> list[flo
 
 
 def test_a_run_goes_on_with_another_number_of_processes_and_another_way(tmp_path):
-    images = 6400
+    images = 2560
     whole = together(1, stretch, str(tmp_path / "whole"), "ddp", None, images)[0]
     parts = str(tmp_path / "parts")
     reached = [together(1, stretch, parts, "ddp", 1, images)[0][0]]
@@ -110,7 +110,7 @@ def test_a_run_goes_on_with_another_number_of_processes_and_another_way(tmp_path
 def forked(processes: int, out: Path | None = None) -> orn.NetworkDenoiser:
     """The model of a short run in processes that are forked from this one."""
     settings = orn.Settings(processes=processes, precision="fp32", options=SMALL, batch=64)
-    return orn.Trainer("digits", images=3200, settings=settings, out=out).fit()
+    return orn.Trainer("digits", images=1280, settings=settings, out=out).fit()
 
 
 def test_forked_processes_learn_what_one_learns_to_rounding_and_repeat_bit_for_bit(tmp_path):

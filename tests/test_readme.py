@@ -21,12 +21,16 @@ ROOT = Path(__file__).parent.parent
 FILES = ["README.md", "docs/start.md",
          *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs/guides").glob("*.md"))]
 PAGES = {name: (ROOT / name).read_text("utf-8") for name in FILES}
-# Budgets that a test can pay; nothing else of a block is changed.
+SMALL = r'\g<0> --set "options={widths: [16], depths: [1]}"'
+# Budgets and networks that a test can pay; nothing else of a block is changed.
 QUICK = [(r"minutes=1\b", "images=256"), (r"--minutes \d+", "--images 256"), (r"--images 200000", "--images 640"),
          (r"images=2000", "images=256"), (r"train moons", "train moons --images 256"),
          (r"(ornstein evaluate .*?)--out", r"\1--count 60 --no-likelihood --features pixels --out"),
          (r"(ornstein likelihood .*)", r"\1 --count 8"), (r"--size 32", "--size 16"),
-         (r'nfe=200\b', "nfe=40"), (r"--config recipes/(\S+)", rf"--config {ROOT}/recipes/\1 --images 256")]
+         (r'nfe=200\b', "nfe=40"), (r"--config recipes/(\S+)", rf"--config {ROOT}/recipes/\1 --images 256"),
+         (r"ornstein train (digits|photos/)(?!.*options=)", SMALL),
+         (r'orn\.Trainer\(("digits"|"sensors\.npy"|rings), (?=images)',
+          r'\g<0>options={"widths": [16], "depths": [1]}, ')]
 # Tests of these commands run them; the last four need another program or another machine.
 WHOLE = (["ornstein", "check"], ["ornstein", "average", "runs/averaged"])
 ELSEWHERE = ("ornstein tune ", "ornstein evaluate runs/digits runs/other", "tensorboard ", "pip ", "make", "git ")

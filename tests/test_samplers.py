@@ -25,6 +25,7 @@ from ornstein.diffusion.samplers.rule import Call
 
 F64 = torch.float64
 ORDERED = ["chain-linear", "cosine", "linear", "exploding", "own"]
+FEW = {name: SCHEDULES[name] for name in ("chain-2", "exploding", "own")}  # of three kinds
 DETERMINISTIC = [name for name, about in orn.samplers().items() if not about["stochastic"]]
 TURNING = [name for name in DETERMINISTIC if orn.samplers()[name]["spacing"] == "angle"]
 MEAN, POWER = torch.tensor([0.5, -1.0], dtype=F64), torch.tensor([0.3, 1.7], dtype=F64)
@@ -101,19 +102,19 @@ def test_samplers_in_log_snr_have_the_order_they_claim(name, sampler):
 
     On a grid that reaches to 0 the last steps do not shrink in the log SNR, which costs a factor log(steps) squared.
     A rule that looks at three calls and corrects nothing starts with one step of order 1. Where signal is left at
-    t = 1, as in "own", its error of second order stays; elsewhere x-hat hardly moves over that step.
+    t = 1, as in "own", its error of second order stays; elsewhere that step costs little, which twice the steps show.
     """
     schedule = SCHEDULES[name]
     level, errors = schedule.level(1.0), []
-    noisy = float(schedule.log_snr(1.0))
-    for steps in (192, 384):
+    noisy, uncorrected = float(schedule.log_snr(1.0)), sampler in ("deis", "dpm++3m")
+    for steps in (192, 384) if uncorrected and name == "cosine" else (96, 192):
         inner = schedule.time(torch.linspace(max(noisy, -40), 7, steps, dtype=F64))[1 if noisy > -40 else 0:]
         *_, last, _ = orn.generate(six(name), sampler=sampler, times=[1, *inner.tolist(), 0], z=START * level.radius,
                                      batch=len(START))
         there = schedule.level(last.time)
         end = end_of(name, float(there.angle))
         errors.append(float(np.sqrt((((last.latent / there.radius).numpy() - end) ** 2).mean())))
-    order = 2 if name == "own" and sampler in ("deis", "dpm++3m") else orn.samplers()[sampler]["order"]
+    order = 2 if name == "own" and uncorrected else orn.samplers()[sampler]["order"]
     assert abs(math.log2(errors[0] / errors[1]) - order) < 0.25
 
 
@@ -129,7 +130,7 @@ def test_on_gaussian_data_the_flow_is_a_map_of_quantiles(sampler):
     """The probability flow moves N(signal mean, signal^2 p + noise^2) onto N(mean, p) direction by direction."""
     # A first-order rule is 4e-2 off at 40 steps, a second-order one less than a tenth of that.
     off = 1e-1 if orn.samplers()[sampler]["order"] == 1 else 1.2e-2
-    for name, schedule in SCHEDULES.items():
+    for name, schedule in FEW.items():
         level, z = schedule.level(1.0), schedule.level(1.0).radius * normal(5, 2)
         times = orn.grid(schedule, 40, "angle")
         x = orn.sample(gaussian(schedule), sampler=sampler, times=times, z=z, batch=len(z))
@@ -142,10 +143,11 @@ def test_data_of_one_point_are_sampled_exactly(sampler):
     """Every sampler, from one step on and at any times, even where float64 cannot tell two levels of noise apart."""
     point = normal(1, 3, seed=3)
     for name, schedule in SCHEDULES.items():
-        for denoiser in (orn.ExactDataset(point, schedule), orn.ExactGaussian(point[0], torch.zeros(3), schedule)):
-            for walk in ({"steps": 1}, {"steps": 4}, {"times": torch.linspace(1, 0, 4, dtype=F64)}):
-                x = orn.sample(denoiser, 4, sampler=sampler, batch=4, **walk)
-                assert float((x - point).abs().max()) <= 1e-11, (name, walk)
+        data, law = orn.ExactDataset(point, schedule), orn.ExactGaussian(point[0], torch.zeros(3), schedule)
+        times = {"times": torch.linspace(1, 0, 4, dtype=F64)}
+        for denoiser, walk in ((data, {"steps": 1}), (data, times), (law, {"steps": 4}), (law, times)):
+            x = orn.sample(denoiser, 4, sampler=sampler, batch=4, **walk)
+            assert float((x - point).abs().max()) <= 1e-11, (name, walk)
 
 
 @given(growth=st.floats(1e-3, 1e3), ratio=st.floats(0, 0.99), noise=st.floats(-3, 3).filter(lambda e: abs(e) > 1e-3))
@@ -242,8 +244,7 @@ def test_a_sample_does_not_depend_on_its_neighbours(mixture_of, sampler):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_single_precision_follows_double_precision(sampler):
     """The same z and seed in float32: the median difference is below 1e-5 of the data's scale."""
-    for name in ("chain-linear", "cosine", "exploding"):
-        schedule = SCHEDULES[name]
+    for name, schedule in FEW.items():
         z = schedule.level(1.0).radius * normal(64, 2)
         exact = orn.sample(gaussian(schedule), sampler=sampler, nfe=24, z=z)
         single = orn.sample(gaussian(schedule), sampler=sampler, nfe=24, z=z.float())
@@ -302,18 +303,17 @@ def test_a_rule_of_the_users_own():
     assert_close(own, orn.sample(denoiser, sampler="ddim", times=times, z=z), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", ORDERED)
 def test_a_tolerance_is_kept_and_a_sample_does_not_depend_on_its_neighbours(name):
     """Errors of steps add up to no more than 20 of them; what the last step leaves out is of second order.
 
     Neighbours change the rounding alone, since functions of vectors round their last entries in another way.
     """
-    level, start = SCHEDULES[name].level(1.0), normal(32, 2, seed=11)
-    z, end = start * level.radius, ode_end(six(name), float(level.angle), start.numpy())
+    z, end = START * SCHEDULES[name].level(1.0).radius, end_of(name)
     for tolerance in (1e-2, 1e-4, *[1e-6] * (name == "cosine")):
         x = orn.sample(six(name), z=z, tolerance=tolerance)
         assert float(np.abs(x.numpy() - end).max()) < 20 * tolerance
-        assert_close(orn.sample(six(name), z=z[:7], tolerance=tolerance), x[:7], rtol=0, atol=1e-9)
+        assert_close(orn.sample(six(name), z=z[:2], tolerance=tolerance), x[:2], rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize(("words", "message"), [
@@ -341,7 +341,7 @@ def test_ddim_keeps_x_hat_and_eps_hat_of_each_step(mixture_of, schedule):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_frames_are_the_walk_of_sample(sampler):
     """Times fall from 1 to 0 on the sampler's grid, each frame holds the denoiser's estimate, the last the samples."""
-    for name, schedule in SCHEDULES.items():
+    for name, schedule in FEW.items():
         frames = list(orn.generate(six(name), 5, sampler=sampler, steps=4, seed=1))
         grid = orn.grid(schedule, 4, orn.samplers()[sampler]["spacing"])
         assert [frame.time for frame in frames] == grid.tolist()

@@ -139,12 +139,12 @@ def struck(name: str, calls: int, *words: str) -> None:
 
 
 # In a step; when a state has been written but not renamed; before a model's file is replaced.
-KILLS = [("ornstein.training.learner.Learner.step", 9), ("ornstein.training.states.States._finish", 4),
-         ("ornstein.checkpoint.save", 5)]
+KILLS = [("ornstein.training.learner.Learner.step", 5), ("ornstein.training.states.States._finish", 3),
+         ("ornstein.checkpoint.save", 3)]
 
 
 def test_killed_at_any_moment_and_resumed_it_ends_bit_for_bit_where_it_would_have(start, tmp_path):
-    words = ["digits", "--images", "1920", *TINY, "--set", "save_seconds=1e-9"]
+    words = ["digits", "--images", "768", *TINY, "--set", "save_seconds=1e-9"]
     whole, out = tmp_path / "whole", tmp_path / "killed"
     assert start(whole, *words).wait() == 0
     for kill in KILLS:
@@ -181,7 +181,7 @@ def children(process: int) -> list[int]:
 
 
 def test_a_killed_process_of_several_brings_all_back(start, tmp_path):
-    words = ["digits", "--images", "3200", *TINY]
+    words = ["digits", "--images", "1280", *TINY]
     assert start(tmp_path / "one", *words).wait() == 0
     (tmp_path / "own.py").write_text(TRACKER)
     process = start(tmp_path / "two", *words, "--processes", "2", "--tracker", f"{tmp_path / 'own.py'}:Calls")

@@ -77,8 +77,8 @@ def _be(words: tuple[Any, ...], first: Callable[[], None], streams: list[int], c
 
 
 def training(out: Path, *words: str) -> list[Any]:
-    return ["train", "moons", "--images", 64, "--out", out, "--set", "options={width: 8, depth: 1}",
-            "--set", "batch=16", "--set", "compile=false", *words]
+    return ["train", "digits", "--images", 64, "--out", out, "--network", "mlp", "--set",
+            "options={width: 8, depth: 1}", "--set", "batch=16", "--set", "compile=false", *words]
 
 
 def at_call(number: int) -> Callable[[], None]:
@@ -100,7 +100,8 @@ def trained(tmp_path_factory) -> Path:
     """A run, made in this process, so that those forked from it have nothing left to import."""
     out = tmp_path_factory.mktemp("run") / "moons"
     orn.Trainer("moons", images=64, out=out, settings=orn.Settings(batch=16, options={"width": 8, "depth": 1})).fit()
-    for words in (["sample", out, "--out", out.parent / "s.png", "--count", 2], ["likelihood", out, "--count", 2]):
+    for words in (["sample", out, "--out", out.parent / "s.png", "--count", 2], ["likelihood", out, "--count", 2],
+                  training(out.parent / "digits")):
         with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
             patch.setattr(sys, "argv", ["ornstein", *map(str, words)])
             with pytest.raises(SystemExit, match=r"^0$"):

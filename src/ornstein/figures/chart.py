@@ -232,6 +232,7 @@ def _short(name: str) -> str:
 def _svg(draw: Callable[[Any], None], height: float, title: str, description: str) -> str:
     """What `draw` draws on axes, in colours of the page, without what belongs to a file of its own."""
     from matplotlib import style
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     file = io.BytesIO()
@@ -240,7 +241,7 @@ def _svg(draw: Callable[[Any], None], height: float, title: str, description: st
         figure = Figure((WIDTH / 72, height / 72))  # 72 units an inch
         draw(figure.subplots())
         figure.tight_layout(pad=0.2)
-        figure.savefig(file, format="svg", metadata={"Date": None})
+        FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})  # `savefig` would draw twice
     drawing = ElementTree.fromstring(file.getvalue())  # noqa: S314 - of our own
     chart = ElementTree.Element("svg", {"class": "chart", "viewBox": drawing.attrib["viewBox"], "role": "img",
                                         "aria-label": title})
