@@ -272,8 +272,7 @@ def test_a_walk_goes_on_from_a_latent_below_the_start(sampler):
     """From any of its latents a rule without memory walks to where the whole walk ends."""
     frames = list(orn.generate(gaussian(), z=normal(5, 2), sampler=sampler, steps=6))
     for number in (1, 3, 5):
-        times = [frame.time for frame in frames[number:]]
-        x = orn.sample(gaussian(), z=frames[number].latent, sampler=sampler, times=times)
+        x = orn.sample(gaussian(), z=frames[number].latent, sampler=sampler, times=[f.time for f in frames[number:]])
         assert_close(x, frames[-1].latent, rtol=0, atol=1e-12)
 
 
@@ -283,8 +282,8 @@ def test_a_latent_from_the_encoder_comes_back_as_data(sampler):
     denoiser, x = gaussian(), gaussian().draw(4000, seed=1)
     z = orn.draw(orn.Encoder(denoiser.schedule).kernel(x, 0.6), normal(*x.shape, seed=2))
     back = orn.sample(denoiser, z=z, sampler=sampler, times=orn.grid(denoiser.schedule, 40, "angle", 0.6), batch=4000)
-    assert float(((back.mean(0) - MEAN) / (POWER / 4000).sqrt()).abs().max()) < 6
-    assert float((back.std(0) / POWER.sqrt() - 1).abs().max()) < 6 / math.sqrt(2 * 4000) + 0.02
+    off = torch.cat([(back.mean(0) - MEAN) / (POWER / 4000).sqrt(), (back.std(0) / POWER.sqrt() - 1) * 8000**0.5])
+    assert float(off.abs().max()) < 6 + 0.02 * 8000**0.5  # a share of the deviation that 40 steps may cost
 
 
 def test_a_rule_of_the_users_own():
