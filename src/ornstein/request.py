@@ -53,7 +53,9 @@ class Request:
         count, spec = whole("count", self.count), model.data
         if spec is None:
             raise ValueError("this model says nothing of its data; draw from it with ornstein.sample")
-        told = spec.cycle(count) if self.label is None else torch.full((count,), spec.label(str(self.label)))
+        told = spec.cycle(count)
+        if self.label is not None:
+            told = torch.full((count,), spec.label(str(self.label)), device="cpu")
         if self.condition is not None:
             wanted, given = len(spec.conditions), list(self.condition)
             if not wanted:
@@ -62,7 +64,7 @@ class Request:
             if len(given) != wanted or not all(map(math.isfinite, given)):
                 raise ValueError(f"condition is {given}; it must be {wanted} finite number{'s' * (wanted > 1)} for "
                                  f"{', '.join(spec.conditions)}")
-            told = torch.tensor(given, dtype=torch.float64).expand(count, -1)
+            told = torch.tensor(given, dtype=torch.float64, device="cpu").expand(count, -1)
         if self.guided and told is None:
             remedy = "give a condition" if spec.conditions else "leave it out"
             raise ValueError(f"guidance is {self.guidance:g}, but there is nothing to guide towards; {remedy}")
