@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ornstein.data import load_data
 from ornstein.training.engine import Engine
+from ornstein.training.events import TrainingFailed
 from ornstein.training.journal import Journal
 from ornstein.training.learner import Learner
 from ornstein.training.plan import resolve
@@ -45,3 +46,20 @@ def test_the_host_reads_nothing_of_a_step(options):
             assert journal.loss(learner.engine) is not None
             assert learner.skipped == 0
         assert reads.count == 3
+
+
+def test_a_resumed_training_forgets_a_bad_stretch_that_has_ended():
+    """States were written in the middle of it; a step of finite gradient ends it."""
+    digits = load_data("digits")
+    learner = Learner(resolve(SMALL.replace(images=6400), digits, "cpu"), digits, Engine())
+    with contextlib.closing(learner.loader):
+        learner.restore({**learner.state()[1], "skipped": 30, "skips_in_a_row": 12})
+        learner.judge()
+        learner.step(1e-3)
+        learner.judge()
+        assert learner.skips.tolist() == [30, 0, 0]
+        learner.restore({**learner.state()[1], "skips_in_a_row": 12})
+        learner.weights[0].register_hook(lambda gradient: gradient * float("nan"))
+        learner.step(1e-3)
+        with pytest.raises(TrainingFailed, match="not finite in 10 steps in a row"):
+            learner.judge()

@@ -185,3 +185,11 @@ def test_the_version_of_a_run_is_named():
         faults: list[str] = []
         assert drawn_now(settings, note, faults).noise == version
         assert [f"version 1 until now and is of version {noise.VERSION}" in fault for fault in faults] == [True] * told
+
+
+@pytest.mark.parametrize("seed", [0, 2**53, 2**63, 2**64 - 2])
+def test_neighbouring_seeds_and_all_streams_have_generators_of_their_own(seed):
+    """In whole numbers: a seed that became float64 would be its neighbour's."""
+    first = {(one, stream): noise.generator(one, stream).integers(2**63) for one in (seed, seed + 1)
+             for stream in noise.STREAMS}
+    assert len(set(first.values())) == len(first)

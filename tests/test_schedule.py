@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from decimal import localcontext
 
@@ -323,6 +324,16 @@ def test_a_time_of_a_walk_knows_its_level_on_its_own_schedule_only(schedule):
         for name in ("radius", "angle"):
             assert getattr(moment, name) == pytest.approx(float(getattr(level, name)), rel=1e-15)
         assert 2 * moment.log_ratio == pytest.approx(float(level.log_snr), rel=1e-14)
+        assert copy.deepcopy(moment).signal == moment.signal
+
+
+def test_a_walk_that_loses_its_data_on_the_way_is_refused():
+    class Empty(orn.Schedule):
+        def level(self, t):
+            return orn.Level((1 - 2 * t).clamp(min=0), t)
+
+    with pytest.raises(ValueError, match=r"signal is 0 at t = 0\.75; only the first time"):
+        orn.sample(orn.ExactGaussian([0.0], [1.0], Empty()), 2, sampler="ancestral", times=[1, 0.75, 0.25, 0])
 
 
 @pytest.mark.parametrize("spacing", SPACINGS)

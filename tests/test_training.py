@@ -382,3 +382,10 @@ def test_a_trainer_takes_any_setting_by_its_name(tmp_path, digits):
                           ({"size": 8}, "loaded already"), ({"out": ""}, "out is ''; name a folder")):
         with pytest.raises(ValueError, match=says):
             orn.Trainer(digits, images=4, **options)
+
+
+def test_a_folder_of_before_says_the_bare_name_of_a_network_of_ones_own(tmp_path):
+    (tmp_path / "run.yaml").write_text(orn.Settings(network="own.Net").to_yaml().replace("own.Net", "Net"))
+    assert Run(tmp_path).settings().network == "own.Net"
+    (tmp_path / "run.yaml").write_text(orn.Settings(network="unet").to_yaml())
+    assert Run(tmp_path).settings().network == "unet"

@@ -81,6 +81,8 @@ def per_sample(seed: int, stream: str, indices: range, step: int, like: Tensor) 
     Raises:
         ValueError: a number outside its range, or no whole number.
     """
+    if like.device.type == "mps":  # which has no float64
+        return per_sample(seed, stream, indices, step, torch.empty_like(like, device="cpu")).to(like.device)
     seed, step = whole("seed", seed, 0, MOST_SEED), whole("step", step, 0, MOST_STEP)
     for index in (*indices[:1], *indices[-1:]):
         whole("index", index, 0, MOST_INDEX)

@@ -55,7 +55,10 @@ class Request:
             raise ValueError("this model says nothing of its data; draw from it with ornstein.sample")
         told = spec.cycle(count)
         if self.label is not None:
-            told = torch.full((count,), spec.label(str(self.label)), device="cpu")
+            label = self.label
+            if not isinstance(label, str):
+                label = spec.classes[whole("label", label, 0, len(spec.classes) - 1)] if spec.classes else str(label)
+            told = torch.full((count,), spec.label(label), device="cpu")
         if self.condition is not None:
             wanted, given = len(spec.conditions), list(self.condition)
             if not wanted:

@@ -55,6 +55,9 @@ def sample(run: Run, *, out: Place, count: Count = 64, nfe: Nfe = None, steps: S
         files.refuse(out)
     files.check_writable(out)
     fits(count, spec.shape)
+    if condition is not None and not spec.conditions:
+        raise ValueError(f"--condition is {condition}, but this model was trained without; leave it out"
+                         + (", or choose a class with --label" if spec.classes else ""))
     request = Request(count, label, None if condition is None else _numbers(condition), guidance, seed, rule(sampler),
                       nfe, steps, tolerance)
     try:

@@ -188,6 +188,7 @@ class NetworkDenoiser(Denoiser):
         if self.hints and linear is None:
             raise ValueError("network has hints, but linear is None; a hint is the linear guess")
         self.metrics: dict[str, float | None] = {}
+        self.known_conditions = False  # whether classes come from data that were checked when they were read
         for name, value in (("data_std", data_std), ("data_mean", data_mean)):
             value = torch.as_tensor(value, dtype=torch.float32, device=getattr(value, "device", None))
             if value.ndim > len(self.shape) or any(
@@ -229,8 +230,8 @@ class NetworkDenoiser(Denoiser):
         with torch.autocast(kind, enabled=False):  # the caller's
             guess = None if self.linear is None else self.linear(y, scaled)
         seen = torch.cat([y, guess], 1) if self.hints and guess is not None else y
-        if self.training and isinstance(condition, Tensor) and condition.dtype == torch.int64:
-            seen_condition = condition  # the data's own; to look at them would be to wait for the device
+        if self.known_conditions and isinstance(condition, Tensor) and condition.dtype == torch.int64:
+            seen_condition = condition  # to look at them would be to wait for the device
         else:  # elsewhere they are checked: a GPU only dies of a class that is not there
             seen_condition = standardised(self.read_condition(condition, len(z), z.device), self.condition_mean,
                                           self.condition_std, self.data_std)

@@ -94,10 +94,16 @@ class Moment(float):
         moment.log_ratio = (math.log(signal) if signal else -math.inf) - (math.log(noise) if noise else -math.inf)
         return moment
 
+    def __reduce__(self) -> tuple[type[Moment], tuple[Tensor, float, float]]:
+        return Moment, (self.clock, self.signal, self.noise)
+
 
 def moments(schedule: Schedule, times: Tensor, z: Tensor) -> list[Moment]:
     """The times of a walk of z, (n + 1,) float64, whose levels on its schedule are asked for once and together."""
     level, walk = schedule.level(as_time(times)), []
+    if (empty := level.signal[1:] == 0).any():
+        raise ValueError(f"signal is 0 at t = {float(times[1:][empty][0]):g}; only the first time of a walk may hold "
+                         "no data")
     fitted = Level(level.signal.to(z), level.noise.to(z))
     for clock, pair, mine in zip(times, zip(*level, strict=True), zip(*fitted, strict=True), strict=True):
         remember(schedule, clock, Level(*pair), Level(*mine))

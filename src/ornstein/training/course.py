@@ -37,6 +37,7 @@ class Course:
     budget: Budget
     compilation: Compilation
     stopping: Callable[[], bool]
+    settle: Callable[[Settings], None]
 
     def __post_init__(self) -> None:
         self.train_set, self.held_set = self.data.split()
@@ -113,8 +114,7 @@ class Course:
     def _settle(self) -> None:
         """Write the micro-batch that the memory allows where a resumed run reads it."""
         self.settings = self.settings.replace(micro_batch=self.learner.micro_batch)
-        if self.run:
-            self.run.settle(self.settings)
+        self.settle(self.settings)
 
     def _look(self) -> None:
         held = self.learner.average_loss(self.held_set) if len(self.held_set) else None
@@ -148,6 +148,7 @@ class Course:
     def _keep(self, finished: bool) -> Iterator[Event]:
         """Write model and state; a disk that refuses costs a training its checkpoint, but not its life."""
         learner, loss = self.learner, self.journal.loss(self.engine)
+        learner.judge()
         if not self.run:
             return
         run, average = self.run, learner.averaged()

@@ -61,6 +61,7 @@ class Learner:
             engine.split(model)
         self.second = [value.detach().clone() for value in self.model.network.parameters()]
         self.own = network is not None
+        self.model.known_conditions = True
         self.trained = engine.wrap(self.model, self.own)
         self.weights = list(self.model.network.parameters())
         matrices = [value for value in self.weights if value.ndim > 1]
@@ -230,7 +231,7 @@ class Learner:
                 raise ValueError("the run was begun by an older version of Ornstein, to which the data had another "
                                  "scale; start another run, in another folder")
         self.step_number, self.images = note["step"], note["images"]
-        self.skips = self.skips.new_tensor([note["skipped"], *2 * [note["skips_in_a_row"]]])
+        self.skips = self.skips.new_tensor([note["skipped"], note["skips_in_a_row"], 0])
         # Mean and linear guess too: another number of threads rounds its own otherwise.
         for name, buffer in self.average.named_buffers():
             buffer.copy_(self.model.get_buffer(name))

@@ -20,7 +20,8 @@ __all__ = ["MINUTES", "agreed", "drawn_now", "reasons", "resolve"]
 
 RICH = 4  # samples for each value of one, from which their covariance is known well
 # How and where a run is computed may change when it goes on; what is computed may not.
-PORTABLE = ("data", "data_path", "processes", "parallel", "shard", "micro_batch", "keep", "threads", "save_seconds")
+PORTABLE = ("data", "data_path", "processes", "parallel", "shard", "micro_batch", "keep", "threads", "save_seconds",
+            "noise")
 FEW = 16  # rows of a batch that keep a worker busy
 SMALL = 16  # side of a picture up to which its pixels are few enough for a covariance
 PAYS = 4.0  # minutes from which half a minute of compilation is won back: it saves a quarter to a third of a step
@@ -145,7 +146,7 @@ def agreed(run: Run, wanted: Settings, given: dict[str, Any]) -> Settings | None
         raise ValueError(f"{name} is {here!r}, but the run in {run.path} has {there!r}; leave it out to go on with "
                          "the run, or name another folder for another run")
     # What the data are is compared by their digest.
-    return before.replace(**{name: value for name, value in moved.items() if name != "data"})
+    return before.replace(**{name: value for name, value in moved.items() if name not in ("data", "noise")})
 
 
 def drawn_now(settings: Settings, note: Mapping[str, Any], faults: list[str]) -> Settings:

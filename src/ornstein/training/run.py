@@ -9,7 +9,7 @@ import re
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from filelock import FileLock, Timeout
 from torch import nn
@@ -18,6 +18,7 @@ from ornstein import files
 from ornstein.checkpoint import MODEL, load
 from ornstein.data.places import is_pattern
 from ornstein.diffusion.denoiser import NetworkDenoiser
+from ornstein.names import NetworkName
 from ornstein.settings import Settings
 from ornstein.training.snapshots import Snapshots
 from ornstein.training.states import States
@@ -27,6 +28,7 @@ __all__ = ["Run", "held", "located"]
 SETTINGS, METRICS, STATES, PREVIEWS = "run.yaml", "metrics.jsonl", "checkpoints", "previews"
 AVERAGES, TENSORBOARD = "averages", "tensorboard"
 LOCK, HOLDER, JOB = ".lock", ".pid", ".job"
+OWN = re.compile(rf"^network: (?!own\.|(?:auto|{'|'.join(get_args(NetworkName))})$)([A-Za-z_]\w*)$", re.MULTILINE)
 FOLDERS = (STATES, PREVIEWS, AVERAGES, TENSORBOARD)
 SMALL = 1_000_000  # bytes of settings, at most
 PREVIEW = re.compile(r"[0-9]{9,}(-statistics)?\.png")
@@ -131,7 +133,9 @@ class Run:
             raise ValueError(f"{self.path} is a file; a run needs a folder")
         file = self.path / SETTINGS
         try:
-            return Settings.from_yaml(files.read_text(file, SMALL)) if file.is_file() else None
+            # Before 0.2 a network of the user's own stood there by its bare name.
+            text = files.read_text(file, SMALL) if file.is_file() else None
+            return None if text is None else Settings.from_yaml(OWN.sub(r"network: own.\1", text))
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{file}: {error}") from None
 

@@ -252,12 +252,18 @@ class Trainer:
                 state.fill(learner.state()[0])
                 learner.restore(note)
             course = Course(self.settings, engine, learner, self.data, self.digest, run, note,
-                            Budget(self.settings, self.started, note), compilation, self._stop.is_set)
+                            Budget(self.settings, self.started, note), compilation, self._stop.is_set, self._settle)
             started = Started(self.settings, sum(value.numel() for value in learner.weights), len(train_set),
                               len(held_set), engine.device, tuple(self.data.notes), learner.images if state else None,
                               self.reasons, run.path if run else None)
             over = note["finished"]  # of that nothing is left to track
             yield from follow(self._told(started, course), self.trackers if engine.first and not over else ())
+
+    def _settle(self, settings: Settings) -> None:
+        """Keep what the memory allows, and write it where a resumed run reads it."""
+        self.settings = settings
+        if self.run:
+            self.run.settle(settings)
 
     def _told(self, started: Started, course: Course) -> Iterator[Event]:
         """The events of one process, the folder's state among them."""

@@ -41,5 +41,5 @@ class Ancestral(Rule):
         keep = t.signal / s.signal
         added = max(t.noise**2 - keep**2 * s.noise**2, 0.0)
         std = math.sqrt(added) * (1.0 if self.variance == "beta" else s.noise / t.noise)
-        return step.mix(z=keep * s.noise**2 / t.noise**2, x=added * s.signal / t.noise**2,
+        return step.mix(z=keep * (s.noise / t.noise) ** 2, x=added / t.noise / t.noise * s.signal,
                         fresh=0.0 if step.last else std)

@@ -132,7 +132,7 @@ def sample(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto",
             neighbours bit for bit. Unless given 256; on a CPU 64, or 32 where a sample has more than 2,048 values.
         tolerance: in (0, 1), in place of a sampler and a budget: the probability flow is followed by steps of order 5
             that each sample chooses so that one is wrong by no more, in units of the data.
-        first: number of the first sample, so that the samples of a seed can be drawn part by part.
+        first: number of the first sample, so that the samples of a seed can be drawn part by part; a seed has 2^32.
 
     Returns:
         (count, *shape) samples, in the dtype and on the device of z if given, else of the denoiser.
@@ -218,8 +218,8 @@ def _walks(denoiser: Denoiser, count: int, sampler: str | Rule, nfe: int | None,
                          f"(B, {', '.join(map(str, denoiser.shape))}) with B >= 1")
     elif lost := int((~z.isfinite()).sum()):
         raise ValueError(f"z holds {lost} values that are not finite; every value must be a finite number")
-    first = whole("first", first, 0)
     count, like = (count, kind_of(denoiser)) if z is None else (len(z), z)
+    first = whole("first", first, 0, noise.MOST_INDEX + 1 - count)
     conditions = denoiser.read_condition(condition, count, "cpu")
     if guided:
         denoiser = Guided(denoiser, guidance)

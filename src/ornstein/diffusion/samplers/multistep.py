@@ -47,7 +47,8 @@ def view(frame: str, variance: float, at: Moment) -> View:
     return View(at.noise, at.log_ratio, 1.0, 0.0) if frame == "x" else View(at.signal, at.log_ratio, 0.0, -1.0)
 
 
-def adams(places: Sequence[float], start: float, end: float, growth: float = 0.0) -> list[float]:
+@functools.lru_cache(4096)  # a walk's steps are those of the next walk
+def adams(places: tuple[float, ...], start: float, end: float, growth: float = 0.0) -> tuple[float, ...]:
     """Weights of values at `places` in the integral, from start to end, of exp(growth p) times their polynomial in p.
     """
     middle, half = (start + end) / 2, (end - start) / 2
@@ -61,7 +62,7 @@ def adams(places: Sequence[float], start: float, end: float, growth: float = 0.0
                 if k != j:
                     basis *= (p - other) / (place - other)
             weights[j] += basis
-    return weights
+    return tuple(weights)
 
 
 def response(moved: Tensor, noise: Tensor, ratio: float) -> Tensor:
@@ -123,7 +124,7 @@ class Multistep(Rule):
             ahead = abs(goal.place - nodes[0].place)
             if not known or not goal.usable() or ahead <= FINE or (self.frame != "v" and ahead > LONG):
                 return step.turn(1.0)
-            x, eps = self._slopes(goal, tuple(nodes), known)
+            x, eps = self._slopes(goal, nodes, known)
             return step.mix(z=goal.scale / nodes[0].scale, x=x, eps=eps)
         x = step.estimate.x
         if not self.corrected or not step.past:
@@ -134,11 +135,10 @@ class Multistep(Rule):
         moved, noise = x - step.past[0].estimate.x, step.estimate.eps * (now.noise / now.signal)
         return x + response(moved, noise, ratio) * step.mix(x=of_x, eps=of_eps)
 
-    @functools.lru_cache(4096)  # noqa: B019  a rule and a walk are used again and again
-    def _slopes(self, goal: View, nodes: tuple[View, ...], known: int) -> tuple[list[float], list[float]]:
+    def _slopes(self, goal: View, nodes: Sequence[View], known: int) -> tuple[list[float], list[float]]:
         """Weights of x-hat and eps-hat of each call in what a step adds."""
         total = self._change(nodes, known)
-        places = [node.place for node in nodes[:min(self.predicts, known)]]
+        places = tuple(node.place for node in nodes[:min(self.predicts, known)])
         for j, weight in enumerate(adams(places, places[0], goal.place, GROWTH[self.frame])):
             total[j] += weight
         return _mixed(goal.scale, total, nodes)
@@ -158,7 +158,7 @@ class Multistep(Rule):
         """Weights of the slopes by which the step before is corrected."""
         change = [0.0] * len(nodes)
         if self.corrected and known > 1:
-            places, growth = [node.place for node in nodes], GROWTH[self.frame]
+            places, growth = tuple(node.place for node in nodes), GROWTH[self.frame]
             predicted = adams(places[1:min(self.predicts + 1, known)], places[1], places[0], growth)
             for j, weight in enumerate(adams(places[:min(self.order, known)], places[1], places[0], growth)):
                 change[j] = weight - (predicted[j - 1] if 0 < j <= len(predicted) else 0.0)
