@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ornstein.diffusion.grid import Moment
 from ornstein.diffusion.samplers.rule import Rule, Step
 from ornstein.names import require, whole
 
@@ -38,17 +37,18 @@ class View(NamedTuple):
         return 0 < self.scale < math.inf and math.isfinite(self.place)
 
 
-def view(frame: str, variance: float, at: Moment) -> View:
-    """What a moment is in a frame; a place is +-inf where the frame has none."""
+@functools.lru_cache(4096)
+def view(frame: str, variance: float, signal: float, noise: float) -> View:
+    """What a level is in a frame; a place is +-inf where the frame has none."""
     if frame == "v":
         root = math.sqrt(variance)
-        scale = math.hypot(root * at.signal, at.noise)
-        return View(scale, math.atan2(at.noise, root * at.signal), -at.noise / root / scale, root * at.signal / scale)
-    return View(at.noise, at.log_ratio, 1.0, 0.0) if frame == "x" else View(at.signal, at.log_ratio, 0.0, -1.0)
+        scale = math.hypot(root * signal, noise)
+        return View(scale, math.atan2(noise, root * signal), -noise / root / scale, root * signal / scale)
+    place = (math.log(signal) if signal else -math.inf) - (math.log(noise) if noise else -math.inf)
+    return View(noise, place, 1.0, 0.0) if frame == "x" else View(signal, place, 0.0, -1.0)
 
 
-@functools.lru_cache(4096)  # a walk's steps are those of the next walk
-def adams(places: tuple[float, ...], start: float, end: float, growth: float = 0.0) -> tuple[float, ...]:
+def adams(places: Sequence[float], start: float, end: float, growth: float = 0.0) -> list[float]:
     """Weights of values at `places` in the integral, from start to end, of exp(growth p) times their polynomial in p.
     """
     middle, half = (start + end) / 2, (end - start) / 2
@@ -62,7 +62,7 @@ def adams(places: tuple[float, ...], start: float, end: float, growth: float = 0
                 if k != j:
                     basis *= (p - other) / (place - other)
             weights[j] += basis
-    return tuple(weights)
+    return weights
 
 
 def response(moved: Tensor, noise: Tensor, ratio: float) -> Tensor:
@@ -118,30 +118,24 @@ class Multistep(Rule):
         self.spacing = "power" if frame == "v" else "log_snr"
 
     def advance(self, step: Step) -> Tensor:
-        goal, *nodes = (view(self.frame, self.variance, at) for at in (step.s, *(call.at for call in step.calls)))
+        goal, *nodes = (view(self.frame, self.variance, at.signal, at.noise)
+                        for at in (step.s, *(call.at for call in step.calls)))
         known = self._known(goal, nodes)
         if not step.last:
             ahead = abs(goal.place - nodes[0].place)
             if not known or not goal.usable() or ahead <= FINE or (self.frame != "v" and ahead > LONG):
                 return step.turn(1.0)
-            x, eps = self._slopes(goal, nodes, known)
+            x, eps = _ahead(self.frame, self.predicts, self.corrected, goal, tuple(nodes), known)
             return step.mix(z=goal.scale / nodes[0].scale, x=x, eps=eps)
         x = step.estimate.x
         if not self.corrected or not step.past:
             return x
         now, then = step.t, step.past[0].at
         ratio = now.noise * then.signal / (now.signal * then.noise)
-        of_x, of_eps = _mixed(nodes[0].scale / now.signal, self._change(nodes, known), nodes)
+        change = _change(self.frame, self.predicts, self.corrected, nodes, known)
+        of_x, of_eps = _mixed(nodes[0].scale / now.signal, change, nodes)
         moved, noise = x - step.past[0].estimate.x, step.estimate.eps * (now.noise / now.signal)
         return x + response(moved, noise, ratio) * step.mix(x=of_x, eps=of_eps)
-
-    def _slopes(self, goal: View, nodes: Sequence[View], known: int) -> tuple[list[float], list[float]]:
-        """Weights of x-hat and eps-hat of each call in what a step adds."""
-        total = self._change(nodes, known)
-        places = tuple(node.place for node in nodes[:min(self.predicts, known)])
-        for j, weight in enumerate(adams(places, places[0], goal.place, GROWTH[self.frame])):
-            total[j] += weight
-        return _mixed(goal.scale, total, nodes)
 
     def _known(self, goal: View, nodes: Sequence[View]) -> int:
         """How many calls can be looked at: two levels too near each other to tell a slope from rounding end them."""
@@ -154,15 +148,27 @@ class Multistep(Rule):
             known += 1
         return known
 
-    def _change(self, nodes: Sequence[View], known: int) -> list[float]:
-        """Weights of the slopes by which the step before is corrected."""
-        change = [0.0] * len(nodes)
-        if self.corrected and known > 1:
-            places, growth = tuple(node.place for node in nodes), GROWTH[self.frame]
-            predicted = adams(places[1:min(self.predicts + 1, known)], places[1], places[0], growth)
-            for j, weight in enumerate(adams(places[:min(self.order, known)], places[1], places[0], growth)):
-                change[j] = weight - (predicted[j - 1] if 0 < j <= len(predicted) else 0.0)
-        return change
+
+@functools.lru_cache(4096)  # a walk's steps are those of the next walk
+def _ahead(frame: str, predicts: int, corrected: bool, goal: View, nodes: tuple[View, ...],
+           known: int) -> tuple[list[float], list[float]]:
+    """Weights of x-hat and eps-hat of each call in what a step adds."""
+    total = _change(frame, predicts, corrected, nodes, known)
+    places = [node.place for node in nodes[:min(predicts, known)]]
+    for j, weight in enumerate(adams(places, places[0], goal.place, GROWTH[frame])):
+        total[j] += weight
+    return _mixed(goal.scale, total, nodes)
+
+
+def _change(frame: str, predicts: int, corrected: bool, nodes: Sequence[View], known: int) -> list[float]:
+    """Weights of the slopes by which the step before is corrected."""
+    change = [0.0] * len(nodes)
+    if corrected and known > 1:
+        places, growth = [node.place for node in nodes], GROWTH[frame]
+        predicted = adams(places[1:min(predicts + 1, known)], places[1], places[0], growth)
+        for j, weight in enumerate(adams(places[:min(predicts + 1, known)], places[1], places[0], growth)):
+            change[j] = weight - (predicted[j - 1] if 0 < j <= len(predicted) else 0.0)
+    return change
 
 
 def _mixed(scale: float, weights: Sequence[float], nodes: Sequence[View]) -> tuple[list[float], list[float]]:

@@ -104,7 +104,7 @@ class Step:
         total = _sum([(z, self.z), *terms])
         if fresh:
             total.add_(self.noise(), alpha=fresh)
-        return total.to(self.z.dtype)
+        return total if total.dtype is self.z.dtype else total.to(self.z.dtype)
 
     def turn(self, *weights: float, calls: Sequence[Call] | None = None) -> Tensor:
         """z_s by a weighted velocity in the frame that turns with `DDIM`, in which v of fixed x-hat and eps-hat rests.
@@ -145,10 +145,10 @@ class Rule(ABC):
 
 def _each(weight: float | Sequence[float], count: int) -> Sequence[float]:
     """One weight for each call; calls that none is named for have 0."""
-    named = weight if isinstance(weight, Sequence) else [weight]
+    named = [weight] if isinstance(weight, float | int) else weight
     if len(named) > count:
         raise ValueError(f"weights are {list(named)}; there are only {count} calls")
-    return [*named, *[0.0] * (count - len(named))]
+    return named if len(named) == count else [*named, *[0.0] * (count - len(named))]
 
 
 def _sum(terms: Sequence[tuple[float, Tensor]]) -> Tensor:
@@ -156,7 +156,7 @@ def _sum(terms: Sequence[tuple[float, Tensor]]) -> Tensor:
     like = terms[0][1]
     wide = like.dtype if like.dtype.itemsize > 2 else torch.float32
     (factor, value), *others = [term for term in terms if term[0]] or [(0.0, like)]
-    total = torch.mul(value.to(wide), factor)
+    total = torch.mul(value if value.dtype is wide else value.to(wide), factor)
     for factor, value in others:
         total.add_(value, alpha=factor)
     return total
