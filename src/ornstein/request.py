@@ -27,7 +27,7 @@ class Request:
     Args:
         count: how many, >= 1.
         label: a class by its name, or by its index; without it the classes that the model was trained on in turn.
-        condition: the numbers that the data came with, one for each of their names.
+        condition: the numbers that the data came with, one for each of their names; or as text, "1.5,2".
         guidance: scale of classifier-free guidance; None or 1 is none.
         seed: of the noise.
         sampler, nfe, steps, tolerance: as for `ornstein.sample`.
@@ -35,7 +35,7 @@ class Request:
 
     count: int = 64
     label: str | int | None = None
-    condition: Sequence[float] | None = None
+    condition: str | Sequence[float] | None = None
     guidance: float | None = None
     seed: int = 0
     sampler: str | Rule = "auto"
@@ -43,7 +43,7 @@ class Request:
     steps: int | None = None
     tolerance: float | None = None
 
-    def told(self, model: NetworkDenoiser) -> Tensor | None:
+    def conditions(self, model: NetworkDenoiser) -> Tensor | None:
         """What the model is told of each sample: (count,) classes, (count, K) numbers, or None.
 
         Raises:
@@ -53,25 +53,26 @@ class Request:
         count, spec = whole("count", self.count), model.data
         if spec is None:
             raise ValueError("this model says nothing of its data; draw from it with ornstein.sample")
-        told = spec.cycle(count)
+        conditions = spec.cycle(count)
         if self.label is not None:
             label = self.label
             if not isinstance(label, str):
                 label = spec.classes[whole("label", label, 0, len(spec.classes) - 1)] if spec.classes else str(label)
-            told = torch.full((count,), spec.label(label), device="cpu")
+            conditions = torch.full((count,), spec.label(label), device="cpu")
         if self.condition is not None:
-            wanted, given = len(spec.conditions), list(self.condition)
+            wanted = len(spec.conditions)
             if not wanted:
-                raise ValueError(f"condition is {given}, but this model was trained without; leave it out"
-                                 + (", or choose a class by its label" if spec.classes else ""))
+                raise ValueError(f"condition is {self.condition}, but this model was trained without; leave it out"
+                                 + (", or choose a class with label" if spec.classes else ""))
+            given = _numbers(self.condition)
             if len(given) != wanted or not all(map(math.isfinite, given)):
                 raise ValueError(f"condition is {given}; it must be {wanted} finite number{'s' * (wanted > 1)} for "
                                  f"{', '.join(spec.conditions)}")
-            told = torch.tensor(given, dtype=torch.float64, device="cpu").expand(count, -1)
-        if self.guided and told is None:
+            conditions = torch.tensor(given, dtype=torch.float64, device="cpu").expand(count, -1)
+        if self.guided and conditions is None:
             remedy = "give a condition" if spec.conditions else "leave it out"
             raise ValueError(f"guidance is {self.guidance:g}, but there is nothing to guide towards; {remedy}")
-        return told
+        return conditions
 
     @property
     def guided(self) -> bool:
@@ -87,10 +88,10 @@ class Request:
         """The samples, (count, *shape), the same for the same request and model.
 
         Raises:
-            ValueError: as for `ornstein.sample`, and as for `told`.
+            ValueError: as for `ornstein.sample`, and as for `conditions`.
         """
         return sample(model, self.count, sampler=self.sampler, nfe=self.nfe, steps=self.steps,
-                      condition=self.told(model), guidance=self.guidance, seed=self.seed, progress=progress,
+                      condition=self.conditions(model), guidance=self.guidance, seed=self.seed, progress=progress,
                       tolerance=self.tolerance)
 
     def facts(self) -> dict[str, Any]:
@@ -100,3 +101,10 @@ class Request:
         return {"seed": self.seed, "sampler": rule, "nfe": self.nfe, "steps": self.steps, "guidance": self.guidance,
                 "label": self.label, "noise": noise.VERSION,
                 **{name: value for name, value in more.items() if value is not None}}
+
+
+def _numbers(condition: str | Sequence[float]) -> list[float]:
+    try:
+        return [float(part) for part in (condition.split(",") if isinstance(condition, str) else condition)]
+    except ValueError:
+        raise ValueError(f"condition is {condition}; it must be numbers, with commas between") from None

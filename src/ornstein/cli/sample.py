@@ -14,6 +14,8 @@ from ornstein.display import say
 
 __all__ = ["sample"]
 
+FLAGS = "nfe|steps|tolerance|guidance|condition|sampler|seed|label"  # that the library's messages name without dashes
+
 Place = Annotated[Out, Parameter(
     help="FILE.png for one drawing of all, FILE.npz for numbers, or a folder for single pictures.")]
 Count = Annotated[int, Parameter(help="Samples to draw.")]
@@ -55,31 +57,21 @@ def sample(run: Run, *, out: Place, count: Count = 64, nfe: Nfe = None, steps: S
         files.refuse(out)
     files.check_writable(out)
     fits(count, spec.shape)
-    if condition is not None and not spec.conditions:
-        raise ValueError(f"--condition is {condition}, but this model was trained without; leave it out"
-                         + (", or choose a class with --label" if spec.classes else ""))
-    request = Request(count, label, None if condition is None else _numbers(condition), guidance, seed, rule(sampler),
-                      nfe, steps, tolerance)
+    request = Request(count, label, condition, guidance, seed, rule(sampler), nfe, steps, tolerance)
     try:
-        told = request.told(model)
+        conditions = request.conditions(model)
         x = request.draw(model, progress=sys.stderr.isatty())
     except ValueError as error:
         # The library speaks of its arguments, the user typed flags.
-        raise ValueError(re.sub(r"^((?:nfe|tolerance) and )?(nfe|steps|tolerance|guidance|condition|sampler|seed)\b",
-                                lambda match: f"--{match[0].replace(' and ', ' and --')}", str(error))) from None
+        raise ValueError(re.sub(
+            rf"(?:^|(?<=class with ))((?:nfe|tolerance) and )?({FLAGS})\b",
+            lambda match: f"--{match[0].replace(' and ', ' and --')}", str(error))) from None
     facts = {**request.facts(), "sampler": sampler, "model": digest(run), "ornstein": __version__}
-    vectors = told is not None and told.is_floating_point()
-    pictures.write(spec, x.cpu(), None if vectors else told, out, facts, told if vectors else None)
+    vectors = conditions is not None and conditions.is_floating_point()
+    pictures.write(spec, x.cpu(), None if vectors else conditions, out, facts,
+                   conditions if vectors else None)
     alike = f", without --condition {','.join(spec.conditions).upper()}: drawn from all conditions alike"
     tuned = request.choice(model)
     damped = f", velocity damped by {tuned.damping:g}" if tuned and tuned.damping else ""
     how = f" by {tuned.sampler}, tuned for {tuned.nfe} calls{damped}" if tuned else ""
-    say(f"{count} samples in {out}{how}{alike if spec.conditions and told is None else ''}")
-
-
-def _numbers(condition: str) -> list[float]:
-    """The numbers of --condition."""
-    try:
-        return [float(part) for part in condition.split(",")]
-    except ValueError:
-        raise ValueError(f"--condition is {condition}; it must be numbers, with commas between") from None
+    say(f"{count} samples in {out}{how}{alike if spec.conditions and conditions is None else ''}")

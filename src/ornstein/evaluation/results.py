@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from statistics import NormalDist
 from typing import Any
 
-from ornstein.figures.chart import number
+from ornstein.figures.chart import LEVEL, NORMAL, number
 
 __all__ = ["LEVEL", "NORMAL", "Curve", "Interval", "Likelihood", "Measure", "Memorisation", "Pair"]
-
-LEVEL = 0.95  # of all intervals
-NORMAL = NormalDist().inv_cdf((1 + LEVEL) / 2)  # standard errors to either side of one
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import unicodedata
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 from xml.etree import ElementTree
 
@@ -18,12 +19,13 @@ import numpy as np
 
 from ornstein.names import printable
 
-__all__ = ["NORMAL", "Line", "Mark", "intervals", "lines", "number", "waterfall"]
+__all__ = ["LEVEL", "NORMAL", "Line", "Mark", "intervals", "lines", "number", "waterfall"]
 
 WIDTH, LETTER = 480, 15  # units; letters are as high as on a phone, where a chart shrinks, and elsewhere lower
 MOST = 17  # letters of a name that there is room for
 DEPTH = 1e-4  # of the highest value: below it a logarithmic axis ends, and curves are cut
-NORMAL = 1.96  # standard errors to either side of a 95 % interval
+LEVEL = 0.95  # of all intervals
+NORMAL = NormalDist().inv_cdf((1 + LEVEL) / 2)  # standard errors to either side of one
 MINUS, RAISED = "\N{MINUS SIGN}", str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 VARIABLES = ("", "ink", "muted", "hair", "strong", "paper", "a", "b", "quiet")  # of the page; drawn as #000001 ...
 COLOURS = {name: f"#{place:06}" for place, name in enumerate(VARIABLES)}

@@ -1,4 +1,4 @@
-"""The processes of a training: PyTorch's own engine, and the only module that speaks to it."""
+"""The processes of a training: what they hold, share and tell one another, by PyTorch's own engine."""
 
 from __future__ import annotations
 
@@ -34,13 +34,12 @@ class Engine:
         self.world = dist.get_world_size() if dist.is_initialized() else 1
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.parallel, self.shard, self.device = "ddp", self.world, machine.device()
-        # Numbers of the host are shared on the host, where no GPU is waited for.
-        gloo = dist.is_initialized() and "gloo" in dist.get_backend_config()
-        self.host = "cpu" if gloo else None
         self.crew: int | None = None  # processes of one machine, whose cores are free while the first one draws
         if self.device == "cuda" and self.world > 1:
             self.device = f"cuda:{int(os.environ.get('LOCAL_RANK', '0'))}"
             torch.cuda.set_device(self.device)
+        # Where the host's own numbers are shared: on the host if that can be, for no GPU is waited for there.
+        self.host = "cpu" if self.world > 1 and "gloo" in dist.get_backend_config() else self.device
 
     @classmethod
     def alone(cls) -> Engine:
@@ -143,7 +142,7 @@ class Engine:
     def _reduced(self, values: list[float], how: dist.ReduceOp.RedOpType) -> list[float]:
         if self.world == 1:
             return values
-        tensor = torch.tensor(values, dtype=torch.float64, device=self.host or self.device)
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.host)
         dist.all_reduce(tensor, how)
         return tensor.tolist()
 
@@ -151,11 +150,11 @@ class Engine:
         """The first process's text, in every process."""
         if self.world == 1:
             return text
-        content = torch.tensor(list(text.encode()), dtype=torch.uint8, device=self.host or self.device)
-        length = torch.tensor(len(content), device=self.host or self.device)
+        content = torch.tensor(list(text.encode()), dtype=torch.uint8, device=self.host)
+        length = torch.tensor(len(content), device=self.host)
         dist.broadcast(length, 0)
         if not self.first:
-            content = torch.empty(int(length), dtype=torch.uint8, device=self.host or self.device)
+            content = torch.empty(int(length), dtype=torch.uint8, device=self.host)
         dist.broadcast(content, 0)
         return bytes(content.tolist()).decode()
 

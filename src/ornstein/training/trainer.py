@@ -257,7 +257,7 @@ class Trainer:
                               len(held_set), engine.device, tuple(self.data.notes), learner.images if state else None,
                               self.reasons, run.path if run else None)
             over = note["finished"]  # of that nothing is left to track
-            yield from follow(self._told(started, course), self.trackers if engine.first and not over else ())
+            yield from follow(self._begun_with(started, course), self.trackers if engine.first and not over else ())
 
     def _settle(self, settings: Settings) -> None:
         """Keep what the memory allows, and write it where a resumed run reads it."""
@@ -265,7 +265,7 @@ class Trainer:
         if self.run:
             self.run.settle(settings)
 
-    def _told(self, started: Started, course: Course) -> Iterator[Event]:
+    def _begun_with(self, started: Started, course: Course) -> Iterator[Event]:
         """The events of one process, the folder's state among them."""
         if self.run and self.engine.first:
             if self._state:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ornstein.diffusion.grid import Moment
 from ornstein.diffusion.samplers.rule import Rule, Step
 from ornstein.names import require, whole
 
@@ -37,15 +38,13 @@ class View(NamedTuple):
         return 0 < self.scale < math.inf and math.isfinite(self.place)
 
 
-@functools.lru_cache(4096)
-def view(frame: str, variance: float, signal: float, noise: float) -> View:
-    """What a level is in a frame; a place is +-inf where the frame has none."""
+def view(frame: str, variance: float, at: Moment) -> View:
+    """What a moment is in a frame; a place is +-inf where the frame has none."""
     if frame == "v":
-        root = math.sqrt(variance)
-        scale = math.hypot(root * signal, noise)
-        return View(scale, math.atan2(noise, root * signal), -noise / root / scale, root * signal / scale)
-    place = (math.log(signal) if signal else -math.inf) - (math.log(noise) if noise else -math.inf)
-    return View(noise, place, 1.0, 0.0) if frame == "x" else View(signal, place, 0.0, -1.0)
+        signal = math.sqrt(variance) * at.signal
+        scale = math.hypot(signal, at.noise)
+        return View(scale, math.atan2(at.noise, signal), -at.noise / math.sqrt(variance) / scale, signal / scale)
+    return View(at.noise, at.log_ratio, 1.0, 0.0) if frame == "x" else View(at.signal, at.log_ratio, 0.0, -1.0)
 
 
 def adams(places: Sequence[float], start: float, end: float, growth: float = 0.0) -> list[float]:
@@ -118,8 +117,7 @@ class Multistep(Rule):
         self.spacing = "power" if frame == "v" else "log_snr"
 
     def advance(self, step: Step) -> Tensor:
-        goal, *nodes = (view(self.frame, self.variance, at.signal, at.noise)
-                        for at in (step.s, *(call.at for call in step.calls)))
+        goal, *nodes = (view(self.frame, self.variance, at) for at in (step.s, *(call.at for call in step.calls)))
         known = self._known(goal, nodes)
         if not step.last:
             ahead = abs(goal.place - nodes[0].place)

@@ -47,7 +47,7 @@ class StochasticAdams(Rule):
             if math.isfinite(before) and before != t.log_ratio:
                 places.append(before)
         # Relative to the end of the step, so that no exponential grows.
-        weights = adams(tuple(place - s.log_ratio for place in places), -h, 0.0, 1 + square)
+        weights = adams([place - s.log_ratio for place in places], -h, 0.0, 1 + square)
         return step.mix(z=s.noise / t.noise * math.exp(-square * h),
                         x=[s.signal * (1 + square) * weight for weight in weights],
                         fresh=s.noise * math.sqrt(-math.expm1(-2 * square * h)))
