@@ -126,7 +126,7 @@ def test_a_finished_run_is_told_what_a_longer_one_takes(trained, command):
     code, _, errors = command("train", "--out", trained, "--resume", "--images", "900")
     assert code == 2
     assert "has used up its 640 pictures" in errors
-    assert f"ornstein train digits --images 900 --out {trained}-longer" in errors
+    assert f"ornstein train --from {trained} --images 900 --out {trained}-longer" in errors
     assert "--overwrite" not in errors
 
 

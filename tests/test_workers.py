@@ -103,3 +103,16 @@ def test_samples_do_not_depend_on_the_number_of_workers_bit_for_bit(monkeypatch,
     assert torch.equal(together, alone)
     few = orn.sample(model, 11, batch=8, condition=torch.arange(11) % 2, seed=3, **options)
     assert torch.equal(few, alone[:11])
+
+
+def test_others_begin_while_the_first_piece_is_under_way():
+    """Two pieces take as long as one: the second is begun before the first has ended."""
+    seen = workers.shared((2,), torch.empty(0, dtype=torch.int64))
+
+    def work(number: int):
+        while number == 0 and not seen[1]:  # waits for the other one; a suite has a timeout
+            yield
+        seen[number] = os.getpid()
+
+    assert list(workers.each(work, 2))[-1] == 2
+    assert len({*seen.tolist()}) == 2

@@ -80,7 +80,8 @@ class Display:
             if event.resumed_at is not None:
                 self.say(f"goes on from {event.resumed_at:,} samples")
         elif isinstance(event, Finished) and event.already:
-            self.say(f"this run has already finished, with {event.images:,} samples seen")
+            self.say(f"this run has already finished, with {event.images:,} samples seen; --from trains its weights "
+                     "further, in another folder")
         elif isinstance(event, Finished):
             held_out, gap = event.model.metrics["held_out"], event.model.metrics["gap"]
             self.say(f"done in {_clock(event.seconds)}: {event.images:,} samples seen" + (

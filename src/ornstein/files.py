@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import re
 import shutil
 import stat
 import tempfile
+import threading
 from collections.abc import Generator
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # on Windows, where a folder has no lock of its own
+    fcntl = None
+
 __all__ = ["append", "check_writable", "filling", "is_ours", "locked", "make_folder", "move", "open_regular",
-           "plain_entries", "read_json", "read_text", "refuse", "refuse_link", "remove", "remove_folder", "replacing",
-           "sweep", "sync", "write_text"]
+           "plain_entries", "read_into", "read_json", "read_text", "refuse", "refuse_link", "remove", "remove_folder",
+           "replacing", "sweep", "sync", "write_text"]
 
 MARK = b"ornstein"  # in the first bytes of every picture and every safetensors file that Ornstein writes
 HEAD = 4096
@@ -26,6 +33,10 @@ ENDING = ".ornstein-new"
 TEMPORARY = re.compile(r"\..*\.[a-z0-9_]{8}\.ornstein-new", re.DOTALL)
 STEM = 40  # characters of a file's name that the folder beside it repeats
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)  # what a write fails of, without a name
+# Windows has none of these: it opens no pipes and makes links for administrators alone.
+NO_WAITING, NO_LINKS = (getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOFOLLOW"))
+ALONE = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_seeking = threading.Lock()
 MOST = 64_000_000  # bytes of text that are read at once; no record, manifest or log is near that size
 
 
@@ -34,7 +45,7 @@ def open_regular(path: Path) -> BufferedReader:
     """
     refused = f"{os.fspath(path)!r} is not a regular file; name another"  # as repr shows it: on one printable line
     try:
-        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | NO_WAITING))  # noqa: SIM115
     except IsADirectoryError:
         raise ValueError(refused) from None
     except OSError as error:
@@ -45,6 +56,15 @@ def open_regular(path: Path) -> BufferedReader:
         file.close()
         raise ValueError(refused)
     return file
+
+
+def read_into(file: BufferedReader, content: memoryview, offset: int) -> int:
+    """Read bytes of a file that threads and forks share into place; how many came, 0 at its end."""
+    if hasattr(os, "preadv"):
+        return os.preadv(file.fileno(), [content], offset)
+    with _seeking:
+        file.seek(offset)
+        return file.readinto(content)
 
 
 def read_text(path: Path, most: int = MOST) -> str:
@@ -193,7 +213,7 @@ def write_text(path: Path, text: str) -> None:
 def append(path: Path, content: bytes) -> None:
     """Append bytes to a regular file, or none of them where the disk refuses."""
     refuse(path)
-    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | NO_LINKS | NO_WAITING | ALONE, 0o666)
     with os.fdopen(handle, "r+b", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         try:
@@ -237,7 +257,9 @@ def sweep(folder: Path, stem: str = "") -> None:
 
 def sync(path: Path) -> None:
     """Wait until a file, or the list of a folder's files, is on disk."""
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    if fcntl is None and path.is_dir():  # which Windows does not open, and writes by itself
+        return
+    handle = os.open(path, (os.O_RDONLY if fcntl else os.O_RDWR) | ALONE)
     try:
         os.fsync(handle)
     finally:
@@ -251,7 +273,7 @@ def locked(path: Path) -> Generator[None, None, None]:
         try:
             with _lock(path) as handle:
                 # Replaced between opening and locking, the lock is on a file that is gone.
-                if os.path.samestat(os.fstat(handle), os.stat(path)):
+                if handle is None or os.path.samestat(os.fstat(handle), os.stat(path)):
                     yield
                     return
         except BlockingIOError:
@@ -259,9 +281,17 @@ def locked(path: Path) -> Generator[None, None, None]:
 
 
 @contextlib.contextmanager
-def _lock(path: Path) -> Generator[int, None, None]:
-    """Hold the lock on a file or folder; raises BlockingIOError where another process has it."""
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+def _lock(path: Path) -> Generator[int | None, None, None]:
+    """Hold the lock on a file or folder, or without such locks that on a file beside it; raises BlockingIOError where
+    another process has it."""
+    if fcntl is None:
+        try:
+            with FileLock(f"{path}.lock", timeout=0):
+                yield None
+        except Timeout:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(path)) from None
+        return
+    handle = os.open(path, os.O_RDONLY | NO_WAITING | ALONE)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield handle

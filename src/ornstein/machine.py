@@ -7,6 +7,7 @@ import importlib.util
 import os
 import shutil
 
+import psutil
 import torch
 
 __all__ = ["can_compile", "device", "has_bf16", "memory"]
@@ -22,7 +23,7 @@ def memory(kind: str) -> int:
     """Bytes of memory of a device type, all of it."""
     if kind == "cuda":
         return torch.cuda.get_device_properties(0).total_memory
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return psutil.virtual_memory().total
 
 
 @functools.cache

@@ -36,6 +36,7 @@ class _Values:
     images: int | None = None  # budget of pictures seen
     seed: int = 0
     noise: int | None = None  # version of the numbers that a seed gives; None: of this program
+    init_from: str | None = None  # folder of a run, or a model's file, whose weights the training starts from
     network: str = "auto"  # auto, dit, mlp or unet; own.Class for one of the user's own
     options: dict[str, Any] = field(default_factory=dict)  # of the network's class, apart from shape and classes
     schedule: names.ScheduleName = "cosine"

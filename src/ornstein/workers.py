@@ -16,7 +16,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 import torch
@@ -91,23 +92,24 @@ def _mapped(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     return torch.frombuffer(mmap.mmap(-1, math.prod(shape) * dtype.itemsize), dtype=dtype).reshape(shape)
 
 
-def each(work: Callable[[int], None], count: int, device: torch.device | str = "cpu") -> Iterator[int]:
+def each(work: Callable[[int], Iterable[object] | None], count: int,
+         device: torch.device | str = "cpu") -> Iterator[int]:
     """Do work(0) .. work(count - 1), by a worker a core where that pays, and on a CPU alone; yields how many are done.
 
-    A piece leaves its result in `shared` memory, the same whichever process does it.
+    A piece leaves its result in `shared` memory, the same whichever process does it. One that takes long is a
+    generator, whose steps are looked at: in the middle of the first piece the workers can begin with the others.
     """
     workers = min(cores(), count) if torch.device(device).type == "cpu" else 1
     began = time.monotonic()
     with threads(1 if torch.device(device).type == "cpu" else None):
-        work(0)
-        yield 1
-        if workers == 1 or (count - 1) * (time.monotonic() - began) < PAYS:
-            for number in range(1, count):
-                work(number)
+        first = iter(work(0) or ())
+        long = workers > 1 and any(time.monotonic() - began > PAYS for _ in first)
+        if workers == 1 or (not long and (count - 1) * (time.monotonic() - began) < PAYS):
+            for number in range(count):
+                deque(work(number) or () if number else first, maxlen=0)
                 yield number + 1
             return
         following, done = multiprocessing.Value("q", 1), _mapped((count,), torch.bool)
-        done[0] = True
 
         def take() -> int:
             with following.get_lock():
@@ -118,18 +120,21 @@ def each(work: Callable[[int], None], count: int, device: torch.device | str = "
             # A piece that fails here is done again by the first process, where its exception is seen.
             with suppress(Exception):
                 while (number := take()) < count:
-                    work(number)
+                    deque(work(number) or (), maxlen=0)
                     done[number] = True
 
         with forked(share, workers - 1) as others:
-            while (number := take()) < count:
-                work(number)
+            number, piece = 0, first
+            while number < count:
+                deque(piece, maxlen=0)
                 done[number] = True
                 if (reached := int(done.sum())) < count:
                     yield reached
+                if (number := take()) < count:
+                    piece = work(number) or ()
             for process in others:
                 process.join()
         for number in (~done).nonzero().flatten().tolist():
-            work(number)
+            deque(work(number) or (), maxlen=0)
         if count > 1:
             yield count

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,7 +49,9 @@ Sampler = Annotated[str, Parameter(help="A name of `ornstein list samplers`, or 
 def fits(count: int, shape: tuple[int, ...]) -> None:
     """Refuse to draw more than this machine's memory holds, before any time is spent."""
     # Ten float32 of every value: latent, answers that a rule remembers, and the way to the data's own units.
-    need, there = 40 * count * math.prod(shape), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    from ornstein.machine import memory
+
+    need, there = 40 * count * math.prod(shape), memory("cpu")
     if need > there:
         raise ValueError(f"--count is {count}; so many samples of shape {shape} need {need / 2**30:,.0f} GiB of "
                          f"memory, this machine has {there / 2**30:,.0f}; draw {max(1, count * there // (2 * need)):,} "

@@ -42,6 +42,8 @@ Processes = Annotated[int | None, Parameter(
     help="Processes to train in together, on this machine; one a core by default, where that pays.")]
 Config = Annotated[Path | None, Parameter(help="A run.yaml to take the settings from.")]
 Set = Annotated[list[str] | None, Parameter(help="Any setting of run.yaml as key=value; may be repeated.", negative=())]
+From = Annotated[Path | None, Parameter(
+    name="--from", help="A run, or a model's file, whose weights to start from: its data for longer, or other DATA.")]
 Resume = Annotated[bool, Parameter(help="Go on with the run in --out, or start it.", negative=())]
 Overwrite = Annotated[bool, Parameter(help="Replace the run in --out.", negative=())]
 Tracker = Annotated[list[str] | None, Parameter(
@@ -52,8 +54,9 @@ Json = Annotated[bool, Parameter(help="Print each event as one line of JSON.", n
 @app.command(sort_key=1)
 def train(data: Data = None, *, out: Place, minutes: Minutes = None, images: Images = None, size: Size = None,
           classes: Classes = None, layout: Layout = None, network: Network = None, seed: Seed = None,
-          precision: PrecisionOption = None, processes: Processes = None, config: Config = None, set: Set = None,
-          resume: Resume = False, overwrite: Overwrite = False, tracker: Tracker = None, json: Json = False) -> None:
+          precision: PrecisionOption = None, processes: Processes = None, init_from: From = None,
+          config: Config = None, set: Set = None, resume: Resume = False, overwrite: Overwrite = False,
+          tracker: Tracker = None, json: Json = False) -> None:
     """Train a model on DATA within a budget, and keep everything in one folder."""
     started = time.monotonic()
     # Before torch is imported: its sockets warn of names that a machine without a network cannot look up.
@@ -70,7 +73,7 @@ def train(data: Data = None, *, out: Place, minutes: Minutes = None, images: Ima
         display.say(f"ornstein {__version__}: training into {out}")
     settings = _settings(config, minutes, images)
     if data is None:
-        data = _data_of(settings, out, config, resume)
+        settings, data = _data_of(settings, out, config, resume, init_from)
     given: dict[str, Any] = {"data": data, "minutes": minutes, "images": images, "size": size, "classes": classes,
                              "network": network, "layout": layout, "seed": seed, "precision": precision,
                              "processes": processes}
@@ -88,7 +91,8 @@ def train(data: Data = None, *, out: Place, minutes: Minutes = None, images: Ima
         settings = settings.replace(micro_batch=None)  # run.yaml has what the memory allows
     engine.begin()
     trainer = Trainer(settings.data, minutes=minutes, images=images, seed=seed, settings=settings, out=out,
-                      resume=resume or again, overwrite=overwrite and not again, started=started, job=launch.job())
+                      init_from=init_from, resume=resume or again, overwrite=overwrite and not again, started=started,
+                      job=launch.job())
     if trainer.processes > 1 and not launch.launched() and not trainer.forks:
         trainer.prepare()
         words = [word for word in sys.argv[1:] if word.partition("=")[0] not in ("--overwrite", "--resume")]
@@ -117,15 +121,19 @@ def _settings(config: Path | None, minutes: float | None, images: int | None) ->
     return settings.replace(minutes=None, images=None) if minutes or images else settings
 
 
-def _data_of(settings: Settings, out: Path, config: Path | None, resume: bool) -> str:
-    """The data that a run or a recipe names, where the command names none."""
+def _data_of(settings: Settings, out: Path, config: Path | None, resume: bool,
+             init_from: Path | None) -> tuple[Settings, str]:
+    """The data that a run or a recipe names, where the command names none, and the settings that read them so."""
     from ornstein.training.run import Run, located
+    from ornstein.training.trainer import READING
 
     there = settings if config is not None else Run(out).settings() if resume else None
+    if there is None and init_from is not None and init_from.is_dir() and (there := Run(init_from).settings()):
+        settings = settings.replace(**{name: getattr(there, name) for name in READING})
     if there is None:
         raise ValueError("DATA is missing; name digits, a folder of pictures, shards or an array file"
                          + (f" (there is no run in {out} to go on with)" if resume else ""))
-    return located(there, f"name them: ornstein train DATA --out {out} "
+    return settings, located(there, f"name them: ornstein train DATA --out {out} "
                    + ("--resume" if config is None else f"--config {config}"))
 
 

@@ -63,7 +63,8 @@ class LocalShard:
             state = os.fstat(file.fileno())
             if [state.st_size, state.st_mtime_ns] != self._state[1:]:
                 raise ValueError(f"{self.name}: has changed since it was indexed; start again")
-            return os.pread(file.fileno(), size, offset)
+            file.seek(offset)
+            return file.read(size)
 
 
 Shard = LocalShard | RemoteShard  # one tar file; `threads` may read from it at the same time

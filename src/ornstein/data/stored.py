@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ornstein.data.spec import channel_first
-from ornstein.files import open_regular
+from ornstein.files import open_regular, read_into
 from ornstein.names import printable
 
 __all__ = ["StoredRows"]
@@ -75,19 +75,14 @@ class StoredRows:
         return np.asarray(self[:], dtype=dtype)
 
     def _read(self, starts: list[int], counts: list[int]) -> np.ndarray:
-        file, row, offset, need = self._file.fileno(), self._row, self._offset, sum(counts) * self._row
-        if len(starts) == 1:
-            # Into place: a part of a large file is no longer in memory twice.
-            content, place = bytearray(need), 0
-            while place < need and (came := os.preadv(file, [memoryview(content)[place:]],
-                                                      offset + starts[0] * row + place)):
+        # Into place: a part of a large file is no longer in memory twice.
+        content, place = bytearray(sum(counts) * self._row), 0
+        for start, count in zip(starts, counts, strict=True):
+            end, ahead = place + count * self._row, self._offset + start * self._row - place
+            while place < end and (came := read_into(self._file, memoryview(content)[place:end], ahead + place)):
                 place += came
-        else:
-            content = bytearray().join([os.pread(file, count * row, offset + start * row)
-                                        for start, count in zip(starts, counts, strict=True)])
-            place = len(content)
-        if place != need:
-            raise self._changed()
+            if place != end:
+                raise self._changed()
         return np.frombuffer(content, self.dtype)
 
     def _arranged(self, values: np.ndarray) -> np.ndarray:

@@ -12,9 +12,10 @@ from ornstein.names import NetworkName, find, made, require
 from ornstein.networks.dit import DiT
 from ornstein.networks.layers import layout
 from ornstein.networks.mlp import MLP
+from ornstein.networks.transfer import Taken, transfer
 from ornstein.networks.unet import UNet
 
-__all__ = ["MLP", "NETWORKS", "DiT", "UNet", "build", "layout", "suit"]
+__all__ = ["MLP", "NETWORKS", "DiT", "Taken", "UNet", "build", "layout", "suit", "transfer"]
 
 NETWORKS = dict[str, type[nn.Module]](zip(get_args(NetworkName), (DiT, MLP, UNet), strict=True))
 

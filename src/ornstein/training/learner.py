@@ -19,6 +19,7 @@ from ornstein.diffusion.loss import Density, denoising_loss
 from ornstein.networks import build
 from ornstein.settings import Settings
 from ornstein.training import engine as processes
+from ornstein.training import finetune
 from ornstein.training.average import WIDEST, exponent, update
 from ornstein.training.engine import Engine
 from ornstein.training.events import TrainingFailed
@@ -37,10 +38,12 @@ HALVINGS = 3  # of the micro-batch, after which memory is too small
 class Learner:
     """A denoiser in training, its averaged twin, and the optimiser between them.
 
-    Settings are resolved, data without the held-out rows; `network` is the user's own, if there is one.
+    Settings are resolved, data without the held-out rows; `network` is the user's own, if there is one, and `start` a
+    model whose weights are taken where they fit, which `taken` says.
     """
 
-    def __init__(self, settings: Settings, data: Dataset, engine: Engine, network: nn.Module | None = None) -> None:
+    def __init__(self, settings: Settings, data: Dataset, engine: Engine, network: nn.Module | None = None,
+                 start: NetworkDenoiser | None = None) -> None:
         self.settings, self.data, self.engine, self.device = settings, data, engine, engine.device
         self.step_number = self.images = 0
         self.halvings = 0
@@ -53,7 +56,8 @@ class Learner:
         schedule = schedule_of(settings)
         self.density = Density(schedule, settings.density)
         self.loader = Loader(settings, data, schedule, self.density, engine)
-        self.model = self._model(network, schedule).to(self.device).train()
+        self.taken = ""
+        self.model = self._model(network, schedule, start).to(self.device).train()
         _refuse_tied(self.model)
         engine.same(self.model.state_dict().values())
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
@@ -73,13 +77,15 @@ class Learner:
             self.optimizer.state[value] = {"step": torch.zeros((), dtype=torch.float32, device=self.device),
                                            "exp_avg": torch.zeros_like(value), "exp_avg_sq": torch.zeros_like(value)}
 
-    def _model(self, network: nn.Module | None, schedule: Any) -> NetworkDenoiser:
+    def _model(self, network: nn.Module | None, schedule: Any, start: NetworkDenoiser | None) -> NetworkDenoiser:
         settings, spec = self.settings, self.data.spec
         if network is None:
             # The networks draw their first weights from torch's generator.
             with torch.device("cpu"), torch.random.fork_rng(devices=[]):
                 torch.manual_seed(int(noise.generator(settings.seed, "weights").integers(2**63)))
                 network = build(settings.network, network_options(settings, self.data))
+        if start is not None:
+            self.taken = finetune.begin(network, start, spec, settings.init_from)
         most = min(FITTED, max(FITTED_VALUES // math.prod(spec.shape), 2))
         rows = noise.generator(0, "order", 0, 1).permutation(len(self.data))[:most]
         x, condition = self.data.batch(rows)

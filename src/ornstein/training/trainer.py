@@ -20,7 +20,7 @@ from ornstein.data import Dataset, DataSpec, load_data, path_of
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.isolation import isolated
 from ornstein.settings import Settings
-from ornstein.training import damage
+from ornstein.training import damage, finetune
 from ornstein.training.budget import Budget
 from ornstein.training.compilation import Compilation
 from ornstein.training.course import Course
@@ -53,6 +53,7 @@ class Trainer:
         images: budget of pictures seen, in place of minutes.
         seed: of weights, order and noise, from 0 to 2^64 - 1.
         out: folder of the run; None keeps everything in memory.
+        init_from: folder of a run, or a model's file, whose weights to start from where they fit.
         settings: everything else; the arguments above win over it where they are given.
         resume: go on with the run in `out`, or start it if there is none.
         overwrite: replace the run in `out`.
@@ -70,9 +71,9 @@ class Trainer:
     @isolated(gradients=True)
     def __init__(self, data: Dataset | Any, network: str | nn.Module = "auto", *, minutes: float | None = None,
                  images: int | None = None, seed: int | None = None, out: str | Path | None = None,
-                 settings: Settings | None = None, resume: bool = False, overwrite: bool = False,
-                 started: float | None = None, job: str = "", trackers: Iterable[Tracker] = (),
-                 **options: Any) -> None:
+                 init_from: str | Path | None = None, settings: Settings | None = None, resume: bool = False,
+                 overwrite: bool = False, started: float | None = None, job: str = "",
+                 trackers: Iterable[Tracker] = (), **options: Any) -> None:
         self.trackers = checked(trackers)
         self.started, self.job = time.monotonic() if started is None else started, job
         self._stop, self._begun, self._signal, self._faults = threading.Event(), False, signal.SIGINT, list[str]()
@@ -82,6 +83,8 @@ class Trainer:
         if loaded := isinstance(data, Dataset) and next((name for name in READING if name in options), None):
             raise ValueError(f"{loaded} is {options[loaded]!r}, but data are loaded already; give it to load_data")
         given: dict[str, Any] = {**options, "minutes": minutes, "images": images, "seed": seed,
+                 # As the data's place, whatever folder a command is given in.
+                 "init_from": None if init_from is None else os.path.abspath(Path(init_from).expanduser()),
                  "data": str(data) if isinstance(data, str | Path) else None,  # that of arrays is their name, below
                  "network": network if isinstance(network, str) and network != "auto" else None}
         wanted = (settings or Settings()).replace(**{name: value for name, value in given.items() if value is not None},
@@ -92,10 +95,15 @@ class Trainer:
         # What the first process finds in the folder holds for all.
         shared = self.engine.text("" if before is None else before.to_yaml())
         before = Settings.from_yaml(shared) if shared else None
+        self.start = None if before or wanted.init_from is None else finetune.source(wanted, copy.deepcopy(self.own))
+        if self.start is not None:
+            wanted = finetune.inherited(wanted, self.start)
         source = before or wanted
         self.data = data if isinstance(data, Dataset) else load_data(
             data, size=source.size, classes=source.classes, layout=source.layout, reader=source.reader)
         self.digest = self.data.digest()
+        if self.start is not None:
+            finetune.refuse(self.start, self.data.spec, wanted.init_from)
         self._resolve(before, wanted, named=isinstance(data, str | Path))
         refuse(self.settings, self.data, torch.device(self.engine.device).type, self.engine.world, self.own is not None)
         self._open(before is not None)
@@ -125,6 +133,8 @@ class Trainer:
         """Find what a run that goes on has left."""
         self._state = self._newest() if resumed else None
         self._whole = self.run.model(self.own) if self.run and resumed and not self._state else None
+        if resumed and self.settings.init_from is not None and not self.goes_on:
+            self.start = finetune.source(self.settings, copy.deepcopy(self.own))
         note = self._state.note if self._state else {}
         if self._state and note["digest"] != self.digest:
             raise ValueError(f"data {self.data.spec.name!r} are not what the run in {self.run and self.run.path} was "
@@ -242,7 +252,8 @@ class Trainer:
         self.engine = engine
         engine.choose(self.settings.parallel, self.settings.shard)
         train_set, held_set = self.data.split()
-        learner, state, run = Learner(self.settings, train_set, engine, self.own), self._state, self.run
+        state, run = self._state, self.run
+        learner = Learner(self.settings, train_set, engine, self.own, None if state else self.start)
         note: dict[str, Any] = state.note if state else {
             "seconds": 0.0, "loss": None, "held_out": None, "gap": None, "finished": False, "tail": 0.0, "prelude": 0.0}
         # Held after all that may be refused: nothing is left behind then.
@@ -253,8 +264,9 @@ class Trainer:
                 learner.restore(note)
             course = Course(self.settings, engine, learner, self.data, self.digest, run, note,
                             Budget(self.settings, self.started, note), compilation, self._stop.is_set, self._settle)
+            notes = (*self.data.notes, learner.taken) if learner.taken else tuple(self.data.notes)
             started = Started(self.settings, sum(value.numel() for value in learner.weights), len(train_set),
-                              len(held_set), engine.device, tuple(self.data.notes), learner.images if state else None,
+                              len(held_set), engine.device, notes, learner.images if state else None,
                               self.reasons, run.path if run else None)
             over = note["finished"]  # of that nothing is left to track
             yield from follow(self._begun_with(started, course), self.trackers if engine.first and not over else ())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import sys
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -152,9 +151,11 @@ def sample(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto",
     blocks = [range(start, min(start + walks.rows, walks.count)) for start in range(0, walks.count, walks.rows)]
     samples = shared((walks.count, *denoiser.shape), walks.like)
 
-    def draw(block: int) -> None:
+    def draw(block: int) -> Iterator[None]:
         rows = blocks[block]
-        samples[rows.start:rows.stop] = walks.end(rows, tolerance)
+        for z in walks.latents(rows, tolerance):
+            samples[rows.start:rows.stop] = z
+            yield
 
     tell = progress if callable(progress) else _line if progress else None
     for done in each(draw, len(blocks), samples.device):
@@ -257,11 +258,12 @@ class Walks:
         """The conditions of some of the walks."""
         return None if self.conditions is None else self.conditions[rows.start:rows.stop]
 
-    def end(self, rows: range, tolerance: float | None = None) -> Tensor:
-        """The samples that some of the walks end with, by the rule or by as many steps as a tolerance takes."""
+    def latents(self, rows: range, tolerance: float | None = None) -> Iterator[Tensor]:
+        """Where some of the walks are after each step of the rule, or at the end of as many as a tolerance takes."""
         if tolerance is None:
-            return deque(self.frames(rows), maxlen=1)[0].latent
-        return accurate(self.denoiser, self.start(rows), self.conditions_of(rows), self.rows, tolerance)
+            yield from (frame.latent for frame in self.frames(rows))
+        else:
+            yield accurate(self.denoiser, self.start(rows), self.conditions_of(rows), self.rows, tolerance)
 
     def frames(self, rows: range) -> Iterator[Frame]:
         """Some of the walks, step by step."""

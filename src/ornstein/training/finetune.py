@@ -1,0 +1,80 @@
+"""Going on from the weights of a finished run: other data, more classes, another size, or the same data for longer."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+from torch import nn
+
+from ornstein import checkpoint
+from ornstein.data import DataSpec
+from ornstein.description import describe
+from ornstein.diffusion.denoiser import NetworkDenoiser
+from ornstein.networks import NETWORKS, Taken, transfer
+from ornstein.settings import Settings
+from ornstein.training.run import Run
+
+__all__ = ["begin", "inherited", "source"]
+
+DECIDED = ("shape", "classes", "conditions")  # by the data
+
+
+def source(settings: Settings, network: nn.Module | None = None) -> NetworkDenoiser:
+    """The model that a training starts from; `network` is of the user's own class, for such a model.
+
+    Raises:
+        FileNotFoundError: there is none any more.
+        ValueError: a damaged one, or one of another class than the user's own.
+    """
+    try:
+        return checkpoint.load(str(settings.init_from), network)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"init_from is {settings.init_from}: {error}") from None
+
+
+def inherited(settings: Settings, model: NetworkDenoiser) -> Settings:
+    """Settings with what must be as the model has it, so that its weights fit, wherever nothing else is asked for."""
+    fresh, facts = Settings(), describe(model)
+    run = Run(str(settings.init_from)).settings() if Path(str(settings.init_from)).is_dir() else None
+    there = {"predicts": facts["predicts"]}
+    if facts["schedule"] is not None:
+        there |= {"schedule": facts["schedule"]["name"], "schedule_options": facts["schedule"]["options"]}
+    if run is not None:
+        there |= {"schedule": run.schedule, "schedule_options": run.schedule_options, "linear": run.linear}
+    if facts["network"] is not None and settings.network in ("auto", facts["network"]["name"]):
+        name, options = facts["network"]["name"], facts["network"]["options"]
+        # Defaults too: what suits the data would take their place.
+        whole = {option: entry.default for option, entry in inspect.signature(NETWORKS[name]).parameters.items()}
+        there |= {"network": name, "options": {option: value for option, value in {
+            **whole, **options, **settings.options}.items() if option not in DECIDED}}
+    wanted = settings.as_dict()
+    return settings.replace(**{name: value for name, value in there.items()
+                               if name in ("network", "options") or wanted[name] == getattr(fresh, name)})
+
+
+def refuse(model: NetworkDenoiser, spec: DataSpec, where: object) -> None:
+    """Refuse, with a ValueError, data of another kind than a model's, of which no weight would be of use."""
+    if len(model.shape) != len(spec.shape):
+        kinds = {1: "vectors", 2: "traces", 3: "pictures", 4: "volumes"}
+        there, here = (f"{kinds[len(shape)]} of {' x '.join(map(str, shape))}" for shape in (model.shape, spec.shape))
+        raise ValueError(f"init_from is {where}, a model of {there}, and data {spec.name!r} are {here}: no weights "
+                         "fit; leave it out")
+
+
+def begin(network: nn.Module, model: NetworkDenoiser, spec: DataSpec, where: object) -> str:
+    """Fill a network with the weights of a model that fit, and say which do."""
+    known = () if model.data is None else model.data.classes
+    classes = [known.index(name) if name in known else -1 for name in spec.classes]
+    taken = transfer(network, model.network.state_dict(), classes, (model.shape[1:], spec.shape[1:]))
+    return _said(taken, [name for name, number in zip(spec.classes, classes, strict=True) if number < 0], where)
+
+
+def _said(taken: Taken, new: list[str], where: object) -> str:
+    whole = "all" if taken.weights == taken.of else f"{100 * taken.weights / taken.of:.0f} % of"
+    text = f"starts from {where}: {whole} its {taken.of:,} weights"
+    if taken.resized:
+        text += f"; resized: {', '.join(taken.resized)}"
+    if taken.missing:
+        text += f"; begun anew, because their sizes differ: {', '.join(taken.missing)}"
+    return text + (f"; classes that it did not know: {', '.join(new)}" if new else "")

@@ -1,0 +1,43 @@
+"""Where the system is not Linux: what Windows and macOS lack is not needed. Their own behaviour was only reviewed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+# Before anything of Ornstein is imported, as its modules look once.
+WITHOUT = {
+    "windows": """
+import os, signal, sys
+sys.modules["fcntl"] = sys.modules["resource"] = None
+for name in ("fork", "pread", "preadv", "sysconf", "O_NONBLOCK", "O_NOFOLLOW", "O_CLOEXEC"):
+    delattr(os, name)
+del signal.SIGHUP
+""",
+    "macos": """
+import os, sys
+del os.preadv
+""",
+}
+USE = """
+import threading
+import numpy as np
+import ornstein as orn
+from ornstein.training.signals import signals
+np.save("rows.npy", np.random.default_rng(0).normal(size=(3000, 2)))
+rows = orn.load_data("rows.npy")
+model = orn.Trainer("digits", images=64, out="run", options={"widths": [8], "depths": [1]}).fit()
+again = orn.Trainer("digits", images=64, out="run", resume=True).fit()
+with signals(print):
+    assert orn.sample(model, 2, nfe=3).equal(orn.sample(orn.load("run"), 2, nfe=3))
+print("as ever")
+"""
+
+
+@pytest.mark.parametrize("system", list(WITHOUT))
+def test_a_model_is_trained_resumed_and_sampled_without_what_only_linux_has(system, tmp_path):
+    ran = subprocess.run([sys.executable, "-c", f"import psutil, torch, sklearn\n{WITHOUT[system]}{USE}"], cwd=tmp_path,
+                         capture_output=True, text=True, timeout=600)
+    assert ran.stdout.strip() == "as ever", ran.stderr[-2000:]
