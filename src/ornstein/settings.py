@@ -12,9 +12,9 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, get_args, get_
 import yaml
 
 from ornstein import names
-from ornstein.names import DensityName, Guess, Precision, require, shown
+from ornstein.names import DensityName, Guess, Precision, require, shown, sides
 
-__all__ = ["Settings"]
+__all__ = ["READING", "Settings"]
 
 
 P = ParamSpec("P")
@@ -27,7 +27,9 @@ class _Values:
 
     data: str = "digits"
     data_path: str | None = None  # where data on this machine lie, whatever folder a command is given in
-    size: int | None = None  # side of square pictures; None: as the data are
+    size: int | str | None = None  # side of square pictures, or width x height as in 48x32; None: as the data are
+    fit: names.Fit = "cut"  # pictures of another shape: cut to their middle, padded with white, or stretched
+    alpha: bool = False  # whether transparency is learnt, as a fourth channel; else pictures are laid on white
     classes: bool | None = None  # None: conditional where the data have labels
     layout: str = "auto"  # axes of the user's arrays, without the samples' own: V, CL, CHW, DHWC ...
     reader: Literal["auto", "cache", "stream"] = "auto"  # of picture files: decoded once, or each time
@@ -79,6 +81,9 @@ class Settings(_Values):
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
             object.__setattr__(self, item.name, _typed(item.name, getattr(self, item.name), _TYPES[item.name]))
+        if self.size is not None:
+            width, height = sides("size", self.size, most=MOST_SIDE)
+            object.__setattr__(self, "size", width if width == height else f"{width}x{height}")
         for name, value in vars(self).items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{name} is {value}; it must be a finite number")
@@ -114,6 +119,11 @@ class Settings(_Values):
     def unlabelled(self) -> float:
         """The share of samples trained without their label; 0.1 where no plan has chosen."""
         return 0.1 if self.label_dropout is None else self.label_dropout
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What `load_data` is given beside the source."""
+        return {name: getattr(self, name) for name in READING}
 
     @_as_made_by(_Values)
     def replace(self, **changes: Any) -> Settings:
@@ -170,10 +180,12 @@ class Settings(_Values):
 
 # Bounds that no training needs to go beyond, so that a slip of the finger is refused before anything follows from it.
 ABOVE_NOTHING = {"minutes": 10**7, "images": 10**15, "batch": 10**9, "micro_batch": 10**9, "learning_rate": 1e38,
-                 "average": 0.28, "size": 2**16, "processes": 4096, "shard": 4096, "keep": 1000, "threads": 4096,
+                 "average": 0.28, "processes": 4096, "shard": 4096, "keep": 1000, "threads": 4096,
                  "save_seconds": 10**7, "decay": 100}
 RANGES = {"snapshots": (0, 1000), "noise": (1, 1000), "weight_decay": (0, 100), "seed": (0, 2**64 - 1)}
 MOST_TEXT = 2**20  # characters of a file of settings
+MOST_SIDE = 2**16  # of a sample
+READING = ("size", "fit", "alpha", "classes", "layout", "reader")  # settings that `load_data` takes
 _TYPES = get_type_hints(Settings)
 
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 from cyclopts import Parameter
 
 from ornstein import __version__
-from ornstein.cli.app import Data, Out, app, side
+from ornstein.cli.app import Data, Out, app, picture_size
+from ornstein.names import Fit as FitName
 from ornstein.names import NetworkName, Precision, either
 
 if TYPE_CHECKING:
@@ -29,8 +30,14 @@ Minutes = Annotated[float | None, Parameter(
     help="Wall clock to spend, start-up included; 10 unless --images is given.")]
 Images = Annotated[int | None, Parameter(
     help="Pictures to see, in place of --minutes; such runs repeat bit for bit on a CPU.")]
-Size = Annotated[int | None, Parameter(
-    help="Side of the pictures in pixels; a folder's are resized and cropped.", converter=side)]
+Size = Annotated[int | str | None, Parameter(
+    help="Side of the pictures in pixels, or WIDTHxHEIGHT such as 48x32; files are resized to it.",
+    converter=picture_size)]
+Fit = Annotated[str | None, Parameter(
+    help=f"What is done to pictures of another shape: {either(*get_args(FitName))} (around which pad puts "
+         "white); cut by default.")]
+Alpha = Annotated[bool | None, Parameter(
+    help="Learn the transparency of the pictures too; without it they are laid on white.", negative=())]
 Classes = Annotated[bool | None, Parameter(
     help="Learn the classes; by default wherever the data have labels.", negative="--no-classes")]
 Layout = Annotated[str | None, Parameter(
@@ -51,9 +58,10 @@ Json = Annotated[bool, Parameter(help="Print each event as one line of JSON.", n
 
 @app.command(sort_key=1)
 def train(data: Data = None, *, out: Place, minutes: Minutes = None, images: Images = None, size: Size = None,
-          classes: Classes = None, layout: Layout = None, network: Network = None, seed: Seed = None,
-          precision: PrecisionOption = None, processes: Processes = None, config: Config = None, set: Set = None,
-          resume: Resume = False, overwrite: Overwrite = False, tracker: Tracker = None, json: Json = False) -> None:
+          fit: Fit = None, alpha: Alpha = None, classes: Classes = None, layout: Layout = None,
+          network: Network = None, seed: Seed = None, precision: PrecisionOption = None, processes: Processes = None,
+          config: Config = None, set: Set = None, resume: Resume = False, overwrite: Overwrite = False,
+          tracker: Tracker = None, json: Json = False) -> None:
     """Train a model on DATA within a budget, and keep everything in one folder."""
     started = time.monotonic()
     # Before torch is imported: its sockets warn of names that a machine without a network cannot look up.
@@ -71,9 +79,10 @@ def train(data: Data = None, *, out: Place, minutes: Minutes = None, images: Ima
     settings = _settings(config, minutes, images)
     if data is None:
         data = _data_of(settings, out, config, resume)
-    given: dict[str, Any] = {"data": data, "minutes": minutes, "images": images, "size": size, "classes": classes,
-                             "network": network, "layout": layout, "seed": seed, "precision": precision,
-                             "processes": processes}
+    given: dict[str, Any] = {"data": data, "minutes": minutes, "images": images, "size": size, "fit": fit,
+                             "alpha": alpha,
+                             "classes": classes, "network": network, "layout": layout, "seed": seed,
+                             "precision": precision, "processes": processes}
     settings = settings.replace(**{name: value for name, value in given.items() if value is not None})
     settings = settings.with_text(set or [])
 

@@ -13,13 +13,12 @@ import numpy as np
 import torch
 
 from ornstein.data.array import load_array, load_array_file
-from ornstein.data.corpus import READERS
 from ornstein.data.dataset import Dataset
 from ornstein.data.digits import load_digits
 from ornstein.data.folder import load_folder
 from ornstein.data.labels import said
 from ornstein.data.parquet import load_parquet
-from ornstein.data.pictures import read_picture
+from ornstein.data.pictures import Reading, read_picture
 from ornstein.data.places import braced, files_of, is_pattern
 from ornstein.data.remote import RemoteShard, is_remote
 from ornstein.data.sequence import is_sequence, load_hub, load_sequence, numbers
@@ -27,7 +26,7 @@ from ornstein.data.shards import LocalShard, load_shards
 from ornstein.data.spec import LAYOUTS, DataSpec, printable
 from ornstein.data.toys import load_mixture, load_moons
 from ornstein.data.web import check_address, shown
-from ornstein.names import require, shortened, whole
+from ornstein.names import require, shortened, sides
 
 __all__ = ["DataSpec", "Dataset", "load_data", "path_of", "read_picture", "sources"]
 
@@ -54,8 +53,8 @@ def path_of(source: Any) -> str | None:
     return os.path.abspath(Path(source).expanduser())
 
 
-def load_data(source: Any, *, size: int | None = None, classes: bool | None = None, layout: str = "auto",
-              reader: str = "auto") -> Dataset:
+def load_data(source: Any, *, size: int | str | None = None, fit: str = "cut", alpha: bool = False,
+              classes: bool | None = None, layout: str = "auto", reader: str = "auto") -> Dataset:
     """Return the data of a source.
 
     Args:
@@ -64,7 +63,11 @@ def load_data(source: Any, *, size: int | None = None, classes: bool | None = No
             "hf:NAME[:SPLIT]"; an array
             or tensor of samples; a pair of samples and labels, or of samples and conditions (fractions, or more
             columns than one); or anything with len() and items: pictures, arrays, pairs with a label, tables.
-        size: side of square pictures in pixels; picture files are resized to it, other data must have it already.
+        size: side of square pictures in pixels, or width x height as in "48x32"; picture files are resized to it,
+            other data must have it already. None keeps the one shape that picture files have, their shorter side
+            at most 64 pixels, else makes squares.
+        fit: how picture files of another shape become this one: "cut" to their middle, "pad" with white, "stretch".
+        alpha: whether the transparency of picture files is learnt, as a fourth channel; else they are laid on white.
         classes: None keeps labels where there are any, True demands them, False drops them and vector conditions.
         layout: the axes of one sample of an array: V; L, CL, LC; HW, CHW, HWC; DHW, CDHW, DHWC; "auto" reads them from
             the shape and says how in a note.
@@ -79,15 +82,18 @@ def load_data(source: Any, *, size: int | None = None, classes: bool | None = No
     if classes not in (None, True, False):
         raise ValueError(f"classes is {classes!r}; it must be True, False or None")
     require("layout", layout, ["auto", *(word for group in LAYOUTS.values() for word in group)])
-    require("reader", reader, READERS)
-    data = _load(source, size, layout, reader)
+    data = _load(source, layout, Reading(size, reader, fit, alpha))
     shape = data.spec.shape
-    if size is not None and shape[1:] != (whole("size", size),) * 2:
+    if size is not None and shape[1:] != sides("size", size)[::-1]:
         raise ValueError(f"size {size} cannot be had: data {data.spec.name!r} has samples of shape {shape}; "
                          "only picture files are resized")
     if layout not in ("auto", data.spec.layout):
         raise ValueError(f"layout {layout!r} cannot be had: data {data.spec.name!r} are {data.spec.layout}; "
                          "only arrays have a layout to choose")
+    for name, value in () if data.names is not None else (("fit", fit != "cut" and fit), ("alpha", alpha)):
+        if value:
+            raise ValueError(f"{name} {value!r} cannot be had: data {data.spec.name!r} are no picture files; leave it "
+                             "out")
     if reader == "stream" and not data.streamed:
         raise ValueError(f"reader 'stream' cannot be had: data {data.spec.name!r} are no picture files; leave it out")
     if classes and not data.spec.classes:
@@ -100,8 +106,8 @@ def load_data(source: Any, *, size: int | None = None, classes: bool | None = No
     return data
 
 
-def _load(source: Any, size: int | None, layout: str, reader: str) -> Dataset:
-    options: dict[str, Any] = {"size": size, "layout": layout, "reader": reader}
+def _load(source: Any, layout: str, reading: Reading) -> Dataset:
+    options: dict[str, Any] = {"layout": layout, "reading": reading}
     if isinstance(source, str | Path):
         if isinstance(source, str) and source in SOURCES:
             return SOURCES[source][1]()
@@ -166,7 +172,7 @@ def _load_path(source: str | Path, options: dict[str, Any]) -> Dataset:
     if kind in (".npy", ".npz"):
         return load_array_file(paths[0], options["layout"])
     if kind == "folder":
-        return load_folder(paths[0], options["size"], options["reader"])
+        return load_folder(paths[0], options["reading"])
     if missing := [one for one in paths if not os.path.exists(one)]:
         raise FileNotFoundError(f"{shortened(str(missing[0]))}: there is no such file")
     if kind == ".parquet":

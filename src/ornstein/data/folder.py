@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ornstein.data.corpus import Corpus, check_size, load_corpus
+from ornstein.data.corpus import Corpus, load_corpus
 from ornstein.data.dataset import Dataset
 from ornstein.data.labels import listed, number_names
-from ornstein.data.pictures import FORMATS, UNREAD
+from ornstein.data.pictures import FORMATS, UNREAD, Reading
 from ornstein.data.spec import printable
 
 __all__ = ["load_folder"]
@@ -20,15 +20,13 @@ TRAINING = ("train", "training")
 BESIDE = ("val", "valid", "validation", "test", "testing", "dev", "eval", "evaluation", "holdout", "heldout")
 
 
-def load_folder(folder: Path, size: int | None = None, reader: str = "auto") -> Dataset:
-    """Return the pictures below a folder as squares, with its sub-folders as classes where two or more hold pictures.
+def load_folder(folder: Path, reading: Reading) -> Dataset:
+    """Return the pictures below a folder, with its sub-folders as classes where two or more hold pictures.
 
     A folder around all others is looked into, and of folders such as train and val only train is read; notes say so.
     Hidden files and folders are ignored, and a link to a folder is followed unless that is read already. Transparent
-    pixels are laid on white, 16-bit grey v becomes v / 257, and an animation gives its first frame. `size` and `reader`
-    are as in `load_corpus`.
+    pixels are laid on white, 16-bit grey v becomes v / 257, and an animation gives its first frame.
     """
-    check_size(size)
     where = printable(str(folder))
     if not os.path.exists(folder):
         raise FileNotFoundError(f"{where}: there is no such folder or file")
@@ -47,7 +45,7 @@ def load_folder(folder: Path, size: int | None = None, reader: str = "auto") -> 
     named = {printable(path.relative_to(folder).as_posix()): why for path, why in others.items()}
     return load_corpus(Corpus(
         printable(folder.resolve().name) or "folder", where, keys, functools.partial(_chosen, files), labels,
-        classes, ["folder", listing], [entry[:2] for entry in listing], named, notes), size, reader)
+        classes, ["folder", listing], [entry[:2] for entry in listing], named, notes), reading)
 
 
 def _chosen(files: list[Path], rows: np.ndarray) -> list[Path | Exception]:

@@ -13,9 +13,10 @@ import numpy as np
 from ornstein.data import cache
 from ornstein.data.array import load_numbered
 from ornstein.data.columns import Columns, choose_columns, dense
-from ornstein.data.corpus import Corpus, check_size, load_corpus
+from ornstein.data.corpus import Corpus, load_corpus
 from ornstein.data.dataset import Dataset
 from ornstein.data.labels import number_labels
+from ornstein.data.pictures import Reading
 from ornstein.data.process import PerProcess
 from ornstein.data.spec import printable
 from ornstein.files import open_regular
@@ -28,11 +29,8 @@ __all__ = ["load_parquet"]
 GROUPS = 4  # row groups of pictures that stay in memory
 
 
-def load_parquet(paths: Sequence[Path], name: str, where: str, *, size: int | None = None, layout: str = "auto",
-                 reader: str = "auto") -> Dataset:
-    """Return the set in parquet files of one schema, their rows one after the other; options as in `load_corpus` and
-    `load_array`."""
-    check_size(size)
+def load_parquet(paths: Sequence[Path], name: str, where: str, *, layout: str, reading: Reading) -> Dataset:
+    """Return the set in parquet files of one schema, their rows one after the other."""
     try:
         import pyarrow.parquet  # noqa: F401
     except ModuleNotFoundError as error:
@@ -55,8 +53,8 @@ def load_parquet(paths: Sequence[Path], name: str, where: str, *, size: int | No
     numbers, classes = labels or (np.full(len(table), -1, np.int64), ())
     listing = ["parquet", columns.samples, [cache.file_facts(path) for path in paths]]
     identity = [[path.name, path.stat().st_size] for path in paths]
-    return load_corpus(Corpus(name, where, table, table.read, numbers, classes, listing, identity, {}, said), size,
-                       reader)
+    return load_corpus(Corpus(name, where, table, table.read, numbers, classes, listing, identity, {}, said),
+                       reading)
 
 
 def _opened(path: Path) -> Any:

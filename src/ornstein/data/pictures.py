@@ -8,40 +8,80 @@ import math
 import threading
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
 from ornstein.data.process import PerProcess
 from ornstein.data.spec import printable
 from ornstein.files import open_regular
+from ornstein.names import Fit, require, shown, sides
 
 if TYPE_CHECKING:
     from PIL import Image
 
     Source = Path | bytes | Image.Image
 
-__all__ = ["FORMATS", "LEAST_SIDE", "MOST_SIDE", "UNREAD", "header", "pixels", "read_picture", "reason"]
+__all__ = ["FORMATS", "READERS", "UNREAD", "Reading", "header", "pixels", "read_picture",
+           "reason"]
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF",
            ".tiff": "TIFF", ".gif": "GIF", ".jfif": "JPEG", ".jpe": "JPEG"}
 READ = sorted(set(FORMATS.values()))
 UNREAD = (".avif", ".heic", ".heif", ".jxl", ".svg")
+MODES = {1: "L", 3: "RGB", 4: "RGBa"}  # of Pillow, by the number of channels
 MOST_PIXELS = 25_000_000
 MOST_REDUCED = 178_000_000  # of a JPEG, which is decoded at a half, a quarter or an eighth
 LEAST_SIDE = 4
 MOST_SIDE = 4096
+READERS = ("auto", "cache", "stream")
+TURNED = (5, 6, 7, 8)  # EXIF orientations of pictures that lie on their side
+GAP = 3.0  # of what is stretched or padded, three times the size is averaged first: a long strip is never held whole
 # The largest pictures are decoded one at a time: a progressive JPEG takes 6 bytes a pixel.
 _one = PerProcess(threading.Lock)
 
 
-def read_picture(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """Return one picture as a model's data have it: its middle square, resized, grey or in colour.
+@dataclass(frozen=True)
+class Reading:
+    """How picture files are read: `size` and what else `load_data` takes of these names."""
+
+    size: int | str | None = None
+    reader: str = "auto"
+    fit: str = "cut"
+    alpha: bool = False
+
+    def __post_init__(self) -> None:
+        require("reader", self.reader, READERS)
+        require("fit", self.fit, get_args(Fit))
+        if type(self.alpha) is not bool:
+            raise ValueError(f"alpha is {shown(self.alpha)}; it must be True or False")
+
+    @property
+    def sides(self) -> tuple[int, int] | None:
+        """Width and height that are asked for; ValueError for those that no picture is given."""
+        return None if self.size is None else sides("size", self.size, LEAST_SIDE, MOST_SIDE)
+
+    def key(self) -> list[Any]:
+        """Return what decoded pictures are a function of, apart from the pictures: the size, then what is no default.
+
+        Squares of a size are kept under the names that they had before there was a choice.
+        """
+        size: int | str = "own shape"
+        if self.sides is not None:
+            width, height = self.sides
+            size = width if width == height else f"{width}x{height}"
+        return [size, *([] if self.fit == "cut" else [self.fit]), *(["alpha"] if self.alpha else [])]
+
+
+def read_picture(path: Path, shape: tuple[int, ...], fit: str = "cut") -> np.ndarray:
+    """Return one picture as a model's data have it: grey, in colour, or in colour that is multiplied by opacity.
 
     Args:
         path: of the file.
-        shape: (C, H, W) with C 1 or 3 and H = W.
+        shape: (C, H, W) with C 1, 3 or 4; opacity is the fourth channel, and else transparency lies on white.
+        fit: how another shape becomes this one: "cut" to its middle, "pad" with white, or "stretch".
 
     Returns:
         uint8 of that shape.
@@ -50,8 +90,9 @@ def read_picture(path: Path, shape: tuple[int, ...]) -> np.ndarray:
         FileNotFoundError: there is no such file.
         ValueError: a file that is no picture, or a shape that no picture has.
     """
-    if len(shape) != 3 or shape[0] not in (1, 3) or shape[1] != shape[2]:
-        raise ValueError(f"shape is {shape}; a picture file gives squares of 1 or 3 channels")
+    if len(shape) != 3 or shape[0] not in MODES:
+        raise ValueError(f"shape is {shape}; a picture file gives 1, 3 or 4 channels, (C, H, W)")
+    require("fit", fit, get_args(Fit))
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; name a picture file")
     from PIL import Image
@@ -59,7 +100,7 @@ def read_picture(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_open` has limits of its own
-            return pixels(path, shape[0], shape[1])
+            return pixels(path, shape, fit)
     except (OSError, ValueError, SyntaxError, Warning) as error:
         raise ValueError(f"{path} cannot be used: {reason(error)}") from None
 
@@ -69,27 +110,48 @@ def header(source: Source) -> tuple[int, int, bool, bool]:
     broken file nearly any error of Pillow's, which `reason` puts in words."""
     with _open(source) as picture:
         grey = picture.mode in ("1", "L", "LA", "La") or picture.mode.startswith("I")
-        return *picture.size, grey, picture.has_transparency_data
+        # To look for the EXIF of a PNG that has none would decode it, and the size of a TIFF is turned already.
+        told = "exif" in picture.info and picture.format != "TIFF"
+        width, height = picture.size[::-1] if told and picture.getexif().get(0x0112) in TURNED else picture.size
+        return width, height, grey, picture.has_transparency_data
 
 
-def pixels(source: Source, channels: int, size: int) -> np.ndarray:
-    """Return the middle square of a picture, resized: (channels, size, size) uint8, grey for one channel. It raises as
-    `header` does."""
-    from PIL import Image, ImageOps
+def pixels(source: Source, shape: tuple[int, ...], fit: str = "cut") -> np.ndarray:
+    """Return a picture in a shape (C, H, W), uint8, as `read_picture` does. It raises as `header` does."""
+    from PIL import ImageOps
 
-    mode = "L" if channels == 1 else "RGB"
+    channels, height, width = shape
     with _open(source) as picture, _one() if math.prod(picture.size) > MOST_PIXELS else contextlib.nullcontext():
-        picture.draft(mode, (2 * size, 2 * size))
+        picture.draft("L" if channels == 1 else "RGB", (2 * max(width, height),) * 2)
         ImageOps.exif_transpose(picture, in_place=True)
-        flat = _flat(picture).convert(mode)
-    short = min(flat.size)
-    left, top = (flat.width - short) / 2, (flat.height - short) / 2
-    if short == size:
-        flat = flat.crop((int(left), int(top), int(left) + size, int(top) + size))
-    else:
-        # Only the middle square is resized: a strip of 4 x 6,000,000 would fill the memory otherwise.
-        flat = flat.resize((size, size), Image.Resampling.LANCZOS, box=(left, top, left + short, top + short))
-    return np.asarray(flat).reshape(size, size, channels).transpose(2, 0, 1)
+        flat = (_premultiplied(picture) if channels == 4 else _flat(picture)).convert(MODES[channels])
+    values = np.asarray(_fitted(flat, width, height, fit))
+    if values.shape[:2] != (height, width):
+        top, left = (height - values.shape[0]) // 2, (width - values.shape[1]) // 2
+        whole = np.full((height, width, *values.shape[2:]), 0 if channels == 4 else 255, np.uint8)
+        whole[top:top + values.shape[0], left:left + values.shape[1]] = values
+        values = whole
+    if channels == 4:  # resizing overshoots, and nothing is brighter than its opacity
+        values = np.minimum(values, values[..., 3:])
+    return values.reshape(height, width, channels).transpose(2, 0, 1)
+
+
+def _fitted(flat: Image.Image, width: int, height: int, fit: str) -> Image.Image:
+    """A picture cut or stretched to a size, or, to be padded, as large as it can be inside."""
+    from PIL import Image
+
+    wide, tall = flat.size
+    if fit != "cut":
+        scale = min(width / wide, height / tall)
+        inside = (width, height) if fit == "stretch" else (max(1, round(wide * scale)), max(1, round(tall * scale)))
+        return flat if inside == flat.size else flat.resize(inside, Image.Resampling.LANCZOS, reducing_gap=GAP)
+    across, down = (wide, wide * height / width) if wide * height <= tall * width else (tall * width / height, tall)
+    left, top = (wide - across) / 2, (tall - down) / 2
+    if (across, down) == (width, height):
+        return flat.crop((int(left), int(top), int(left) + width, int(top) + height))
+    # Only the middle is resized: a strip of 4 x 6,000,000 would fill the memory otherwise.
+    box = left, top, min(left + across, wide), min(top + down, tall)
+    return flat.resize((width, height), Image.Resampling.LANCZOS, box=box)
 
 
 def reason(error: Exception | Warning | str) -> str:
@@ -131,7 +193,7 @@ def _check_sides(picture: Image.Image) -> None:
         raise ValueError(f"{width}x{height} is smaller than {LEAST_SIDE} pixels")
 
 
-def _flat(picture: Image.Image) -> Image.Image:
+def _eight_bits(picture: Image.Image) -> Image.Image:
     from PIL import Image
 
     if picture.mode == "F":
@@ -140,8 +202,22 @@ def _flat(picture: Image.Image) -> Image.Image:
         values = np.asarray(picture).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
             raise ValueError(f"pixels {values.min()}..{values.max()} are outside 0..65535, the 16-bit range")
-        values[values == picture.info.get("transparency")] = 65535
-        return Image.fromarray(np.rint(values / 257).astype(np.uint8))
+        grey, clear = Image.fromarray(np.rint(values / 257).astype(np.uint8)), picture.info.get("transparency")
+        if clear is not None:
+            grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+        return grey
+    return picture
+
+
+def _premultiplied(picture: Image.Image) -> Image.Image:
+    picture = _eight_bits(picture)
+    return (picture if picture.has_transparency_data else picture.convert("RGB")).convert("RGBA")
+
+
+def _flat(picture: Image.Image) -> Image.Image:
+    from PIL import Image
+
+    picture = _eight_bits(picture)
     if picture.has_transparency_data:
         white = Image.new("RGBA", picture.size, "white")
         white.alpha_composite(picture.convert("RGBA"))

@@ -30,11 +30,13 @@ INK, LETTERS, LEAST = (60, 60, 60), 13, 18  # of names: colour, their size, and 
 def picture(spec: DataSpec, x: Tensor) -> np.ndarray:
     """Samples (B, C, H, W) in [-1, 1] as (B, H, W, 3) uint8, rounded to values that the data can have.
 
-    One channel is grey, and of more than three the first three are shown.
+    One channel is grey, and of more than three the first three are shown; what is transparent lies on white.
     """
     values = spec.decode(x).astype(np.float64)
     low, high = spec.extent
     shade = np.round(255 * (values - low) / (high - low)).clip(0, 255).astype(np.uint8)
+    if spec.mode == "RGBA":
+        shade = (shade[:, :3] + (255 - shade[:, 3:].astype(np.int64))).clip(0, 255).astype(np.uint8)
     colour = shade[:, :3] if shade.shape[1] >= 3 else shade[:, :1].repeat(3, axis=1)
     return colour.transpose(0, 2, 3, 1)
 
@@ -129,7 +131,9 @@ def write(spec: DataSpec, x: Tensor, labels: Tensor | None, out: Path, facts: Ma
     else:
         numbered(out, len(x))
         with files.filling(out) as folder:
-            for number, one in enumerate(picture(spec, x)):
+            clear = spec.mode == "RGBA"
+            for number, one in enumerate(spec.arrange(spec.decode(x)).transpose(0, 2, 3, 1) if clear else
+                                         picture(spec, x)):
                 label = {} if labels is None else {"class": spec.classes[int(labels[number])]}
                 image = Image.fromarray(one)
                 image.save(folder / f"{number:05d}.png", pnginfo=_about({**facts, "number": number, **label}))

@@ -57,7 +57,7 @@ def subject(model: NetworkDenoiser, image: Path | None = None, label: str | None
     spec = model.data
     if spec is None:
         raise ValueError("this model does not say what data it was trained on; trace cannot draw them")
-    if image is not None and spec.kind != "picture":
+    if image is not None and (spec.kind != "picture" or (spec.shape[0] == 4 and spec.mode != "RGBA")):
         raise ValueError(f"image is {image}, but this model was trained on arrays of shape {spec.shape}; leave it out")
     plane, condition = spec.shape == (2,), None
     if spec.classes and label is None and plane:

@@ -67,8 +67,7 @@ def _again(run: Path, model: NetworkDenoiser, settings: Settings, trained_on: st
     place = trained_on or settings.data
     try:
         place = trained_on or located(settings)
-        known = load_data(place, size=settings.size, classes=settings.classes, layout=settings.layout,
-                          reader=settings.reader)
+        known = load_data(place, **settings.reading)
     except (ImportError, OSError, ValueError) as error:
         if trained_on is not None:
             raise
@@ -91,6 +90,11 @@ def _again(run: Path, model: NetworkDenoiser, settings: Settings, trained_on: st
 def _read(data: str, model: NetworkDenoiser, settings: Settings | None) -> Dataset:
     """Data as those of the training were read, with labels where there are any."""
     array = Path(data).suffix in (".npy", ".npz")
-    pictures = model.data is not None and model.data.kind == "picture" and not array and data not in sources()
+    spec = model.data
+    pictures = spec is not None and spec.kind == "picture" and not array and data not in sources()
     layout = settings.layout if settings is not None else model.data.layout if model.data is not None else "auto"
-    return load_data(data, size=model.shape[-1] if pictures else None, layout=layout if array else "auto")
+    asked: dict[str, Any] = {"layout": layout} if array else {}
+    if pictures:
+        asked |= {"size": f"{model.shape[2]}x{model.shape[1]}", "alpha": spec.mode == "RGBA",
+                  "fit": settings.fit if settings is not None else "cut"}
+    return load_data(data, **asked)

@@ -19,7 +19,7 @@ from torch import nn
 from ornstein.data import Dataset, DataSpec, load_data, path_of
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.isolation import isolated
-from ornstein.settings import Settings
+from ornstein.settings import READING, Settings
 from ornstein.training import damage
 from ornstein.training.budget import Budget
 from ornstein.training.compilation import Compilation
@@ -37,8 +37,6 @@ from ornstein.training.trackers import Tracker, checked, follow
 from ornstein.workers import threads
 
 __all__ = ["Trainer"]
-
-READING = ("size", "classes", "layout", "reader")  # settings that say how data are read
 
 
 class Trainer:
@@ -93,8 +91,7 @@ class Trainer:
         shared = self.engine.text("" if before is None else before.to_yaml())
         before = Settings.from_yaml(shared) if shared else None
         source = before or wanted
-        self.data = data if isinstance(data, Dataset) else load_data(
-            data, size=source.size, classes=source.classes, layout=source.layout, reader=source.reader)
+        self.data = data if isinstance(data, Dataset) else load_data(data, **source.reading)
         self.digest = self.data.digest()
         self._resolve(before, wanted, named=isinstance(data, str | Path))
         refuse(self.settings, self.data, torch.device(self.engine.device).type, self.engine.world, self.own is not None)
