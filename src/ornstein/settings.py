@@ -25,8 +25,8 @@ R = TypeVar("R")
 class _Values:
     """The settings alone, whose constructor tells a type checker what `Settings.replace` takes."""
 
-    data: str = "digits"
-    data_path: str | None = None  # where data on this machine lie, whatever folder a command is given in
+    data: str | list[str] = "digits"
+    data_path: str | list[str] | None = None  # where data on this machine lie, whatever folder a command is given in
     size: int | str | None = None  # side of square pictures, or width x height as in 48x32; None: as the data are
     fit: names.Fit = "cut"  # pictures of another shape: cut to their middle, padded with white, or stretched
     alpha: bool = False  # whether transparency is learnt, as a fourth channel; else pictures are laid on white
@@ -81,6 +81,9 @@ class Settings(_Values):
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
             object.__setattr__(self, item.name, _typed(item.name, getattr(self, item.name), _TYPES[item.name]))
+        if isinstance(self.data, list) and sum(map(len, self.data)) > MOST_NAMES:
+            raise ValueError(f"data names {len(self.data):,} files, more than run.yaml can list; write their paths "
+                             "into a .txt file, one a line, and name that")
         if self.size is not None:
             width, height = sides("size", self.size, most=MOST_SIDE)
             object.__setattr__(self, "size", width if width == height else f"{width}x{height}")
@@ -185,6 +188,7 @@ ABOVE_NOTHING = {"minutes": 10**7, "images": 10**15, "batch": 10**9, "micro_batc
 RANGES = {"snapshots": (0, 1000), "noise": (1, 1000), "weight_decay": (0, 100), "seed": (0, 2**64 - 1)}
 MOST_TEXT = 2**20  # characters of a file of settings
 MOST_SIDE = 2**16  # of a sample
+MOST_NAMES = 2**18  # characters of the names of files
 READING = ("size", "fit", "alpha", "classes", "layout", "reader")  # settings that `load_data` takes
 _TYPES = get_type_hints(Settings)
 
@@ -213,10 +217,11 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
     """The value if it is of the kind that the setting has; a whole number or text like 1e-3 serves as a float."""
     if get_origin(kind) is Literal:
         return require(name, value, get_args(kind))
-    kinds = get_args(kind) if isinstance(kind, types.UnionType) else (get_origin(kind) or kind,)
+    kinds = [get_origin(one) or one for one in (get_args(kind) if isinstance(kind, types.UnionType) else [kind])]
     if isinstance(value, bool) and bool not in kinds:
         pass
-    elif isinstance(value, tuple(kinds)):
+    elif isinstance(value, tuple(kinds)) and not (isinstance(value, list) and not all(
+            isinstance(one, str) for one in value or [None])):
         return value
     elif float in kinds and isinstance(value, int | str):
         # YAML 1.1 reads 1e-3, without a point, as text.

@@ -23,8 +23,9 @@ app = App(
     help="Train a diffusion model on your own pictures, draw new ones in few network calls, and see every step.",
     suppress_keyboard_interrupt=False,  # `main` says what it means
 )
-Data = Annotated[str | None, Parameter(
-    help="digits, moons, mixture; a folder of pictures; .npy, .npz, .parquet or .tar files; or hf:NAME.")]
+Data = Annotated[str, Parameter(
+    name="DATA", help="digits, moons, mixture; a folder of pictures, or several picture files; .npy, .npz, .parquet or "
+                      ".tar files; or hf:NAME.")]
 
 
 def _path(_: type, tokens: Sequence[Any]) -> Path:

@@ -34,8 +34,8 @@ Size = Annotated[int | str | None, Parameter(
     help="Side of the pictures in pixels, or WIDTHxHEIGHT such as 48x32; files are resized to it.",
     converter=picture_size)]
 Fit = Annotated[str | None, Parameter(
-    help=f"What is done to pictures of another shape: {either(*get_args(FitName))} (around which pad puts "
-         "white); cut by default.")]
+    help=f"What is done to pictures of another shape: {either(*get_args(FitName))}; pad puts white around them. Cut by "
+         "default.")]
 Alpha = Annotated[bool | None, Parameter(
     help="Learn the transparency of the pictures too; without it they are laid on white.", negative=())]
 Classes = Annotated[bool | None, Parameter(
@@ -57,7 +57,7 @@ Json = Annotated[bool, Parameter(help="Print each event as one line of JSON.", n
 
 
 @app.command(sort_key=1)
-def train(data: Data = None, *, out: Place, minutes: Minutes = None, images: Images = None, size: Size = None,
+def train(*data: Data, out: Place, minutes: Minutes = None, images: Images = None, size: Size = None,
           fit: Fit = None, alpha: Alpha = None, classes: Classes = None, layout: Layout = None,
           network: Network = None, seed: Seed = None, precision: PrecisionOption = None, processes: Processes = None,
           config: Config = None, set: Set = None, resume: Resume = False, overwrite: Overwrite = False,
@@ -77,9 +77,8 @@ def train(data: Data = None, *, out: Place, minutes: Minutes = None, images: Ima
     if not launch.announced():
         display.say(f"ornstein {__version__}: training into {out}")
     settings = _settings(config, minutes, images)
-    if data is None:
-        data = _data_of(settings, out, config, resume)
-    given: dict[str, Any] = {"data": data, "minutes": minutes, "images": images, "size": size, "fit": fit,
+    named = (data[0] if len(data) == 1 else [*data]) if data else _data_of(settings, out, config, resume)
+    given: dict[str, Any] = {"data": named, "minutes": minutes, "images": images, "size": size, "fit": fit,
                              "alpha": alpha,
                              "classes": classes, "network": network, "layout": layout, "seed": seed,
                              "precision": precision, "processes": processes}
@@ -126,7 +125,7 @@ def _settings(config: Path | None, minutes: float | None, images: int | None) ->
     return settings.replace(minutes=None, images=None) if minutes or images else settings
 
 
-def _data_of(settings: Settings, out: Path, config: Path | None, resume: bool) -> str:
+def _data_of(settings: Settings, out: Path, config: Path | None, resume: bool) -> str | list[str]:
     """The data that a run or a recipe names, where the command names none."""
     from ornstein.training.run import Run, located
 

@@ -15,11 +15,11 @@ import torch
 from ornstein.data.array import load_array, load_array_file
 from ornstein.data.dataset import Dataset
 from ornstein.data.digits import load_digits
-from ornstein.data.folder import load_folder
+from ornstein.data.folder import load_files, load_folder
 from ornstein.data.labels import said
 from ornstein.data.parquet import load_parquet
 from ornstein.data.pictures import Reading, read_picture
-from ornstein.data.places import braced, files_of, is_pattern
+from ornstein.data.places import braced, called, files_of, is_pattern
 from ornstein.data.remote import RemoteShard, is_remote
 from ornstein.data.sequence import is_sequence, load_hub, load_sequence, numbers
 from ornstein.data.shards import LocalShard, load_shards
@@ -28,7 +28,7 @@ from ornstein.data.toys import load_mixture, load_moons
 from ornstein.data.web import check_address, shown
 from ornstein.names import require, shortened, sides
 
-__all__ = ["DataSpec", "Dataset", "load_data", "path_of", "read_picture", "sources"]
+__all__ = ["DataSpec", "Dataset", "load_data", "named", "path_of", "read_picture", "sources"]
 
 Array = np.ndarray | torch.Tensor
 
@@ -44,9 +44,20 @@ def sources() -> dict[str, str]:
     return {name: line for name, (line, _) in SOURCES.items()}
 
 
-def path_of(source: Any) -> str | None:
-    """Return the absolute path (or pattern) of a source that lies on this machine, None for any other."""
-    if not isinstance(source, str | Path):
+def named(source: Any) -> str | list[str] | None:
+    """Return a source as text that names it, or a list of such texts for several files; None for an object."""
+    if isinstance(source, list | tuple) and source and all(isinstance(one, str | Path) for one in source):
+        return [str(one) for one in source]
+    return str(source) if isinstance(source, str | Path) else None
+
+
+def path_of(source: Any) -> str | list[str] | None:
+    """Return the absolute path (or pattern) of a source that lies on this machine, or those of several files; None for
+    any other."""
+    names = named(source)
+    if isinstance(names, list):
+        return [os.path.abspath(Path(name).expanduser()) for name in names]
+    if names is None:
         return None
     if isinstance(source, str) and (source in SOURCES or source.startswith("hf:") or is_remote(source)):
         return None
@@ -58,11 +69,12 @@ def load_data(source: Any, *, size: int | str | None = None, fit: str = "cut", a
     """Return the data of a source.
 
     Args:
-        source: the name of a built-in set (which wins over a path); a folder of pictures; .npy, .npz, .parquet or
-            .tar files, the last two also as a folder, a glob, or with a range {000..009}, .tar also at http(s);
-            "hf:NAME[:SPLIT]"; an array
-            or tensor of samples; a pair of samples and labels, or of samples and conditions (fractions, or more
-            columns than one); or anything with len() and items: pictures, arrays, pairs with a label, tables.
+        source: the name of a built-in set (which wins over a path); a folder of pictures; a .npy or .npz file;
+            pictures, .parquet or .tar files as a list of paths, a glob, or with a range {000..009}, the last two also
+            as a folder, .tar also at http(s); a .txt file with the path of a picture a line; a TIFF file of several
+            pages; "hf:NAME[:SPLIT]"; an array or tensor of samples; a pair of samples and labels, or of samples and
+            conditions (fractions, or more columns than one); or anything with len() and items: pictures, arrays, pairs
+            with a label, tables.
         size: side of square pictures in pixels, or width x height as in "48x32"; picture files are resized to it,
             other data must have it already. None keeps the one shape that picture files have, their shorter side
             at most 64 pixels, else makes squares.
@@ -108,6 +120,8 @@ def load_data(source: Any, *, size: int | str | None = None, fit: str = "cut", a
 
 def _load(source: Any, layout: str, reading: Reading) -> Dataset:
     options: dict[str, Any] = {"layout": layout, "reading": reading}
+    if isinstance(names := named(source), list):
+        return _load_path(names, options)
     if isinstance(source, str | Path):
         if isinstance(source, str) and source in SOURCES:
             return SOURCES[source][1]()
@@ -156,7 +170,10 @@ def _load_remote(source: str, options: dict[str, Any]) -> Dataset:
     return load_shards(shards, printable(Path(urlsplit(addresses[0]).path).stem), where, **options)
 
 
-def _load_path(source: str | Path, options: dict[str, Any]) -> Dataset:
+def _load_path(source: str | Path | list[str], options: dict[str, Any]) -> Dataset:
+    if isinstance(source, list):
+        kind, paths = files_of(source)
+        return _load_files(kind, paths, paths[0].parent.resolve().name, called(source), options)
     # As text: a Path raises for a name that is too long and for the home of a user who is not there.
     path, text = Path(os.path.expanduser(source)), str(source)
     if isinstance(source, str) and not (source and (os.path.exists(path) or path.suffix or "/" in source
@@ -173,6 +190,14 @@ def _load_path(source: str | Path, options: dict[str, Any]) -> Dataset:
         return load_array_file(paths[0], options["layout"])
     if kind == "folder":
         return load_folder(paths[0], options["reading"])
+    return _load_files(kind, paths, name, where, options)
+
+
+def _load_files(kind: str, paths: list[Path], name: str, where: str, options: dict[str, Any]) -> Dataset:
+    """The set in files of one kind."""
+    name = printable(name)
+    if kind == "pictures":
+        return load_files(paths, where, options["reading"])
     if missing := [one for one in paths if not os.path.exists(one)]:
         raise FileNotFoundError(f"{shortened(str(missing[0]))}: there is no such file")
     if kind == ".parquet":

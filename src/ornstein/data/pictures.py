@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib
+import importlib.util
 import io
 import math
 import threading
@@ -10,7 +13,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 
@@ -22,15 +25,14 @@ from ornstein.names import Fit, require, shown, sides
 if TYPE_CHECKING:
     from PIL import Image
 
-    Source = Path | bytes | Image.Image
-
-__all__ = ["FORMATS", "READERS", "UNREAD", "Reading", "header", "pixels", "read_picture",
-           "reason"]
+__all__ = ["FORMATS", "READERS", "UNREAD", "Page", "Reading", "header", "pages", "pixels", "read_picture",
+           "reason", "unread"]
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF",
-           ".tiff": "TIFF", ".gif": "GIF", ".jfif": "JPEG", ".jpe": "JPEG"}
-READ = sorted(set(FORMATS.values()))
-UNREAD = (".avif", ".heic", ".heif", ".jxl", ".svg")
+           ".tiff": "TIFF", ".gif": "GIF", ".jfif": "JPEG", ".jpe": "JPEG", ".avif": "AVIF",
+           ".heic": "HEIF", ".heif": "HEIF"}
+UNREAD = (".jxl", ".svg")
+REDUCED = 5  # bits of what is no page of its own: a smaller version of another (1), a mask (4)
 MODES = {1: "L", 3: "RGB", 4: "RGBa"}  # of Pillow, by the number of channels
 MOST_PIXELS = 25_000_000
 MOST_REDUCED = 178_000_000  # of a JPEG, which is decoded at a half, a quarter or an eighth
@@ -41,6 +43,17 @@ TURNED = (5, 6, 7, 8)  # EXIF orientations of pictures that lie on their side
 GAP = 3.0  # of what is stretched or padded, three times the size is averaged first: a long strip is never held whole
 # The largest pictures are decoded one at a time: a progressive JPEG takes 6 bytes a pixel.
 _one = PerProcess(threading.Lock)
+
+
+class Page(NamedTuple):
+    """A page of a TIFF file, by its number from 0 on."""
+
+    path: Path
+    number: int
+
+
+if TYPE_CHECKING:
+    Source = Path | Page | bytes | Image.Image
 
 
 @dataclass(frozen=True)
@@ -154,6 +167,46 @@ def _fitted(flat: Image.Image, width: int, height: int, fit: str) -> Image.Image
     return flat.resize((width, height), Image.Resampling.LANCZOS, box=box)
 
 
+def pages(path: Path) -> list[int]:
+    """Return the numbers of the pages of a file that are pictures of their own: those of a TIFF file, else the first.
+    """
+    if FORMATS.get(path.suffix.lower()) != "TIFF":
+        return [0]
+    from PIL import Image
+
+    try:
+        with open_regular(path) as file, Image.open(file, formats=["TIFF"]) as picture:
+            found = []
+            for number in range(getattr(picture, "n_frames", 1)):
+                picture.seek(number)
+                if not int(getattr(picture, "tag_v2", {}).get(254, 0)) & REDUCED:
+                    found.append(number)
+            return found or [0]
+    except Exception:  # what is wrong with it is said when it is read
+        return [0]
+
+
+def unread(suffix: str) -> str | None:
+    """Return why files of an ending are not read, None for those that are."""
+    kind = FORMATS.get(suffix)
+    if kind == "HEIF" and "HEIF" not in _formats():
+        return 'needs pillow-heif: pip install "ornstein[heic]"'
+    if kind == "AVIF" and "AVIF" not in _formats():
+        return "needs a Pillow that reads AVIF: pip install -U pillow"
+    return f"{suffix} is not read, save it as JPEG or PNG" if suffix in UNREAD else None if kind else "not a picture"
+
+
+@functools.cache
+def _formats() -> list[str]:
+    """What Pillow reads here, with the help of pillow-heif where that is installed."""
+    from PIL import features
+
+    there = {"HEIF": importlib.util.find_spec("pillow_heif") is not None, "AVIF": features.check("avif")}
+    if there["HEIF"]:
+        importlib.import_module("pillow_heif").register_heif_opener()
+    return [kind for kind in sorted(set(FORMATS.values())) if there.get(kind, True)]
+
+
 def reason(error: Exception | Warning | str) -> str:
     """Return what an error says, on one printable line."""
     return printable(str(error)) or type(error).__name__
@@ -168,6 +221,7 @@ def _open(source: Source) -> Iterator[Image.Image]:
         # The caller's own picture must not be closed by us, nor turned twice.
         yield ImageOps.exif_transpose(source)
         return
+    source, number = source if isinstance(source, Page) else (source, 0)
     if isinstance(source, Path) and not source.is_file():
         raise ValueError("not a regular file")
     # A file of ours: Pillow maps the one that it opens itself, and a map of a file that is cut kills.
@@ -176,10 +230,12 @@ def _open(source: Source) -> Iterator[Image.Image]:
             raise ValueError("the file is empty")
         file.seek(0)
         try:
-            picture = Image.open(file, formats=READ)
+            picture = Image.open(file, formats=_formats())
         except Image.UnidentifiedImageError as error:
             raise ValueError("not a picture that can be read") from error
         with picture:
+            if number:
+                picture.seek(number)
             _check_sides(picture)
             yield picture
 

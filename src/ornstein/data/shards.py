@@ -153,7 +153,7 @@ def _array(content: bytes | Exception, key: str, where: str) -> np.ndarray:
 
 def _index(shard: Shard, facts: list[Any] | None) -> dict[str, Any]:
     """Samples by key, each with its place and label, and the members that are none; kept in the cache."""
-    key = None if facts is None else cache.key_of("tar", facts)
+    key = None if facts is None else cache.key_of("tar", facts, "AVIF, HEIF")  # endings that were of no picture before
     if key and (index := cache.recall(key)):
         return index
     try:

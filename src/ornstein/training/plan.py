@@ -139,10 +139,11 @@ def agreed(run: Run, wanted: Settings, given: dict[str, Any]) -> Settings | None
     for name, (there, here) in before.differences(asked).items():
         if name in ("minutes", "images") and run.finished():
             budget = f"{before.images:,} pictures" if before.images else f"{before.minutes:g} minutes"
+            data = [before.data] if isinstance(before.data, str) else before.data
             wish = f"{here:g}" if isinstance(here, float) else here
             raise ValueError(f"{name} is {wish}, but the run in {run.path} has used up its {budget}, at whose end its "
                              "learning rate was 0; a longer training is another run: ornstein train "
-                             f"{shlex.quote(before.data)} --{name} {wish} --out {shlex.quote(f'{run.path}-longer')}")
+                             f"{shlex.join(data)} --{name} {wish} --out {shlex.quote(f'{run.path}-longer')}")
         raise ValueError(f"{name} is {here!r}, but the run in {run.path} has {there!r}; leave it out to go on with "
                          "the run, or name another folder for another run")
     # What the data are is compared by their digest.

@@ -87,14 +87,14 @@ def _again(run: Path, model: NetworkDenoiser, settings: Settings, trained_on: st
     return _read(place, model, settings) if settings.classes is False else known
 
 
-def _read(data: str, model: NetworkDenoiser, settings: Settings | None) -> Dataset:
+def _read(data: str | list[str], model: NetworkDenoiser, settings: Settings | None) -> Dataset:
     """Data as those of the training were read, with labels where there are any."""
-    array = Path(data).suffix in (".npy", ".npz")
+    array = isinstance(data, str) and Path(data).suffix in (".npy", ".npz")
     spec = model.data
-    pictures = spec is not None and spec.kind == "picture" and not array and data not in sources()
+    pictures = spec is not None and spec.kind == "picture" and not array and data not in [*sources()]
     layout = settings.layout if settings is not None else model.data.layout if model.data is not None else "auto"
     asked: dict[str, Any] = {"layout": layout} if array else {}
-    if pictures:
+    if spec is not None and pictures:
         asked |= {"size": f"{model.shape[2]}x{model.shape[1]}", "alpha": spec.mode == "RGBA",
                   "fit": settings.fit if settings is not None else "cut"}
     return load_data(data, **asked)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ornstein.data import Dataset, DataSpec, load_data, path_of
+from ornstein.data import Dataset, DataSpec, load_data, named, path_of
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.isolation import isolated
 from ornstein.settings import READING, Settings
@@ -80,7 +80,7 @@ class Trainer:
         if loaded := isinstance(data, Dataset) and next((name for name in READING if name in options), None):
             raise ValueError(f"{loaded} is {options[loaded]!r}, but data are loaded already; give it to load_data")
         given: dict[str, Any] = {**options, "minutes": minutes, "images": images, "seed": seed,
-                 "data": str(data) if isinstance(data, str | Path) else None,  # that of arrays is their name, below
+                 "data": named(data),  # that of arrays is their name, below
                  "network": network if isinstance(network, str) and network != "auto" else None}
         wanted = (settings or Settings()).replace(**{name: value for name, value in given.items() if value is not None},
                                                 data_path=path_of(data))
@@ -93,7 +93,7 @@ class Trainer:
         source = before or wanted
         self.data = data if isinstance(data, Dataset) else load_data(data, **source.reading)
         self.digest = self.data.digest()
-        self._resolve(before, wanted, named=isinstance(data, str | Path))
+        self._resolve(before, wanted, named=named(data) is not None)
         refuse(self.settings, self.data, torch.device(self.engine.device).type, self.engine.world, self.own is not None)
         self._open(before is not None)
 
@@ -136,8 +136,8 @@ class Trainer:
         """Settings of the run to go on with, after refusing what cannot be."""
         if not self.run:
             return None
-        place = Path(wanted.data).expanduser()
-        if place.is_dir() and self.run.path.resolve().is_relative_to(place.resolve()):
+        place = Path(wanted.data if isinstance(wanted.data, str) else "").expanduser()
+        if place != Path() and place.is_dir() and self.run.path.resolve().is_relative_to(place.resolve()):
             raise ValueError(f"out is {self.run.path}, in the folder of the data, which its pictures would become part "
                              "of; name another folder")
         self.run.refuse(resume, overwrite)
