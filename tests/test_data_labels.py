@@ -203,23 +203,23 @@ def test_the_first_notes_name_the_classes_and_the_white_behind(tmp_path):
     assert said in streamed
 
 
-class Frame:
-    """What a table of pandas shows of itself."""
+class Series:
+    """What a column of pandas shows of itself."""
 
     def to_numpy(self):
         return TINY
 
 
 @pytest.mark.parametrize(("source", "kind", "message"), [
-    (Frame(), TypeError, "data is Frame; give its numbers as an array, data[columns].to_numpy()"),
+    (Series(), TypeError, "data is Series; give its numbers as an array, data.to_numpy(), or a table"),
     ({"x": TINY}, TypeError, "data is dict; give one of its arrays, data['x']"),
-    ("table.csv", ValueError, "table.csv: is a table of text; save its numbers as .npy"),
+    ("table.xlsx", ValueError, "table.xlsx: is not read; save its table as .csv"),
     ("weights.pt", ValueError, "could run code, so it is never loaded"),
     ("one.PNG", ValueError, "one.PNG: is one picture; give several, or the folder that holds them"),
 ])
 def test_what_is_not_read_says_what_to_give(tmp_path, monkeypatch, source, kind, message):
     monkeypatch.chdir(tmp_path)
-    for name in ("table.csv", "weights.pt", "one.PNG"):
+    for name in ("table.xlsx", "weights.pt", "one.PNG"):
         (tmp_path / name).write_text("1")
     with pytest.raises(kind, match=re.escape(message)) as caught:
         load_data(source)

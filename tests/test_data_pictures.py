@@ -1,4 +1,4 @@
-"""Pictures as they are: oblong ones, and transparency."""
+"""Pictures as they are: oblong ones, transparency, and 16 bits."""
 
 import numpy as np
 import pytest
@@ -112,8 +112,65 @@ def test_grey_with_transparency_is_colour_with_transparency(tmp_path):
         assert "1 of 2 pictures have transparency, which is learnt as a fourth channel" in data.notes
 
 
+@pytest.mark.parametrize("reader", ["cache", "stream"])
+def test_sixteen_bits_stay_sixteen_bits(tmp_path, reader):
+    """Every one of 65,536 greys is read, decoded and written as it was; 8-bit pictures beside them are scaled."""
+    greys = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    for name in ("a.png", "b.tif"):
+        save(tmp_path / "in", name, greys)
+    save(tmp_path / "in", "c.png", np.arange(256, dtype=np.uint8)[None].repeat(256, 0))
+    data = load_data(tmp_path / "in", depth=16, size=256, reader=reader)
+    assert (data.spec.mode, data.spec.levels, data.values.dtype) == ("I;16", 65536, np.uint16)
+    assert (data.values[:2] == greys).all()
+    assert (data.values[[2]][0, 0] == 257 * np.arange(256)).all()
+    pictures.write(data.spec, data.batch([0])[0], None, tmp_path / "out", {})
+    with Image.open(tmp_path / "out/00000.png") as drawn:
+        assert drawn.mode == "I;16"
+        assert np.abs(np.asarray(drawn).astype(int) - greys).max() == 0
+
+
+def test_sixteen_bits_are_resized_and_padded_as_eight_are(tmp_path):
+    ramp = np.linspace(0, 65535, 64).astype(np.uint16)[None].repeat(64, 0)
+    save(tmp_path / "deep", "a.png", ramp)
+    save(tmp_path / "flat", "a.png", np.rint(ramp / 257).astype(np.uint8))
+    for options in ({"size": 16}, {"size": "32x16"}, {"size": "32x16", "fit": "pad"}):
+        deep, flat = (load_data(tmp_path / name, depth=depth, **options).values.astype(int)
+                      for name, depth in (("deep", 16), ("flat", 8)))
+        assert np.abs(deep - 257 * flat).max() <= 300
+
+
+def test_few_of_the_sixteen_bits_are_learnt_on_their_own_scale(tmp_path):
+    """As of a camera of 12 bits; and kept pictures are opened as what they were."""
+    draw = np.random.default_rng(0)
+    for number in range(3):
+        save(tmp_path / "in", f"{number}.png", draw.integers(0, 4096, (16, 16), dtype=np.uint16))
+    data = load_data(tmp_path / "in", depth=16)
+    assert (data.spec.mode, data.spec.least >= 0, data.spec.most <= 4095) == ("I;16", True, True)
+    x = data.batch([0])[0]
+    assert x.max() - x.min() > 1.9
+    assert np.array_equal(data.spec.decode(x)[0], data.values[0])
+
+
+@pytest.mark.parametrize(("picture", "options", "says"), [
+    (COLOUR, {"depth": 16}, "1 of 1 pictures have colours, and 16 bits are kept of grey ones only; leave depth out"),
+    (COLOUR[..., 0], {"depth": 12}, "depth is 12; it must be 8 or 16"),
+    (COLOUR[..., 0], {"depth": 16, "alpha": True}, "leave one of the two out")])
+def test_bits_that_are_not_there_are_refused(tmp_path, picture, options, says):
+    save(tmp_path, "a.png", picture)
+    with pytest.raises(ValueError, match=says):
+        load_data(tmp_path, **options)
+
+
+def test_eight_bits_that_were_taken_for_sixteen_are_said(tmp_path):
+    save(tmp_path, "a.png", COLOUR[..., 0].copy())
+    data = load_data(tmp_path, depth=16)
+    assert data.values.dtype == np.uint8
+    assert "no picture has 16 bits: they are read as 8" in data.notes
+
+
 @pytest.mark.parametrize(("options", "says"), [
-    ({"fit": "pad"}, "fit 'pad' cannot be had"), ({"alpha": True}, "alpha True cannot be had"),
+    ({"fit": "pad"}, "fit 'pad' cannot be had"), ({"depth": 16}, "depth 16 cannot be had"),
+    ({"alpha": True}, "alpha True cannot be had"),
     ({"fit": "crop"}, "fit 'crop' is unknown"), ({"alpha": 1}, "alpha is 1; it must be True or False")])
 def test_options_of_picture_files_are_for_picture_files(options, says):
     with pytest.raises(ValueError, match=says):

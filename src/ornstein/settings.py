@@ -30,6 +30,7 @@ class _Values:
     size: int | str | None = None  # side of square pictures, or width x height as in 48x32; None: as the data are
     fit: names.Fit = "cut"  # pictures of another shape: cut to their middle, padded with white, or stretched
     alpha: bool = False  # whether transparency is learnt, as a fourth channel; else pictures are laid on white
+    depth: int = 8  # bits that are kept of a grey picture, 8 or 16
     classes: bool | None = None  # None: conditional where the data have labels
     layout: str = "auto"  # axes of the user's arrays, without the samples' own: V, CL, CHW, DHWC ...
     reader: Literal["auto", "cache", "stream"] = "auto"  # of picture files: decoded once, or each time
@@ -84,6 +85,8 @@ class Settings(_Values):
         if isinstance(self.data, list) and sum(map(len, self.data)) > MOST_NAMES:
             raise ValueError(f"data names {len(self.data):,} files, more than run.yaml can list; write their paths "
                              "into a .txt file, one a line, and name that")
+        if self.depth not in (8, 16):
+            raise ValueError(f"depth is {shown(self.depth)}; it must be 8 or 16")
         if self.size is not None:
             width, height = sides("size", self.size, most=MOST_SIDE)
             object.__setattr__(self, "size", width if width == height else f"{width}x{height}")
@@ -189,7 +192,7 @@ RANGES = {"snapshots": (0, 1000), "noise": (1, 1000), "weight_decay": (0, 100), 
 MOST_TEXT = 2**20  # characters of a file of settings
 MOST_SIDE = 2**16  # of a sample
 MOST_NAMES = 2**18  # characters of the names of files
-READING = ("size", "fit", "alpha", "classes", "layout", "reader")  # settings that `load_data` takes
+READING = ("size", "fit", "alpha", "depth", "classes", "layout", "reader")  # settings that `load_data` takes
 _TYPES = get_type_hints(Settings)
 
 

@@ -38,6 +38,7 @@ Fit = Annotated[str | None, Parameter(
          "default.")]
 Alpha = Annotated[bool | None, Parameter(
     help="Learn the transparency of the pictures too; without it they are laid on white.", negative=())]
+Depth = Annotated[int | None, Parameter(help="Bits that are kept of grey pictures, 8 or 16; 8 by default.")]
 Classes = Annotated[bool | None, Parameter(
     help="Learn the classes; by default wherever the data have labels.", negative="--no-classes")]
 Layout = Annotated[str | None, Parameter(
@@ -58,7 +59,7 @@ Json = Annotated[bool, Parameter(help="Print each event as one line of JSON.", n
 
 @app.command(sort_key=1)
 def train(*data: Data, out: Place, minutes: Minutes = None, images: Images = None, size: Size = None,
-          fit: Fit = None, alpha: Alpha = None, classes: Classes = None, layout: Layout = None,
+          fit: Fit = None, alpha: Alpha = None, depth: Depth = None, classes: Classes = None, layout: Layout = None,
           network: Network = None, seed: Seed = None, precision: PrecisionOption = None, processes: Processes = None,
           config: Config = None, set: Set = None, resume: Resume = False, overwrite: Overwrite = False,
           tracker: Tracker = None, json: Json = False) -> None:
@@ -79,7 +80,7 @@ def train(*data: Data, out: Place, minutes: Minutes = None, images: Images = Non
     settings = _settings(config, minutes, images)
     named = (data[0] if len(data) == 1 else [*data]) if data else _data_of(settings, out, config, resume)
     given: dict[str, Any] = {"data": named, "minutes": minutes, "images": images, "size": size, "fit": fit,
-                             "alpha": alpha,
+                             "alpha": alpha, "depth": depth,
                              "classes": classes, "network": network, "layout": layout, "seed": seed,
                              "precision": precision, "processes": processes}
     settings = settings.replace(**{name: value for name, value in given.items() if value is not None})

@@ -24,6 +24,7 @@ from ornstein.data.remote import RemoteShard, is_remote
 from ornstein.data.sequence import is_sequence, load_hub, load_sequence, numbers
 from ornstein.data.shards import LocalShard, load_shards
 from ornstein.data.spec import LAYOUTS, DataSpec, printable
+from ornstein.data.table import load_csv, load_frame
 from ornstein.data.toys import load_mixture, load_moons
 from ornstein.data.web import check_address, shown
 from ornstein.names import require, shortened, sides
@@ -64,22 +65,23 @@ def path_of(source: Any) -> str | list[str] | None:
     return os.path.abspath(Path(source).expanduser())
 
 
-def load_data(source: Any, *, size: int | str | None = None, fit: str = "cut", alpha: bool = False,
+def load_data(source: Any, *, size: int | str | None = None, fit: str = "cut", alpha: bool = False, depth: int = 8,
               classes: bool | None = None, layout: str = "auto", reader: str = "auto") -> Dataset:
     """Return the data of a source.
 
     Args:
-        source: the name of a built-in set (which wins over a path); a folder of pictures; a .npy or .npz file;
+        source: the name of a built-in set (which wins over a path); a folder of pictures; a .npy, .npz or .csv file;
             pictures, .parquet or .tar files as a list of paths, a glob, or with a range {000..009}, the last two also
             as a folder, .tar also at http(s); a .txt file with the path of a picture a line; a TIFF file of several
             pages; "hf:NAME[:SPLIT]"; an array or tensor of samples; a pair of samples and labels, or of samples and
-            conditions (fractions, or more columns than one); or anything with len() and items: pictures, arrays, pairs
-            with a label, tables.
+            conditions (fractions, or more columns than one); a table of pandas or polars; or anything with len() and
+            items: pictures, arrays, pairs with a label, tables of one sample.
         size: side of square pictures in pixels, or width x height as in "48x32"; picture files are resized to it,
             other data must have it already. None keeps the one shape that picture files have, their shorter side
             at most 64 pixels, else makes squares.
         fit: how picture files of another shape become this one: "cut" to their middle, "pad" with white, "stretch".
         alpha: whether the transparency of picture files is learnt, as a fourth channel; else they are laid on white.
+        depth: bits of a grey value that are kept of picture files, 8 or 16.
         classes: None keeps labels where there are any, True demands them, False drops them and vector conditions.
         layout: the axes of one sample of an array: V; L, CL, LC; HW, CHW, HWC; DHW, CDHW, DHWC; "auto" reads them from
             the shape and says how in a note.
@@ -94,7 +96,7 @@ def load_data(source: Any, *, size: int | str | None = None, fit: str = "cut", a
     if classes not in (None, True, False):
         raise ValueError(f"classes is {classes!r}; it must be True, False or None")
     require("layout", layout, ["auto", *(word for group in LAYOUTS.values() for word in group)])
-    data = _load(source, layout, Reading(size, reader, fit, alpha))
+    data = _load(source, layout, Reading(size, reader, fit, alpha, depth))
     shape = data.spec.shape
     if size is not None and shape[1:] != sides("size", size)[::-1]:
         raise ValueError(f"size {size} cannot be had: data {data.spec.name!r} has samples of shape {shape}; "
@@ -102,7 +104,8 @@ def load_data(source: Any, *, size: int | str | None = None, fit: str = "cut", a
     if layout not in ("auto", data.spec.layout):
         raise ValueError(f"layout {layout!r} cannot be had: data {data.spec.name!r} are {data.spec.layout}; "
                          "only arrays have a layout to choose")
-    for name, value in () if data.names is not None else (("fit", fit != "cut" and fit), ("alpha", alpha)):
+    for name, value in () if data.names is not None else (
+            ("fit", fit != "cut" and fit), ("alpha", alpha), ("depth", depth != 8 and depth)):
         if value:
             raise ValueError(f"{name} {value!r} cannot be had: data {data.spec.name!r} are no picture files; leave it "
                              "out")
@@ -136,8 +139,9 @@ def _load(source: Any, layout: str, reading: Reading) -> Dataset:
         return _load_pair(source, layout)
     kind = type(source).__name__
     if hasattr(source, "to_numpy"):  # of pandas and its like
-        raise TypeError(f"data is {kind}; give its numbers as an array, data[columns].to_numpy(), or with labels a "
-                        "pair, (data[columns].to_numpy(), data['label'].to_numpy())")
+        if hasattr(source, "columns"):
+            return load_frame(source, layout)
+        raise TypeError(f"data is {kind}; give its numbers as an array, data.to_numpy(), or a table of several columns")
     if isinstance(source, Mapping):
         raise TypeError(f"data is {kind}; give one of its arrays, data['x'], or with labels a pair, (data['x'], "
                         "data['labels']); of an .npz file its path")
@@ -188,6 +192,8 @@ def _load_path(source: str | Path | list[str], options: dict[str, Any]) -> Datas
                      path.stem if os.path.exists(path) else path.parent.name)
     if kind in (".npy", ".npz"):
         return load_array_file(paths[0], options["layout"])
+    if kind in (".csv", ".tsv"):
+        return load_csv(paths[0], where, options["layout"])
     if kind == "folder":
         return load_folder(paths[0], options["reading"])
     return _load_files(kind, paths, name, where, options)

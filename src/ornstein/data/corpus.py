@@ -29,7 +29,7 @@ __all__ = ["Corpus", "LazyPictures", "load_corpus"]
 
 Result = TypeVar("Result")
 THREADS = max(2, min(16, os.cpu_count() or 2))
-GREY, CLEAR = 3, 4  # columns of headers
+GREY, CLEAR, DEEP = 3, 4, 5  # columns of headers
 BLOCK = 512  # pictures that are read and decoded together
 LOOKED_AT = 1000  # headers that settle size and channels of pictures that are too many to open each
 
@@ -54,7 +54,7 @@ class Corpus:
     identity: list[Any] | None = None
     others: dict[str, str] = field(default_factory=dict)  # printable name of what is no picture: the reason
     notes: list[str] = field(default_factory=list)
-    looked: list[tuple[int, int, bool, bool] | str] | None = None  # what `header` says of each, or why it says nothing
+    looked: list[tuple[int, int, bool, bool, bool] | str] | None = None  # what `header` says of each, or why not
 
 
 def load_corpus(corpus: Corpus, reading: Reading) -> Dataset:
@@ -77,12 +77,11 @@ def load_corpus(corpus: Corpus, reading: Reading) -> Dataset:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `header` has limits of its own
         headers = _headers(corpus, some, pool, failed)
         # What is small is decoded into memory, and needs no disk.
-        need = count * int(np.prod(_shape(headers, reading))) if len(headers) else 0
+        need = count * int(np.prod(_shape(headers, reading))) * reading.depth // 8 if len(headers) else 0
         if len(headers) and (reader == "stream" or (reader == "auto" and corpus.listing is not None
                                                   and need >= cache.SMALL and need > cache.free() // 2)):
             _refuse(corpus, failed, len(some))
-            return _streamed(corpus, _shape(headers, reading), reading, failed, len(some),
-                             _clear_notes(headers, reading))
+            return _streamed(corpus, headers, reading, failed, len(some))
         if len(some) < count:
             headers = _headers(corpus, np.arange(count), pool, failed)
         _refuse(corpus, failed, count)
@@ -104,10 +103,8 @@ class LazyPictures:
     """Pictures of a corpus, decoded to (C, H, W) each time they are asked for; one that cannot be used is stood
     in for by the next one of its class that can: the same one each time."""
 
-    dtype = np.dtype(np.uint8)
-
-    def __init__(self, corpus: Corpus, shape: tuple[int, int, int], fit: str = "cut") -> None:
-        self.corpus, self.shape, self.fit = corpus, (len(corpus.keys), *shape), fit
+    def __init__(self, corpus: Corpus, shape: tuple[int, int, int], fit: str, dtype: np.dtype[Any]) -> None:
+        self.corpus, self.shape, self.fit, self.dtype = corpus, (len(corpus.keys), *shape), fit, dtype
         self.failed: dict[int, str] = {}
         self._pool = PerProcess(functools.partial(ThreadPoolExecutor, THREADS))
 
@@ -117,9 +114,13 @@ class LazyPictures:
     def __getitem__(self, rows: Any, /) -> np.ndarray:
         wanted = np.arange(len(self))[rows]
         source = self.corpus.read(wanted)
-        decoded = _spread(self._pool(), lambda one: _decode(one, self.shape[1:], self.fit), source)
-        return np.stack([self._stand_in(row, one) if isinstance(one, str) else one
-                         for row, one in zip(wanted, decoded, strict=True)] or [np.empty((0, *self.shape[1:]), "u1")])
+        decoded = _spread(self._pool(), self._decode, source)
+        made = [self._stand_in(row, one) if isinstance(one, str) else one
+                for row, one in zip(wanted, decoded, strict=True)]
+        return np.stack(made) if made else np.empty((0, *self.shape[1:]), self.dtype)
+
+    def _decode(self, source: Source | Exception) -> np.ndarray | str:
+        return _decode(source, self.shape[1:], self.fit, self.dtype)
 
     def _stand_in(self, row: int, why: str) -> np.ndarray:
         corpus = self.corpus
@@ -127,7 +128,7 @@ class LazyPictures:
         _refuse(corpus, self.failed, len(self))
         alike = np.flatnonzero(corpus.labels == corpus.labels[row])
         for other in np.roll(alike, -int(np.searchsorted(alike, row)) - 1)[:-1]:
-            one = _decode(corpus.read(np.array([other]))[0], self.shape[1:], self.fit)
+            one = self._decode(corpus.read(np.array([other]))[0])
             if not isinstance(one, str):
                 return one
         raise ValueError(f"{corpus.where}: no picture like {corpus.keys[row]} can be used; mend or remove it ({why})")
@@ -138,8 +139,8 @@ def _key(corpus: Corpus, reading: Reading) -> str:
 
 
 def _headers(corpus: Corpus, rows: np.ndarray, pool: ThreadPoolExecutor, failed: dict[int, str]) -> np.ndarray:
-    """(N, 5) row, width, height, grey, transparent of each picture that has them."""
-    def look(source: Source | Exception) -> tuple[int, int, bool, bool] | str:
+    """(N, 6) row, width, height, grey, transparent and of 16 bits of each picture that has them."""
+    def look(source: Source | Exception) -> tuple[int, int, bool, bool, bool] | str:
         try:
             if isinstance(source, Exception):
                 raise source
@@ -156,7 +157,7 @@ def _headers(corpus: Corpus, rows: np.ndarray, pool: ThreadPoolExecutor, failed:
                 failed[int(row)] = one
             else:
                 headers.append((row, *one))
-    return np.array(headers, dtype=np.int64).reshape(-1, 5)
+    return np.array(headers, dtype=np.int64).reshape(-1, 6)
 
 
 def _blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
@@ -184,11 +185,19 @@ def _shape(headers: np.ndarray, reading: Reading) -> tuple[int, int, int]:
     return 1 if headers[:, GREY].all() else 3, height, width
 
 
-def _decode(source: Source | Exception, shape: tuple[int, ...], fit: str) -> np.ndarray | str:
+def _dtype(corpus: Corpus, headers: np.ndarray, reading: Reading) -> np.dtype[Any]:
+    """Of the values: 16 bits where they are asked for and there."""
+    if reading.depth == 16 and (coloured := int((headers[:, GREY] == 0).sum())):
+        raise ValueError(f"{corpus.where}: {coloured} of {len(headers)} pictures have colours, and 16 bits are kept of "
+                         "grey ones only; leave depth out")
+    return np.dtype(np.uint16 if reading.depth == 16 and headers[:, DEEP].any() else np.uint8)
+
+
+def _decode(source: Source | Exception, shape: tuple[int, ...], fit: str, dtype: np.dtype[Any]) -> np.ndarray | str:
     try:
         if isinstance(source, Exception):
             raise source
-        return pixels(source, shape, fit)
+        return pixels(source, shape, fit, dtype == np.uint16)
     except Exception as error:  # as in _headers
         return reason(error)
 
@@ -202,12 +211,13 @@ def _decoded(corpus: Corpus, shape: tuple[int, int, int], reading: Reading, head
              pool: ThreadPoolExecutor,
              warned: list[warnings.WarningMessage]) -> tuple[np.ndarray | StoredRows, dict[str, Any]]:
     count, seen, opacity = len(corpus.keys), ValuesDigest(), set[int]()
+    dtype = _dtype(corpus, headers, reading)
 
     def blocks() -> Iterator[np.ndarray]:
         for rows in _blocks(np.arange(count)):
-            values = np.zeros((len(rows), *shape), np.uint8)
+            values = np.zeros((len(rows), *shape), dtype)
             wanted = rows[_whole(rows, failed)]
-            decoded = _spread(pool, lambda one: _decode(one, shape, reading.fit), corpus.read(wanted))
+            decoded = _spread(pool, lambda one: _decode(one, shape, reading.fit, dtype), corpus.read(wanted))
             for row, one in zip(wanted, decoded, strict=True):
                 if isinstance(one, str):
                     failed[int(row)] = one
@@ -221,20 +231,20 @@ def _decoded(corpus: Corpus, shape: tuple[int, int, int], reading: Reading, head
 
     def record() -> dict[str, Any]:
         good = headers[_whole(headers[:, 0], failed)]
-        if _shape(good, reading) != shape:
+        if (_shape(good, reading), _dtype(corpus, good, reading)) != (shape, dtype):
             raise _SettledAnewError
         if len(opacity) == 1:
             raise _SettledAnewError("opaque")
-        notes = [*size_notes(good[:, 1:3], (shape[2], shape[1]), reading), *_clear_notes(good, reading)]
+        notes = [*size_notes(good[:, 1:3], (shape[2], shape[1]), reading), *_layer_notes(good, reading)]
         late = [f"Pillow warned of odd files, warnings: {len(warned)}, first: {reason(warning.message)}"
                 for warning in warned[:1]]
         return {"notes": notes, "late": late, "failed": {str(row): failed[row] for row in failed},
                 "digest": seen.hexdigest()}
 
-    if corpus.listing is None or count * int(np.prod(shape)) < cache.SMALL:
+    if corpus.listing is None or count * int(np.prod(shape)) * dtype.itemsize < cache.SMALL:
         values = np.concatenate(list(blocks()))
         return values, record()
-    return cache.write_values(_key(corpus, reading), (count, *shape), blocks, record)
+    return cache.write_values(_key(corpus, reading), (count, *shape), dtype, blocks, record)
 
 
 def _dataset(corpus: Corpus, values: np.ndarray | StoredRows, record: dict[str, Any]) -> Dataset:
@@ -250,12 +260,13 @@ def _dataset(corpus: Corpus, values: np.ndarray | StoredRows, record: dict[str, 
     return _finished(corpus, good, rows, failed, notes, record["late"], record["digest"])
 
 
-def _streamed(corpus: Corpus, shape: tuple[int, int, int], reading: Reading, failed: dict[int, str], looked: int,
-              seen: list[str]) -> Dataset:
-    values = LazyPictures(corpus, shape, reading.fit)
+def _streamed(corpus: Corpus, headers: np.ndarray, reading: Reading, failed: dict[int, str], looked: int) -> Dataset:
+    shape = _shape(headers, reading)
+    values = LazyPictures(corpus, shape, reading.fit, _dtype(corpus, headers, reading))
     digest = None if corpus.identity is None else cache.key_of("stream", corpus.identity, shape, *reading.key()[1:])
     notes = [f"the pictures are decoded each time they are asked for; {looked} of {len(values)} settled that they are "
-             f"{shape[2]}x{shape[1]}, and a damaged one is stood in for by the next of its class", *seen, *corpus.notes]
+             f"{shape[2]}x{shape[1]}, and a damaged one is stood in for by the next of its class",
+             *_layer_notes(headers, reading), *corpus.notes]
     data = _finished(corpus, values, np.arange(len(values)), failed, notes, [], digest)
     data.streamed = True
     return data
@@ -271,10 +282,12 @@ def _finished(corpus: Corpus, values: Values, rows: np.ndarray, failed: dict[int
     if skipped:
         more = f", and {len(skipped) - 5} more" if len(skipped) > 5 else ""
         notes.append(f"files skipped: {len(skipped)}: {', '.join(skipped[:5])}{more}")
-    span, mode = Range(0.0, 255.0, 256, 0.0, 255.0), "RGBA" if values.shape[1] == 4 else ""
+    deep = values.dtype == np.uint16
+    mode, most = "RGBA" if values.shape[1] == 4 else "I;16" if deep else "", 65535 if deep else 255
+    span = Range(0.0, most, most + 1, 0.0, most)
     some = np.unique(np.linspace(0, len(values) - 1, 256).astype(np.int64))
     # Masks are all but black in 0..255.
-    if not mode and not isinstance(values, LazyPictures) and np.ptp(values[some]) < SEEN * 256:
+    if mode != "RGBA" and not isinstance(values, LazyPictures) and np.ptp(values[some]) < SEEN * (most + 1):
         span = choose(values.dtype, survey(values, corpus.where), picture=True)
         notes += span.notes
     spec = DataSpec(printable(corpus.name) or "pictures", "picture", values.shape[1:], span.low, span.high, span.levels,
@@ -283,7 +296,9 @@ def _finished(corpus: Corpus, values: Values, rows: np.ndarray, failed: dict[int
     return Dataset(values, labels, held, spec, notes, skipped, values_digest=digest, names=names)
 
 
-def _clear_notes(headers: np.ndarray, reading: Reading) -> list[str]:
+def _layer_notes(headers: np.ndarray, reading: Reading) -> list[str]:
+    if reading.depth == 16 and not headers[:, DEEP].any():
+        return ["no picture has 16 bits: they are read as 8"]
     clear = int(headers[:, CLEAR].sum())
     if reading.alpha and not clear:
         return ["no pixel is more transparent than another: alpha was dropped, and the pictures are learnt on white"]

@@ -12,13 +12,14 @@ import numpy as np
 
 from ornstein.data import cache
 from ornstein.data.array import load_numbered
-from ornstein.data.columns import Columns, choose_columns, dense
+from ornstein.data.columns import Columns, choose_columns, dense, is_plain
 from ornstein.data.corpus import Corpus, load_corpus
 from ornstein.data.dataset import Dataset
 from ornstein.data.labels import number_labels
 from ornstein.data.pictures import Reading
 from ornstein.data.process import PerProcess
 from ornstein.data.spec import printable
+from ornstein.data.table import load_table
 from ornstein.files import open_regular
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ def load_parquet(paths: Sequence[Path], name: str, where: str, *, layout: str, r
         if not file.schema_arrow.equals(files[0].schema_arrow):
             raise ValueError(f"{printable(str(path))}: has other columns than {printable(str(paths[0]))}; "
                              "read them one by one")
+    if is_plain(schema := files[0].schema_arrow):
+        return load_table(schema.names, [_column(files, one, where).to_numpy() for one in schema.names], name, where,
+                          layout)
     columns = choose_columns(files[0].schema_arrow, where)
     if not sum(file.metadata.num_rows for file in files):
         raise ValueError(f"{where}: holds 0 rows; at least 1 is needed")

@@ -34,6 +34,7 @@ FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bm
 UNREAD = (".jxl", ".svg")
 REDUCED = 5  # bits of what is no page of its own: a smaller version of another (1), a mask (4)
 MODES = {1: "L", 3: "RGB", 4: "RGBa"}  # of Pillow, by the number of channels
+DEEPEST = 65535
 MOST_PIXELS = 25_000_000
 MOST_REDUCED = 178_000_000  # of a JPEG, which is decoded at a half, a quarter or an eighth
 LEAST_SIDE = 4
@@ -64,12 +65,18 @@ class Reading:
     reader: str = "auto"
     fit: str = "cut"
     alpha: bool = False
+    depth: int = 8
 
     def __post_init__(self) -> None:
         require("reader", self.reader, READERS)
         require("fit", self.fit, get_args(Fit))
         if type(self.alpha) is not bool:
             raise ValueError(f"alpha is {shown(self.alpha)}; it must be True or False")
+        if type(self.depth) is not int or self.depth not in (8, 16):
+            raise ValueError(f"depth is {shown(self.depth)}; it must be 8 or 16")
+        if self.alpha and self.depth == 16:
+            raise ValueError("alpha is True and depth 16; 16 bits are kept of grey pictures without transparency, so "
+                             "leave one of the two out")
 
     @property
     def sides(self) -> tuple[int, int] | None:
@@ -85,19 +92,21 @@ class Reading:
         if self.sides is not None:
             width, height = self.sides
             size = width if width == height else f"{width}x{height}"
-        return [size, *([] if self.fit == "cut" else [self.fit]), *(["alpha"] if self.alpha else [])]
+        return [size, *([] if self.fit == "cut" else [self.fit]), *(["alpha"] if self.alpha else []),
+                *([self.depth] if self.depth == 16 else [])]
 
 
-def read_picture(path: Path, shape: tuple[int, ...], fit: str = "cut") -> np.ndarray:
+def read_picture(path: Path, shape: tuple[int, ...], fit: str = "cut", depth: int = 8) -> np.ndarray:
     """Return one picture as a model's data have it: grey, in colour, or in colour that is multiplied by opacity.
 
     Args:
         path: of the file.
         shape: (C, H, W) with C 1, 3 or 4; opacity is the fourth channel, and else transparency lies on white.
         fit: how another shape becomes this one: "cut" to its middle, "pad" with white, or "stretch".
+        depth: 8, or 16 for grey from 0 to 65535.
 
     Returns:
-        uint8 of that shape.
+        uint8 of that shape, or uint16.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -113,35 +122,40 @@ def read_picture(path: Path, shape: tuple[int, ...], fit: str = "cut") -> np.nda
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_open` has limits of its own
-            return pixels(path, shape, fit)
+            return pixels(path, shape, fit, depth == 16)
     except (OSError, ValueError, SyntaxError, Warning) as error:
         raise ValueError(f"{path} cannot be used: {reason(error)}") from None
 
 
-def header(source: Source) -> tuple[int, int, bool, bool]:
-    """Return width, height, whether a picture is grey and whether it may be transparent, without decoding it; of a
+def header(source: Source) -> tuple[int, int, bool, bool, bool]:
+    """Return width, height, whether a picture is grey, may be transparent and has 16 bits, without decoding it; of a
     broken file nearly any error of Pillow's, which `reason` puts in words."""
     with _open(source) as picture:
-        grey = picture.mode in ("1", "L", "LA", "La") or picture.mode.startswith("I")
+        deep = picture.mode.startswith("I")
+        grey = picture.mode in ("1", "L", "LA", "La") or deep
         # To look for the EXIF of a PNG that has none would decode it, and the size of a TIFF is turned already.
         told = "exif" in picture.info and picture.format != "TIFF"
         width, height = picture.size[::-1] if told and picture.getexif().get(0x0112) in TURNED else picture.size
-        return width, height, grey, picture.has_transparency_data
+        return width, height, grey, picture.has_transparency_data, deep
 
 
-def pixels(source: Source, shape: tuple[int, ...], fit: str = "cut") -> np.ndarray:
-    """Return a picture in a shape (C, H, W), uint8, as `read_picture` does. It raises as `header` does."""
+def pixels(source: Source, shape: tuple[int, ...], fit: str = "cut", deep: bool = False) -> np.ndarray:
+    """Return a picture in a shape (C, H, W), uint8 or uint16, as `read_picture` does. It raises as `header` does."""
     from PIL import ImageOps
 
     channels, height, width = shape
     with _open(source) as picture, _one() if math.prod(picture.size) > MOST_PIXELS else contextlib.nullcontext():
         picture.draft("L" if channels == 1 else "RGB", (2 * max(width, height),) * 2)
         ImageOps.exif_transpose(picture, in_place=True)
-        flat = (_premultiplied(picture) if channels == 4 else _flat(picture)).convert(MODES[channels])
+        flat = _sixteen_bits(picture) if deep else (
+            _premultiplied(picture) if channels == 4 else _flat(picture)).convert(MODES[channels])
     values = np.asarray(_fitted(flat, width, height, fit))
+    if deep:
+        values = np.rint(values).clip(0, DEEPEST).astype(np.uint16)
     if values.shape[:2] != (height, width):
         top, left = (height - values.shape[0]) // 2, (width - values.shape[1]) // 2
-        whole = np.full((height, width, *values.shape[2:]), 0 if channels == 4 else 255, np.uint8)
+        white = np.iinfo(values.dtype).max
+        whole = np.full((height, width, *values.shape[2:]), 0 if channels == 4 else white, values.dtype)
         whole[top:top + values.shape[0], left:left + values.shape[1]] = values
         values = whole
     if channels == 4:  # resizing overshoots, and nothing is brighter than its opacity
@@ -255,14 +269,30 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
     if picture.mode == "F":
         raise ValueError("floating pixels have no 8-bit scale: save them as .npy")
     if picture.mode.startswith("I"):
-        values = np.asarray(picture).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError(f"pixels {values.min()}..{values.max()} are outside 0..65535, the 16-bit range")
-        grey, clear = Image.fromarray(np.rint(values / 257).astype(np.uint8)), picture.info.get("transparency")
+        values, clear = _deep_values(picture), picture.info.get("transparency")
+        grey = Image.fromarray(np.rint(values / 257).astype(np.uint8))
         if clear is not None:
             grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
         return grey
     return picture
+
+
+def _deep_values(picture: Image.Image) -> np.ndarray:
+    values = np.asarray(picture).astype(np.int64)
+    if values.min() < 0 or values.max() > DEEPEST:
+        raise ValueError(f"pixels {values.min()}..{values.max()} are outside 0..{DEEPEST}, the 16-bit range")
+    return values
+
+
+def _sixteen_bits(picture: Image.Image) -> Image.Image:
+    """Grey as floating pixels from 0 to 65535, which Pillow can resize."""
+    from PIL import Image
+
+    if not picture.mode.startswith("I"):
+        return Image.fromarray(np.asarray(_flat(picture).convert("L"), np.float32) * 257)
+    values = _deep_values(picture)
+    values[values == picture.info.get("transparency")] = DEEPEST
+    return Image.fromarray(values.astype(np.float32))
 
 
 def _premultiplied(picture: Image.Image) -> Image.Image:

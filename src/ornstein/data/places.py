@@ -18,9 +18,9 @@ __all__ = ["braced", "called", "files_of", "is_pattern"]
 
 PACKED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip")
 TABLES = (".parquet", ".tar")
+ALONE = (".npy", ".npz", ".csv", ".tsv")
 OTHERWISE = {  # what to do with files that hold data and are not read
-    **dict.fromkeys((".csv", ".tsv", ".json", ".jsonl", ".xlsx"), "is a table of text; save its numbers as .npy, "
-                    "numpy.save('x.npy', pandas.read_csv('x.csv').to_numpy())"),
+    **dict.fromkeys((".json", ".jsonl", ".xlsx", ".ods"), "is not read; save its table as .csv"),
     **dict.fromkeys((".pt", ".pth", ".pkl", ".pickle"), "could run code, so it is never loaded; save its numbers as "
                     ".npy, with numpy.save"),
     **dict.fromkeys((".h5", ".hdf5", ".mat", ".nc", ".zarr", ".nii"), "is not read; save its numbers as .npy, with "
@@ -70,7 +70,7 @@ def _too_many(source: str) -> ValueError:
 
 def files_of(source: str | Path | Sequence[str | Path]) -> tuple[str, list[Path]]:
     """Return what kind of files a file, a folder, a pattern, or several of them name, and which: ".parquet", ".tar",
-    ".npy", ".npz", "pictures" or "folder"."""
+    ".npy", ".npz", ".csv", ".tsv", "pictures" or "folder"."""
     if not isinstance(source, str | Path):
         return _several([file for one in source for file in _named(one)], called(source))
     path = Path(os.path.expanduser(source))
@@ -88,7 +88,7 @@ def files_of(source: str | Path | Sequence[str | Path]) -> tuple[str, list[Path]
         raise ValueError(f"{where}: {OTHERWISE[kind]}")
     if kind in PACKED and os.path.exists(path):
         raise ValueError(f"{where}: is packed; unpack it first, into a folder or to a plain .tar")
-    return (kind if kind in (*TABLES, ".npy", ".npz") else "folder"), [path]
+    return (kind if kind in (*TABLES, *ALONE) else "folder"), [path]
 
 
 def called(sources: Sequence[str | Path]) -> str:

@@ -13,12 +13,13 @@ import numpy as np
 import torch
 
 from ornstein.data.array import load_array, load_numbered
-from ornstein.data.columns import ARRAYS, CONDITIONS, LABELS, PICTURES, choose_columns
+from ornstein.data.columns import ARRAYS, CONDITIONS, LABELS, PICTURES, choose_columns, is_plain
 from ornstein.data.corpus import Corpus, load_corpus
 from ornstein.data.dataset import Dataset
 from ornstein.data.labels import number_labels
 from ornstein.data.pictures import Reading, header, reason
 from ornstein.data.spec import printable
+from ornstein.data.table import load_table
 
 __all__ = ["is_sequence", "load_hub", "load_sequence", "numbers"]
 
@@ -127,7 +128,7 @@ def _rows(conditions: Sequence[Any], name: str) -> np.ndarray:
 
 def _pictures(source: Any, name: str, known: tuple[str, ...] | None, reading: Reading) -> Dataset:
     labels: list[Any] = []
-    looked: list[tuple[int, int, bool, bool] | str] = []
+    looked: list[tuple[int, int, bool, bool, bool] | str] = []
     for row in range(len(source)):
         x, label, _ = _take(source, row, name)
         if isinstance(x, np.ndarray):
@@ -144,7 +145,10 @@ def _pictures(source: Any, name: str, known: tuple[str, ...] | None, reading: Re
 
 
 def _load_table(table: Any, name: str, layout: str, reading: Reading) -> Dataset:
-    columns = choose_columns(table.features.arrow_schema, name)
+    schema = table.features.arrow_schema
+    if is_plain(schema):
+        return load_table(schema.names, [table.with_format(None)[one][:] for one in schema.names], name, name, layout)
+    columns = choose_columns(schema, name)
     labels = None
     if columns.label:
         labels = number_labels(table.with_format(None)[columns.label][:], columns.classes, name)

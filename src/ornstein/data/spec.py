@@ -17,7 +17,7 @@ __all__ = ["LAYOUTS", "MOST_LEVELS", "WIDEST", "DataSpec", "above", "channel_fir
 
 # Axes of one sample as the user has them, by the rank of the model's shape; the first is what a bare array is.
 LAYOUTS = {1: ("V",), 2: ("CL", "L", "LC"), 3: ("CHW", "HW", "HWC"), 4: ("CDHW", "DHW", "DHWC")}
-MODES = {"": (1, 2, 3, 4), "RGBA": (4,)}  # with the numbers of channels
+MODES = {"RGBA": (4, 255), "I;16": (1, 65535)}  # with the number of channels and their greatest value
 KINDS = {"picture": (3,), "array": (1, 2, 3, 4)}
 MOST_LEVELS = 65536  # float32 in [-1, 1] still tells this many levels apart with room to spare
 WIDEST = 1e100  # of values and ranges, and one over the narrowest: float64 can still square them
@@ -49,7 +49,7 @@ class DataSpec:
         least: source value that is drawn black and is the first level; `low` when None; a tuple where low is one.
         most: source value that is drawn white and is the last level; `high` when None; a tuple where low is one.
         mode: "RGBA" where a fourth channel is opacity, 0 (transparent) to 255, and the colours are multiplied by it, as
-            values / 255; "" for all else.
+            values / 255; "I;16" for grey of 16 bits, 0 to 65535; "" for all else.
 
     Raises:
         ValueError: a field of the wrong type or out of its range; the message names it.
@@ -116,9 +116,11 @@ class DataSpec:
         yield "empty", rising and (
             not self.empty or set(self.empty) < set(range(len(self.classes)))), (
             "numbers of classes, rising, and not of all")
-        yield "mode", isinstance(self.mode, str) and self.mode in MODES, " or ".join(map(repr, MODES))
-        yield "mode", not self.mode or (self.kind == "picture" and channels in MODES[self.mode] and (
-            self.least, self.most) == (0, 255)), "'' but for pictures of 4 channels of 0 to 255"
+        yield "mode", isinstance(self.mode, str) and self.mode in ("", *MODES), " or ".join(map(repr, ("", *MODES)))
+        many, most = MODES.get(self.mode, (channels, None))
+        inside = most is None or bool((_numbers(self.least) >= 0).all() and (_numbers(self.most) <= most).all())
+        yield "mode", most is None or (self.kind == "picture" and channels == many and inside), (
+            f"'' but for pictures of {many} channels of values from 0 to {most}")
 
     @property
     def rounds(self) -> bool:

@@ -68,7 +68,10 @@ def subject(model: NetworkDenoiser, image: Path | None = None, label: str | None
         raise ValueError(f"label is {label!r}, but this model has no classes; leave it out")
     if image is not None:
         least, most = spec.extent
-        x = spec.encode(least + read_picture(image, spec.shape)[None] / 255 * (most - least))
+        deep = spec.mode == "I;16"
+        values = read_picture(image, spec.shape, depth=16 if deep else 8)[None]
+        # Sixteen bits are the data's own, eight are what they are drawn in.
+        x = spec.encode(values.clip(least, most) if deep else least + values / 255 * (most - least))
         return Subject(model, x, image.name, spec, condition, seed)
     x = sample(model, POINTS if plane else 1, condition=condition, seed=seed)
     return Subject(model, x, f"{POINTS} samples of the model" if plane else "a sample of the model", spec, condition,

@@ -96,5 +96,6 @@ def _read(data: str | list[str], model: NetworkDenoiser, settings: Settings | No
     asked: dict[str, Any] = {"layout": layout} if array else {}
     if spec is not None and pictures:
         asked |= {"size": f"{model.shape[2]}x{model.shape[1]}", "alpha": spec.mode == "RGBA",
+                  "depth": 16 if spec.mode == "I;16" else 8,
                   "fit": settings.fit if settings is not None else "cut"}
     return load_data(data, **asked)
