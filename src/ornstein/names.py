@@ -6,12 +6,13 @@ import difflib
 import inspect
 import math
 import operator
+import re
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
 __all__ = ["ascending", "either", "find", "is_flag", "made", "printable", "real", "require", "shortened", "shown",
-           "whole", "wholes"]
+           "sides", "whole", "wholes"]
 
 # What settings choose from, each name written here alone: types, settings and help texts have them from here, without
 # torch, and the tables of objects are made with them.
@@ -23,6 +24,7 @@ Weighting = Literal["unit", "eps", "x", "v"]
 TimesName = Literal["uniform", "stratified"]
 DensityName = Literal["angle", "time", "log_snr", "mixed"]
 Precision = Literal["fp32", "bf16"]
+Fit = Literal["cut", "pad", "stretch"]
 
 Value = TypeVar("Value")
 MOST = 2**40  # of anything that is counted: more than a memory holds
@@ -74,6 +76,19 @@ def wholes(argument: str, values: Any, least: int = 1, most: int = MOST) -> list
     if not isinstance(values, list | tuple):
         raise ValueError(f"{argument} is {shown(values)}; it must be a list of whole numbers")
     return [whole(f"{argument}[{place}]", value, least, most) for place, value in enumerate(values)]
+
+
+def sides(argument: str, value: Any, least: int = 1, most: int = MOST) -> tuple[int, int]:
+    """Return width and height of pictures from a whole number, the side of a square, or from text such as "48x32"."""
+    found = re.fullmatch(r"(\d{1,9})x(\d{1,9})", value, re.ASCII) if isinstance(value, str) else None
+    try:
+        width, height = map(int, found.groups()) if found else (whole(argument, value, least, most),) * 2
+        if least <= min(width, height) <= max(width, height) <= most:
+            return width, height
+    except ValueError:
+        pass
+    raise ValueError(f"{argument} is {shown(value)}; it must be a whole number {least}..{most}, or width x "
+                     "height, such as 48x32")
 
 
 def real(argument: str, value: Any) -> float:

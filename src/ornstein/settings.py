@@ -12,9 +12,9 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, get_args, get_
 import yaml
 
 from ornstein import names
-from ornstein.names import DensityName, Guess, Precision, require, shown
+from ornstein.names import DensityName, Guess, Precision, require, shown, sides
 
-__all__ = ["Settings"]
+__all__ = ["READING", "Settings"]
 
 
 P = ParamSpec("P")
@@ -25,9 +25,12 @@ R = TypeVar("R")
 class _Values:
     """The settings alone, whose constructor tells a type checker what `Settings.replace` takes."""
 
-    data: str = "digits"
-    data_path: str | None = None  # where data on this machine lie, whatever folder a command is given in
-    size: int | None = None  # side of square pictures; None: as the data are
+    data: str | list[str] = "digits"
+    data_path: str | list[str] | None = None  # where data on this machine lie, whatever folder a command is given in
+    size: int | str | None = None  # side of square pictures, or width x height as in 48x32; None: as the data are
+    fit: names.Fit = "cut"  # pictures of another shape: cut to their middle, padded with white, or stretched
+    alpha: bool = False  # whether transparency is learnt, as a fourth channel; else pictures are laid on white
+    depth: int = 8  # bits that are kept of a grey picture, 8 or 16
     classes: bool | None = None  # None: conditional where the data have labels
     layout: str = "auto"  # axes of the user's arrays, without the samples' own: V, CL, CHW, DHWC ...
     reader: Literal["auto", "cache", "stream"] = "auto"  # of picture files: decoded once, or each time
@@ -80,6 +83,14 @@ class Settings(_Values):
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
             object.__setattr__(self, item.name, _typed(item.name, getattr(self, item.name), _TYPES[item.name]))
+        if isinstance(self.data, list) and sum(map(len, self.data)) > MOST_NAMES:
+            raise ValueError(f"data names {len(self.data):,} files, more than run.yaml can list; write their paths "
+                             "into a .txt file, one a line, and name that")
+        if self.depth not in (8, 16):
+            raise ValueError(f"depth is {shown(self.depth)}; it must be 8 or 16")
+        if self.size is not None:
+            width, height = sides("size", self.size, most=MOST_SIDE)
+            object.__setattr__(self, "size", width if width == height else f"{width}x{height}")
         for name, value in vars(self).items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{name} is {value}; it must be a finite number")
@@ -115,6 +126,11 @@ class Settings(_Values):
     def unlabelled(self) -> float:
         """The share of samples trained without their label; 0.1 where no plan has chosen."""
         return 0.1 if self.label_dropout is None else self.label_dropout
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What `load_data` is given beside the source."""
+        return {name: getattr(self, name) for name in READING}
 
     @_as_made_by(_Values)
     def replace(self, **changes: Any) -> Settings:
@@ -171,10 +187,13 @@ class Settings(_Values):
 
 # Bounds that no training needs to go beyond, so that a slip of the finger is refused before anything follows from it.
 ABOVE_NOTHING = {"minutes": 10**7, "images": 10**15, "batch": 10**9, "micro_batch": 10**9, "learning_rate": 1e38,
-                 "average": 0.28, "size": 2**16, "processes": 4096, "shard": 4096, "keep": 1000, "threads": 4096,
+                 "average": 0.28, "processes": 4096, "shard": 4096, "keep": 1000, "threads": 4096,
                  "save_seconds": 10**7, "decay": 100}
 RANGES = {"snapshots": (0, 1000), "noise": (1, 1000), "weight_decay": (0, 100), "seed": (0, 2**64 - 1)}
 MOST_TEXT = 2**20  # characters of a file of settings
+MOST_SIDE = 2**16  # of a sample
+MOST_NAMES = 2**18  # characters of the names of files
+READING = ("size", "fit", "alpha", "depth", "classes", "layout", "reader")  # settings that `load_data` takes
 _TYPES = get_type_hints(Settings)
 
 
@@ -202,10 +221,11 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
     """The value if it is of the kind that the setting has; a whole number or text like 1e-3 serves as a float."""
     if get_origin(kind) is Literal:
         return require(name, value, get_args(kind))
-    kinds = get_args(kind) if isinstance(kind, types.UnionType) else (get_origin(kind) or kind,)
+    kinds = [get_origin(one) or one for one in (get_args(kind) if isinstance(kind, types.UnionType) else [kind])]
     if isinstance(value, bool) and bool not in kinds:
         pass
-    elif isinstance(value, tuple(kinds)):
+    elif isinstance(value, tuple(kinds)) and not (isinstance(value, list) and not all(
+            isinstance(one, str) for one in value or [None])):
         return value
     elif float in kinds and isinstance(value, int | str):
         # YAML 1.1 reads 1e-3, without a point, as text.

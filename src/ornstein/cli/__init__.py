@@ -88,8 +88,7 @@ def _line(error: Exception | str) -> str:
         return f"{name} is missing (ornstein {' '.join(error.command_chain)} --help says what it takes)"
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
         left = " ".join(error.unused_tokens[:3]) + (" ..." if len(error.unused_tokens) > 3 else "")
-        return (f"{left} {'is' if len(error.unused_tokens) == 1 else 'are'} one too many; DATA is one folder, file or "
-                "quoted pattern (of pictures give the folder that holds them)")
+        return f"{left} {'is' if len(error.unused_tokens) == 1 else 'are'} one too many (--help says what it takes)"
     if isinstance(error, OSError) and error.filename and error.strerror:
         line = f"{error.filename}: {error.strerror.lower()}; name another path"
     return line + (" (ornstein --help shows the commands)" if isinstance(error, CycloptsError) else "")

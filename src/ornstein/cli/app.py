@@ -12,7 +12,7 @@ from cyclopts import App, Parameter
 
 from ornstein import __version__
 
-__all__ = ["Data", "Out", "Run", "Sampler", "Seed", "app", "ending", "fits", "side"]
+__all__ = ["Data", "Out", "Run", "Sampler", "Seed", "app", "ending", "fits", "picture_size"]
 
 DRAWINGS = (".png", ".npz")
 FILMS = (".mp4", ".mp3", ".jp2", ".m4v")  # endings with a digit that are a file's
@@ -22,8 +22,9 @@ app = App(
     help="Train a diffusion model on your own pictures, draw new ones in few network calls, and see every step.",
     suppress_keyboard_interrupt=False,  # `main` says what it means
 )
-Data = Annotated[str | None, Parameter(
-    help="digits, moons, mixture; a folder of pictures; .npy, .npz, .parquet or .tar files; or hf:NAME.")]
+Data = Annotated[str, Parameter(
+    name="DATA", help="digits, moons, mixture; a folder of pictures, or several picture files; .npy, .npz, .parquet or "
+                      ".tar files; or hf:NAME.")]
 
 
 def _path(_: type, tokens: Sequence[Any]) -> Path:
@@ -32,12 +33,15 @@ def _path(_: type, tokens: Sequence[Any]) -> Path:
     return Path(tokens[0].value)
 
 
-def side(_: type, tokens: Sequence[Any]) -> int:
-    """The side of pictures, from a word."""
+def picture_size(_: type, tokens: Sequence[Any]) -> int | str:
+    """The size of pictures, from a word: one side, or width x height."""
     word = tokens[0].value
-    if not re.fullmatch(r"[+-]?[0-9]+", word):
-        raise ValueError(f"{word} is no side; pictures are squares: give one number of pixels, such as --size 32")
-    return int(word)
+    if re.fullmatch(r"[+-]?[0-9]+", word):
+        return int(word)
+    if not re.fullmatch(r"[0-9]+[xX×][0-9]+", word):
+        raise ValueError(f"{word} is no size; give the side of squares, such as --size 32, or width x height, such as "
+                         "--size 48x32")
+    return re.sub("[X×]", "x", word)
 
 
 Out = Annotated[Path, Parameter(converter=_path)]

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 from cyclopts import Parameter
 
 from ornstein import __version__
-from ornstein.cli.app import Data, Out, app, side
+from ornstein.cli.app import Data, Out, app, picture_size
+from ornstein.names import Fit as FitName
 from ornstein.names import NetworkName, Precision, either
 
 if TYPE_CHECKING:
@@ -29,8 +30,15 @@ Minutes = Annotated[float | None, Parameter(
     help="Wall clock to spend, start-up included; 10 unless --images is given.")]
 Images = Annotated[int | None, Parameter(
     help="Pictures to see, in place of --minutes; such runs repeat bit for bit on a CPU.")]
-Size = Annotated[int | None, Parameter(
-    help="Side of the pictures in pixels; a folder's are resized and cropped.", converter=side)]
+Size = Annotated[int | str | None, Parameter(
+    help="Side of the pictures in pixels, or WIDTHxHEIGHT such as 48x32; files are resized to it.",
+    converter=picture_size)]
+Fit = Annotated[str | None, Parameter(
+    help=f"What is done to pictures of another shape: {either(*get_args(FitName))}; pad puts white around them. Cut by "
+         "default.")]
+Alpha = Annotated[bool | None, Parameter(
+    help="Learn the transparency of the pictures too; without it they are laid on white.", negative=())]
+Depth = Annotated[int | None, Parameter(help="Bits that are kept of grey pictures, 8 or 16; 8 by default.")]
 Classes = Annotated[bool | None, Parameter(
     help="Learn the classes; by default wherever the data have labels.", negative="--no-classes")]
 Layout = Annotated[str | None, Parameter(
@@ -52,9 +60,10 @@ Json = Annotated[bool, Parameter(help="Print each event as one line of JSON.", n
 
 
 @app.command(sort_key=1)
-def train(data: Data = None, *, out: Place, minutes: Minutes = None, images: Images = None, size: Size = None,
-          classes: Classes = None, layout: Layout = None, network: Network = None, seed: Seed = None,
-          precision: PrecisionOption = None, processes: Processes = None, init_from: From = None,
+def train(*data: Data, out: Place, minutes: Minutes = None, images: Images = None, size: Size = None,
+          fit: Fit = None, alpha: Alpha = None, depth: Depth = None, classes: Classes = None, layout: Layout = None,
+          network: Network = None, seed: Seed = None, precision: PrecisionOption = None, processes: Processes = None,
+          init_from: From = None,
           config: Config = None, set: Set = None, resume: Resume = False, overwrite: Overwrite = False,
           tracker: Tracker = None, json: Json = False) -> None:
     """Train a model on DATA within a budget, and keep everything in one folder."""
@@ -72,9 +81,9 @@ def train(data: Data = None, *, out: Place, minutes: Minutes = None, images: Ima
     if not launch.announced():
         display.say(f"ornstein {__version__}: training into {out}")
     settings = _settings(config, minutes, images)
-    if data is None:
-        settings, data = _data_of(settings, out, config, resume, init_from)
-    given: dict[str, Any] = {"data": data, "minutes": minutes, "images": images, "size": size, "classes": classes,
+    settings, there = (settings, [*data]) if data else _data_of(settings, out, config, resume, init_from)
+    given: dict[str, Any] = {"data": there[0] if len(there) == 1 else there, "minutes": minutes, "images": images,
+                             "size": size, "fit": fit, "alpha": alpha, "depth": depth, "classes": classes,
                              "network": network, "layout": layout, "seed": seed, "precision": precision,
                              "processes": processes}
     settings = settings.replace(**{name: value for name, value in given.items() if value is not None})
@@ -122,19 +131,19 @@ def _settings(config: Path | None, minutes: float | None, images: int | None) ->
 
 
 def _data_of(settings: Settings, out: Path, config: Path | None, resume: bool,
-             init_from: Path | None) -> tuple[Settings, str]:
+             init_from: Path | None) -> tuple[Settings, list[str]]:
     """The data that a run or a recipe names, where the command names none, and the settings that read them so."""
     from ornstein.training.run import Run, located
-    from ornstein.training.trainer import READING
 
     there = settings if config is not None else Run(out).settings() if resume else None
     if there is None and init_from is not None and init_from.is_dir() and (there := Run(init_from).settings()):
-        settings = settings.replace(**{name: getattr(there, name) for name in READING})
+        settings = settings.replace(**there.reading)
     if there is None:
         raise ValueError("DATA is missing; name digits, a folder of pictures, shards or an array file"
                          + (f" (there is no run in {out} to go on with)" if resume else ""))
-    return settings, located(there, f"name them: ornstein train DATA --out {out} "
-                   + ("--resume" if config is None else f"--config {config}"))
+    place = located(there, f"name them: ornstein train DATA --out {out} " + (
+        f"--config {config}" if config else "--resume" if resume else f"--from {init_from}"))
+    return settings, place if isinstance(place, list) else [place]
 
 
 def _fit(trainer: Trainer, display: Display, out: Path, trackers: Iterable[str]) -> None:

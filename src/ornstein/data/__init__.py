@@ -13,23 +13,23 @@ import numpy as np
 import torch
 
 from ornstein.data.array import load_array, load_array_file
-from ornstein.data.corpus import READERS
 from ornstein.data.dataset import Dataset
 from ornstein.data.digits import load_digits
-from ornstein.data.folder import load_folder
+from ornstein.data.folder import load_files, load_folder
 from ornstein.data.labels import said
 from ornstein.data.parquet import load_parquet
-from ornstein.data.pictures import read_picture
-from ornstein.data.places import braced, files_of, is_pattern
+from ornstein.data.pictures import Reading, read_picture
+from ornstein.data.places import braced, called, files_of, is_pattern
 from ornstein.data.remote import RemoteShard, is_remote
 from ornstein.data.sequence import is_sequence, load_hub, load_sequence, numbers
 from ornstein.data.shards import LocalShard, load_shards
 from ornstein.data.spec import LAYOUTS, DataSpec, printable
+from ornstein.data.table import load_csv, load_frame
 from ornstein.data.toys import load_mixture, load_moons
 from ornstein.data.web import check_address, shown
-from ornstein.names import require, shortened, whole
+from ornstein.names import require, shortened, sides
 
-__all__ = ["DataSpec", "Dataset", "load_data", "path_of", "read_picture", "sources"]
+__all__ = ["DataSpec", "Dataset", "load_data", "may_be_pictures", "named", "path_of", "read_picture", "sources"]
 
 Array = np.ndarray | torch.Tensor
 
@@ -45,26 +45,50 @@ def sources() -> dict[str, str]:
     return {name: line for name, (line, _) in SOURCES.items()}
 
 
-def path_of(source: Any) -> str | None:
-    """Return the absolute path (or pattern) of a source that lies on this machine, None for any other."""
-    if not isinstance(source, str | Path):
+def named(source: Any) -> str | list[str] | None:
+    """Return a source as text that names it, or a list of such texts for several files; None for an object."""
+    if isinstance(source, list | tuple) and source and all(isinstance(one, str | Path) for one in source):
+        return [str(one) for one in source]
+    return str(source) if isinstance(source, str | Path) else None
+
+
+def may_be_pictures(source: Any) -> bool:
+    """Whether a source may be picture files, which can be read at any size."""
+    names = named(source)
+    return isinstance(names, list) or (names is not None and names not in SOURCES
+                                       and Path(names).suffix not in (".npy", ".npz", ".csv"))
+
+
+def path_of(source: Any) -> str | list[str] | None:
+    """Return the absolute path (or pattern) of a source that lies on this machine, or those of several files; None for
+    any other."""
+    names = named(source)
+    if isinstance(names, list):
+        return [os.path.abspath(Path(name).expanduser()) for name in names]
+    if names is None:
         return None
     if isinstance(source, str) and (source in SOURCES or source.startswith("hf:") or is_remote(source)):
         return None
     return os.path.abspath(Path(source).expanduser())
 
 
-def load_data(source: Any, *, size: int | None = None, classes: bool | None = None, layout: str = "auto",
-              reader: str = "auto") -> Dataset:
+def load_data(source: Any, *, size: int | str | None = None, fit: str = "cut", alpha: bool = False, depth: int = 8,
+              classes: bool | None = None, layout: str = "auto", reader: str = "auto") -> Dataset:
     """Return the data of a source.
 
     Args:
-        source: the name of a built-in set (which wins over a path); a folder of pictures; .npy, .npz, .parquet or
-            .tar files, the last two also as a folder, a glob, or with a range {000..009}, .tar also at http(s);
-            "hf:NAME[:SPLIT]"; an array
-            or tensor of samples; a pair of samples and labels, or of samples and conditions (fractions, or more
-            columns than one); or anything with len() and items: pictures, arrays, pairs with a label, tables.
-        size: side of square pictures in pixels; picture files are resized to it, other data must have it already.
+        source: the name of a built-in set (which wins over a path); a folder of pictures; a .npy, .npz or .csv file;
+            pictures, .parquet or .tar files as a list of paths, a glob, or with a range {000..009}, the last two also
+            as a folder, .tar also at http(s); a .txt file with the path of a picture a line; a TIFF file of several
+            pages; "hf:NAME[:SPLIT]"; an array or tensor of samples; a pair of samples and labels, or of samples and
+            conditions (fractions, or more columns than one); a table of pandas or polars; or anything with len() and
+            items: pictures, arrays, pairs with a label, tables of one sample.
+        size: side of square pictures in pixels, or width x height as in "48x32"; picture files are resized to it,
+            other data must have it already. None keeps the one shape that picture files have, their shorter side
+            at most 64 pixels, else makes squares.
+        fit: how picture files of another shape become this one: "cut" to their middle, "pad" with white, "stretch".
+        alpha: whether the transparency of picture files is learnt, as a fourth channel; else they are laid on white.
+        depth: bits of a grey value that are kept of picture files, 8 or 16.
         classes: None keeps labels where there are any, True demands them, False drops them and vector conditions.
         layout: the axes of one sample of an array: V; L, CL, LC; HW, CHW, HWC; DHW, CDHW, DHWC; "auto" reads them from
             the shape and says how in a note.
@@ -79,15 +103,19 @@ def load_data(source: Any, *, size: int | None = None, classes: bool | None = No
     if classes not in (None, True, False):
         raise ValueError(f"classes is {classes!r}; it must be True, False or None")
     require("layout", layout, ["auto", *(word for group in LAYOUTS.values() for word in group)])
-    require("reader", reader, READERS)
-    data = _load(source, size, layout, reader)
+    data = _load(source, layout, Reading(size, reader, fit, alpha, depth))
     shape = data.spec.shape
-    if size is not None and shape[1:] != (whole("size", size),) * 2:
+    if size is not None and shape[1:] != sides("size", size)[::-1]:
         raise ValueError(f"size {size} cannot be had: data {data.spec.name!r} has samples of shape {shape}; "
                          "only picture files are resized")
     if layout not in ("auto", data.spec.layout):
         raise ValueError(f"layout {layout!r} cannot be had: data {data.spec.name!r} are {data.spec.layout}; "
                          "only arrays have a layout to choose")
+    for name, value in () if data.names is not None else (
+            ("fit", fit != "cut" and fit), ("alpha", alpha), ("depth", depth != 8 and depth)):
+        if value:
+            raise ValueError(f"{name} {value!r} cannot be had: data {data.spec.name!r} are no picture files; leave it "
+                             "out")
     if reader == "stream" and not data.streamed:
         raise ValueError(f"reader 'stream' cannot be had: data {data.spec.name!r} are no picture files; leave it out")
     if classes and not data.spec.classes:
@@ -100,8 +128,10 @@ def load_data(source: Any, *, size: int | None = None, classes: bool | None = No
     return data
 
 
-def _load(source: Any, size: int | None, layout: str, reader: str) -> Dataset:
-    options: dict[str, Any] = {"size": size, "layout": layout, "reader": reader}
+def _load(source: Any, layout: str, reading: Reading) -> Dataset:
+    options: dict[str, Any] = {"layout": layout, "reading": reading}
+    if isinstance(names := named(source), list):
+        return _load_path(names, options)
     if isinstance(source, str | Path):
         if isinstance(source, str) and source in SOURCES:
             return SOURCES[source][1]()
@@ -116,8 +146,9 @@ def _load(source: Any, size: int | None, layout: str, reader: str) -> Dataset:
         return _load_pair(source, layout)
     kind = type(source).__name__
     if hasattr(source, "to_numpy"):  # of pandas and its like
-        raise TypeError(f"data is {kind}; give its numbers as an array, data[columns].to_numpy(), or with labels a "
-                        "pair, (data[columns].to_numpy(), data['label'].to_numpy())")
+        if hasattr(source, "columns"):
+            return load_frame(source, layout)
+        raise TypeError(f"data is {kind}; give its numbers as an array, data.to_numpy(), or a table of several columns")
     if isinstance(source, Mapping):
         raise TypeError(f"data is {kind}; give one of its arrays, data['x'], or with labels a pair, (data['x'], "
                         "data['labels']); of an .npz file its path")
@@ -150,7 +181,10 @@ def _load_remote(source: str, options: dict[str, Any]) -> Dataset:
     return load_shards(shards, printable(Path(urlsplit(addresses[0]).path).stem), where, **options)
 
 
-def _load_path(source: str | Path, options: dict[str, Any]) -> Dataset:
+def _load_path(source: str | Path | list[str], options: dict[str, Any]) -> Dataset:
+    if isinstance(source, list):
+        kind, paths = files_of(source)
+        return _load_files(kind, paths, paths[0].parent.resolve().name, called(source), options)
     # As text: a Path raises for a name that is too long and for the home of a user who is not there.
     path, text = Path(os.path.expanduser(source)), str(source)
     if isinstance(source, str) and not (source and (os.path.exists(path) or path.suffix or "/" in source
@@ -165,8 +199,18 @@ def _load_path(source: str | Path, options: dict[str, Any]) -> Dataset:
                      path.stem if os.path.exists(path) else path.parent.name)
     if kind in (".npy", ".npz"):
         return load_array_file(paths[0], options["layout"])
+    if kind in (".csv", ".tsv"):
+        return load_csv(paths[0], where, options["layout"])
     if kind == "folder":
-        return load_folder(paths[0], options["size"], options["reader"])
+        return load_folder(paths[0], options["reading"])
+    return _load_files(kind, paths, name, where, options)
+
+
+def _load_files(kind: str, paths: list[Path], name: str, where: str, options: dict[str, Any]) -> Dataset:
+    """The set in files of one kind."""
+    name = printable(name)
+    if kind == "pictures":
+        return load_files(paths, where, options["reading"])
     if missing := [one for one in paths if not os.path.exists(one)]:
         raise FileNotFoundError(f"{shortened(str(missing[0]))}: there is no such file")
     if kind == ".parquet":

@@ -125,8 +125,8 @@ def load_array(values: np.ndarray | StoredRows, labels: np.ndarray | None = None
     # A range for each channel is for fields and measurements; a picture has one.
     kind = "picture" if picture and not isinstance(span.low, tuple) else "array"
     if kind == "picture" and values.shape[1] == 4:
-        notes.append("pictures of 4 channels: all four are learnt and are in a .npz, drawings show the first three; of "
-                     "a fourth that is transparency, lay the pictures on white before")
+        notes.append("pictures of 4 channels: all four are learnt and are in a .npz, drawings show the first three; if "
+                     "the fourth is transparency, save them as PNG files and learn those with --alpha")
     try:
         spec = DataSpec(name, kind, values.shape[1:], span.low, span.high, span.levels,
                         () if conditions is not None else names, layout, names if conditions is not None else (),

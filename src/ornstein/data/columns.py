@@ -13,7 +13,7 @@ from ornstein.data.spec import printable
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["ARRAYS", "CONDITIONS", "LABELS", "PICTURES", "Columns", "choose_columns", "dense"]
+__all__ = ["ARRAYS", "CONDITIONS", "LABELS", "PICTURES", "Columns", "choose_columns", "dense", "is_plain"]
 
 PICTURES = ("image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp")
 ARRAYS = ("x", "images", "data", "values", "array", "signal", "trace", "arr_0")
@@ -57,6 +57,12 @@ def choose_columns(schema: pa.Schema, where: str) -> Columns:
             if name in (*LABELS, *CONDITIONS) and name not in (samples, label, conditions)]
     return Columns(samples, bool(pictures), label, named.get(label) if label else None, conditions,
                    tuple(map(printable, left)))
+
+
+def is_plain(schema: pa.Schema) -> bool:
+    """Whether a table has numbers and no pictures or lists of numbers: each row is a vector then."""
+    kinds = {_kind(getattr(field.type, "storage_type", field.type)) for field in schema}
+    return bool(kinds & {"number", "bool"}) and not kinds & {"picture", "array"}
 
 
 def dense(column: pa.ChunkedArray, where: str) -> np.ndarray:

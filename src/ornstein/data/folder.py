@@ -4,37 +4,55 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ornstein.data.corpus import Corpus, check_size, load_corpus
+from ornstein.data.corpus import Corpus, load_corpus
 from ornstein.data.dataset import Dataset
 from ornstein.data.labels import listed, number_names
-from ornstein.data.pictures import FORMATS, UNREAD
+from ornstein.data.pictures import FORMATS, UNREAD, Page, Reading, pages, unread
 from ornstein.data.spec import printable
 
-__all__ = ["load_folder"]
+__all__ = ["load_files", "load_folder"]
 
 TRAINING = ("train", "training")
 BESIDE = ("val", "valid", "validation", "test", "testing", "dev", "eval", "evaluation", "holdout", "heldout")
 
 
-def load_folder(folder: Path, size: int | None = None, reader: str = "auto") -> Dataset:
-    """Return the pictures below a folder as squares, with its sub-folders as classes where two or more hold pictures.
+def load_folder(folder: Path, reading: Reading) -> Dataset:
+    """Return the pictures below a folder, with its sub-folders as classes where two or more hold pictures.
 
     A folder around all others is looked into, and of folders such as train and val only train is read; notes say so.
     Hidden files and folders are ignored, and a link to a folder is followed unless that is read already. Transparent
-    pixels are laid on white, 16-bit grey v becomes v / 257, and an animation gives its first frame. `size` and `reader`
-    are as in `load_corpus`.
+    pixels are laid on white, 16-bit grey v becomes v / 257, an animation gives its first frame and a TIFF file all of
+    its pages.
     """
-    check_size(size)
     where = printable(str(folder))
     if not os.path.exists(folder):
         raise FileNotFoundError(f"{where}: there is no such folder or file")
     if not folder.is_dir():
         raise ValueError(f"{where}: is not a folder; give a folder of pictures, a .npy, .npz, .parquet or .tar file")
     files, others = _walk(folder, where)
+    return _load(files, others, folder, where, reading)
+
+
+def load_files(files: Sequence[Path], where: str, reading: Reading) -> Dataset:
+    """Return the pictures in files, as `load_folder` does of the folder that holds them all."""
+    root = Path(os.path.commonpath([os.path.abspath(path.parent) for path in files]))
+    chosen, others = [], {}
+    for path in dict.fromkeys(Path(os.path.abspath(path)) for path in files):
+        if why := unread(path.suffix.lower()):
+            others[path] = why
+        else:
+            chosen.append(path)
+    if not chosen:
+        raise ValueError(f"{where}: none of the {len(others)} files can be read ({next(iter(others.values()))})")
+    return _load(chosen, others, root, where, reading)
+
+
+def _load(files: list[Path], others: dict[Path, str], folder: Path, where: str, reading: Reading) -> Dataset:
     # As text: a Path takes a second for every 50,000 files.
     cut = len(os.path.join(folder, ""))
     inside = [os.fspath(path)[cut:] for path in files]
@@ -44,13 +62,25 @@ def load_folder(folder: Path, size: int | None = None, reader: str = "auto") -> 
     labels, classes, more = _classes([key.split("/")[depth:] for key in keys])
     notes += more
     listing = [[text, *_state(path)] for text, path in zip(inside, files, strict=True)]
+    sources: list[Path | Page] = [*files]
+    numbers = [pages(path) for path in files]
+    if several := [len(one) for one in numbers if len(one) > 1]:
+        notes.append(f"TIFF files of several pages: {len(several):,}; each of their {sum(several):,} pages is one "
+                     "picture")
+        rows = [row for row, one in enumerate(numbers) for _ in one]
+        sources = [Page(path, page) for path, one in zip(files, numbers, strict=True) for page in one]
+        of = [f"{page + 1}" if len(one) > 1 else "" for one in numbers for page in one]
+        keys = [f"{keys[row]} page {page}" if page else keys[row] for row, page in zip(rows, of, strict=True)]
+        listing = [[f"{text}#{page}", *state] for (text, *state), page in
+                   zip([listing[row] for row in rows], of, strict=True)]
+        labels = labels[rows]
     named = {printable(path.relative_to(folder).as_posix()): why for path, why in others.items()}
     return load_corpus(Corpus(
-        printable(folder.resolve().name) or "folder", where, keys, functools.partial(_chosen, files), labels,
-        classes, ["folder", listing], [entry[:2] for entry in listing], named, notes), size, reader)
+        printable(folder.resolve().name) or "folder", where, keys, functools.partial(_chosen, sources), labels,
+        classes, ["folder", listing], [entry[:2] for entry in listing], named, notes), reading)
 
 
-def _chosen(files: list[Path], rows: np.ndarray) -> list[Path | Exception]:
+def _chosen(files: list[Path | Page], rows: np.ndarray) -> list[Path | Page | Exception]:
     return [files[row] for row in rows]
 
 
@@ -78,16 +108,16 @@ def _walk(folder: Path, where: str) -> tuple[list[Path], dict[Path, str]]:
                 others[Path(place, name)] = "a link to a folder that is read already"
             read.append(real)
         for path in (Path(place, name) for name in sorted(names) if not name.startswith(".")):
-            suffix = path.suffix.lower()
-            if suffix in FORMATS:
-                files.append(path)
+            if why := unread(path.suffix.lower()):
+                others[path] = why
             else:
-                others[path] = f"{suffix} is not read, save it as JPEG or PNG" if suffix in UNREAD else "not a picture"
+                files.append(path)
     if not files and not others:
         raise ValueError(f"{where}: the folder is empty; put pictures into it ({' '.join(FORMATS)})")
     if not files:
-        strange = sorted({path.suffix.lower() for path in others} & set(UNREAD))
-        remedy = f"; save those in {' '.join(strange)} as JPEG or PNG first" if strange else ""
+        strange = {suffix: unread(suffix) for suffix in sorted({path.suffix.lower() for path in others})
+                   if suffix in (*FORMATS, *UNREAD)}
+        remedy = "".join(f"; {suffix} {str(why).removeprefix(suffix).strip()}" for suffix, why in strange.items())
         raise ValueError(f"{where}: none of the {len(others)} files in the folder is a picture ({' '.join(FORMATS)})"
                          f"{remedy}")
     return files, others

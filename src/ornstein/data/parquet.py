@@ -12,12 +12,14 @@ import numpy as np
 
 from ornstein.data import cache
 from ornstein.data.array import load_numbered
-from ornstein.data.columns import Columns, choose_columns, dense
-from ornstein.data.corpus import Corpus, check_size, load_corpus
+from ornstein.data.columns import Columns, choose_columns, dense, is_plain
+from ornstein.data.corpus import Corpus, load_corpus
 from ornstein.data.dataset import Dataset
 from ornstein.data.labels import number_labels
+from ornstein.data.pictures import Reading
 from ornstein.data.process import PerProcess
 from ornstein.data.spec import printable
+from ornstein.data.table import load_table
 from ornstein.files import open_regular
 
 if TYPE_CHECKING:
@@ -28,11 +30,8 @@ __all__ = ["load_parquet"]
 GROUPS = 4  # row groups of pictures that stay in memory
 
 
-def load_parquet(paths: Sequence[Path], name: str, where: str, *, size: int | None = None, layout: str = "auto",
-                 reader: str = "auto") -> Dataset:
-    """Return the set in parquet files of one schema, their rows one after the other; options as in `load_corpus` and
-    `load_array`."""
-    check_size(size)
+def load_parquet(paths: Sequence[Path], name: str, where: str, *, layout: str, reading: Reading) -> Dataset:
+    """Return the set in parquet files of one schema, their rows one after the other."""
     try:
         import pyarrow.parquet  # noqa: F401
     except ModuleNotFoundError as error:
@@ -42,6 +41,9 @@ def load_parquet(paths: Sequence[Path], name: str, where: str, *, size: int | No
         if not file.schema_arrow.equals(files[0].schema_arrow):
             raise ValueError(f"{printable(str(path))}: has other columns than {printable(str(paths[0]))}; "
                              "read them one by one")
+    if is_plain(schema := files[0].schema_arrow):
+        return load_table(schema.names, [_column(files, one, where).to_numpy() for one in schema.names], name, where,
+                          layout)
     columns = choose_columns(files[0].schema_arrow, where)
     if not sum(file.metadata.num_rows for file in files):
         raise ValueError(f"{where}: holds 0 rows; at least 1 is needed")
@@ -55,8 +57,8 @@ def load_parquet(paths: Sequence[Path], name: str, where: str, *, size: int | No
     numbers, classes = labels or (np.full(len(table), -1, np.int64), ())
     listing = ["parquet", columns.samples, [cache.file_facts(path) for path in paths]]
     identity = [[path.name, path.stat().st_size] for path in paths]
-    return load_corpus(Corpus(name, where, table, table.read, numbers, classes, listing, identity, {}, said), size,
-                       reader)
+    return load_corpus(Corpus(name, where, table, table.read, numbers, classes, listing, identity, {}, said),
+                       reading)
 
 
 def _opened(path: Path) -> Any:

@@ -13,12 +13,13 @@ import numpy as np
 import torch
 
 from ornstein.data.array import load_array, load_numbered
-from ornstein.data.columns import ARRAYS, CONDITIONS, LABELS, PICTURES, choose_columns
-from ornstein.data.corpus import Corpus, check_size, load_corpus
+from ornstein.data.columns import ARRAYS, CONDITIONS, LABELS, PICTURES, choose_columns, is_plain
+from ornstein.data.corpus import Corpus, load_corpus
 from ornstein.data.dataset import Dataset
 from ornstein.data.labels import number_labels
-from ornstein.data.pictures import header, reason
+from ornstein.data.pictures import Reading, header, reason
 from ornstein.data.spec import printable
+from ornstein.data.table import load_table
 
 __all__ = ["is_sequence", "load_hub", "load_sequence", "numbers"]
 
@@ -36,17 +37,15 @@ def is_sequence(source: object) -> bool:
     return hasattr(source, "__len__") and hasattr(source, "__getitem__") and not isinstance(source, str | Mapping)
 
 
-def load_sequence(source: Any, *, size: int | None = None, layout: str = "auto", reader: str = "auto",
-                  name: str = "data") -> Dataset:
-    """Return the samples of a sequence, or of a `datasets.Dataset`; options as in `load_corpus` and `load_array`.
+def load_sequence(source: Any, *, layout: str, reading: Reading, name: str = "data") -> Dataset:
+    """Return the samples of a sequence, or of a `datasets.Dataset`.
 
     Its items are pictures of Pillow's, arrays or tensors of one shape, pairs of one of these and a label, or tables
     with an entry image, img, x or such and perhaps label, or conditions: the same for the same number, each time.
     """
-    check_size(size)
     module = sys.modules.get("datasets")
     if module is not None and isinstance(source, module.Dataset):
-        return _load_table(source, name, size, layout, reader)
+        return _load_table(source, name, layout, reading)
     count = len(source)
     if count == 0:
         raise ValueError(f"{name}: holds 0 samples; at least 1 is needed")
@@ -54,7 +53,7 @@ def load_sequence(source: Any, *, size: int | None = None, layout: str = "auto",
     classes = getattr(source, "classes", None)
     known = tuple(classes) if isinstance(classes, list | tuple) and all(isinstance(c, str) for c in classes) else None
     if not isinstance(first, np.ndarray):
-        return _pictures(source, name, known, size, reader)
+        return _pictures(source, name, known, reading)
     items = [_take(source, row, name) for row in range(count)]
     arrays = []
     for row, (x, _, _) in enumerate(items):
@@ -72,7 +71,7 @@ def load_sequence(source: Any, *, size: int | None = None, layout: str = "auto",
     return load_numbered(np.stack(arrays), labels, layout=layout, name=name, where=name)
 
 
-def load_hub(source: str, *, size: int | None = None, layout: str = "auto", reader: str = "auto") -> Dataset:
+def load_hub(source: str, *, layout: str, reading: Reading) -> Dataset:
     """Return the set "hf:NAME" or "hf:NAME:SPLIT" (by default train) of the Hugging Face Hub; no code of it is run."""
     name, _, split = source.removeprefix("hf:").partition(":")
     if not name:
@@ -89,7 +88,7 @@ def load_hub(source: str, *, size: int | None = None, layout: str = "auto", read
         first = printable(str(error).splitlines()[0]) if str(error) else type(error).__name__
         raise ConnectionError(f"{source}: cannot be had from the Hub ({first}); check the name, the split and the "
                               "network") from error
-    return load_sequence(table, size=size, layout=layout, reader=reader, name=printable(name.rpartition("/")[2]))
+    return load_sequence(table, layout=layout, reading=reading, name=printable(name.rpartition("/")[2]))
 
 
 def _take(source: Any, row: int, name: str) -> tuple[Any, Any, Any]:
@@ -127,9 +126,9 @@ def _rows(conditions: Sequence[Any], name: str) -> np.ndarray:
     return np.stack([np.full(shape, np.nan) if one is None else one for one in vectors])
 
 
-def _pictures(source: Any, name: str, known: tuple[str, ...] | None, size: int | None, reader: str) -> Dataset:
+def _pictures(source: Any, name: str, known: tuple[str, ...] | None, reading: Reading) -> Dataset:
     labels: list[Any] = []
-    looked: list[tuple[int, int, bool, bool] | str] = []
+    looked: list[tuple[int, int, bool, bool, bool] | str] = []
     for row in range(len(source)):
         x, label, _ = _take(source, row, name)
         if isinstance(x, np.ndarray):
@@ -142,11 +141,14 @@ def _pictures(source: Any, name: str, known: tuple[str, ...] | None, size: int |
     indices, classes = number_labels(labels, known, name)
     corpus = Corpus(name, name, [f"item {row}" for row in range(len(source))],
                     functools.partial(_items, source, name), indices, classes, looked=looked)
-    return load_corpus(corpus, size, reader)
+    return load_corpus(corpus, reading)
 
 
-def _load_table(table: Any, name: str, size: int | None, layout: str, reader: str) -> Dataset:
-    columns = choose_columns(table.features.arrow_schema, name)
+def _load_table(table: Any, name: str, layout: str, reading: Reading) -> Dataset:
+    schema = table.features.arrow_schema
+    if is_plain(schema):
+        return load_table(schema.names, [table.with_format(None)[one][:] for one in schema.names], name, name, layout)
+    columns = choose_columns(schema, name)
     labels = None
     if columns.label:
         labels = number_labels(table.with_format(None)[columns.label][:], columns.classes, name)
@@ -162,7 +164,7 @@ def _load_table(table: Any, name: str, size: int | None, layout: str, reader: st
         indices, classes = labels or (np.full(len(table), -1, np.int64), ())
         return load_corpus(Corpus(name, name, [f"row {row}" for row in range(len(table))], read, indices, classes,
                                   ["datasets", table._fingerprint], [table._fingerprint], {}, list(columns.notes)),
-                           size, reader)
+                           reading)
     plain = table.with_format("numpy")
     values = np.asarray(plain[columns.samples][:])
     conditions = np.asarray(plain[columns.conditions][:], dtype=np.float64) if columns.conditions else None

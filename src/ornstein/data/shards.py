@@ -17,10 +17,10 @@ import numpy as np
 
 from ornstein.data import cache
 from ornstein.data.array import load_numbered
-from ornstein.data.corpus import Corpus, check_size, load_corpus
+from ornstein.data.corpus import Corpus, load_corpus
 from ornstein.data.dataset import Dataset
 from ornstein.data.labels import number_labels
-from ornstein.data.pictures import FORMATS
+from ornstein.data.pictures import FORMATS, Reading
 from ornstein.data.remote import RemoteShard
 from ornstein.data.spec import printable
 from ornstein.files import open_regular
@@ -70,12 +70,10 @@ class LocalShard:
 Shard = LocalShard | RemoteShard  # one tar file; `threads` may read from it at the same time
 
 
-def load_shards(shards: Sequence[Shard], name: str, where: str, *, size: int | None = None, layout: str = "auto",
-                reader: str = "auto") -> Dataset:
+def load_shards(shards: Sequence[Shard], name: str, where: str, *, layout: str,
+                reading: Reading) -> Dataset:
     """Return the samples in tar shards, in the order they lie in: of one stem a picture, or an array in .npy; and its
-    label in .cls, or under "label" in .json, a whole number or a text. Options are as in `load_corpus` and
-    `load_array`."""
-    check_size(size)
+    label in .cls, or under "label" in .json, a whole number or a text."""
     facts = [shard.facts() for shard in shards]
     indices = [_index(shard, fact) for shard, fact in zip(shards, facts, strict=True)]
     keys = [(number, key) for number, index in enumerate(indices) for key in index["samples"]]
@@ -101,7 +99,7 @@ def load_shards(shards: Sequence[Shard], name: str, where: str, *, size: int | N
     if kind == "picture":
         identity = [[key, sample.get(kind)] for (_, key), sample in zip(keys, samples, strict=True)]
         return load_corpus(Corpus(name, where, shown, read, labels, classes, None if None in facts else ["tar", facts],
-                                  identity, others, notes), size, reader)
+                                  identity, others, notes), reading)
     arrays = [_array(content, key, where) for content, key in zip(read(np.arange(len(keys))), shown, strict=True)]
     shapes = sorted({(array.shape, array.dtype.name) for array in arrays})
     if len(shapes) > 1:
@@ -156,7 +154,7 @@ def _array(content: bytes | Exception, key: str, where: str) -> np.ndarray:
 
 def _index(shard: Shard, facts: list[Any] | None) -> dict[str, Any]:
     """Samples by key, each with its place and label, and the members that are none; kept in the cache."""
-    key = None if facts is None else cache.key_of("tar", facts)
+    key = None if facts is None else cache.key_of("tar", facts, "AVIF, HEIF")  # endings that were of no picture before
     if key and (index := cache.recall(key)):
         return index
     try:

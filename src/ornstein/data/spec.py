@@ -17,6 +17,7 @@ __all__ = ["LAYOUTS", "MOST_LEVELS", "WIDEST", "DataSpec", "above", "channel_fir
 
 # Axes of one sample as the user has them, by the rank of the model's shape; the first is what a bare array is.
 LAYOUTS = {1: ("V",), 2: ("CL", "L", "LC"), 3: ("CHW", "HW", "HWC"), 4: ("CDHW", "DHW", "DHWC")}
+MODES = {"RGBA": (4, 255), "I;16": (1, 65535)}  # with the number of channels and their greatest value
 KINDS = {"picture": (3,), "array": (1, 2, 3, 4)}
 MOST_LEVELS = 65536  # float32 in [-1, 1] still tells this many levels apart with room to spare
 WIDEST = 1e100  # of values and ranges, and one over the narrowest: float64 can still square them
@@ -47,6 +48,8 @@ class DataSpec:
         empty: numbers of the classes that no training row has, rising; a model knows nothing of them.
         least: source value that is drawn black and is the first level; `low` when None; a tuple where low is one.
         most: source value that is drawn white and is the last level; `high` when None; a tuple where low is one.
+        mode: "RGBA" where a fourth channel is opacity, 0 (transparent) to 255, and the colours are multiplied by it, as
+            values / 255; "I;16" for grey of 16 bits, 0 to 65535; "" for all else.
 
     Raises:
         ValueError: a field of the wrong type or out of its range; the message names it.
@@ -64,6 +67,7 @@ class DataSpec:
     empty: tuple[int, ...] = ()
     least: float | tuple[float, ...] | None = None
     most: float | tuple[float, ...] | None = None
+    mode: str = ""
 
     def __post_init__(self) -> None:
         if self.layout == "" and isinstance(self.shape, tuple) and len(self.shape) in LAYOUTS:
@@ -112,6 +116,11 @@ class DataSpec:
         yield "empty", rising and (
             not self.empty or set(self.empty) < set(range(len(self.classes)))), (
             "numbers of classes, rising, and not of all")
+        yield "mode", isinstance(self.mode, str) and self.mode in ("", *MODES), " or ".join(map(repr, ("", *MODES)))
+        many, most = MODES.get(self.mode, (channels, None))
+        inside = most is None or bool((_numbers(self.least) >= 0).all() and (_numbers(self.most) <= most).all())
+        yield "mode", most is None or (self.kind == "picture" and channels == many and inside), (
+            f"'' but for pictures of {many} channels of values from 0 to {most}")
 
     @property
     def rounds(self) -> bool:
@@ -216,19 +225,24 @@ class DataSpec:
         return np.int64 if exact.all() and far.max() >= 2**53 and far.max() < 2**63 else np.float64
 
     def arrange(self, values: np.ndarray) -> np.ndarray:
-        """Return decoded samples with their axes as the user's data have them: (N, H, W, C) comes back so.
+        """Return decoded samples as the user's data have them: (N, H, W, C) comes back so, and colours that were
+        multiplied by opacity are divided by it.
 
         Args:
             values: (N, *shape), channels first.
 
         Returns:
-            A view of them in `layout`.
+            Them in `layout`, a view but for opacity.
 
         Raises:
             ValueError: another shape.
         """
         if values.shape[1:] != self.shape:
             raise ValueError(f"values have shape {values.shape}; they must be (N, {', '.join(map(str, self.shape))})")
+        if self.mode == "RGBA":
+            opacity = values[:, 3:].astype(np.float64)
+            colour = np.divide(255.0 * values[:, :3], opacity, out=np.zeros(values[:, :3].shape), where=opacity > 0)
+            values = np.concatenate([np.rint(colour).clip(0, 255), opacity], 1).astype(values.dtype)
         if self.layout.endswith("C"):
             return np.moveaxis(values, 1, -1)
         return values if "C" in self.layout or self.layout == "V" else values[:, 0]
@@ -240,6 +254,12 @@ class DataSpec:
         if shape[-len(self.shape):] != self.shape:
             raise ValueError(f"values have shape {shape}; with a range for each channel it must end in {self.shape}")
         return _numbers(entries).reshape(-1, *(1,) * (len(self.shape) - 1))
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What `load_data` takes to read other picture files as these."""
+        return {"size": f"{self.shape[2]}x{self.shape[1]}", "alpha": self.mode == "RGBA",
+                "depth": 16 if self.mode == "I;16" else 8}
 
     @property
     def drawn(self) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.samplers import sample
 from ornstein.figures.arrays import DRAWN, sheet
 
-__all__ = ["grid", "numbered", "picture", "preview", "show", "write", "write_png"]
+__all__ = ["grid", "numbered", "picture", "preview", "show", "single", "write", "write_png"]
 
 SIDE = 1024  # pixels that a grid grows to, at most, by enlarging small pictures
 GAP = 6  # pixels between the pictures of a grid
@@ -30,13 +30,23 @@ INK, LETTERS, LEAST = (60, 60, 60), 13, 18  # of names: colour, their size, and 
 def picture(spec: DataSpec, x: Tensor) -> np.ndarray:
     """Samples (B, C, H, W) in [-1, 1] as (B, H, W, 3) uint8, rounded to values that the data can have.
 
-    One channel is grey, and of more than three the first three are shown.
+    One channel is grey, and of more than three the first three are shown; what is transparent lies on white.
     """
     values = spec.decode(x).astype(np.float64)
     low, high = spec.extent
     shade = np.round(255 * (values - low) / (high - low)).clip(0, 255).astype(np.uint8)
+    if spec.mode == "RGBA":
+        shade = (shade[:, :3] + (255 - shade[:, 3:].astype(np.int64))).clip(0, 255).astype(np.uint8)
     colour = shade[:, :3] if shade.shape[1] >= 3 else shade[:, :1].repeat(3, axis=1)
     return colour.transpose(0, 2, 3, 1)
+
+
+def single(spec: DataSpec, x: Tensor) -> np.ndarray:
+    """Samples (B, C, H, W) in [-1, 1] as files of one picture have them: (B, H, W, 4) uint8 with transparency where
+    that was learnt, (B, H, W) uint16 of 16-bit grey, else as `picture`."""
+    if spec.mode == "RGBA":
+        return spec.arrange(spec.decode(x)).transpose(0, 2, 3, 1)
+    return spec.decode(x)[:, 0].astype(np.uint16) if spec.mode == "I;16" else picture(spec, x)
 
 
 def grid(pictures: np.ndarray, columns: int, names: Sequence[str] | None = None) -> Image.Image:
@@ -129,7 +139,7 @@ def write(spec: DataSpec, x: Tensor, labels: Tensor | None, out: Path, facts: Ma
     else:
         numbered(out, len(x))
         with files.filling(out) as folder:
-            for number, one in enumerate(picture(spec, x)):
+            for number, one in enumerate(single(spec, x)):
                 label = {} if labels is None else {"class": spec.classes[int(labels[number])]}
                 image = Image.fromarray(one)
                 image.save(folder / f"{number:05d}.png", pnginfo=_about({**facts, "number": number, **label}))

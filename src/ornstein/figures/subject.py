@@ -57,7 +57,7 @@ def subject(model: NetworkDenoiser, image: Path | None = None, label: str | None
     spec = model.data
     if spec is None:
         raise ValueError("this model does not say what data it was trained on; trace cannot draw them")
-    if image is not None and spec.kind != "picture":
+    if image is not None and (spec.kind != "picture" or (spec.shape[0] == 4 and spec.mode != "RGBA")):
         raise ValueError(f"image is {image}, but this model was trained on arrays of shape {spec.shape}; leave it out")
     plane, condition = spec.shape == (2,), None
     if spec.classes and label is None and plane:
@@ -68,7 +68,10 @@ def subject(model: NetworkDenoiser, image: Path | None = None, label: str | None
         raise ValueError(f"label is {label!r}, but this model has no classes; leave it out")
     if image is not None:
         least, most = spec.extent
-        x = spec.encode(least + read_picture(image, spec.shape)[None] / 255 * (most - least))
+        deep = spec.mode == "I;16"
+        values = read_picture(image, spec.shape, depth=16 if deep else 8)[None]
+        # Sixteen bits are the data's own, eight are what they are drawn in.
+        x = spec.encode(values.clip(least, most) if deep else least + values / 255 * (most - least))
         return Subject(model, x, image.name, spec, condition, seed)
     x = sample(model, POINTS if plane else 1, condition=condition, seed=seed)
     return Subject(model, x, f"{POINTS} samples of the model" if plane else "a sample of the model", spec, condition,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from ornstein import checkpoint
-from ornstein.data import DataSpec
+from ornstein.data import DataSpec, may_be_pictures
 from ornstein.description import describe
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.networks import NETWORKS, Taken, transfer
@@ -33,8 +34,9 @@ def source(settings: Settings, network: nn.Module | None = None) -> NetworkDenoi
         raise FileNotFoundError(f"init_from is {settings.init_from}: {error}") from None
 
 
-def inherited(settings: Settings, model: NetworkDenoiser) -> Settings:
-    """Settings with what must be as the model has it, so that its weights fit, wherever nothing else is asked for."""
+def inherited(settings: Settings, model: NetworkDenoiser, data: Any) -> Settings:
+    """Settings with what must be as the model has it, so that its weights fit, wherever nothing else is asked for; the
+    size of picture files too."""
     fresh, facts = Settings(), describe(model)
     run = Run(str(settings.init_from)).settings() if Path(str(settings.init_from)).is_dir() else None
     there = {"predicts": facts["predicts"]}
@@ -48,6 +50,8 @@ def inherited(settings: Settings, model: NetworkDenoiser) -> Settings:
         whole = {option: entry.default for option, entry in inspect.signature(NETWORKS[name]).parameters.items()}
         there |= {"network": name, "options": {option: value for option, value in {
             **whole, **options, **settings.options}.items() if option not in DECIDED}}
+    if settings.size is None and model.data is not None and model.data.kind == "picture" and may_be_pictures(data):
+        there |= model.data.reading
     wanted = settings.as_dict()
     return settings.replace(**{name: value for name, value in there.items()
                                if name in ("network", "options") or wanted[name] == getattr(fresh, name)})

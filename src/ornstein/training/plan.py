@@ -36,14 +36,14 @@ def resolve(settings: Settings, data: Dataset, device: str) -> Settings:
     """
     if settings.classes and not data.spec.classes:
         raise ValueError(f"classes are asked for, but data {data.spec.name!r} have no labels; leave classes out")
-    if settings.mirror and (data.spec.kind != "picture" or len(data.spec.shape) != 3):
+    if settings.mirror and data.spec.kind != "picture":
         raise ValueError(f"mirror is true, but data {data.spec.name!r} are no pictures; leave mirror out")
     chosen = {name: value for name, (value, _) in _choices(settings, data, device).items()}
     chosen["options"] = {**chosen["options"], **settings.options}
-    shape = data.spec.shape
+    shape, picture = data.spec.shape, data.spec.kind == "picture"
     resolved = settings.replace(
         **chosen, parallel="ddp" if settings.parallel == "auto" else settings.parallel,
-        size=shape[-1] if len(shape) == 3 and shape[1] == shape[2] else None,
+        size=f"{shape[2]}x{shape[1]}" if len(shape) == 3 and (shape[1] == shape[2] or picture) else None,
         # False would drop vector conditions when the data are read again.
         classes=None if data.spec.conditions else bool(data.spec.classes),
         layout=data.spec.layout, reader="stream" if data.streamed else "cache")

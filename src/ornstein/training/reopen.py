@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ornstein.checkpoint import digest, load
-from ornstein.data import Dataset, load_data, sources
+from ornstein.data import Dataset, load_data, may_be_pictures
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.machine import device
 from ornstein.settings import Settings
@@ -67,8 +67,7 @@ def _again(run: Path, model: NetworkDenoiser, settings: Settings, trained_on: st
     place = trained_on or settings.data
     try:
         place = trained_on or located(settings)
-        known = load_data(place, size=settings.size, classes=settings.classes, layout=settings.layout,
-                          reader=settings.reader)
+        known = load_data(place, **settings.reading)
     except (ImportError, OSError, ValueError) as error:
         if trained_on is not None:
             raise
@@ -88,9 +87,12 @@ def _again(run: Path, model: NetworkDenoiser, settings: Settings, trained_on: st
     return _read(place, model, settings) if settings.classes is False else known
 
 
-def _read(data: str, model: NetworkDenoiser, settings: Settings | None) -> Dataset:
+def _read(data: str | list[str], model: NetworkDenoiser, settings: Settings | None) -> Dataset:
     """Data as those of the training were read, with labels where there are any."""
-    array = Path(data).suffix in (".npy", ".npz")
-    pictures = model.data is not None and model.data.kind == "picture" and not array and data not in sources()
+    array = isinstance(data, str) and Path(data).suffix in (".npy", ".npz")
+    spec = model.data
     layout = settings.layout if settings is not None else model.data.layout if model.data is not None else "auto"
-    return load_data(data, size=model.shape[-1] if pictures else None, layout=layout if array else "auto")
+    asked: dict[str, Any] = {"layout": layout} if array else {}
+    if spec is not None and spec.kind == "picture" and may_be_pictures(data):
+        asked |= {**spec.reading, "fit": settings.fit if settings is not None else "cut"}
+    return load_data(data, **asked)

@@ -18,7 +18,7 @@ from ornstein import files
 from ornstein.checkpoint import MODEL, load
 from ornstein.data.places import is_pattern
 from ornstein.diffusion.denoiser import NetworkDenoiser
-from ornstein.names import NetworkName
+from ornstein.names import NetworkName, shown
 from ornstein.settings import Settings
 from ornstein.training.snapshots import Snapshots
 from ornstein.training.states import States
@@ -192,15 +192,16 @@ class Run:
         return sum(map(math.isinf, seen))
 
 
-def located(settings: Settings, remedy: str = "") -> str:
+def located(settings: Settings, remedy: str = "") -> str | list[str]:
     """The data of a run's settings, where they are now; FileNotFoundError with the remedy where they are gone."""
     place, name = settings.data_path, settings.data
     if place is None:
         return name
     for there in (place, name):
-        if Path(there).exists() or is_pattern(there):
+        if all(Path(one).exists() or is_pattern(one) for one in ([there] if isinstance(there, str) else there)):
             return there
-    raise FileNotFoundError(f"data {name!r} were at {place} when the run began and are not there now"
+    where = place if isinstance(place, str) else shown(place)
+    raise FileNotFoundError(f"data {shown(name)} were at {where} when the run began and are not there now"
                             + (f"; {remedy}" if remedy else ""))
 
 

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ornstein.data import Dataset, DataSpec, load_data, path_of
+from ornstein.data import Dataset, DataSpec, load_data, named, path_of
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.isolation import isolated
-from ornstein.settings import Settings
+from ornstein.settings import READING, Settings
 from ornstein.training import damage, finetune
 from ornstein.training.budget import Budget
 from ornstein.training.compilation import Compilation
@@ -37,8 +37,6 @@ from ornstein.training.trackers import Tracker, checked, follow
 from ornstein.workers import threads
 
 __all__ = ["Trainer"]
-
-READING = ("size", "classes", "layout", "reader")  # settings that say how data are read
 
 
 class Trainer:
@@ -85,7 +83,7 @@ class Trainer:
         given: dict[str, Any] = {**options, "minutes": minutes, "images": images, "seed": seed,
                  # As the data's place, whatever folder a command is given in.
                  "init_from": None if init_from is None else os.path.abspath(Path(init_from).expanduser()),
-                 "data": str(data) if isinstance(data, str | Path) else None,  # that of arrays is their name, below
+                 "data": named(data),  # that of arrays is their name, below
                  "network": network if isinstance(network, str) and network != "auto" else None}
         wanted = (settings or Settings()).replace(**{name: value for name, value in given.items() if value is not None},
                                                 data_path=path_of(data))
@@ -97,14 +95,13 @@ class Trainer:
         before = Settings.from_yaml(shared) if shared else None
         self.start = None if before or wanted.init_from is None else finetune.source(wanted, copy.deepcopy(self.own))
         if self.start is not None:
-            wanted = finetune.inherited(wanted, self.start)
+            wanted = finetune.inherited(wanted, self.start, data)
         source = before or wanted
-        self.data = data if isinstance(data, Dataset) else load_data(
-            data, size=source.size, classes=source.classes, layout=source.layout, reader=source.reader)
+        self.data = data if isinstance(data, Dataset) else load_data(data, **source.reading)
         self.digest = self.data.digest()
         if self.start is not None:
             finetune.refuse(self.start, self.data.spec, wanted.init_from)
-        self._resolve(before, wanted, named=isinstance(data, str | Path))
+        self._resolve(before, wanted, named=named(data) is not None)
         refuse(self.settings, self.data, torch.device(self.engine.device).type, self.engine.world, self.own is not None)
         self._open(before is not None)
 
@@ -149,8 +146,8 @@ class Trainer:
         """Settings of the run to go on with, after refusing what cannot be."""
         if not self.run:
             return None
-        place = Path(wanted.data).expanduser()
-        if place.is_dir() and self.run.path.resolve().is_relative_to(place.resolve()):
+        place = Path(wanted.data if isinstance(wanted.data, str) else "").expanduser()
+        if place != Path() and place.is_dir() and self.run.path.resolve().is_relative_to(place.resolve()):
             raise ValueError(f"out is {self.run.path}, in the folder of the data, which its pictures would become part "
                              "of; name another folder")
         self.run.refuse(resume, overwrite)
