@@ -20,15 +20,15 @@ TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.item
 # Floor by floor, as in docs/architecture.md; an entry is a room: a module, or a package with all that is in it.
 FLOORS = {
     0: ("names", "machine", "files", "workers", "isolation"),  # the ground: imports nothing of ours
-    1: ("settings", "noise", "diffusion.level", "networks", "data"),
+    1: ("display", "settings", "noise", "diffusion.level", "networks", "data"),
     2: ("diffusion.schedule",),
     3: ("diffusion.grid", "diffusion.encoder", "diffusion.estimate", "diffusion.linear", "diffusion.condition"),
     4: ("diffusion.denoiser",),
     5: ("diffusion.exact", "diffusion.decoder", "diffusion.guidance", "diffusion.damping", "diffusion.adaptive"),
     6: ("description", "diffusion.loss", "diffusion.likelihood", "diffusion.samplers"),
     7: ("checkpoint", "tuning", "figures", "own", "request", "diffusion.score"),
-    8: ("training", "evaluation", "check"),
-    9: ("display", "terminal"),
+    8: ("training", "evaluation", "check", "sheet"),
+    9: ("terminal",),
     10: ("cli", "__main__", ""),
 }
 ROOMS = {f"ornstein.{room}".rstrip("."): floor for floor, rooms in FLOORS.items() for room in rooms}

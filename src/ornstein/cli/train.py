@@ -17,8 +17,8 @@ from ornstein.cli.app import Data, Out, app, side
 from ornstein.names import NetworkName, Precision, either
 
 if TYPE_CHECKING:
-    from ornstein.display import Display
     from ornstein.settings import Settings
+    from ornstein.training.display import Display
     from ornstein.training.trainer import Trainer
 
 __all__ = ["train"]
@@ -63,7 +63,7 @@ def train(data: Data = None, *, out: Place, minutes: Minutes = None, images: Ima
     if launch.launched():
         launch.watch_parent()
         started = launch.started()
-    from ornstein.display import Display
+    from ornstein.training.display import Display
 
     display = Display(json, silent=not launch.is_first())
     if not launch.announced():
