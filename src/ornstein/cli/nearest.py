@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["nearest"]
 
+SHOWN = 192  # pixels of a picture's side in a sheet: names of files have room over them
+
 
 @app.command(sort_key=4.5)
 def nearest(
@@ -70,11 +72,10 @@ def _sheet(out: Path, x: Tensor, data: Dataset, name: str, found: list[Neighbour
 
     from ornstein import __version__
     from ornstein.figures.formats import write_picture
-    from ornstein.figures.lattice import LARGEST
     from ornstein.figures.pictures import captioned
 
     names = [name, *(f"{one.distance:.3f}  {Path(one.name).name}" for one in found)]
     rows = data.batch([one.row for one in found])[0]
-    scale = max(1, LARGEST // max(x.shape[-2:])) if data.spec.kind == "picture" else None
+    scale = max(1, SHOWN // max(x.shape[-2:])) if data.spec.kind == "picture" else None
     image = captioned(data.spec, torch.cat([x, rows]), math.ceil(len(names) ** 0.5), names, scale)
     write_picture(image, out, {"ornstein": __version__, "nearest": name, "rows": [one.row for one in found]})

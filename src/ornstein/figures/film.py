@@ -82,7 +82,7 @@ def _spread(image: Image.Image) -> Iterator[tuple[int, int]]:
 
 def _webp(moments: list[Image.Image], durations: list[int], file: Path, facts: Mapping[str, Any]) -> None:
     moments[0].save(file, format="WEBP", save_all=True, append_images=moments[1:], duration=durations, loop=0,
-                    quality=80, method=4, exif=exif(facts))
+                    quality=60, method=4, exif=exif(facts))
 
 
 def _mp4(moments: list[Image.Image], durations: list[int], file: Path, facts: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from ornstein.figures.pictures import GAP, INK, LETTERS, SIDE, enlarged, font, shortened_to
 
-__all__ = ["LARGEST", "lattice"]
+__all__ = ["lattice"]
 
 INSIDE = 2  # pixels between the pictures of one cell
 WIDEST = 240, 120  # pixels of the name of a row, of a column
