@@ -226,6 +226,23 @@ def requested() -> Any:
     return orn.Request(count=3, label="light", nfe=3).draw(model)
 
 
+def looked_at() -> Any:
+    """Samples of a walk through each kind of file that they are shown in."""
+    model = picture()
+    model.data = orn.DataSpec("grey", "picture", (1, 4, 4), 0.0, 4.0, 5, ("dark", "light"), "HW")
+    with tempfile.TemporaryDirectory() as place:
+        film, sheet, many = (str(Path(place) / name) for name in ("a.gif", "b.webp", "many"))
+        last = orn.save_film(orn.generate(model, 3, nfe=3), film, model.data)
+        orn.save_sheet(model, {"nfe": [2, 3], "label": ["dark", "light"]}, sheet)
+        orn.save_pictures(last, many, model.data, scale=2)
+        return last, [path.read_bytes().hex() for path in sorted(Path(place).rglob("*")) if path.is_file()]
+
+
+def near() -> Any:
+    data = orn.load_data("digits")
+    return [vars(one) for one in orn.nearest(data.batch([3])[0], data, 3)[0]]
+
+
 def tuned() -> Any:
     model = plain()
     return orn.tune(model, 2, starts=16).errors, orn.sample(model, 3, nfe=2)
@@ -263,6 +280,8 @@ CALLS: dict[str, Callable[[], Any]] = {
     "sample": sampled,
     "samplers": orn.samplers,
     "Request": requested,
+    "save_film save_pictures save_sheet": looked_at,
+    "nearest Neighbour": near,
     "Rule Step": lambda: orn.sample(mixture(), 3, sampler=Halfway(), steps=3),
     "denoising_score_loss": lambda: orn.denoising_score_loss(mixture(), X, T, EPS),
     "explicit_score_loss": lambda: orn.explicit_score_loss(

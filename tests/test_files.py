@@ -22,6 +22,7 @@ from ornstein import checkpoint, files
 from ornstein.evaluation import compare
 from ornstein.evaluation.compare import FIGURES, PAGE
 from ornstein.figures import pictures
+from ornstein.figures.formats import write_picture
 from ornstein.training.events import Finished
 from ornstein.training.run import Run
 from processes import Apart, ornstein
@@ -325,7 +326,7 @@ def test_a_picture_says_in_its_first_bytes_whose_it_is(tmp_path, finished):
     about = PngInfo()
     about.add_itxt("Title", "mine")
     Image.new("L", (4, 4)).save(tmp_path / "mine.png", pnginfo=about)
-    pictures.write_png(Image.new("L", (4, 4)), tmp_path / "ours.png", {})
+    write_picture(Image.new("L", (4, 4)), tmp_path / "ours.png", {})
     checkpoint.write(tmp_path / "ours.safetensors", {"a": torch.zeros(1)}, {})
     assert not files.is_ours(tmp_path / "mine.png")
     assert files.is_ours(tmp_path / "ours.png")

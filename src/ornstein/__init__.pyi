@@ -30,10 +30,13 @@ from ornstein.diffusion.schedule import (
 )
 from ornstein.evaluation.compare import write_report as write_report
 from ornstein.evaluation.evaluate import evaluate as evaluate
+from ornstein.evaluation.nearest import Neighbour as Neighbour, nearest as nearest
 from ornstein.evaluation.report import Report as Report
+from ornstein.figures.save import save_film as save_film, save_pictures as save_pictures
 from ornstein.networks import DiT as DiT, MLP as MLP, UNet as UNet
 from ornstein.request import Request as Request
 from ornstein.settings import Settings as Settings
+from ornstein.sheet import save_sheet as save_sheet
 from ornstein.training.reaverage import reaverage as reaverage
 from ornstein.training.trackers import TensorBoard as TensorBoard, Tracker as Tracker
 from ornstein.training.trainer import Trainer as Trainer

@@ -1,127 +1,61 @@
-"""How a training shows itself: one moving line on a terminal, plain lines elsewhere, or JSON."""
+"""How long work shows itself: one moving line on a terminal and in a notebook, plain lines elsewhere, or JSON."""
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import json
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator
+from typing import Any, TextIO
 
 from ornstein.names import printable
 
-if TYPE_CHECKING:
-    from ornstein.training.events import Event, Progress
-
-__all__ = ["Display", "Parts", "say"]
+__all__ = ["PLAIN_SECONDS", "Parts", "clock", "emit", "live", "say", "telling"]
 
 PLAIN_SECONDS = 5.0  # between lines of progress where nothing can move
 CLEAR = "\r\x1b[K"  # back to the start of the line, and what is there removed
 
 
+def live(stream: TextIO | None) -> bool:
+    """Whether a line of a stream can be written over: on a terminal, or in a notebook."""
+    # Jupyter's stream says that it is no terminal, and yet goes back to the start of a line.
+    return stream is not None and (stream.isatty() or type(stream).__module__.partition(".")[0] == "ipykernel")
+
+
 def say(line: str, *, error: bool = False, moving: bool = False) -> None:
     """Print one line, in place of the one that moves if it is `moving`; what a terminal would obey is shown as escapes.
     """
-    text = printable(line)
+    text, stream = printable(line), sys.stderr if error else sys.stdout
     if moving:  # of a line that wraps only the end could be taken back
         import shutil
 
-        text = CLEAR + text[:shutil.get_terminal_size().columns - 1]
-    print(text, end="" if moving else "\n", flush=True, file=sys.stderr if error else sys.stdout)
+        wide = shutil.get_terminal_size().columns - 1
+        # A notebook has no other way to remove a line than spaces.
+        text = CLEAR + text[:wide] if stream.isatty() else f"\r{text[:wide]:{wide}}" + ("" if text else "\r")
+    print(text, end="" if moving else "\n", flush=True, file=stream)
 
 
-class Display:
-    """Prints what a training tells: as lines, as one JSON object a line, or, where another process does, not at all."""
-
-    def __init__(self, as_json: bool = False, silent: bool = False) -> None:
-        self.silent = silent
-        self.as_json, self.moving = as_json, sys.stdout.isatty() and not as_json
-        self.last, self.open = -PLAIN_SECONDS, False
-
-    def say(self, line: str) -> None:
-        """One line of text."""
-        if self.silent:
-            return
-        if self.as_json:
-            _json("note", text=line)
-        else:
-            if self.open:
-                say("")
-            self.open = False
-            say(line)
-
-    def event(self, event: Event) -> None:
-        """Show an event of `ornstein.training.events`."""
-        from ornstein.training.events import Drawn, Finished, Noted, Progress, Started, Warned
-
-        if self.silent or isinstance(event, Drawn):
-            return
-        if self.as_json:
-            facts = {item.name: getattr(event, item.name) for item in dataclasses.fields(event) if item.name != "model"}
-            if isinstance(event, Started):
-                facts["settings"] = event.settings.as_dict()
-            _json(type(event).__name__.lower(), **facts)
-        elif isinstance(event, Progress):
-            self._progress(event)
-        elif isinstance(event, Noted):
-            self.say(event.text)
-        elif isinstance(event, Warned):
-            self.say(f"warning: {event.text}")
-        elif isinstance(event, Started):
-            for note in event.notes:
-                self.say(note)
-            for reason in event.reasons:
-                self.say(f"chosen: {reason}")
-            settings = event.settings
-            budget = f"{settings.images:,} samples" if settings.images else f"{settings.minutes:g} minutes"
-            self.say(f"{settings.network} of {event.parameters:,} weights on {event.samples:,} samples "
-                     f"({event.held_out:,} more held out), {settings.precision} on {event.device}"
-                     + (f" in {settings.processes} processes" if settings.processes != 1 else "") + f", for {budget}")
-            if event.resumed_at is not None:
-                self.say(f"goes on from {event.resumed_at:,} samples")
-        elif isinstance(event, Finished) and event.already:
-            self.say(f"this run has already finished, with {event.images:,} samples seen; --from trains its weights "
-                     "further, in another folder")
-        elif isinstance(event, Finished):
-            held_out, gap = event.model.metrics["held_out"], event.model.metrics["gap"]
-            self.say(f"done in {_clock(event.seconds)}: {event.images:,} samples seen" + (
-                "" if held_out is None else f", held-out loss {held_out:.4f}, {_gap(gap)} the training loss"))
-
-    def _progress(self, event: Progress) -> None:
-        extra = "" if event.held_out is None else f"  held out {event.held_out:.4f} ({_gap(event.gap)} training)"
-        extra += f"  {event.skipped} steps skipped" if event.skipped else ""
-        rate = f"{event.rate:,.0f}/s  " if event.rate else ""
-        loss = "no loss yet" if event.loss is None else f"loss {event.loss:.4f}"
-        line = f"{100 * event.share:3.0f} %  {_clock(event.left)} left  {event.images:,} samples  {rate}{loss}{extra}"
-        if self.moving:
-            say(line, moving=True)
-            self.open = True
-        elif time.monotonic() - self.last >= PLAIN_SECONDS:
-            self.last = time.monotonic()
-            say(line)
-
-
-def _json(kind: str, **facts: Any) -> None:
+def emit(kind: str, **facts: Any) -> None:
+    """One line of JSON."""
     say(json.dumps({"event": kind, **facts}, default=str))
 
 
-def _gap(gap: float | None) -> str:
-    """How far a held-out loss is from the training loss, in words."""
-    return f"{abs(gap or 0.0):.4f} {'below' if (gap or 0.0) < 0 else 'above'}"
-
-
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Seconds as minutes and seconds, with hours where there are any."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 class Parts:
-    """Shows how far a job of several parts is: one moving line on a terminal, else a line when a part begins, or JSON.
+    """Shows how far a job of several parts is: one moving line where a line can move, else a line when a part begins,
+    or JSON; on standard output, or with `error` on standard error.
     """
 
-    def __init__(self, as_json: bool = False, name: str = "") -> None:
-        self.as_json, self.moving = as_json, sys.stdout.isatty() and not as_json
+    def __init__(self, as_json: bool = False, name: str = "", error: bool = False) -> None:
+        self.as_json, self.moving = as_json, live(sys.stderr if error else sys.stdout) and not as_json
+        self.error = error
         self.name, self.part, self.last = name, "", 0.0
 
     def __enter__(self) -> Parts:
@@ -129,21 +63,34 @@ class Parts:
 
     def __exit__(self, *_: object) -> None:
         if self.moving:  # clear the moving line, for what comes next
-            say("", moving=True)
+            say("", error=self.error, moving=True)
 
     def __call__(self, part: str, share: float, left: float | None = None) -> None:
         """Show the part that is under way, the share of the whole job that is done, and the seconds that are left."""
         named = f"{self.name}: {part}" if self.name else part
-        line = f"{100 * share:3.0f} %  {named}" + ("" if left is None else f", {_clock(left)} left")
+        line = f"{100 * share:3.0f} %  {named}" + ("" if left is None else f", {clock(left)} left")
         if self.as_json:
             self.event("part", job=self.name, part=part, share=round(share, 4), left=left)
         elif self.moving:
-            say(line, moving=True)
+            say(line, error=self.error, moving=True)
         elif part != self.part or time.monotonic() - self.last >= PLAIN_SECONDS:
             self.last = time.monotonic()
-            say(line)
+            say(line, error=self.error)
         self.part = part
 
     def event(self, kind: str, **facts: Any) -> None:
         """One line of JSON."""
-        _json(kind, **facts)
+        emit(kind, **facts)
+
+
+@contextlib.contextmanager
+def telling(progress: bool | Callable[[float], None], part: str) -> Generator[Callable[[float], None], None, None]:
+    """What is to be called with the share of a job that is done: a function of the caller's, a line of progress on
+    standard error, or what does nothing.
+    """
+    if not progress or callable(progress):
+        yield progress if callable(progress) else lambda _: None
+        return
+    began = time.monotonic()
+    with Parts(error=True) as parts:
+        yield lambda share: parts(part, share, (time.monotonic() - began) * (1 / share - 1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from ornstein import noise
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.samplers.choice import Choice
-from ornstein.diffusion.samplers.loop import sample, tuned_for
+from ornstein.diffusion.samplers.loop import Frame, generate, sample, tuned_for
 from ornstein.diffusion.samplers.rule import Rule
 from ornstein.names import whole
 
@@ -90,9 +90,23 @@ class Request:
         Raises:
             ValueError: as for `ornstein.sample`, and as for `conditions`.
         """
-        return sample(model, self.count, sampler=self.sampler, nfe=self.nfe, steps=self.steps,
-                      condition=self.conditions(model), guidance=self.guidance, seed=self.seed, progress=progress,
-                      tolerance=self.tolerance)
+        return sample(model, progress=progress, tolerance=self.tolerance, **self._walk(model))
+
+    def frames(self, model: NetworkDenoiser) -> Iterator[Frame]:
+        """The way to the samples of `draw`, step by step, as `ornstein.generate` gives it.
+
+        Raises:
+            ValueError: as `draw`, before any step is taken; and for a tolerance, by which no two samples have the same
+                steps.
+        """
+        if self.tolerance is not None:
+            raise ValueError(f"tolerance is {self.tolerance:g}, by which every sample has steps of its own; to see "
+                             "them one by one, give nfe or steps in its place")
+        return generate(model, **self._walk(model))
+
+    def _walk(self, model: NetworkDenoiser) -> dict[str, Any]:
+        return {"count": self.count, "sampler": self.sampler, "nfe": self.nfe, "steps": self.steps,
+                "condition": self.conditions(model), "guidance": self.guidance, "seed": self.seed}
 
     def facts(self) -> dict[str, Any]:
         """What is written beside the samples, so that they can be drawn again."""

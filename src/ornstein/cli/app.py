@@ -12,10 +12,7 @@ from cyclopts import App, Parameter
 
 from ornstein import __version__
 
-__all__ = ["Data", "Out", "Run", "Sampler", "Seed", "app", "ending", "fits", "picture_size"]
-
-DRAWINGS = (".png", ".npz")
-FILMS = (".mp4", ".mp3", ".jp2", ".m4v")  # endings with a digit that are a file's
+__all__ = ["Data", "Out", "Run", "Sampler", "Seed", "TrainedOn", "app", "fits", "picture_size"]
 
 app = App(
     name="ornstein", version=__version__, version_flags=["--version"],
@@ -46,6 +43,7 @@ def picture_size(_: type, tokens: Sequence[Any]) -> int | str:
 
 Out = Annotated[Path, Parameter(converter=_path)]
 Run = Annotated[Path, Parameter(help="Folder of a run, or a model.safetensors file.", converter=_path)]
+TrainedOn = Annotated[str | None, Parameter(help="Where the data of the training are now, if they have moved.")]
 Seed = Annotated[int, Parameter(help="Of all randomness, from 0 to 2^64 - 1.")]
 Sampler = Annotated[str, Parameter(help="A name of `ornstein list samplers`, or path.py:Class for a rule of your own.")]
 
@@ -60,16 +58,3 @@ def fits(count: int, shape: tuple[int, ...]) -> None:
         raise ValueError(f"--count is {count}; so many samples of shape {shape} need {need / 2**30:,.0f} GiB of "
                          f"memory, this machine has {there / 2**30:,.0f}; draw {max(1, count * there // (2 * need)):,} "
                          "at a time, each with a --seed of its own")
-
-
-def ending(out: Path) -> str:
-    """What --out of samples stands for: ".png", ".npz", or "" for a folder."""
-    kind = out.suffix.lower()
-    if out.is_dir() if kind in DRAWINGS else out.is_file():
-        raise ValueError(f"out is {out}, which is a {'folder' if out.is_dir() else 'file'} already; name another")
-    if kind in DRAWINGS:
-        return kind
-    # dir.v3 and runs.2026 are folders; x.jpg was meant for a file.
-    if out.is_dir() or not kind or (re.search(r"[0-9]", kind) and kind not in FILMS):
-        return ""
-    raise ValueError(f"out is {out}; it must end in .png or .npz, or be a folder")

@@ -8,16 +8,13 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ornstein import terminal
-from ornstein.cli.app import Out, Run, Sampler, Seed, app, fits
+from ornstein.cli.app import Out, Run, Sampler, Seed, TrainedOn, app, fits
 from ornstein.display import say
 
 __all__ = ["evaluate", "likelihood"]
 
 Unseen = Annotated[str | None, Parameter(
     help="Unseen data, named as for train; the rows held out of the training by default.")]
-TrainedOn = Annotated[str | None, Parameter(help="Where the data of the training are now, if they have moved.")]
-
-
 Other = Annotated[Path | None, Parameter(help="A second run, to compare the first one with.")]
 Place = Annotated[Out, Parameter(help="Folder for the page (index.html) and its figures (report.json).")]
 Count = Annotated[int | None, Parameter(

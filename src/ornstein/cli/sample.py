@@ -4,21 +4,38 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import Annotated
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from ornstein import __version__
-from ornstein.cli.app import Out, Run, Sampler, Seed, app, ending, fits
-from ornstein.display import say
+from ornstein.cli.app import Out, Run, Sampler, Seed, app, fits
+from ornstein.display import Parts, say
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ornstein.diffusion.denoiser import NetworkDenoiser
+    from ornstein.diffusion.samplers import Frame
+    from ornstein.request import Request
 
 __all__ = ["sample"]
 
 FLAGS = "nfe|steps|tolerance|guidance|condition|sampler|seed|label"  # that the library's messages name without dashes
+MANY, FILMED = 64, 40  # samples in all, and of a film alone at most
 
-Place = Annotated[Out, Parameter(
-    help="FILE.png for one drawing of all, FILE.npz for numbers, or a folder for single pictures.")]
-Count = Annotated[int, Parameter(help="Samples to draw.")]
+Place = Annotated[Out | None, Parameter(
+    help="FILE.png, .jpg or .webp for one drawing of all, FILE.npz for numbers, or a folder for single pictures.")]
+Film = Annotated[Out | None, Parameter(
+    help="FILE.gif, .webp or .mp4: a film of the pictures forming, step by step.")]
+Grid = Annotated[list[str] | None, Parameter(consume_multiple=True, negative=(), help=(
+    "One option or two with values, as in nfe=5,10,20 guidance=1,2: a sheet with a row for each value of the first and "
+    "a column for each of the second, all from the same noise."))]
+Count = Annotated[int | None, Parameter(
+    help="Samples to draw, 64 by default; up to 40 for a film alone; in a cell of --grid 4, with one option 8.")]
 Nfe = Annotated[int | None, Parameter(help="Network calls a sample, never exceeded; 20 by default.")]
 Steps = Annotated[int | None, Parameter(help="Steps of the sampler, in place of --nfe.")]
 Tolerance = Annotated[float | None, Parameter(
@@ -27,19 +44,25 @@ Label = Annotated[str | None, Parameter(help="A class by name, or by index; by d
 Condition = Annotated[str | None, Parameter(
     help="Numbers that the data came with, as 1.5,2 (--condition=-1.5,2 if the first is negative).")]
 Guidance = Annotated[float | None, Parameter(help="Scale of classifier-free guidance; 1 is none.")]
+Scale = Annotated[int | None, Parameter(
+    help="Enlarge every pixel of the pictures by a whole factor; sheets fill about 1,000 pixels by default.")]
 
 
 @app.command(sort_key=2)
-def sample(run: Run, *, out: Place, count: Count = 64, nfe: Nfe = None, steps: Steps = None,
-           tolerance: Tolerance = None, sampler: Sampler = "auto", label: Label = None, condition: Condition = None,
-           guidance: Guidance = None, seed: Seed = 0) -> None:
+def sample(run: Run, *, out: Place = None, save_steps: Film = None, grid: Grid = None, count: Count = None,
+           nfe: Nfe = None, steps: Steps = None, tolerance: Tolerance = None, sampler: Sampler = "auto",
+           label: Label = None, condition: Condition = None, guidance: Guidance = None, scale: Scale = None,
+           seed: Seed = 0) -> None:
     """Draw samples from a trained model; a seed gives the same pictures again."""
-    kind = ending(out)
-    if count < 1:
+    kind = _places(out, save_steps, grid, scale)
+    if count is not None and count < 1:
         raise ValueError(f"count is {count}; it must be at least 1")
-    from ornstein import files
+    options: dict[str, Any] = {"label": label, "condition": condition, "guidance": guidance, "seed": seed, "nfe": nfe,
+                               "sampler": sampler, "steps": steps, "tolerance": tolerance}
+    values = _values(grid, options) if grid else {}
+    from ornstein import files, sheet
     from ornstein.checkpoint import digest, load
-    from ornstein.figures import pictures
+    from ornstein.figures import film, pictures
     from ornstein.machine import device
     from ornstein.own import rule
     from ornstein.request import Request
@@ -48,30 +71,115 @@ def sample(run: Run, *, out: Place, count: Count = 64, nfe: Nfe = None, steps: S
     spec = model.data
     if spec is None:
         raise ValueError(f"{run} says nothing of its data; draw from it in Python with ornstein.sample")
-    if not kind:
-        if spec.kind != "picture":
-            raise ValueError(f"samples of shape {spec.shape} are no pictures; name a .png file to see them drawn, or a "
-                             ".npz file for the numbers")
-        pictures.numbered(out, count)
-    else:
-        files.refuse(out)
-    files.check_writable(out)
-    fits(count, spec.shape)
-    request = Request(count, label, condition, guidance, seed, rule(sampler), nfe, steps, tolerance)
-    try:
+    many = count or (pictures.even(spec, FILMED) if out is None else sheet.each(values) if values else MANY)
+    if save_steps is not None:
+        film.refuse(spec)
+    if spec.kind != "picture" and (kind == "" or scale is not None):
+        raise ValueError(f"samples of shape {spec.shape} are no pictures; " + (
+            "leave out --scale" if scale is not None else
+            "name a .png file to see them drawn, or a .npz file for the numbers"))
+    if kind == "" and out is not None:
+        pictures.numbered(out, many)
+    for place in (place for place in (out, save_steps) if place is not None):
+        if place is save_steps or kind:
+            files.refuse(place)
+        files.check_writable(place)
+    fits(many, spec.shape)
+    request = Request(many, **(options | {"sampler": rule(sampler)}))
+    facts = {**request.facts(), "sampler": sampler, "model": digest(run), "ornstein": __version__}
+    live = sys.stderr.isatty()
+    with _flags():
+        if values:
+            sheet.save_sheet(model, values, Path(str(out)), request, scale=scale, facts=facts, progress=live)
+            say(f"{' x '.join(map(str, map(len, values.values())))} cells of {many} in {out}")
+            return
         conditions = request.conditions(model)
-        x = request.draw(model, progress=sys.stderr.isatty())
+        vectors = conditions is not None and conditions.is_floating_point()
+        labels = None if vectors else conditions
+        x = (request.draw(model, progress=live) if save_steps is None else
+             film.write_film(_shown(request.frames(model), live), save_steps, spec, labels, scale, facts))
+    if out is not None:
+        pictures.write(spec, x.cpu(), labels, out, facts, conditions if vectors else None, scale)
+    _told(model, request, conditions, out, save_steps)
+
+
+def _places(out: Path | None, save_steps: Path | None, grid: list[str] | None, scale: int | None) -> str | None:
+    """What --out stands for, None without it, after refusing places that do not go together."""
+    from ornstein.figures.formats import KINDS, MOST_SCALE, ending, film_ending
+
+    if out is None and save_steps is None:
+        raise ValueError("--out is missing: FILE.png, .jpg or .webp for one drawing of all, FILE.npz for numbers, a "
+                         "folder for single pictures; or name a film with --save-steps")
+    if save_steps is not None:
+        film_ending(save_steps)
+        if grid:
+            raise ValueError("--grid and --save-steps are both given; a film is of one walk: leave one of them out")
+        if out is not None and save_steps.absolute() == out.absolute():
+            raise ValueError(f"--out and --save-steps are both {out}; name another file for the film")
+    kind = None if out is None else ending(out)
+    if grid and kind not in KINDS:
+        raise ValueError(f"out is {out}; a sheet of --grid must end in .png, .jpg or .webp")
+    if scale is not None and kind == ".npz" and save_steps is None:
+        raise ValueError(f"--scale is {scale}, but numbers are not enlarged; leave it out, or name a picture in --out")
+    if scale is not None and not 1 <= scale <= MOST_SCALE:
+        raise ValueError(f"--scale is {scale}; it must be from 1 to {MOST_SCALE}")
+    return kind
+
+
+def _values(grid: list[str], options: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The options of --grid by name, with their values."""
+    from ornstein.names import require, shown
+    from ornstein.own import rule
+    from ornstein.sheet import OPTIONS
+
+    found = dict[str, list[Any]]()
+    for word in grid:
+        name, equals, values = word.partition("=")
+        if not equals:
+            raise ValueError(f"--grid has {shown(word)}; write option=value,value such as nfe=5,10,20")
+        require("option of --grid", name, OPTIONS)
+        if name in found:
+            raise ValueError(f"--grid has {name} twice; name all of its values at once: {name}=...,...")
+        if options[name] != {"sampler": "auto", "seed": 0}.get(name):
+            raise ValueError(f"{name} is given as --{name} and in --grid; leave one of them out")
+        kind = {"nfe": int, "steps": int, "seed": int, "tolerance": float, "guidance": float, "sampler": rule}
+        try:
+            found[name] = [kind.get(name, str)(value) for value in values.split(",")]
+        except ValueError:
+            if name == "sampler":
+                raise
+            raise ValueError(f"--grid has {shown(word)}; values of {name} are "
+                             f"{'whole ' * (kind[name] is int)}numbers with commas between") from None
+    return found
+
+
+@contextmanager
+def _flags() -> Generator[None, None, None]:
+    """The library speaks of its arguments, the user typed flags."""
+    try:
+        yield
     except ValueError as error:
-        # The library speaks of its arguments, the user typed flags.
         raise ValueError(re.sub(
             rf"(?:^|(?<=class with ))((?:nfe|tolerance) and )?({FLAGS})\b",
             lambda match: f"--{match[0].replace(' and ', ' and --')}", str(error))) from None
-    facts = {**request.facts(), "sampler": sampler, "model": digest(run), "ornstein": __version__}
-    vectors = conditions is not None and conditions.is_floating_point()
-    pictures.write(spec, x.cpu(), None if vectors else conditions, out, facts,
-                   conditions if vectors else None)
+
+
+def _shown(frames: Iterable[Frame], live: bool) -> Generator[Frame, None, None]:
+    """Frames as they come, with a line of progress where a line can move."""
+    with Parts(error=True) if live else nullcontext() as parts:
+        for frame in frames:
+            if parts:
+                parts("sampling", 1 - frame.time)
+            yield frame
+
+
+def _told(model: NetworkDenoiser, request: Request, conditions: Tensor | None, out: Path | None,
+          save_steps: Path | None) -> None:
+    """Say what was drawn, and how."""
+    spec: Any = model.data
     alike = f", without --condition {','.join(spec.conditions).upper()}: drawn from all conditions alike"
     tuned = request.choice(model)
     damped = f", velocity damped by {tuned.damping:g}" if tuned and tuned.damping else ""
     how = f" by {tuned.sampler}, tuned for {tuned.nfe} calls{damped}" if tuned else ""
-    say(f"{count} samples in {out}{how}{alike if spec.conditions and conditions is None else ''}")
+    where = " and ".join(([f"in {out}"] if out else []) + ([f"forming in {save_steps}"] if save_steps else []))
+    say(f"{request.count} samples {where}{how}{alike if spec.conditions and conditions is None else ''}")

@@ -18,8 +18,8 @@ from ornstein.names import Fit as FitName
 from ornstein.names import NetworkName, Precision, either
 
 if TYPE_CHECKING:
-    from ornstein.display import Display
     from ornstein.settings import Settings
+    from ornstein.training.display import Display
     from ornstein.training.trainer import Trainer
 
 __all__ = ["train"]
@@ -75,7 +75,7 @@ def train(*data: Data, out: Place, minutes: Minutes = None, images: Images = Non
     if launch.launched():
         launch.watch_parent()
         started = launch.started()
-    from ornstein.display import Display
+    from ornstein.training.display import Display
 
     display = Display(json, silent=not launch.is_first())
     if not launch.announced():

@@ -17,7 +17,7 @@ from ornstein.data.spec import DataSpec
 from ornstein.evaluation.features.space import POOLS, draw_rows
 from ornstein.evaluation.results import Memorisation, Pair
 
-__all__ = ["LEAST", "chance", "compared_with", "duplicates", "memorisation", "repeated"]
+__all__ = ["LEAST", "Search", "chance", "compared_with", "duplicates", "memorisation", "repeated"]
 
 LEAST = 20  # samples, and held-out rows that are no copies of training rows
 LEVEL = 0.01  # of false alarms, at most
@@ -70,8 +70,9 @@ def memorisation(samples: Tensor, training: Dataset, held: Dataset, *, seed: int
     if len(first) < NEIGHBOURS + 2:
         raise ValueError(f"training has {len(first)} different rows; at least {NEIGHBOURS + 2} are needed")
 
-    search = _Search(training, draw_rows(np.array(list(first.values())), MOST_ROWS, draw), seed)
-    distance, nearest = search(torch.cat([x, unseen]))
+    search = Search(training, draw_rows(np.array(list(first.values())), MOST_ROWS, draw), seed)
+    distance, rows = search(torch.cat([x, unseen]))
+    nearest = rows[:, 0]
     further = distance[:, 1:].mean(1)
     # 1, which says nothing, where all are 0.
     ratio = np.divide(distance[:, 0], further, out=np.ones(len(distance)), where=further > 0)
@@ -94,7 +95,7 @@ def memorisation(samples: Tensor, training: Dataset, held: Dataset, *, seed: int
         typical=float(np.median(other)),
         pairs=tuple(Pair(int(picked[one]), int(nearest[one]), float(mine[one]), how,
                          "" if training.names is None else training.names[nearest[one]])
-                    for one, how in zip(order, search.how(x[order], nearest[order]), strict=True)))
+                    for one, how in zip(order, search.how(x[order], nearest[order])[0], strict=True)))
 
 
 def compared_with(training: Dataset, rows: int) -> int:
@@ -194,12 +195,12 @@ def _size(level: float, samples: int, held: int) -> float:
     return chance(high, samples, held, rank)
 
 
-class _Search:
+class Search:
     """The training rows nearest to others, each in the change that comes nearest; only some `rows` of the set are
     looked at."""
 
-    def __init__(self, training: Dataset, rows: np.ndarray, seed: int) -> None:
-        self.training, self.rows = training, rows
+    def __init__(self, training: Dataset, rows: np.ndarray, seed: int, count: int = NEIGHBOURS + 1) -> None:
+        self.training, self.rows, self.count = training, rows, count
         spec = training.spec
         some = _pooled(training.batch(draw_rows(rows, 4096, np.random.default_rng(seed)))[0])
         channels, sides = spec.shape[0], [min(side, SIDES[len(spec.shape) - 1]) for side in spec.shape[1:]]
@@ -207,13 +208,14 @@ class _Search:
             self.names, changes = _changes(channels, sides)
         else:
             self.names, changes = ["as it is"], [torch.eye(some.shape[1], dtype=torch.float32, device="cpu")]
+        self.values = changes[0].shape[1]  # whose squares a distance is the root of the sum of, but for what PCA leaves
         self.mean, self.matrices = _compared(some, changes, seed)
 
     def __call__(self, x: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """(Q, *shape) to the distances (Q, 1 + NEIGHBOURS), ascending, and the nearest rows (Q,)."""
+        """(Q, *shape) to the distances (Q, count), ascending, and the rows (Q, count) that they are of."""
         wanted = (_pooled(x) - self.mean) @ self.matrices[0]
         left = torch.cat([-2 * wanted, wanted.new_ones(len(wanted), 1)], 1)
-        count = NEIGHBOURS + 1
+        count = self.count
         least, row = wanted.new_full((len(x), count), math.inf), torch.full((len(x), count), -1, device="cpu")
         # |q - z|^2 - |q|^2 is one product of (-2 q, 1) and (z, |z|^2). Blocks that stay in the cache of one core.
         for start in range(0, len(self.rows), 1024):
@@ -231,12 +233,14 @@ class _Search:
                 kept = values.topk(count, largest=False)
                 least[part], row[part] = kept.values, places.gather(1, kept.indices)
         distance = (least + wanted.square().sum(1, keepdim=True)).clamp(min=0).sqrt()
-        return distance.double().numpy(), row[:, 0].numpy()
+        return distance.double().numpy(), row.numpy()
 
-    def how(self, x: Tensor, rows: np.ndarray) -> list[str]:
-        """Which change of each training row (Q,) comes nearest to each of (Q, *shape)."""
+    def how(self, x: Tensor, rows: np.ndarray) -> tuple[list[str], np.ndarray]:
+        """Which change of each training row (Q,) comes nearest to each of (Q, *shape), and the distances (Q,) of these.
+        """
         wanted = (_pooled(x) - self.mean) @ self.matrices[0]
-        return [self.names[one] for one in (self._changed(rows) - wanted).square().sum(2).argmin(0)]
+        nearest = (self._changed(rows) - wanted).square().sum(2).min(0)
+        return [self.names[one] for one in nearest.indices], nearest.values.sqrt().double().numpy()
 
     def _changed(self, rows: np.ndarray) -> Tensor:
         """(V, R, values): training rows in every change."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from ornstein import files
@@ -19,8 +17,10 @@ from ornstein.data import DataSpec
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.samplers import sample
 from ornstein.figures.arrays import DRAWN, sheet
+from ornstein.figures.formats import KINDS, options, write_picture
 
-__all__ = ["grid", "numbered", "picture", "preview", "show", "single", "write", "write_png"]
+__all__ = ["GAP", "INK", "LETTERS", "SIDE", "arranged", "captioned", "enlarged", "even", "font", "grid", "named",
+            "numbered", "picture", "preview", "shortened_to", "show", "single", "write"]
 
 SIDE = 1024  # pixels that a grid grows to, at most, by enlarging small pictures
 GAP = 6  # pixels between the pictures of a grid
@@ -49,15 +49,20 @@ def single(spec: DataSpec, x: Tensor) -> np.ndarray:
     return spec.decode(x)[:, 0].astype(np.uint16) if spec.mode == "I;16" else picture(spec, x)
 
 
-def grid(pictures: np.ndarray, columns: int, names: Sequence[str] | None = None) -> Image.Image:
-    """Pictures (B, H, W, 3) uint8 in rows, each pixel enlarged by a whole number.
+def enlarged(pictures: np.ndarray, scale: int) -> np.ndarray:
+    """Pictures (B, H, W, C) or (B, H, W) with every pixel as a square of `scale` pixels."""
+    return pictures.repeat(scale, 1).repeat(scale, 2)
+
+
+def grid(pictures: np.ndarray, columns: int, names: Sequence[str] | None = None, scale: int | None = None,
+         side: int = SIDE) -> Image.Image:
+    """Pictures (B, H, W, 3) uint8 in rows, each pixel enlarged by a whole number: `scale`, or what `side` has room for.
 
     Names of classes stand over each column that is all of one class, else over each picture, where there is room.
     """
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
-    zoom = max(1, SIDE // max(rows * pictures.shape[1], columns * pictures.shape[2]))
-    large = pictures.repeat(zoom, 1).repeat(zoom, 2)
+    large = enlarged(pictures, scale or max(1, side // max(rows * pictures.shape[1], columns * pictures.shape[2])))
     width = large.shape[2]
     names = names if names and width >= LEAST else []
     alike = all(name == names[number % columns] for number, name in enumerate(names))
@@ -70,54 +75,67 @@ def grid(pictures: np.ndarray, columns: int, names: Sequence[str] | None = None)
         top, left = head + between + GAP + number // columns * height, GAP + number % columns * (width + GAP)
         sheet.paste(Image.fromarray(one), (left, top))
         if names and (number < columns or not alike):
-            pen.text((left + width / 2, top - 3), _fit(names[number], width, pen), INK, _font(), anchor="mb")
+            pen.text((left + width / 2, top - 3), shortened_to(names[number], width, pen), INK, font(), anchor="mb")
     return sheet
 
 
 @functools.cache
-def _font() -> ImageFont.FreeTypeFont:
+def font() -> ImageFont.FreeTypeFont:
+    """Small letters for names."""
     # Matplotlib's letters: they have accents, Greek and Cyrillic, which Pillow's own lack.
     from matplotlib import get_data_path
 
     return ImageFont.truetype(Path(get_data_path(), "fonts/ttf/DejaVuSans.ttf"), LETTERS - 2)
 
 
-def _fit(name: str, width: float, pen: ImageDraw.ImageDraw) -> str:
-    if pen.textlength(name, _font()) <= width:
+def shortened_to(name: str, width: float, pen: ImageDraw.ImageDraw) -> str:
+    """A name, its end left out where it is wider than `width` pixels."""
+    if pen.textlength(name, font()) <= width:
         return name
-    while name and pen.textlength(name + "…", _font()) > width:
+    while name and pen.textlength(name + "…", font()) > width:
         name = name[:-1]
     return name + "…"
 
 
-def show(spec: DataSpec, x: Tensor, columns: int, labels: Tensor | None = None) -> Image.Image:
-    """Samples (B, *shape) in [-1, 1] as one image: pictures in a grid, or arrays drawn, with names of classes."""
-    names = None if labels is None or len(spec.classes) < 2 else [
+def named(spec: DataSpec, labels: Tensor | None) -> list[str] | None:
+    """Names of the classes (B,), where there is more than one to tell apart."""
+    return None if labels is None or len(spec.classes) < 2 else [
         spec.classes[label] if label >= 0 else "none" for label in labels.tolist()]
+
+
+def arranged(count: int, labels: Tensor | None) -> int:
+    """In how many columns so many samples are shown: a square, or each class in columns of its own."""
+    columns = max(1, round(count ** 0.5))
+    classes = 0 if labels is None else len(labels.unique())
+    return classes * max(1, round(columns / classes)) if 1 < classes <= 16 else columns
+
+
+def even(spec: DataSpec, most: int) -> int:
+    """The largest number of samples, up to `most`, whose last row is as full as the others."""
+    return next(count for count in range(most, 0, -1) if count % min(count, arranged(count, spec.cycle(count))) == 0)
+
+
+def show(spec: DataSpec, x: Tensor, columns: int, labels: Tensor | None = None, scale: int | None = None,
+         side: int = SIDE) -> Image.Image:
+    """Samples (B, *shape) in [-1, 1] as one image: pictures in a grid, or arrays drawn, with names of classes."""
+    return captioned(spec, x, columns, named(spec, labels), scale, side)
+
+
+def captioned(spec: DataSpec, x: Tensor, columns: int, names: Sequence[str] | None, scale: int | None = None,
+              side: int = SIDE) -> Image.Image:
+    """Samples as `show` has them, under names of any kind."""
     if spec.kind == "picture":
-        return grid(picture(spec, x), columns, names)
+        return grid(picture(spec, x), columns, names, scale, side)
     return sheet(spec, spec.decode(x), names)
 
 
-def write_png(image: Image.Image, path: str | Path, facts: Mapping[str, Any]) -> None:
-    """Write a PNG that says what it is: `facts` (seed, sampler, model) as JSON under the key "ornstein"."""
-    with files.replacing(Path(path)) as file:
-        image.save(file, format="PNG", pnginfo=_about(facts))
-
-
-def _about(facts: Mapping[str, Any]) -> PngInfo:
-    about = PngInfo()
-    about.add_itxt("ornstein", json.dumps(dict(facts)))
-    return about
-
-
 def write(spec: DataSpec, x: Tensor, labels: Tensor | None, out: Path, facts: Mapping[str, Any],
-          conditions: Tensor | None = None) -> None:
-    """Write samples (B, *shape) as one image (.png), as numbers in the data's own units (.npz), or as a folder of
-    pictures.
+          conditions: Tensor | None = None, scale: int | None = None) -> None:
+    """Write samples (B, *shape) as one image (an ending of `KINDS`), as numbers in the data's own units (.npz), or as a
+    folder of pictures, enlarged by the whole number `scale`.
 
-    Every PNG keeps the `facts`, and a .npz the labels (B,) and conditions (B, K). Raises ValueError as `numbered` does,
-    and OSError where the disk refuses; what was there is untouched then.
+    Every image keeps the `facts`, and a .npz the labels (B,) and conditions (B, K). Raises ValueError as `numbered`
+    does, and OSError where the disk refuses; what was there is untouched then.
     """
     kind = "" if out.is_dir() else out.suffix.lower()
     if kind == ".npz":
@@ -129,20 +147,15 @@ def write(spec: DataSpec, x: Tensor, labels: Tensor | None, out: Path, facts: Ma
         # Of a name, savez makes x.NPZ.npz.
         with files.replacing(out) as beside, beside.open("wb") as file:
             np.savez_compressed(file, **arrays)
-    elif kind == ".png":
-        columns = max(1, round(len(x) ** 0.5))
-        if labels is not None and 1 < len(labels.unique()) <= 16:
-            # Each class in columns of its own.
-            classes = len(labels.unique())
-            columns = classes * max(1, round(columns / classes))
-        write_png(show(spec, x, columns, labels), out, facts)
+    elif kind in KINDS:
+        write_picture(show(spec, x, arranged(len(x), labels), labels, scale), out, facts)
     else:
         numbered(out, len(x))
         with files.filling(out) as folder:
-            for number, one in enumerate(single(spec, x)):
+            for number, one in enumerate(enlarged(single(spec, x), scale or 1)):
                 label = {} if labels is None else {"class": spec.classes[int(labels[number])]}
                 image = Image.fromarray(one)
-                image.save(folder / f"{number:05d}.png", pnginfo=_about({**facts, "number": number, **label}))
+                image.save(folder / f"{number:05d}.png", **options(".png", {**facts, "number": number, **label}))
 
 
 def numbered(folder: Path, count: int) -> None:
@@ -175,4 +188,4 @@ def preview(model: NetworkDenoiser, path: Path | None, count: int = 40) -> None:
     labels = spec.cycle(count)
     x = sample(model, count, condition=labels, nfe=20)
     if path is not None:
-        write_png(show(spec, x.cpu(), columns, labels), path, {"seed": 0, "nfe": 20})
+        write_picture(show(spec, x.cpu(), columns, labels), path, {"seed": 0, "nfe": 20})

@@ -5,17 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ornstein import files
 from ornstein.data import DataSpec, read_picture
+from ornstein.data.spec import channel_first
 from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.denoiser import Denoiser, NetworkDenoiser
 from ornstein.diffusion.level import as_time
 from ornstein.diffusion.samplers import sample
 from ornstein.diffusion.schedule import Schedule
+from ornstein.names import printable
 
-__all__ = ["POINTS", "Subject", "drawable", "scale", "subject"]
+__all__ = ["POINTS", "Subject", "drawable", "read_sample", "scale", "subject"]
 
 POINTS = 600  # points of the plane that walk together: one alone shows nothing
 
@@ -49,6 +53,38 @@ def scale(schedule: Schedule, time: float) -> float:
     return max(float(schedule.level(as_time(time)).radius), 1.0)
 
 
+def read_sample(spec: DataSpec, path: Path) -> Tensor:
+    """(1, *shape) a sample of the user's own, from a picture file or from a .npy file in the data's own units.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a file that cannot be read, or numbers that are no sample of such data.
+    """
+    if path.suffix.lower() != ".npy":
+        if spec.kind != "picture":
+            raise ValueError(f"{path} is no .npy file, and this model was trained on arrays of shape {spec.shape}; "
+                             "save one sample with numpy.save, in the layout of the data")
+        least, most = spec.extent
+        deep = spec.mode == "I;16"
+        values = read_picture(path, spec.shape, depth=16 if deep else 8)[None]
+        # Sixteen bits are the data's own, eight are what they are drawn in.
+        return spec.encode(values.clip(least, most) if deep else least + values / 255 * (most - least))
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; name a .npy file of one sample")
+    try:
+        with files.open_regular(path) as file:
+            values = np.load(file, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} cannot be used: {printable(str(error))}") from None
+    wanted = spec.arrange(np.empty((1, *spec.shape))).shape[1:]
+    if values.dtype.kind not in "biuf" or values.shape != wanted:
+        raise ValueError(f"{path} holds {values.dtype} of shape {values.shape}; one sample of {spec.name!r} is numbers "
+                         f"of shape {wanted}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{path} holds values that are not finite; every value must be a finite number")
+    return spec.encode(channel_first(values[None], spec.layout))
+
+
 def subject(model: NetworkDenoiser, image: Path | None = None, label: str | None = None, seed: int = 0) -> Subject:
     """A model with a picture of the user's own, or with what it draws; ValueError where the model cannot be drawn so.
 
@@ -67,12 +103,7 @@ def subject(model: NetworkDenoiser, image: Path | None = None, label: str | None
     elif label is not None:
         raise ValueError(f"label is {label!r}, but this model has no classes; leave it out")
     if image is not None:
-        least, most = spec.extent
-        deep = spec.mode == "I;16"
-        values = read_picture(image, spec.shape, depth=16 if deep else 8)[None]
-        # Sixteen bits are the data's own, eight are what they are drawn in.
-        x = spec.encode(values.clip(least, most) if deep else least + values / 255 * (most - least))
-        return Subject(model, x, image.name, spec, condition, seed)
+        return Subject(model, read_sample(spec, image), image.name, spec, condition, seed)
     x = sample(model, POINTS if plane else 1, condition=condition, seed=seed)
     return Subject(model, x, f"{POINTS} samples of the model" if plane else "a sample of the model", spec, condition,
                    seed)

@@ -29,13 +29,14 @@ class Reopened(NamedTuple):
     notes: list[str]
 
 
-def reopen(run: Path, data: str | None = None, trained_on: str | None = None) -> Reopened:
+def reopen(run: Path, data: str | None = None, trained_on: str | None = None, judged: bool = True) -> Reopened:
     """Open the folder of a run, or a model's file, and the data that belong to it.
 
     Args:
         run: folder, or model.safetensors.
         data: what to hold the model against, in place of the rows held out of its training.
         trained_on: where the data that it was trained on are now; None where the run says so.
+        judged: whether rows held out of the training must be unseen, so that the data must be what they were.
 
     Raises:
         FileNotFoundError: no such run, or no such data.
@@ -53,7 +54,7 @@ def reopen(run: Path, data: str | None = None, trained_on: str | None = None) ->
         known = _read(str(trained_on), model, None)
     else:
         facts["settings"] = {name: value for name, value in settings.as_dict().items() if name != "data_path"}
-        known = _again(run, model, settings, trained_on, data, notes)
+        known = _again(run, model, settings, trained_on, data, notes, judged)
     held = None if data is None else _read(data, model, settings)
     if held is not None and held.digest() == known.digest():
         notes.append(f"{data} are what {run} was trained on: the rows held out of training are the unseen ones")
@@ -62,8 +63,8 @@ def reopen(run: Path, data: str | None = None, trained_on: str | None = None) ->
 
 
 def _again(run: Path, model: NetworkDenoiser, settings: Settings, trained_on: str | None, data: str | None,
-           notes: list[str]) -> Dataset:
-    """The data of a training, which must be what they were."""
+           notes: list[str], judged: bool) -> Dataset:
+    """The data of a training, which must be what they were where the model is judged by its own held-out rows."""
     place = trained_on or settings.data
     try:
         place = trained_on or located(settings)
@@ -79,7 +80,7 @@ def _again(run: Path, model: NetworkDenoiser, settings: Settings, trained_on: st
         state = None
         notes.append(f"{str(error).partition(';')[0]}: whether {place} has changed since the training is not known")
     if state is not None and state.note["digest"] != known.digest():
-        if data is None:
+        if judged and data is None:
             raise ValueError(f"{place} is not what {run} was trained on: values or labels have changed, and rows that "
                              "it has seen could pass for unseen; name unseen data with --data")
         notes.append(f"{place} has changed since {run} was trained: floors, copies and training losses are of what is "

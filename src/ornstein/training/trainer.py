@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -18,6 +19,7 @@ from torch import nn
 
 from ornstein.data import Dataset, DataSpec, load_data, named, path_of
 from ornstein.diffusion.denoiser import NetworkDenoiser
+from ornstein.display import live
 from ornstein.isolation import isolated
 from ornstein.settings import READING, Settings
 from ornstein.training import damage, finetune
@@ -25,6 +27,7 @@ from ornstein.training.budget import Budget
 from ornstein.training.compilation import Compilation
 from ornstein.training.course import Course
 from ornstein.training.crew import can_fork, together
+from ornstein.training.display import Display
 from ornstein.training.engine import Engine
 from ornstein.training.events import Event, Finished, Started, Warned
 from ornstein.training.learner import Learner
@@ -179,11 +182,14 @@ class Trainer:
         """Ask a running training to save and end after the step that it is in."""
         self._stop.set()
 
-    def fit(self, on_event: Callable[[Event], None] | None = None) -> NetworkDenoiser:
+    def fit(self, on_event: Callable[[Event], None] | None = None, progress: bool | None = None) -> NetworkDenoiser:
         """Train until the budget is used up.
 
         Args:
             on_event: called with every event; without it `Warned` becomes a Python warning.
+            progress: whether to show on standard error what `ornstein train` prints: what was chosen, then the loss,
+                the rate and the time that is left. None shows it on a terminal and in a notebook, unless `on_event`
+                is given.
 
         Returns:
             The denoiser with averaged weights, in evaluation mode.
@@ -193,12 +199,17 @@ class Trainer:
             TrainingFailed: it cannot go on: gradients that stay infinite, too little memory, or a last
                 checkpoint for which there is no room.
         """
-        with signals(self._interrupt):
+        wanted = progress if progress is not None else on_event is None and live(sys.stderr)
+        display = Display(silent=not (wanted and self.engine.first), error=True)
+        with signals(self._interrupt), closing(display):
             for event in self.events():
                 if on_event:
                     on_event(event)
                 elif isinstance(event, Warned):
+                    display.close()
                     warnings.warn(event.text, RuntimeWarning, stacklevel=2)
+                    continue
+                display.event(event)
                 if isinstance(event, Finished):
                     return event.model
         raise KeyboardInterrupt(int(self._signal))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -33,6 +32,7 @@ from ornstein.diffusion.samplers.runge import CLASSIC, EULER, RungeKutta
 from ornstein.diffusion.samplers.single import SingleStep
 from ornstein.diffusion.samplers.stochastic import StochasticAdams
 from ornstein.diffusion.schedule import MOST_STEPS
+from ornstein.display import telling
 from ornstein.isolation import isolated
 from ornstein.names import find, real, whole
 from ornstein.workers import each, shared
@@ -126,7 +126,8 @@ def sample(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto",
             or None.
         guidance: scale of classifier-free guidance; None or 1 is the conditional model itself.
         seed: of the noise; the i-th sample of a seed is the same in any count.
-        progress: whether to show a line of progress on standard error; or what is told the share that is done.
+        progress: whether to show a line of progress, with the time that is left, on standard error; or a function that
+            is called with the share that is done.
         batch: rows of one network call; the last call is filled up, so that on a CPU a sample does not depend on its
             neighbours bit for bit. Unless given 256; on a CPU 64, or 32 where a sample has more than 2,048 values.
         tolerance: in (0, 1), in place of a sampler and a budget: the probability flow is followed by steps of order 5
@@ -157,15 +158,10 @@ def sample(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto",
             samples[rows.start:rows.stop] = z
             yield
 
-    tell = progress if callable(progress) else _line if progress else None
-    for done in each(draw, len(blocks), samples.device):
-        if tell:
+    with telling(progress, "sampling") as tell:
+        for done in each(draw, len(blocks), samples.device):
             tell(done / len(blocks))
     return _finite(samples)
-
-
-def _line(share: float) -> None:
-    print(f"\rsampling {100 * share:3.0f} %", end="" if share < 1 else "\n", file=sys.stderr)
 
 
 @isolated(gradients=False, evaluating=True)

@@ -1,0 +1,81 @@
+"""`ornstein nearest`."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from ornstein.cli.app import Out, Run, TrainedOn, app
+from ornstein.display import say
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ornstein.data import Dataset
+    from ornstein.evaluation.nearest import Neighbour
+
+__all__ = ["nearest"]
+
+SHOWN = 192  # pixels of a picture's side in a sheet: names of files have room over them
+
+
+@app.command(sort_key=4.5)
+def nearest(
+    run: Run,
+    picture: Annotated[Path, Parameter(
+        help="A picture file, one that `ornstein sample` drew or any other; of arrays a .npy file of one sample.")],
+    *,
+    out: Annotated[Out | None, Parameter(
+        help="FILE.png, .jpg or .webp for a sheet: the picture, then those next to it, nearest first.")] = None,
+    count: Annotated[int, Parameter(help="Training pictures to name.")] = 8,
+    trained_on: TrainedOn = None,
+) -> None:
+    """Name the training pictures nearest to a picture: is a sample new, or a copy?"""
+    from ornstein.figures.formats import KINDS
+
+    if out is not None and out.suffix.lower() not in KINDS:
+        raise ValueError(f"out is {out}; it must end in .png, .jpg or .webp")
+    if not picture.is_file():
+        raise FileNotFoundError(f"{picture} does not exist; name a picture file, or a .npy file of one sample")
+    if run.is_file() and trained_on is None:
+        raise ValueError(f"{run} does not say what it was trained on; name it with --trained-on")
+    from ornstein import files
+    from ornstein.evaluation.nearest import nearest as search
+    from ornstein.figures.subject import read_sample
+    from ornstein.training.reopen import reopen
+
+    if out is not None:
+        files.refuse(out)
+        files.check_writable(out)
+    opened = reopen(run, trained_on=trained_on, judged=False)
+    data = opened.trained_on
+    x = read_sample(data.spec, picture)
+    if out is not None and x.ndim < 3:
+        raise ValueError(f"out is {out}, but samples of shape {data.spec.shape} have no look; leave it out, the lines "
+                         "below name the rows")
+    for note in opened.notes:
+        say(note, error=True)
+    found = search(x, data, count)[0]
+    for one in found:
+        more = f"  {one.label}" * bool(one.label) + f"  ({one.how})" * (one.how != "as it is")
+        say(f"{one.distance:.3f}  {one.name}{more}")
+    if out is not None:
+        _sheet(out, x, data, picture.name, found)
+
+
+def _sheet(out: Path, x: Tensor, data: Dataset, name: str, found: list[Neighbour]) -> None:
+    """Draw a sample and those next to it, each under its name."""
+    import torch
+
+    from ornstein import __version__
+    from ornstein.figures.formats import write_picture
+    from ornstein.figures.pictures import captioned
+
+    names = [name, *(f"{one.distance:.3f}  {Path(one.name).name}" for one in found)]
+    rows = data.batch([one.row for one in found])[0]
+    scale = max(1, SHOWN // max(x.shape[-2:])) if data.spec.kind == "picture" else None
+    image = captioned(data.spec, torch.cat([x, rows]), math.ceil(len(names) ** 0.5), names, scale)
+    write_picture(image, out, {"ornstein": __version__, "nearest": name, "rows": [one.row for one in found]})

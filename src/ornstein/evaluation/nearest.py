@@ -1,0 +1,80 @@
+"""The training rows nearest to a sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ornstein.data import Dataset, load_data
+from ornstein.evaluation.memorisation import Search
+from ornstein.isolation import isolated
+from ornstein.names import whole
+
+__all__ = ["Neighbour", "nearest"]
+
+LEAST = 2  # training rows, of which one can be nearer than another
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A training row near to a sample.
+
+    Args:
+        row: its number in the data.
+        name: of its file, or "row 17" where rows have no names.
+        label: its class by name; "" without one.
+        distance: from 0, for the same, to 1, for black and white: root mean square, in parts of the data's scale.
+        how: what was done to the row to come so near: "as it is", "flipped", "cropped", or both of these.
+    """
+
+    row: int
+    name: str
+    label: str
+    distance: float
+    how: str
+
+
+@isolated(gradients=False)
+def nearest(x: Tensor, data: Any, count: int = 8) -> list[list[Neighbour]]:
+    """Find the training rows nearest to samples, as `evaluate` does to find copies.
+
+    Pictures are compared at 8 x 8 pixels, to the training pictures as they are, flipped, and cropped at nine places to
+    95, 85 and 75 % of their sides, flipped or not; other arrays only as they are, pooled. More than 64 values become 64
+    principal components.
+
+    Args:
+        x: (B, *shape) samples in [-1, 1], as `ornstein.sample` draws them.
+        data: what the model was trained on: a `Dataset`, or what `load_data` takes. Rows held out are not looked at.
+        count: how many for each sample, >= 1; all training rows if they are fewer.
+
+    Returns:
+        For each sample the nearest rows, the nearest one first.
+
+    Raises:
+        ValueError: shapes that do not fit, values that are not finite, or fewer than two training rows.
+    """
+    data = data if isinstance(data, Dataset) else load_data(data)
+    spec, rows = data.spec, np.flatnonzero(~data.held)
+    if tuple(x.shape[1:]) != spec.shape or not len(x):
+        raise ValueError(f"x has shape {tuple(x.shape)}; data {spec.name!r} have samples (B, "
+                         f"{', '.join(map(str, spec.shape))}) with B >= 1")
+    if lost := int((~x.isfinite()).sum()):
+        raise ValueError(f"x holds {lost} values that are not finite; every value must be a finite number")
+    if len(rows) < LEAST:
+        raise ValueError(f"data {spec.name!r} have {len(rows)} training rows; at least {LEAST} are needed")
+    x, count = x.detach().cpu().float(), min(whole("count", count), len(rows))
+    search = Search(data, rows, seed=0, count=count)
+    found = []
+    for one, near in zip(x.split(1), search(x)[1], strict=True):
+        how, distance = search.how(one.expand(count, *spec.shape), near)
+        found.append([_neighbour(data, int(near[place]), distance[place] / (2 * search.values ** 0.5), how[place])
+                      for place in np.argsort(distance, kind="stable")])
+    return found
+
+
+def _neighbour(data: Dataset, row: int, distance: float, how: str) -> Neighbour:
+    name, label = f"row {row}" if data.names is None else data.names[row], int(data.labels[row])
+    return Neighbour(row, name, data.spec.classes[label] if label >= 0 else "", float(distance), how)

@@ -1,0 +1,105 @@
+"""The pictures of a walk as they form, as a film."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ornstein import files
+from ornstein.data import DataSpec
+from ornstein.diffusion.samplers import Frame
+from ornstein.figures.formats import about, exif, film_ending
+from ornstein.figures.pictures import arranged, show
+
+__all__ = ["refuse", "write_film"]
+
+SIDE = 640  # pixels that frames grow to, at most, by enlarging small pictures
+MOST = 120  # moments that are shown, evenly spread over the walk
+LENGTH, HOLD = 3000, 1500  # milliseconds that the walk takes, and that the finished pictures stay
+LEAST, LONGEST = 50, 250  # milliseconds of one moment
+RATE = 20  # frames a second of an .mp4, which shows moments for whole numbers of them
+
+
+def refuse(spec: DataSpec) -> None:
+    """Raise ValueError for data that no film is made of, with what shows them on their way."""
+    if spec.kind != "picture":
+        figure = ("points move in ornstein trace RUN --figure field --out FILE.gif" if spec.shape == (2,) else
+                  "ornstein trace RUN --out FILE.png shows a sample on its way" if len(spec.shape) > 1 else
+                  "vectors have no look; ornstein sample RUN --out FILE.npz has their numbers")
+        raise ValueError(f"a film shows pictures, and samples of shape {spec.shape} are none; {figure}")
+
+
+def write_film(frames: Iterable[Frame], path: Path, spec: DataSpec, labels: Tensor | None = None,
+               scale: int | None = None, facts: Mapping[str, Any] | None = None) -> Tensor:
+    """Write the moments of a walk as a film that ends with the finished samples, which are given back.
+
+    Args:
+        frames: of `generate`, each a moment of (count, *shape).
+        path: file, one of `FILMS`.
+        spec: of pictures.
+        labels: (count,) classes, whose names stand over the pictures.
+        scale: whole factor that pictures are enlarged by; what there is room for if None.
+        facts: what the film says of itself.
+    """
+    kind, moments, every, last = film_ending(path), list[Image.Image](), 1, torch.empty(0, device="cpu")
+    for number, frame in enumerate(frames):
+        # A latent of large noise is shown at the scale of the data.
+        wide = frame.estimate.level.radius.clamp(min=1) if frame.time else 1
+        last = frame.latent
+        if number % every == 0 or frame.time == 0:
+            moments.append(show(spec, (frame.latent / wide).cpu(), arranged(len(last), labels), labels, scale, SIDE))
+        if len(moments) > MOST and frame.time:
+            moments, every = moments[::2], 2 * every
+    one = int(np.clip(LENGTH / max(len(moments) - 1, 1), LEAST, LONGEST))
+    with files.replacing(path) as file:
+        _WRITERS[kind](moments, [one] * (len(moments) - 1) + [HOLD], file, facts or {})
+    return last
+
+
+def _gif(moments: list[Image.Image], durations: list[int], file: Path, facts: Mapping[str, Any]) -> None:
+    # The finished pictures choose the colours: noise would spread them over all, and still parts stay still.
+    grey = all(low == high for low, high in _spread(moments[-1]))
+    palette = moments[-1].quantize(256, Image.Quantize.MEDIANCUT)
+    paletted = [moment.convert("L") if grey else moment.quantize(palette=palette, dither=Image.Dither.NONE)
+                for moment in moments]
+    paletted[0].save(file, format="GIF", save_all=True, append_images=paletted[1:], duration=durations, loop=0,
+                     comment=about(facts).encode())
+
+
+def _spread(image: Image.Image) -> Iterator[tuple[int, int]]:
+    """The least and the largest difference between two channels, over all pixels."""
+    pixels = np.asarray(image).astype(int)
+    for channel in (1, 2):
+        apart = pixels[..., channel] - pixels[..., 0]
+        yield int(apart.min()), int(apart.max())
+
+
+def _webp(moments: list[Image.Image], durations: list[int], file: Path, facts: Mapping[str, Any]) -> None:
+    moments[0].save(file, format="WEBP", save_all=True, append_images=moments[1:], duration=durations, loop=0,
+                    quality=60, method=4, exif=exif(facts))
+
+
+def _mp4(moments: list[Image.Image], durations: list[int], file: Path, facts: Mapping[str, Any]) -> None:
+    import av  # pyrefly: ignore[missing-import]
+
+    with av.open(str(file), "w") as film:
+        film.metadata["comment"] = about(facts)
+        stream = film.add_stream("libx264", rate=RATE, options={"crf": "18", "preset": "medium"})
+        # Sides that are even, which colours at half the resolution need.
+        stream.width, stream.height = (side + side % 2 for side in moments[0].size)
+        stream.pix_fmt = "yuv420p"
+        for moment, lasts in zip(moments, durations, strict=True):
+            sheet = Image.new("RGB", (stream.width, stream.height), "white")
+            sheet.paste(moment, (0, 0))
+            for _ in range(max(1, round(lasts * RATE / 1000))):
+                film.mux(stream.encode(av.VideoFrame.from_image(sheet)))
+        film.mux(stream.encode())
+
+
+_WRITERS = {".gif": _gif, ".webp": _webp, ".mp4": _mp4}

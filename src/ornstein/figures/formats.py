@@ -1,0 +1,91 @@
+"""Files of pictures: what an ending stands for, and what a file says of itself, seed, sampler, model and the like."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from ornstein import files
+
+__all__ = ["FILMS", "KINDS", "MOST_SCALE", "about", "ending", "exif", "film_ending", "options", "write_picture"]
+
+# Formats by ending. WebP is written without loss, JPEG with whole colours: samples are small, and enlarged pixels have
+# sharp edges.
+KINDS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+FILMS = (".gif", ".webp", ".mp4")
+MOST_SCALE = 64  # factor that pixels are enlarged by
+OTHERS = (".mp3", ".jp2", ".m4v")  # endings with a digit that are a file's
+KEY, DESCRIPTION, SOFTWARE = "ornstein", 0x010E, 0x0131  # of PNG's text, and tags of EXIF
+
+
+def ending(out: Path) -> str:
+    """What the path of samples stands for: an ending of `KINDS`, ".npz", or "" for a folder; ValueError for others."""
+    kind = out.suffix.lower()
+    known = kind in (*KINDS, ".npz")
+    if out.is_dir() if known else out.is_file():
+        raise ValueError(f"out is {out}, which is a {'folder' if out.is_dir() else 'file'} already; name another")
+    if known:
+        return kind
+    # dir.v3 and runs.2026 are folders; x.bmp was meant for a file.
+    if out.is_dir() or not kind or (re.search(r"[0-9]", kind) and kind not in (*FILMS, *OTHERS)):
+        return ""
+    film = f"; for a film of the pictures forming, --save-steps {out}" if kind in FILMS else ""
+    raise ValueError(f"out is {out}; it must end in .png, .jpg, .webp or .npz, or be a folder{film}")
+
+
+def film_ending(path: Path) -> str:
+    """The ending of a film's file; ValueError for others, ModuleNotFoundError where .mp4 needs a package."""
+    kind = path.suffix.lower()
+    if kind not in FILMS:
+        raise ValueError(f"a film cannot be written as {path}; name a .gif, .webp or .mp4 file")
+    if kind == ".mp4" and importlib.util.find_spec("av") is None:
+        raise ModuleNotFoundError(f"{path} needs the package av (pip install 'ornstein[film]'); .gif and .webp films "
+                                  "need nothing more")
+    return kind
+
+
+def about(facts: Mapping[str, Any]) -> str:
+    """Facts as one line of ASCII."""
+    return json.dumps(dict(facts))
+
+
+def options(kind: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What Pillow needs to write a picture of an ending that says what it is: in PNG under the key "ornstein", in JPEG
+    and WebP as the description of EXIF.
+    """
+    if KINDS[kind] == "PNG":
+        text = PngInfo()
+        text.add_itxt(KEY, about(facts))
+        return {"format": "PNG", "pnginfo": text}
+    return {"format": KINDS[kind], "exif": exif(facts),
+            **({"lossless": True} if KINDS[kind] == "WEBP" else {"quality": 95, "subsampling": 0})}
+
+
+def exif(facts: Mapping[str, Any]) -> Image.Exif:
+    """Facts as the description of a picture in EXIF."""
+    tags = Image.Exif()
+    tags[DESCRIPTION], tags[SOFTWARE] = about(facts), KEY
+    return tags
+
+
+def write_picture(image: Image.Image, path: str | Path, facts: Mapping[str, Any]) -> None:
+    """Write one of `KINDS` that says what it is."""
+    path = Path(path)
+    with files.replacing(path) as file:
+        flat(image, path.suffix.lower()).save(file, **options(path.suffix.lower(), facts))
+
+
+def flat(image: Image.Image, kind: str) -> Image.Image:
+    """A picture as its format can hold it: in JPEG what is transparent is laid on white."""
+    if KINDS[kind] != "JPEG" or image.mode in ("L", "RGB"):
+        return image
+    white = Image.new("RGBA", image.size, "white")
+    white.alpha_composite(image.convert("RGBA"))
+    return white.convert("RGB")

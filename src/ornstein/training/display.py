@@ -1,0 +1,96 @@
+"""How a training shows itself: one moving line on a terminal and in a notebook, plain lines elsewhere, or JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from ornstein.display import PLAIN_SECONDS, clock, emit, live, say
+
+if TYPE_CHECKING:
+    from ornstein.training.events import Event, Progress
+
+__all__ = ["Display"]
+
+
+class Display:
+    """Prints what a training tells: as lines, as one JSON object a line, or, where another process does, not at all;
+    on standard output, or with `error` on standard error."""
+
+    def __init__(self, as_json: bool = False, silent: bool = False, error: bool = False) -> None:
+        self.silent, self.error = silent, error
+        self.as_json, self.moving = as_json, live(sys.stderr if error else sys.stdout) and not as_json
+        self.last, self.open = -PLAIN_SECONDS, False
+
+    def say(self, line: str) -> None:
+        """One line of text."""
+        if self.silent:
+            return
+        if self.as_json:
+            emit("note", text=line)
+        else:
+            self.close()
+            say(line, error=self.error)
+
+    def close(self) -> None:
+        """Leave the line that moves as it is, and begin another one."""
+        if self.open:
+            say("", error=self.error)
+        self.open = False
+
+    def event(self, event: Event) -> None:
+        """Show an event of `ornstein.training.events`."""
+        from ornstein.training.events import Drawn, Finished, Noted, Progress, Started, Warned
+
+        if self.silent or isinstance(event, Drawn):
+            return
+        if self.as_json:
+            facts = {item.name: getattr(event, item.name) for item in dataclasses.fields(event) if item.name != "model"}
+            if isinstance(event, Started):
+                facts["settings"] = event.settings.as_dict()
+            emit(type(event).__name__.lower(), **facts)
+        elif isinstance(event, Progress):
+            self._progress(event)
+        elif isinstance(event, Noted):
+            self.say(event.text)
+        elif isinstance(event, Warned):
+            self.say(f"warning: {event.text}")
+        elif isinstance(event, Started):
+            for note in event.notes:
+                self.say(note)
+            for reason in event.reasons:
+                self.say(f"chosen: {reason}")
+            settings = event.settings
+            budget = f"{settings.images:,} samples" if settings.images else f"{settings.minutes:g} minutes"
+            self.say(f"{settings.network} of {event.parameters:,} weights on {event.samples:,} samples "
+                     f"({event.held_out:,} more held out), {settings.precision} on {event.device}"
+                     + (f" in {settings.processes} processes" if settings.processes != 1 else "") + f", for {budget}")
+            if event.resumed_at is not None:
+                self.say(f"goes on from {event.resumed_at:,} samples")
+        elif isinstance(event, Finished) and event.already:
+            self.say(f"this run has already finished, with {event.images:,} samples seen; --from trains its weights "
+                     "further, in another folder")
+        elif isinstance(event, Finished):
+            held_out, gap = event.model.metrics["held_out"], event.model.metrics["gap"]
+            self.say(f"done in {clock(event.seconds)}: {event.images:,} samples seen" + (
+                "" if held_out is None else f", held-out loss {held_out:.4f}, {_gap(gap)} the training loss"))
+
+    def _progress(self, event: Progress) -> None:
+        extra = "" if event.held_out is None else f"  held out {event.held_out:.4f} ({_gap(event.gap)} training)"
+        extra += f"  {event.skipped} steps skipped" if event.skipped else ""
+        rate = f"{event.rate:,.0f}/s  " if event.rate else ""
+        loss = "no loss yet" if event.loss is None else f"loss {event.loss:.4f}"
+        line = f"{100 * event.share:3.0f} %  {clock(event.left)} left  {event.images:,} samples  {rate}{loss}{extra}"
+        if self.moving:
+            say(line, error=self.error, moving=True)
+            self.open = True
+        elif time.monotonic() - self.last >= PLAIN_SECONDS:
+            self.last = time.monotonic()
+            say(line, error=self.error)
+
+
+def _gap(gap: float | None) -> str:
+    """How far a held-out loss is from the training loss, in words."""
+    return f"{abs(gap or 0.0):.4f} {'below' if (gap or 0.0) < 0 else 'above'}"
