@@ -66,6 +66,7 @@ def evaluate(run: Run, other: Other = None, *, out: Place, data: Unseen = None, 
                                guidance=guidance, spaces=spaces, likelihood=likelihood, seed=seed, name=_name(place),
                                facts=facts, notes=notes, tell=parts, partial=kept)
             report.drawn["sampler"] = sampler
+            report.model |= {"run": str(place)} if place.is_dir() else {}
             reports.append(report)
         # Before they are written: a disk that is full by now does not take them.
         for line in () if json else lines(reports):

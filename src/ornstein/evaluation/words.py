@@ -12,7 +12,7 @@ from ornstein.evaluation.report import Report
 from ornstein.evaluation.results import Measure
 from ornstein.figures.chart import number
 
-__all__ = ["WHAT", "Side", "against_each_other", "against_floor", "better_likelihood", "lead", "rank", "unlike",
+__all__ = ["LIKELIHOODS", "WHAT", "Side", "against_each_other", "against_floor", "better_likelihood", "lead", "rank", "unlike",
            "verdicts"]
 
 UNLIKE = 0.75  # area under the curve, above which samples are so unlike real data that they could hardly be copies
@@ -29,7 +29,17 @@ WHAT = {
     "coverage": "The share of the real data with a sample in their neighbourhood: how much is not left out.",
     "auc": "How well a classifier learns to tell samples from training data, or, for the floor, unseen data from them: "
            "0.5 is a guess, 1 is never wrong. Below 0.5 samples lie too near to single training rows.",
+    "texture": "As the figure above, by roughness alone: how much neighbouring values differ, at several scales. It sees "
+               "grain and blur that a classifier of single values misses.",
     "accuracy": "The share of the samples that are recognised as the class that was asked for.",
+}
+LIKELIHOODS = {
+    "bound": "At least how likely unseen data are, by infinitely many steps.",
+    "chain": "The same by a chain of so many steps, which is what a sampler walks.",
+    "bound-dequantised": "The same of data between the levels, to be compared with a flow.",
+    "ode": "How likely unseen data are by the deterministic path from noise to data.",
+    "gaussian": "What the simplest model of such data reaches: their mean and covariance.",
+    "gaussian-class": "The same with a mean and a covariance for each class.",
 }
 # Figures that are better than those of real data are no praise.
 BEYOND = dict.fromkeys(("precision", "density"), ": samples that keep to the usual, often at the cost of variety") | (
@@ -75,16 +85,16 @@ def against_each_other(sides: Sequence[Side], measured: Sequence[tuple[Side, Mea
 
 def unlike(report: Report) -> bool:
     """Whether samples are so unlike real data that finding no copies says little."""
-    return any(one.key == "auc" and one.low > UNLIKE for one in report.measures)
+    return any(one.key in ("auc", "texture") and one.low > UNLIKE for one in report.measures)
 
 
 def lead(report: Report) -> Markup:
-    """What was found, as one sentence of the figures."""
+    """What was found, as one sentence of figures."""
     parts = []
     if (found := finding(report.measures, report.things)) is not None:
         parts.append(found)
     if copies := report.memorisation:
-        parts.append(Markup("<b>evidence of copying</b>, to be looked at below") if copies.copies
+        parts.append(Markup("<b>evidence of copying</b>") if copies.copies
                      else Markup("no evidence of copying"))
     if like := next((one for one in report.likelihood if one.of_model), None):
         value, error, unit = ((like.bits, like.bits_error, "bits a value") if like.bits is not None
@@ -108,7 +118,10 @@ def rank(sides: Sequence[Side], verdicts: Sequence[str]) -> str:
         few = any(weak(side.report.measures) for side in sides)
         return f"No difference is shown on any of {compared} measures." + (
             f" With so few {sides[0].report.things} only coarse ones can be seen." if few else "")
-    return (f"Of {compared} measures A is better on {count['a']} and B on {count['b']}; "
+    a, b, things = count["a"], count["b"], sides[0].report.things
+    first = f"A draws better {things}" if not b else f"B draws better {things}" if not a else (
+        f"The {things} of A are better in some respects, those of B in others")
+    return (f"{first}. Of {compared} measures A is better on {count['a']} and B on {count['b']}; "
             f"on {count['same']} no difference is shown.")
 
 
