@@ -16,9 +16,10 @@ from PIL import Image
 from ornstein.evaluation.compare import write_report
 from ornstein.evaluation.page import render
 from ornstein.evaluation.report import Curve, Interval, Likelihood, Measure, Memorisation, Pair, Report
+from ornstein.evaluation.verdict import advice
 from ornstein.figures.chart import Line, Mark, intervals, lines, number, waterfall
 
-SECTIONS = ["pictures", "distances", "likelihood", "levels", "steps", "memorisation", "drawing", "card"]
+SECTIONS = ["pictures", "next", "all", "distances", "likelihood", "levels", "steps", "memorisation", "drawing", "card"]
 HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror="alert(1)">', "{{ 7 * 7 }} {% for %}", "x" * 300,
            "Zähler 数字 ‮right to left 🙂", "']]>&amp;<svg onload=alert(1)>"]
 # Of every text in a chart its box; two that share more than a hair lie on top of each other.
@@ -138,13 +139,15 @@ def opened(tab, tmp_path):
     for event, listen in heard.items():
         tab.on(event, listen)
 
-    def open_page(reports, width=1280):
+    def open_page(reports, width=1280, unfolded=True):
         path = tmp_path / f"{len(shown)}.html"
         path.write_text(render(reports), "utf-8")
         shown.append(path.as_uri())
         tab.set_viewport_size({"width": width, "height": 900})
         tab.emulate_media(media="screen", color_scheme="light")
         tab.goto(shown[-1])
+        if unfolded:
+            tab.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
         return tab
 
     yield open_page
@@ -195,7 +198,8 @@ def test_the_page_says_what_it_is_to_a_screen_reader(opened):
     assert all(one.get_attribute("alt") for one in page.query_selector_all("img"))
     assert all(one.get_attribute("scope") for one in page.query_selector_all("th"))
     assert all(one.get_attribute("aria-label") for one in page.query_selector_all("svg.chart, .scroll"))
-    assert len(set(page.evaluate("[...document.querySelectorAll('[id]')].map(one => one.id)"))) == 2 * len(SECTIONS)
+    ids = page.evaluate("[...document.querySelectorAll('[id]')].map(one => one.id)")
+    assert len(set(ids)) == len(ids) == 3 * len(SECTIONS) - 3  # section, title and, where it is folded, figures
     assert page.evaluate("document.images.length") == 4 + 8
     assert page.evaluate("[...document.images].every(one => one.naturalWidth > 0)")
 
@@ -245,22 +249,68 @@ def test_parts_that_are_missing_are_left_out(opened):
     one.pictures = {"samples": Image.new("RGBA", (640, 400))}  # a drawing of traces
     page = opened([one])
     text = page.inner_text("body")
-    assert "nats a sample at least" in page.inner_text(".lead")
+    assert "nats a sample at least" in page.inner_text(".figures")
     assert "real pictures" not in text
     assert "as measured" not in page.inner_text("#distances thead")
     assert page.evaluate("document.querySelectorAll('.small-picture').length") == 0
     assert len(page.query_selector_all("svg.chart")) == 6 + 1
 
 
-def test_the_first_sentence_is_made_of_the_figures(opened):
-    lead = opened([words()]).inner_text(".lead")
+def test_the_figures_are_summed_up_in_one_line(opened):
+    lead = opened([words()]).inner_text(".figures")
     assert lead == ("Samples are told from real pictures with AUC 0.60 [0.57, 0.63] where real ones score 0.49; "
                     "no evidence of copying; 3.413 ± 0.029 bits a value at most.")
     found = words()
     found.memorisation = replace(found.memorisation, copies=True, share=0.2, p_value=2e-9, exact=0.1)
     page = opened([found])
-    assert "evidence of copying, to be looked at" in page.inner_text(".lead")
+    assert "It may be copying: these pictures lie closer to single training pictures than new ones would." in (
+        page.inner_text(".lead"))
+    assert "evidence of copying" in page.inner_text(".figures")
     assert "Evidence is not a verdict" in page.inner_text("#memorisation")
+
+
+TERMS = re.compile(r"AUC|Fréchet|kernel|bits|nats|likelihood|log SNR|interval|\bp =", re.IGNORECASE)
+
+
+def test_what_is_read_first_has_no_technical_term(opened):
+    """A sentence, samples beside real ones, and the nearest pairs; every figure is folded away, but not on paper."""
+    page = opened([report()], unfolded=False)
+    first = page.inner_text("header") + page.inner_text("#pictures") + page.inner_text("#next")
+    assert "A program can sometimes tell these pictures from real ones." in first
+    assert "picks the right one 60 times out of 100" in first
+    assert not TERMS.search(first)
+    assert page.evaluate("[...document.querySelectorAll('svg.chart, table')].every(one => !one.checkVisibility())")
+    page.emulate_media(media="print")
+    assert page.evaluate("[...document.querySelectorAll('svg.chart, table')].every(one => one.checkVisibility())")
+
+
+@pytest.mark.parametrize(("auc", "texture", "said"), [
+    (0.99, 0.5, "almost every time"), (0.64, 0.98, "almost every time"), (0.9, 0.7, "most of the time"),
+    (0.75, 0.5, "can often tell"), (0.62, 0.5, "can sometimes tell"), (0.56, 0.5, "only slightly more often")])
+def test_the_verdict_goes_by_the_classifier_that_tells_more(auc, texture, said):
+    """Grain that anyone sees is not called a slight difference because one classifier does not see it."""
+    floor = Interval(0.5, None, 0.48, 0.52)
+    one = report()
+    one.measures = [Measure(key, key, "", Interval(value, None, value - 0.01, value + 0.01), floor, 0.5, 1000, 1000)
+                    for key, value in (("auc", auc), ("texture", texture))]
+    assert said in one.verdict[0]
+    assert f"{round(100 * max(auc, texture))} times out of 100" in one.verdict[1]
+
+
+def test_what_would_help_most_is_a_command_where_the_run_is_known():
+    one = words()
+    assert advice(one) is None
+    one.model |= {"run": "runs/my pictures", "settings": {"images": 1000, "mirror": False}, "held_out": 1.0, "gap": 0.01}
+    longer, command = advice(one)
+    assert "longer" in longer
+    assert command == ("ornstein train --config 'runs/my pictures/run.yaml' --images 4000 --out "
+                       "'runs/my pictures-longer'")
+    one.model["gap"] = 0.3  # memorizing is not cured by more of the same
+    assert "more pictures" in advice(one)[0]
+    assert "--set mirror=true" in advice(one)[1]
+    good = alike()
+    good.model |= one.model | {"gap": 0.01}
+    assert advice(good)[1].startswith("ornstein tune")
 
 
 def test_a_nearest_pair_is_named_by_its_file_where_it_has_one(opened):
@@ -337,15 +387,18 @@ def alike(real: int = 297) -> Report:
 
 def test_figures_that_show_nothing_are_no_praise(opened):
     """Whatever the number of rows, no sentence says that samples are like real ones or look right."""
-    for real, verdict, words in (
+    for real, verdict, first, words in (
             (297, "No difference from real pictures shown",
+             "No difference from real pictures could be shown, and 297 pictures would have shown a coarse one.",
              "No figure tells the samples from real pictures, which does not prove them alike (AUC 0.49"),
             (30, "Too few pictures to show a difference",
+             "There are too few pictures to say (30): only a coarse difference would have shown, and none did.",
              "With so few pictures only coarse differences can be seen: none was, which does not make the samples")):
         page = opened([alike(real)])
         assert set(page.locator(".verdict").all_inner_texts()) - {
             "Not compared: there are too few rows to take the bias out of both"} == {verdict}
-        assert page.inner_text(".lead").startswith(words)
+        assert page.inner_text(".lead").strip() == first
+        assert page.inner_text(".figures").startswith(words)
         assert "look right" not in page.inner_text("body").replace("does not say that they look right", "")
         assert words.lower()[:40] in str(alike(real)).lower()
 
@@ -354,7 +407,8 @@ def test_a_difference_that_the_forest_does_not_see_leads_all_the_same(opened):
     one = alike()
     one.measures[0] = replace(one.measures[0], found=Interval(10.0, 10.0, 9.0, 11.0))
     page = opened([one])
-    assert page.inner_text(".lead").startswith(
+    assert page.inner_text(".lead").startswith("As a set, these pictures differ from real ones.")
+    assert page.inner_text(".figures").startswith(
         "Samples differ from real pictures by Fréchet distance, though not by AUC")
     assert "No difference from real" not in page.inner_text("#distances .measures")
 

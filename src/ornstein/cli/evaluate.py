@@ -75,7 +75,7 @@ def evaluate(run: Run, other: Other = None, *, out: Place, data: Unseen = None, 
     except (KeyboardInterrupt, Exception) as error:
         stopped = isinstance(error, KeyboardInterrupt) or terminal.interrupted()  # a library makes other errors of it
         if stopped and kept.is_dir():
-            say(f"ornstein: stopped; what is done is kept in {kept}, and the same command goes on from it", error=True)
+            say(f"ornstein: stopped; what is done is kept in {kept}, run the same command to continue", error=True)
             raise SystemExit(130) from None
         if isinstance(error, ValueError) and not stopped:  # nothing goes on from there
             clear(kept)

@@ -57,8 +57,7 @@ def _found(measures: Sequence[Measure], things: str) -> Iterator[str]:
                f"{'' if times == 100 else f'{times} times out of 100'}, where guessing is right 50 times")
         yield from reasons[:1]
     elif shown(measures):
-        yield f"one at a time a program cannot tell these {things} from real ones, but as a set they differ"
-        yield from reasons[:2]
+        yield f"as a set, these {things} differ from real ones" + (f": {' and '.join(reasons[:2])}" if reasons else "")
     elif not any(one.differs is False for one in measures):
         yield f"nothing here can tell whether these {things} differ from real ones: there are too few of them"
     elif weak(measures):
