@@ -37,7 +37,7 @@ WHOLE = (["ornstein", "check"], ["ornstein", "average", "runs/averaged"])
 ELSEWHERE = ("ornstein tune ", "ornstein evaluate runs/digits runs/other", "tensorboard ", "pip ",
              "uv ", "make", "git ")
 
-# The guide to poor samples trains and judges twice; that to the playground draws densities by the flow, as the gallery does.
+# The guide to poor samples trains and judges twice; the playground and the gallery draw densities by the flow.
 SLOW = ("docs/gallery.md", "docs/guides/pictures.md", "docs/guides/playground.md")
 
 
@@ -55,7 +55,8 @@ def desk(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     sets = {"photos": ("cats", "dogs"), "twemoji": ("smileys", "flags"), "cifar10": ("horse", "ship")}
-    for name, kind in ((name, kind) for name, kinds in sets.items() if f"train {name}/" in PAGES[page] for kind in kinds):
+    here = {name: kinds for name, kinds in sets.items() if f"train {name}/" in PAGES[page]}
+    for name, kind in ((name, kind) for name, kinds in here.items() for kind in kinds):
         (tmp_path / name / kind).mkdir(parents=True)
         for number in range(150 if f"evaluate runs/{name}" in PAGES[page] else 40):  # 30 of them held out
             pixels = rng.integers(0, 255, (40, 48, 3) if name == "photos" else (32, 32, 3), dtype=np.uint8)

@@ -79,19 +79,19 @@ LOGO = {"light": ("#26466b", "#3f8f9b"), "dark": ("#8fb4e3", "#7fd1c9")}  # of t
 def logo(folder: Path = STATIC) -> None:
     """The logo as SVG, for light and dark pages: noise that the probability flow takes to a ring, the letter O."""
     count, around = 44, torch.arange(44, dtype=torch.float64) * (2 * math.pi / 44)
-    law = orn.ExactMixture(torch.ones(count), 0.62 * torch.stack([around.cos(), around.sin()], 1),
+    law = orn.ExactMixture(torch.ones(count), 1.05 * torch.stack([around.cos(), around.sin()], 1),
                            torch.full((count,), 0.02**2), orn.Cosine())
     # Radii of a normal law, as even as they can be, in an order that puts near ones beside far ones.
-    far = (-2 * torch.log1p(-(torch.arange(count) * 17 % count + 0.5) / count)).sqrt().clamp(max=2.2)
+    far = (-2 * torch.log1p(-(torch.arange(count) * 17 % count + 0.5) / count)).sqrt().clamp(max=1.95)
     start = far[:, None] * torch.stack([around.cos(), around.sin()], 1)
     frames = orn.generate(law, z=start, sampler="heun", nfe=96)
     path = torch.stack([frame.latent for frame in frames])[::4].permute(1, 0, 2)
     lines = "".join(f'<path d="M{" L".join(f"{x:.2f} {-y:.2f}" for x, y in one.tolist())}"/>' for one in path)
-    dots = "".join(f'<circle cx="{x:.2f}" cy="{-y:.2f}" r=".085"/>' for x, y in path[:, -1].tolist())
+    dots = "".join(f'<circle cx="{x:.2f}" cy="{-y:.2f}" r=".13"/>' for x, y in path[:, -1].tolist())
     for name, (noise, ring) in LOGO.items():
         (folder / f"logo-{name}.svg").write_text(
             '<svg xmlns="http://www.w3.org/2000/svg" viewBox="-2 -2 4 4" role="img" aria-label="Ornstein">'
-            f'<g fill="none" stroke="{noise}" stroke-width=".05" stroke-linecap="round" opacity=".75">{lines}</g>'
+            f'<g fill="none" stroke="{noise}" stroke-width=".055" stroke-linecap="round" opacity=".75">{lines}</g>'
             f'<g fill="{ring}">{dots}</g></svg>\n', "utf-8")
 
 

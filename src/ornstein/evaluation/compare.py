@@ -10,8 +10,7 @@ from typing import Any
 from ornstein import files
 from ornstein.evaluation.page import render
 from ornstein.evaluation.report import Report
-from ornstein.evaluation.verdict import advice
-from ornstein.evaluation.words import verdicts
+from ornstein.evaluation.words import advice, verdicts
 
 __all__ = ["FIGURES", "PAGE", "as_dict", "lines", "strange", "write_report"]
 
