@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from pyarrow import Table, parquet
 
 from ornstein import cli
 from processes import Apart, ornstein
@@ -29,7 +28,7 @@ QUICK = [(r"minutes=1\b", "images=256"), (r"--minutes \d+", "--images 256"), (r"
          (r"(ornstein evaluate .*?)--out", r"\1--count 60 --no-likelihood --features pixels --out"),
          (r"(ornstein likelihood .*)", r"\1 --count 8"), (r"--size 32", "--size 16"),
          (r'nfe=200\b', "nfe=40"), (r"--config recipes/(\S+)", rf"--config {ROOT}/recipes/\1 --images 256"),
-         (r"ornstein train (digits|photos/|twemoji/|cifar10/train.parquet)(?!.*options=)", SMALL),
+         (r"ornstein train (digits|photos/|twemoji/)(?!.*options=)", SMALL),
          (r'orn\.Trainer\(("digits"|"sensors\.npy"|rings), (?=images)',
           r'\g<0>options={"widths": [16], "depths": [1]}, ')]
 # Tests of these commands run them; the last four need another program or another machine.
@@ -54,17 +53,14 @@ def desk(page, tmp_path, monkeypatch):
     """A folder with what a page takes for granted: pictures, and one of them alone."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
-    sets = {"photos": ("cats", "dogs"), "twemoji": ("smileys", "flags"), "cifar10": ("horse", "ship")}
+    sets = {"photos": ("cats", "dogs"),
+            "twemoji": ("flags", "food-drink", "people-body", "smileys-emotion", "symbols")}
     here = {name: kinds for name, kinds in sets.items() if f"train {name}/" in PAGES[page]}
     for name, kind in ((name, kind) for name, kinds in here.items() for kind in kinds):
         (tmp_path / name / kind).mkdir(parents=True)
         for number in range(150 if f"evaluate runs/{name}" in PAGES[page] else 40):  # 30 of them held out
             pixels = rng.integers(0, 255, (40, 48, 3) if name == "photos" else (32, 32, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / name / kind / f"{number}.jpg")
-    if (tmp_path / "cifar10").exists():
-        rows = [{"image": {"bytes": path.read_bytes(), "path": path.name}, "label": path.parent.name}
-                for path in sorted((tmp_path / "cifar10").glob("*/*.jpg"))]
-        parquet.write_table(Table.from_pylist(rows), tmp_path / "cifar10" / "train.parquet")
     Image.new("RGB", (64, 64), (200, 80, 20)).save(tmp_path / "mine.png")
     return tmp_path
 
