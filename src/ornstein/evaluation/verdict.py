@@ -45,8 +45,9 @@ def _found(measures: Sequence[Measure], things: str) -> Iterator[str]:
     told, reasons = _told(measures), _reasons(measures)
     if told:
         yield next(words for least, words in TOLD if told[0].value >= least).format(things)
-        yield (f"shown a real one and one of these, it picks out the real one {round(100 * told[0].value)} times out "
-               "of 100; guessing would be right 50 times")
+        often = "more than 99" if told[0].value >= 0.995 else f"{100 * told[0].value:.0f}"
+        yield (f"shown a real one and one of these, it picks out the real one {often} times out of 100; guessing would "
+               "be right 50 times")
         yield from reasons[:1]
     elif shown(measures):
         yield f"as a set, these {things} differ from real ones" + (f": {' and '.join(reasons[:2])}" if reasons else "")
