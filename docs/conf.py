@@ -22,7 +22,9 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_show_copyright = False
-html_theme_options = {"source_repository": "", "footer_icons": []}
+html_theme_options = {"source_repository": "", "footer_icons": [], "light_logo": "logo-light.svg",
+                      "dark_logo": "logo-dark.svg"}
+html_favicon = "_static/logo-light.svg"
 pygments_style = "tango"
 pygments_dark_style = "github-dark"
 autodoc_member_order = "bysource"

@@ -294,7 +294,7 @@ def test_bad_pictures_among_good_ones_are_skipped_and_named(command, tmp_path):
         Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(folder / f"{number}.png")
     (folder / "broken.png").write_bytes((folder / "0.png").read_bytes()[:90])
     code, _, err = command("train", "photos", "--images", 32, "--out", "photos/run", *FAST)
-    assert (code, "out is photos/run, in the folder of the data" in err) == (2, True)
+    assert (code, "out is photos/run, inside the data folder" in err) == (2, True)
     assert not (folder / "run").exists()
     code, out, _ = command("train", "photos", "--images", 32, "--out", "run", *FAST)
     assert code == 0

@@ -50,11 +50,10 @@ def test_what_ctrl_c_cuts_short_the_same_command_ends(trained, command, tmp_path
     words = ("evaluate", trained, "--out", "deep/report", "--sampler", "mine.py:Plain", *QUICK)
     code, _, err = command(*words)
     assert code == 130
-    assert err == ("ornstein: stopped; what is done is kept in deep/report.partial, and the same command goes on from "
-                   "it\n")
+    assert err == "ornstein: stopped; what is done is kept in deep/report.partial, run the same command to continue\n"
     assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["report.partial"]
     done = {path: path.stat().st_mtime_ns for path in (tmp_path / "deep/report.partial").iterdir()}
-    assert len(done) == 2  # the floors of the pixels and of the forest
+    assert len(done) == 3  # the floors of the pixels and of both forests
     (tmp_path / "deep/report.partial/notes.txt").write_text("mine")
     (tmp_path / "again").touch()
     code, _, err = command(*words)

@@ -334,7 +334,7 @@ def test_the_first_three_failures_are_named(tmp_path):
     for number in range(4):
         (tmp_path / f"bad{number}.png").write_text("hello")
     refuse(tmp_path, f"{tmp_path}: more than a tenth cannot be used: 4 of 10 failed: bad0.png (not a picture that can "
-           "be read), bad1.png (not a picture that can be read), bad2.png (not a picture that can be read); mend")
+           "be read), bad1.png (not a picture that can be read), bad2.png (not a picture that can be read); fix")
 
 
 @pytest.mark.parametrize("side", [13_500, 10_000, 5_001])  # of Pillow's own limits the first is above both

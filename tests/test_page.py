@@ -9,16 +9,16 @@ from functools import partial
 from itertools import pairwise, product
 
 import matplotlib
-import numpy as np
 import pytest
 from PIL import Image
 
 from ornstein.evaluation.compare import write_report
 from ornstein.evaluation.page import render
-from ornstein.evaluation.report import Curve, Interval, Likelihood, Measure, Memorisation, Pair, Report
+from ornstein.evaluation.report import Curve, Interval, Pair, Report
 from ornstein.figures.chart import Line, Mark, intervals, lines, number, waterfall
+from reports import alike, bare, report, words
 
-SECTIONS = ["pictures", "distances", "likelihood", "levels", "steps", "memorisation", "drawing", "card"]
+SECTIONS = ["pictures", "next", "all", "distances", "likelihood", "levels", "steps", "memorisation", "drawing", "card"]
 HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror="alert(1)">', "{{ 7 * 7 }} {% for %}", "x" * 300,
            "Zähler 数字 ‮right to left 🙂", "']]>&amp;<svg onload=alert(1)>"]
 # Of every text in a chart its box; two that share more than a hair lie on top of each other.
@@ -55,71 +55,6 @@ CONTRAST = """() => {
 }"""
 
 
-def report(name: str = "digits", worse: float = 1.0, seed: int = 0) -> Report:
-    """A report as an evaluation makes one; `worse` moves its distances and losses away from the best."""
-    rng = np.random.default_rng(seed)
-
-    def image(*size: int) -> Image.Image:
-        return Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8))
-
-    def curve(name: str, value: np.ndarray, share: float) -> Curve:
-        return Curve(name, tuple(where.tolist()), tuple(value.tolist()), tuple((share * value).tolist()))
-
-    where = np.linspace(-11, 11, 23)
-    loss = worse / (1 + np.exp(where / 2.2)) + 0.003
-    auc = 0.5 + 0.1 * worse
-    measures = [
-        Measure("frechet", "Fréchet distance", "random convolutions, 512 values",
-                Interval(1.312 * worse, 0.974 * worse, 0.81 * worse, 1.14 * worse), Interval(1.244, 0.86, 0.71, 1.02),
-                0.0, 297, 1000),
-        Measure("frechet", "Fréchet distance", "pixels", Interval(0.000942, 0.000374, 0.00031, 0.00044),
-                Interval(0.0009, 0.00025, 0.00021, 0.00029), 0.0, 297, 1000),
-        Measure("kernel", "Kernel distance", "pixels", Interval(6.1e-6, None, 2.1e-6, 1.01e-5),
-                Interval(4e-7, None, -2.1e-6, 3.1e-6), 0.0, 297, 1000),
-        Measure("recall", "Recall", "pixels, 5 neighbours", Interval(0.902, None, 0.865, 0.93),
-                Interval(0.925, None, 0.893, 0.951), 1.0, 297, 1000),
-        Measure("auc", "Told apart by a forest (AUC)", "", Interval(auc, None, auc - 0.028, auc + 0.031),
-                Interval(0.4931, None, 0.462, 0.527), 0.5, 297, 1000),
-        Measure("accuracy", "Class asked for", "logistic regression", Interval(0.9931, None, 0.988, 0.9962), None, 1.0,
-                297, 1000),
-    ]
-    nats = -151.4 - 20 * (worse - 1)
-    likelihood = [
-        Likelihood("bound", "Variational bound", "256 steps, uniform in log SNR", nats, 1.31, 297, -nats / 44.36,
-                   0.0295, (("reconstruction", -21.84, 0.2), ("prior", 0.0021, 0.0001),
-                            ("diffusion", -nats - 21.8421, 1.25))),
-        Likelihood("gaussian", "One Gaussian", "", -196.9, 0.8, 297, 4.44, 0.018)]
-    pairs = tuple(Pair(10 * place + 3, 77 * place + 12, 0.41 + 0.03 * place, "flipped", name)
-                  for place, name in enumerate(("", "seven/1.png", "seven/2.png")))
-    pictures = {"samples": image(120, 300), "real": image(120, 300)}
-    for place in range(2):  # the third pair has none
-        pictures |= {f"pair-{place}-sample": image(8, 8), f"pair-{place}-training": image(8, 8)}
-    return Report(
-        name, "2026-11-25T02:40:11+00:00", "0.1.0",
-        data={"name": "digits", "shape": [1, 8, 8], "kind": "picture", "classes": list("0123456789"),
-              "training": 1500, "held_out": 297},
-        model={"weights": 251_329, "sha256": "10950724278b42f8" * 4, "network": "unet", "minutes": 1.0,
-               "settings": {"batch": 128, "learning_rate": 0.002}},
-        drawn={"count": 1000, "sampler": "exponential", "nfe": 20, "seed": 12345, "seconds": 1.62,
-               "times": np.linspace(1, 0, 21).tolist()},
-        measures=measures, likelihood=likelihood, steps=curve("bound", 18 * np.exp(-where**2 / 14) + 0.02, 0.05),
-        levels=[curve("training", 0.97 * loss, 0.01), curve("held out", loss, 0.02),
-                curve("lowest possible", 0.9 / (1 + np.exp(where / 2.2)) + 0.0027, 0.0)],
-        memorisation=Memorisation(0.013, 0.0101, 0.62, 0.31, 0.01, False, 0.0, 0.97, 0.93, pairs),
-        seconds={"drawing": 1.62, "distances": 75.8}, notes=["297 held-out pictures are few."], pictures=pictures)
-
-
-def words(*args, **options) -> Report:
-    """A report for tests of what a page says: without its curves, which take long to draw."""
-    one = report(*args, **options)
-    one.levels, one.steps = [], None
-    return one
-
-
-def bare(name: str = "nothing") -> Report:
-    return Report(name, "2026-11-25", "0.1.0", {}, {}, {})
-
-
 @pytest.fixture(scope="module")
 def tab(browser):
     """One for all tests: to open it takes a browser longer than to show a page."""
@@ -138,13 +73,15 @@ def opened(tab, tmp_path):
     for event, listen in heard.items():
         tab.on(event, listen)
 
-    def open_page(reports, width=1280):
+    def open_page(reports, width=1280, unfolded=True):
         path = tmp_path / f"{len(shown)}.html"
         path.write_text(render(reports), "utf-8")
         shown.append(path.as_uri())
         tab.set_viewport_size({"width": width, "height": 900})
         tab.emulate_media(media="screen", color_scheme="light")
         tab.goto(shown[-1])
+        if unfolded:
+            tab.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
         return tab
 
     yield open_page
@@ -195,7 +132,8 @@ def test_the_page_says_what_it_is_to_a_screen_reader(opened):
     assert all(one.get_attribute("alt") for one in page.query_selector_all("img"))
     assert all(one.get_attribute("scope") for one in page.query_selector_all("th"))
     assert all(one.get_attribute("aria-label") for one in page.query_selector_all("svg.chart, .scroll"))
-    assert len(set(page.evaluate("[...document.querySelectorAll('[id]')].map(one => one.id)"))) == 2 * len(SECTIONS)
+    ids = page.evaluate("[...document.querySelectorAll('[id]')].map(one => one.id)")
+    assert len(set(ids)) == len(ids) == 3 * len(SECTIONS) - 3  # section, title and, where it is folded, figures
     assert page.evaluate("document.images.length") == 4 + 8
     assert page.evaluate("[...document.images].every(one => one.naturalWidth > 0)")
 
@@ -245,22 +183,39 @@ def test_parts_that_are_missing_are_left_out(opened):
     one.pictures = {"samples": Image.new("RGBA", (640, 400))}  # a drawing of traces
     page = opened([one])
     text = page.inner_text("body")
-    assert "nats a sample at least" in page.inner_text(".lead")
+    assert "nats a sample at least" in page.inner_text(".figures")
     assert "real pictures" not in text
     assert "as measured" not in page.inner_text("#distances thead")
     assert page.evaluate("document.querySelectorAll('.small-picture').length") == 0
     assert len(page.query_selector_all("svg.chart")) == 6 + 1
 
 
-def test_the_first_sentence_is_made_of_the_figures(opened):
-    lead = opened([words()]).inner_text(".lead")
+def test_the_figures_are_summed_up_in_one_line(opened):
+    lead = opened([words()]).inner_text(".figures")
     assert lead == ("Samples are told from real pictures with AUC 0.60 [0.57, 0.63] where real ones score 0.49; "
                     "no evidence of copying; 3.413 ± 0.029 bits a value at most.")
     found = words()
     found.memorisation = replace(found.memorisation, copies=True, share=0.2, p_value=2e-9, exact=0.1)
     page = opened([found])
-    assert "evidence of copying, to be looked at" in page.inner_text(".lead")
+    assert "It may be copying: these pictures lie closer to single training pictures than new ones would." in (
+        page.inner_text(".lead"))
+    assert "evidence of copying" in page.inner_text(".figures")
     assert "Evidence is not a verdict" in page.inner_text("#memorisation")
+
+
+TERMS = re.compile(r"AUC|Fréchet|kernel|bits|nats|likelihood|log SNR|interval|\bp =", re.IGNORECASE)
+
+
+def test_what_is_read_first_has_no_technical_term(opened):
+    """A sentence, samples beside real ones, and the nearest pairs; every figure is folded away, but not on paper."""
+    page = opened([report()], unfolded=False)
+    first = page.inner_text("header") + page.inner_text("#pictures") + page.inner_text("#next")
+    assert "A program can sometimes tell these pictures from real ones." in first
+    assert "picks out the real one 60 times out of 100" in first
+    assert not TERMS.search(first)
+    assert page.evaluate("[...document.querySelectorAll('svg.chart, table')].every(one => !one.checkVisibility())")
+    page.emulate_media(media="print")
+    assert page.evaluate("[...document.querySelectorAll('svg.chart, table')].every(one => one.checkVisibility())")
 
 
 def test_a_nearest_pair_is_named_by_its_file_where_it_has_one(opened):
@@ -328,33 +283,30 @@ def test_a_difference_from_real_data_is_named_only_where_it_is_shown(opened):
                         "A real difference from real pictures"]
 
 
-def alike(real: int = 297) -> Report:
-    """A report of which no figure is apart from its floor, on so many real rows."""
-    one = words()
-    one.measures = [replace(measure, real=real, found=measure.floor) for measure in one.measures if measure.floor]
-    return one
-
-
 def test_figures_that_show_nothing_are_no_praise(opened):
     """Whatever the number of rows, no sentence says that samples are like real ones or look right."""
-    for real, verdict, words in (
+    for real, verdict, first, figures in (
             (297, "No difference from real pictures shown",
+             "No difference from real pictures could be shown, and 297 pictures would have shown a coarse one.",
              "No figure tells the samples from real pictures, which does not prove them alike (AUC 0.49"),
             (30, "Too few pictures to show a difference",
+             "There are too few pictures to say (30): only a coarse difference would have shown, and none did.",
              "With so few pictures only coarse differences can be seen: none was, which does not make the samples")):
         page = opened([alike(real)])
         assert set(page.locator(".verdict").all_inner_texts()) - {
             "Not compared: there are too few rows to take the bias out of both"} == {verdict}
-        assert page.inner_text(".lead").startswith(words)
+        assert page.inner_text(".lead").strip() == first
+        assert page.inner_text(".figures").startswith(figures)
         assert "look right" not in page.inner_text("body").replace("does not say that they look right", "")
-        assert words.lower()[:40] in str(alike(real)).lower()
+        assert figures.lower()[:40] in str(alike(real)).lower()
 
 
 def test_a_difference_that_the_forest_does_not_see_leads_all_the_same(opened):
     one = alike()
     one.measures[0] = replace(one.measures[0], found=Interval(10.0, 10.0, 9.0, 11.0))
     page = opened([one])
-    assert page.inner_text(".lead").startswith(
+    assert page.inner_text(".lead").startswith("As a set, these pictures differ from real ones.")
+    assert page.inner_text(".figures").startswith(
         "Samples differ from real pictures by Fréchet distance, though not by AUC")
     assert "No difference from real" not in page.inner_text("#distances .measures")
 

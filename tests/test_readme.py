@@ -1,4 +1,4 @@
-"""Every code block of the README, of Start and of the guides runs, with budgets cut down to seconds."""
+"""Every code block of the README, the home page, the gallery and the guides runs, with budgets cut down to seconds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from processes import Apart, ornstein
 
 pytestmark = pytest.mark.usefixtures("few_trees")
 ROOT = Path(__file__).parent.parent
-FILES = ["README.md", "docs/start.md",
+FILES = ["README.md", "docs/index.md", "docs/start.md", "docs/gallery.md",
          *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs/guides").glob("*.md"))]
 PAGES = {name: (ROOT / name).read_text("utf-8") for name in FILES}
 SMALL = r'\g<0> --set "options={widths: [16], depths: [1]}"'
@@ -28,15 +28,16 @@ QUICK = [(r"minutes=1\b", "images=256"), (r"--minutes \d+", "--images 256"), (r"
          (r"(ornstein evaluate .*?)--out", r"\1--count 60 --no-likelihood --features pixels --out"),
          (r"(ornstein likelihood .*)", r"\1 --count 8"), (r"--size 32", "--size 16"),
          (r'nfe=200\b', "nfe=40"), (r"--config recipes/(\S+)", rf"--config {ROOT}/recipes/\1 --images 256"),
-         (r"ornstein train (digits|photos/)(?!.*options=)", SMALL),
+         (r"ornstein train (digits|photos/|twemoji/)(?!.*options=)", SMALL),
          (r'orn\.Trainer\(("digits"|"sensors\.npy"|rings), (?=images)',
           r'\g<0>options={"widths": [16], "depths": [1]}, ')]
 # Tests of these commands run them; the last four need another program or another machine.
 WHOLE = (["ornstein", "check"], ["ornstein", "average", "runs/averaged"])
-ELSEWHERE = ("ornstein tune ", "ornstein evaluate runs/digits runs/other", "tensorboard ", "pip ", "make", "git ")
+ELSEWHERE = ("ornstein tune ", "ornstein evaluate runs/digits runs/other", "tensorboard ", "pip ",
+             "uv ", "make", "git ")
 
-# The guide to poor samples trains and judges twice; that to the playground draws densities by the flow.
-SLOW = ("docs/guides/pictures.md", "docs/guides/playground.md")
+# The guide to poor samples trains and judges twice; the playground and the gallery draw densities by the flow.
+SLOW = ("docs/gallery.md", "docs/guides/pictures.md", "docs/guides/playground.md")
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
@@ -52,11 +53,14 @@ def desk(page, tmp_path, monkeypatch):
     """A folder with what a page takes for granted: pictures, and one of them alone."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
-    for kind in ("cats", "dogs"):
-        (tmp_path / "photos" / kind).mkdir(parents=True)
-        for number in range(150 if page in SLOW else 40):  # an evaluation needs 30 that are held out
-            pixels = rng.integers(0, 255, (40, 48, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "photos" / kind / f"{number}.jpg")
+    sets = {"photos": ("cats", "dogs"),
+            "twemoji": ("flags", "food-drink", "people-body", "smileys-emotion", "symbols")}
+    here = {name: kinds for name, kinds in sets.items() if f"train {name}/" in PAGES[page]}
+    for name, kind in ((name, kind) for name, kinds in here.items() for kind in kinds):
+        (tmp_path / name / kind).mkdir(parents=True)
+        for number in range(150 if f"evaluate runs/{name}" in PAGES[page] else 40):  # 30 of them held out
+            pixels = rng.integers(0, 255, (40, 48, 3) if name == "photos" else (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / kind / f"{number}.jpg")
     Image.new("RGB", (64, 64), (200, 80, 20)).save(tmp_path / "mine.png")
     return tmp_path
 

@@ -122,6 +122,18 @@ def test_the_drawing_has_the_floors_that_the_imports_are_held_to(site):
     assert (site / "architecture.html").read_text("utf-8").count("<rect ") == len(lines)
 
 
+def test_the_logo_is_what_the_program_draws(tmp_path):
+    """Number for number, but for the rounding of another machine; `make figures` draws it anew."""
+    import figures
+
+    figures.logo(tmp_path)
+    for path in tmp_path.iterdir():
+        kept, drawn = ([float(number) for number in re.findall(r"-?\d+\.\d+", one.read_text("utf-8"))]
+                       for one in (ROOT / "docs" / "_static" / path.name, path))
+        assert len(kept) == len(drawn) > 1000
+        assert max(abs(a - b) for a, b in zip(kept, drawn, strict=True)) < 0.05
+
+
 def ornstein_file(room: str) -> Path:
     path = ROOT / "src" / "ornstein" / room.replace(".", "/")
     return path if path.is_dir() and (path / "__init__.py").exists() else path.with_suffix(".py")

@@ -168,7 +168,7 @@ def test_asked_to_stop_it_saves_and_says_how_to_go_on_and_meanwhile_holds_its_fo
     assert f"is being written into by process {process.pid}; wait for it, stop it" in second.said()
     os.kill(process.pid, number)
     assert process.wait() == code
-    assert process.said().endswith(f"stopped and saved; go on with: ornstein train --out {out} --resume\n")
+    assert process.said().endswith(f"stopped and saved; continue with: ornstein train --out {out} --resume\n")
     assert "Traceback" not in process.said()
     assert len(list((out / "checkpoints").iterdir())) == 1
     assert (out / "model.safetensors").exists()

@@ -192,7 +192,7 @@ def test_a_signal_saves_unless_it_is_ignored_from_the_start(tmp_path, own, monke
     number, words = getattr(signal, name), training(tmp_path / "run", "--tracker", f"{own}:Teller")
     code, said, errors = program(*words)
     assert (code, errors) == (128 + number, "")
-    assert said.splitlines()[-1].startswith("stopped and saved; go on with: ornstein train --out")
+    assert said.splitlines()[-1].startswith("stopped and saved; continue with: ornstein train --out")
     assert (tmp_path / "run/model.safetensors").exists()
     code, said, errors = program(*words, "--resume", first=lambda: signal.signal(number, signal.SIG_IGN))
     assert (code, errors) == (0, "")

@@ -274,7 +274,7 @@ def test_a_training_that_diverged_says_so_and_keeps_its_state(tmp_path, command)
     for again in (begun, ["train", "--out", "r", "--resume"]):
         code, out, err = command(*again)
         assert (code, err.count("\n"), "done in" in out) == (1, 1, False)
-        assert err.startswith("ornstein: the training has diverged: the loss on what it learnt from is ")
+        assert err.startswith("ornstein: the training has diverged: the training loss is ")
     assert newest(tmp_path / "r").note["images"] == 640
     assert command("train", "digits", "--images", 640, "--out", "r", "--overwrite", *words)[0] == 0
 

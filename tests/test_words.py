@@ -18,7 +18,7 @@ from ornstein.evaluation.ranking import shown, weak
 from ornstein.evaluation.report import Report
 from ornstein.evaluation.rows import Rows, without
 
-PRAISE = ("no difference from real", "no figure tells", "look real")
+PRAISE = ("no difference from real", "no figure tells", "look real", "only slightly more often")
 
 
 def shapes(count: int, seed: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Every picture of the chapter, drawn by the program: `python docs/build_site/figures.py [FOLDER]`.
+"""Every picture of the chapter, and the logo, drawn by the program: `python docs/build_site/figures.py [FOLDER]`.
 
 The denoisers are in closed form, so nothing is trained and a picture is the same whenever it is drawn. `ornstein trace`
 draws the same figures of a model of the user's own.
@@ -20,6 +20,7 @@ from ornstein.figures.subject import Subject
 from ornstein.figures.trace import FIGURES
 
 HERE = Path(__file__).parents[1] / "chapter" / "pictures"
+STATIC = Path(__file__).parents[1] / "_static"
 DIGIT = 3  # row of the digits that the pages follow
 
 
@@ -72,5 +73,28 @@ def main(folder: Path = HERE) -> None:
         figure(of()).savefig(folder / f"{name}.png", dpi=110, metadata={"Software": "ornstein trace"})
 
 
+LOGO = {"light": ("#26466b", "#3f8f9b"), "dark": ("#8fb4e3", "#7fd1c9")}  # of the noise, and of the ring
+
+
+def logo(folder: Path = STATIC) -> None:
+    """The logo as SVG, for light and dark pages: noise that the probability flow takes to a ring, the letter O."""
+    count, around = 44, torch.arange(44, dtype=torch.float64) * (2 * math.pi / 44)
+    law = orn.ExactMixture(torch.ones(count), 1.05 * torch.stack([around.cos(), around.sin()], 1),
+                           torch.full((count,), 0.02**2), orn.Cosine())
+    # Radii of a normal law, as even as they can be, in an order that puts near ones beside far ones.
+    far = (-2 * torch.log1p(-(torch.arange(count) * 17 % count + 0.5) / count)).sqrt().clamp(max=1.95)
+    start = far[:, None] * torch.stack([around.cos(), around.sin()], 1)
+    frames = orn.generate(law, z=start, sampler="heun", nfe=96)
+    path = torch.stack([frame.latent for frame in frames])[::4].permute(1, 0, 2)
+    lines = "".join(f'<path d="M{" L".join(f"{x:.2f} {-y:.2f}" for x, y in one.tolist())}"/>' for one in path)
+    dots = "".join(f'<circle cx="{x:.2f}" cy="{-y:.2f}" r=".13"/>' for x, y in path[:, -1].tolist())
+    for name, (noise, ring) in LOGO.items():
+        (folder / f"logo-{name}.svg").write_text(
+            '<svg xmlns="http://www.w3.org/2000/svg" viewBox="-2 -2 4 4" role="img" aria-label="Ornstein">'
+            f'<g fill="none" stroke="{noise}" stroke-width=".055" stroke-linecap="round" opacity=".75">{lines}</g>'
+            f'<g fill="{ring}">{dots}</g></svg>\n', "utf-8")
+
+
 if __name__ == "__main__":
     main(*map(Path, sys.argv[1:2]))
+    logo(*map(Path, sys.argv[1:2]))

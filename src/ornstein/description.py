@@ -155,7 +155,7 @@ def _check_network(tensors: Mapping[str, Tensor], network: nn.Module, foreign: b
     for name, value in tensors.items():
         if name not in may_be_infinite and value.is_floating_point() and not (
                 value if value.dtype in FLOATS else value.float()).isfinite().all():
-            raise ValueError(f"{shown(name)} holds values that are not finite: the training lost its way, or somebody "
+            raise ValueError(f"{shown(name)} holds values that are not finite: the training diverged, or somebody "
                              "changed them; train the model again")
 
 

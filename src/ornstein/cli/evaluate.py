@@ -63,6 +63,7 @@ def evaluate(run: Run, other: Other = None, *, out: Place, data: Unseen = None, 
                                guidance=guidance, spaces=spaces, likelihood=likelihood, seed=seed, name=_name(place),
                                facts=facts, notes=notes, tell=parts, partial=kept)
             report.drawn["sampler"] = sampler
+            report.model |= {"run": str(place)} if place.is_dir() else {}
             reports.append(report)
         # Before they are written: a disk that is full by now does not take them.
         for line in () if json else lines(reports):
@@ -71,7 +72,7 @@ def evaluate(run: Run, other: Other = None, *, out: Place, data: Unseen = None, 
     except (KeyboardInterrupt, Exception) as error:
         stopped = isinstance(error, KeyboardInterrupt) or terminal.interrupted()  # a library makes other errors of it
         if stopped and kept.is_dir():
-            say(f"ornstein: stopped; what is done is kept in {kept}, and the same command goes on from it", error=True)
+            say(f"ornstein: stopped; what is done is kept in {kept}, run the same command to continue", error=True)
             raise SystemExit(130) from None
         if isinstance(error, ValueError) and not stopped:  # nothing goes on from there
             clear(kept)

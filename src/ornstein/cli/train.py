@@ -111,7 +111,7 @@ def train(*data: Data, out: Place, minutes: Minutes = None, images: Images = Non
     if launch.restarts():
         display.say(f"a process has died; all have started again ({launch.restarts()} of {launch.most_restarts()})")
     elif resume and not launch.launched() and not trainer.goes_on:
-        display.say(f"there is no checkpoint in {out} to go on from; the run starts")
+        display.say(f"there is no checkpoint in {out} to continue from; starting a new run")
     _fit(trainer, display, out, kinds)
     engine.end()
 
@@ -157,7 +157,7 @@ def _fit(trainer: Trainer, display: Display, out: Path, trackers: Iterable[str])
             raise
         launch.stopped()
         words = "".join(f" --tracker {shlex.quote(name)}" for name in trackers)
-        display.say(f"stopped and saved; go on with: ornstein train --out {out} --resume{words}")
+        display.say(f"stopped and saved; continue with: ornstein train --out {out} --resume{words}")
         raise SystemExit(128 + stop.args[0]) from None
     if launch.is_first():
         launch.outcome(0)

@@ -131,7 +131,7 @@ class LazyPictures:
             one = self._decode(corpus.read(np.array([other]))[0])
             if not isinstance(one, str):
                 return one
-        raise ValueError(f"{corpus.where}: no picture like {corpus.keys[row]} can be used; mend or remove it ({why})")
+        raise ValueError(f"{corpus.where}: no picture like {corpus.keys[row]} can be used; fix or remove it ({why})")
 
 
 def _key(corpus: Corpus, reading: Reading) -> str:
@@ -175,7 +175,7 @@ def _refuse(corpus: Corpus, failed: dict[int, str], count: int) -> None:
     if len(failed) * 10 > count:
         first = ", ".join(f"{corpus.keys[row]} ({why})" for row, why in list(failed.items())[:3])
         fault = "no picture can be used" if len(failed) == count else "more than a tenth cannot be used"
-        raise ValueError(f"{corpus.where}: {fault}: {len(failed)} of {count} failed: {first}; mend or remove them")
+        raise ValueError(f"{corpus.where}: {fault}: {len(failed)} of {count} failed: {first}; fix or remove them")
 
 
 def _shape(headers: np.ndarray, reading: Reading) -> tuple[int, int, int]:

@@ -10,7 +10,7 @@ from typing import Any
 from ornstein import files
 from ornstein.evaluation.page import render
 from ornstein.evaluation.report import Report
-from ornstein.evaluation.words import verdicts
+from ornstein.evaluation.words import advice, verdicts
 
 __all__ = ["FIGURES", "PAGE", "as_dict", "lines", "strange", "write_report"]
 
@@ -55,6 +55,8 @@ def lines(reports: Sequence[Report]) -> Iterator[str]:
     """The figures as lines of text, a model after the other."""
     for report in reports:
         yield from report.lines()
+        if len(reports) == 1 and (helps := advice(report)):
+            yield "  what would help most: {}: {}".format(*helps)
     if len(reports) == 2:
         a, b = reports
         yield f"A is {a.name}, B is {b.name}"

@@ -14,7 +14,7 @@ from torch import Tensor
 from ornstein.evaluation.classifier import accuracy_interval, told_apart
 from ornstein.evaluation.features import Features
 from ornstein.evaluation.kept import Pieces
-from ornstein.evaluation.measures import forest_measure, forest_rows, intervals_between, measures_of
+from ornstein.evaluation.measures import forest_measure, forest_rows, intervals_between, measures_of, views
 from ornstein.evaluation.results import Interval, Measure
 from ornstein.evaluation.rows import Rows
 
@@ -45,8 +45,13 @@ class Compared:
         """Which training rows, samples and unseen rows a forest sees."""
         return forest_rows(len(self.real), self.count, len(self.fresh), self.seed)
 
+    @property
+    def forests(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        """What each forest sees of rows, by its key."""
+        return views(self.real.x.shape[1:])
+
     def floors(self, piece: Pieces, shares: list[float]) -> None:
-        """How far real data are from one another, by each space and by the forest, of given shares of the work."""
+        """How far real data are from one another, by each space and each forest, of given shares of the work."""
         real, _, unseen = self.trees
         self._floors = self._intervals(piece, "floor", self.other.x, self.real.x[real], self.fresh.x[unseen], shares)
 
@@ -54,26 +59,29 @@ class Compared:
         """How far (N, *shape) samples in random order, drawn with the classes or conditions `asked` for, are from
         unseen rows."""
         real, fake, _ = self.trees
-        *spaces, forest = self._intervals(piece, "distance", x[:self.count], self.real.x[real], x[fake], shares)
+        found = self._intervals(piece, "distance", x[:self.count], self.real.x[real], x[fake], shares)
+        spaces, forests = found[:len(self.spaces)], found[len(self.spaces):]
         measures = list[Measure]()
-        for space, found, floor in zip(self.spaces, spaces, self._floors[:-1], strict=True):
-            measures += measures_of(found, floor, space.name, (len(self.fresh), self.alike))
+        for space, one, floor in zip(self.spaces, spaces, self._floors, strict=False):
+            measures += measures_of(one, floor, space.name, (len(self.fresh), self.alike))
             if space.classes and all(labels is not None and labels.ndim == 1 and (labels >= 0).any()
                                      for labels in (asked, self.fresh.condition)):
                 measures.append(_accuracy(space, (x, asked), (self.fresh.x, self.fresh.condition)))
-        return [*measures, forest_measure(forest["auc"], self._floors[-1]["auc"], len(real), len(fake))]
+        return measures + [forest_measure(key, forest[key], floor[key], len(real), len(fake)) for key, forest, floor in
+                           zip(self.forests, forests, self._floors[len(self.spaces):], strict=True)]
 
     def _intervals(self, piece: Pieces, name: str, x: Tensor, seen: Tensor, others: Tensor,
                    shares: list[float]) -> list[dict[str, Interval]]:
-        """Of rows and unseen ones by each space, and of the rows that the forest tells apart."""
-        def forest(tell: Callable[[float], None]) -> dict[str, Interval]:
-            flat, other = (rows.flatten(1).double().numpy() for rows in (seen, others))
-            return {"auc": told_apart(flat, other, seed=self.seed, tell=tell)}
+        """Of rows and unseen ones by each space, and of the rows that each forest tells apart."""
+        def forest(key: str, of: Callable[[Tensor], Tensor], tell: Callable[[float], None]) -> dict[str, Interval]:
+            flat, other = (of(rows).double().numpy() for rows in (seen, others))
+            return {key: told_apart(flat, other, seed=self.seed, tell=tell)}
 
         works = {str(number): partial(self._between, number, space, x) for number, space in enumerate(self.spaces)}
+        works |= {key: partial(forest, key, of) for key, of in self.forests.items()}
         ends = [*np.cumsum(shares).tolist()[:-1], 1.0]
         return [piece(f"{name}-{which}", partial(work, piece.within(end - share, end)), _read, end)
-                for (which, work), share, end in zip((works | {"forest": forest}).items(), shares, ends, strict=True)]
+                for (which, work), share, end in zip(works.items(), shares, ends, strict=True)]
 
     def _between(self, number: int, space: Features, x: Tensor, tell: Callable[[float], None]) -> dict[str, Interval]:
         if number not in self._unseen:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from ornstein.evaluation.distances import frechet, kernel
 from ornstein.evaluation.intervals import frechet_interval, kernel_interval, neighbour_intervals
 from ornstein.evaluation.results import Interval, Measure
 
-__all__ = ["forest_measure", "forest_rows", "intervals_between", "measures_of"]
+__all__ = ["forest_measure", "forest_rows", "intervals_between", "measures_of", "texture", "views"]
 
 NAMES = {"frechet": "Fréchet distance", "kernel": "Kernel distance", "precision": "Precision", "recall": "Recall",
          "density": "Density", "coverage": "Coverage"}
 INCEPTION = {"frechet": "FID", "kernel": "KID"}  # nothing else may be called so
+FORESTS = {"auc": "Told apart by a forest (AUC)", "texture": "Told apart by texture (AUC)"}
 SHOWN = 1500  # rows of a side that a forest sees: more cost minutes
+TINY = 1e-6
 
 
 def intervals_between(unseen: np.ndarray, others: np.ndarray, count: int,
@@ -49,9 +55,36 @@ def forest_rows(training: int, generated: int, unseen: int, seed: int = 0) -> tu
     return real[:few], fake[:few], other
 
 
-def forest_measure(found: Interval, floor: Interval, real: int, generated: int) -> Measure:
+def forest_measure(key: str, found: Interval, floor: Interval, real: int, generated: int) -> Measure:
     """The measure of a forest, from how well it tells samples from training rows, and unseen rows from them."""
-    return _measure("auc", "Told apart by a forest (AUC)", "", found, floor, 0.5, (real, generated))
+    return _measure(key, FORESTS[key], "", found, floor, 0.5, (real, generated))
+
+
+def views(shape: Sequence[int]) -> dict[str, Callable[[Tensor], Tensor]]:
+    """What each forest sees of (N, *shape) rows, by its key: values, and of sides of 8 or more texture too."""
+    return {"auc": partial(torch.flatten, start_dim=1)} | (
+        {"texture": texture} if len(shape) > 1 and min(shape[1:]) >= 8 else {})
+
+
+def texture(x: Tensor) -> Tensor:
+    """How rough (N, C, *sides) samples are, (N, F).
+
+    A tree looks at one value at a time, so a forest of pixels hardly sees grain that lies anywhere. These are, at each
+    scale and along each axis, size and sparseness of the differences of neighbours, how alike they are in all channels,
+    and how much they shrink from one scale to the next.
+    """
+    pool, found, before = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[x.ndim - 3], list[Tensor](), list[Tensor]()
+    while min(x.shape[2:]) >= 4:
+        now = []
+        for axis in range(2, x.ndim):
+            apart = x.diff(dim=axis).flatten(2)
+            size, mean = apart.square().mean(2).sqrt(), apart.abs().mean(2)
+            alike = (apart[:, 1:] * apart[:, :1]).mean(2) / (size[:, 1:] * size[:, :1] + TINY)
+            found += [size, mean / (size + TINY), apart.abs().amax(2), alike]
+            now.append(size)
+        found += [coarse / (fine + TINY) for coarse, fine in zip(now, before, strict=False)]
+        x, before = pool(x, 2), now
+    return torch.cat(found, 1)
 
 
 def _measure(key: str, name: str, features: str, found: Interval, floor: Interval, best: float,

@@ -24,7 +24,7 @@ __all__ = ["render"]
 LISTED = 12  # entries of a list, at most
 SMALL = 256  # pixels; what is narrower is enlarged without smoothing
 FACTS = {  # what facts are called where their short names do not say it
-    "model": {"held_out": "held-out loss", "gap": "held-out loss above the training loss",
+    "model": {"run": "folder of the run", "held_out": "held-out loss", "gap": "held-out loss above the training loss",
               "predicts": "the network predicts", "images": "samples seen in training",
               "sha256": "SHA-256 of the file"},
     "data": {"training": "training samples", "held_out": "unseen samples", "held_out_name": "name of the unseen data",
@@ -58,6 +58,7 @@ def render(reports: Sequence[Report]) -> str:
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     names = {"number": number, "percent": lambda share: f"{number(100 * share)} %", "fact": _fact, "uri": _uri,
              "duration": _duration, "lead": words.lead, "pairs": _pairs, "terms": terms, "unlike": words.unlike,
+             "advice": words.advice, "likelihoods": words.LIKELIHOODS,
              "small": lambda image: image.width < SMALL}
     return page.from_string(source).render(
         names, sides=sides, two=len(sides) == 2, rows=rows, same_data=sides[0].report.same_data(sides[-1].report),

@@ -12,6 +12,7 @@ from PIL.Image import Image
 
 from ornstein.evaluation.ranking import finding
 from ornstein.evaluation.results import Curve, Interval, Likelihood, Measure, Memorisation, Pair
+from ornstein.evaluation.verdict import verdict
 
 __all__ = ["Curve", "Interval", "Likelihood", "Measure", "Memorisation", "Pair", "Report"]
 
@@ -59,7 +60,8 @@ class Report:
 
     def lines(self) -> Iterator[str]:
         """The figures as lines of text."""
-        yield f"{self.name}: {self.drawn['count']:,} samples against {self.data['held_out']:,} unseen ones"
+        yield f"{self.name}: {' '.join(self.verdict)}"
+        yield f"  {self.drawn['count']:,} samples against {self.data['held_out']:,} unseen {self.things}"
         for features, group in groupby(self.measures, key=lambda one: one.features):
             yield f"  {features or 'values'}"
             for one in group:
@@ -80,6 +82,11 @@ class Report:
         """What the samples are called: "pictures" or "samples"."""
         return "pictures" if self.data.get("kind") == "picture" else "samples"
 
+    @property
+    def verdict(self) -> list[str]:
+        """What was found, in sentences without a technical term."""
+        return verdict(self.measures, self.memorisation, self.things)
+
     def same_data(self, other: Report) -> bool:
         """Whether another model was judged by the same unseen rows."""
         return all(self.data.get(name) == other.data.get(name) for name in ("shape", "held_out", "held_out_sha256"))
@@ -88,7 +95,7 @@ class Report:
         """The figures as plain JSON values, without the pictures."""
         facts = {name: value for name, value in vars(self).items() if name != "pictures"}
         facts["measures"] = [one.as_dict() for one in self.measures]
-        return {"format": FORMAT, **json.loads(json.dumps(facts, default=asdict))}
+        return {"format": FORMAT, "verdict": self.verdict, **json.loads(json.dumps(facts, default=asdict))}
 
     def measure(self, key: str, features: str | None = None) -> Measure:
         """The measure of a key, and of a feature space where there are several.

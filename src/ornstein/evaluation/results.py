@@ -55,14 +55,16 @@ class Measure:
     """One distance or score between generated and real data, with its 95 % interval and its floor.
 
     Args:
-        key: short name: "frechet", "kernel", "precision", "recall", "density", "coverage", "auc", "accuracy".
+        key: short name: "frechet", "kernel", "precision", "recall", "density", "coverage", "auc", "texture",
+            "accuracy".
         name: for people, with the features named where it has some.
         features: name of the feature space, "" where there is none.
-        found: on the samples at hand, held-out real data against generated; "auc": training data against generated.
+        found: on the samples at hand, held-out real data against generated; "auc" and "texture": training data
+            against generated.
             `value`, `limit`, `low` and `high` are its own.
         floor: the same figure of real data in place of the generated: training rows that no feature was fitted to;
-            for "auc" held-out ones; None without.
-        best: what indistinguishable data would score: 0 for distances, 0.5 for "auc", 1 for shares.
+            for "auc" and "texture" held-out ones; None without.
+        best: what indistinguishable data would score: 0 for distances, 0.5 for "auc" and "texture", 1 for shares.
         real, generated: how many samples of each.
     """
 

@@ -36,7 +36,7 @@ ALL = 2 * PART**2  # what all rows cost, in thirds of them: once for the neighbo
 @dataclass(frozen=True)
 class Costs:
     """Expected seconds: of a network call of 4 rows (`few`), of each further `row`, of each part but the features and
-    the samples, and of each bound; `floors` and `distances` are the shares of the feature spaces and of the forest in
+    the samples, and of each bound; `floors` and `distances` are the shares of the feature spaces and of the forests in
     theirs."""
 
     few: float
@@ -67,7 +67,8 @@ def expected(model: Denoiser, training: Dataset, seen: Rows, rows: Rows, compare
     size = len(rows.x[0].flatten())
     left, right = draw.standard_normal((256, 64)).astype("f4"), draw.standard_normal((64, 1024)).astype("f4")
     pair = pace.timed(lambda: np.minimum(left @ right, 0)) / (256 * 1024)  # of the copies' comparisons
-    parts = {"real data": sum(each) + forests[0], "distances": sum(each) + forests[1],
+    floors, distances = ([*each, *some] for some in forests)
+    parts = {"real data": sum(floors), "distances": sum(distances),
              "copies": pair * compared_with(training, compared.count + len(compared.fresh)),
              "noise levels": sum(calls_of_levels(len(some)) * _row(few, row, len(some)) for some in (seen, rows))}
     bounds = list[float]()
@@ -79,7 +80,7 @@ def expected(model: Denoiser, training: Dataset, seen: Rows, rows: Rows, compare
         with suppress(RuntimeError):  # what fails here fails again in its own part, if the samples do not before
             flow(model, rows, training.spec, compared.seed, piece=Pieces(kept, lambda *_: None, pace.clock), most=1)
             parts["flow"] = kept.took("flow-0") * (1 + sum(others) / first / (cores() if size > FEW_VALUES else 1))
-    floors, distances = ([part / max(sum(each) + forest, 1e-9) for part in (*each, forest)] for forest in forests)
+    floors, distances = ([part / max(sum(some), 1e-9) for part in some] for some in (floors, distances))
     return Costs(few, row, parts, floors, distances, bounds)
 
 
@@ -97,9 +98,11 @@ def _space(compared: Compared, width: int, draw: np.random.Generator, pace: Pace
         lambda: frechet(third, other))
 
 
-def _forests(compared: Compared, pace: Pace) -> list[float]:
-    """Seconds of the two forests: unseen rows among training rows, and samples."""
+def _forests(compared: Compared, pace: Pace) -> list[list[float]]:
+    """Seconds of the forests of unseen rows among training rows, and of those of samples."""
     real, fake, unseen = compared.trees
-    sides = [rows.x[some].flatten(1).numpy() for rows, some in ((compared.real, real), (compared.fresh, unseen))]
-    row = pace.timed(partial(tree, *sides)) * TREES * FOLDS / (len(real) + len(unseen))
-    return [row * seen / workers(seen) for seen in (len(real) + len(unseen), len(real) + len(fake))]
+    rows = [pace.timed(partial(tree, *(of(side.x[some]).numpy() for side, some in (
+        (compared.real, real), (compared.fresh, unseen))))) for of in compared.forests.values()]
+    each = TREES * FOLDS / (len(real) + len(unseen))
+    return [[row * each * seen / workers(seen) for row in rows]
+            for seen in (len(real) + len(unseen), len(real) + len(fake))]

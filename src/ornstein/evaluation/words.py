@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 
@@ -12,9 +14,11 @@ from ornstein.evaluation.report import Report
 from ornstein.evaluation.results import Measure
 from ornstein.figures.chart import number
 
-__all__ = ["WHAT", "Side", "against_each_other", "against_floor", "better_likelihood", "lead", "rank", "unlike",
-           "verdicts"]
+__all__ = ["LIKELIHOODS", "WHAT", "Side", "advice", "against_each_other", "against_floor", "better_likelihood", "lead",
+           "rank", "unlike", "verdicts"]
 
+GAP = 0.1  # of the held-out loss, that the training loss is below it where a model has begun to memorize
+LONGER = 4  # times the budget that is suggested
 UNLIKE = 0.75  # area under the curve, above which samples are so unlike real data that they could hardly be copies
 WHAT = {
     "frechet": "How far apart the two sets are in their means and spreads. Zero is no distance at all.",
@@ -29,7 +33,17 @@ WHAT = {
     "coverage": "The share of the real data with a sample in their neighbourhood: how much is not left out.",
     "auc": "How well a classifier learns to tell samples from training data, or, for the floor, unseen data from them: "
            "0.5 is a guess, 1 is never wrong. Below 0.5 samples lie too near to single training rows.",
+    "texture": "As the figure above, by roughness alone: how much neighbouring values differ, at several scales. It "
+               "sees grain and blur that a classifier of single values misses.",
     "accuracy": "The share of the samples that are recognised as the class that was asked for.",
+}
+LIKELIHOODS = {
+    "bound": "At least how likely unseen data are, by infinitely many steps.",
+    "chain": "The same by a chain of so many steps, which is what a sampler walks.",
+    "bound-dequantised": "The same of data between the levels, to be compared with a flow.",
+    "ode": "How likely unseen data are by the deterministic path from noise to data.",
+    "gaussian": "What the simplest model of such data reaches: their mean and covariance.",
+    "gaussian-class": "The same with a mean and a covariance for each class.",
 }
 # Figures that are better than those of real data are no praise.
 BEYOND = dict.fromkeys(("precision", "density"), ": samples that keep to the usual, often at the cost of variety") | (
@@ -75,16 +89,16 @@ def against_each_other(sides: Sequence[Side], measured: Sequence[tuple[Side, Mea
 
 def unlike(report: Report) -> bool:
     """Whether samples are so unlike real data that finding no copies says little."""
-    return any(one.key == "auc" and one.low > UNLIKE for one in report.measures)
+    return any(one.key in ("auc", "texture") and one.low > UNLIKE for one in report.measures)
 
 
 def lead(report: Report) -> Markup:
-    """What was found, as one sentence of the figures."""
+    """What was found, as one sentence of figures."""
     parts = []
     if (found := finding(report.measures, report.things)) is not None:
         parts.append(found)
     if copies := report.memorisation:
-        parts.append(Markup("<b>evidence of copying</b>, to be looked at below") if copies.copies
+        parts.append(Markup("<b>evidence of copying</b>") if copies.copies
                      else Markup("no evidence of copying"))
     if like := next((one for one in report.likelihood if one.of_model), None):
         value, error, unit = ((like.bits, like.bits_error, "bits a value") if like.bits is not None
@@ -108,7 +122,10 @@ def rank(sides: Sequence[Side], verdicts: Sequence[str]) -> str:
         few = any(weak(side.report.measures) for side in sides)
         return f"No difference is shown on any of {compared} measures." + (
             f" With so few {sides[0].report.things} only coarse ones can be seen." if few else "")
-    return (f"Of {compared} measures A is better on {count['a']} and B on {count['b']}; "
+    a, b, things = count["a"], count["b"], sides[0].report.things
+    first = f"A draws better {things}" if not b else f"B draws better {things}" if not a else (
+        f"The {things} of A are better in some respects, those of B in others")
+    return (f"{first}. Of {compared} measures A is better on {count['a']} and B on {count['b']}; "
             f"on {count['same']} no difference is shown.")
 
 
@@ -128,3 +145,40 @@ def verdicts(a: Report, b: Report) -> Iterator[tuple[str, str | None, str]]:
                 name = f"{one.name} ({one.features})" if one.features else one.name
                 yield name, *of_measures(one, other, a.same_data(b))
     yield from better_likelihood(a, b)
+
+
+def advice(report: Report) -> tuple[str, str] | None:
+    """What would help most, and the command for it; None for a model that is not a run's."""
+    settings, run = report.model.get("settings"), report.model.get("run")
+    if not isinstance(settings, dict) or not run:
+        return None
+    again = f"ornstein train --config {shlex.quote(f'{run}/run.yaml')}"
+    held, gap, things = report.model.get("held_out"), report.model.get("gap"), report.things
+    copies = report.memorisation is not None and report.memorisation.copies
+    if copies or (held and gap and gap > GAP * held):
+        why = (f"more {things} to learn from: it has begun to memorize the {report.data['training']:,} that it has, "
+               "and a longer training would make that worse")
+        turned = report.data.get("kind") == "picture" and settings.get("mirror") is False
+        return ((f"{why}. Without more, flip them, if they may be flipped", f"{again} --set mirror=true --out "
+                 f"{shlex.quote(f'{run}-mirrored')}") if turned else
+                (f"{why}. Without more, train for less long", f"{again} {_budget(settings, 0.5)} --out "
+                 f"{shlex.quote(f'{run}-shorter')}"))
+    told = bool(shown(report.measures))
+    if told and report.drawn.get("guidance") not in (None, 1):
+        return ("no guidance: it trades variety for clarity", f"ornstein evaluate {shlex.quote(run)} --out "
+                f"{shlex.quote(f'{run}-report-without-guidance')}")
+    if told:
+        return (f"a longer training: on new {things} the model does nearly as well as on those that it was trained on, "
+                "so there is more to learn", f"{again} {_budget(settings, LONGER)} --out "
+                f"{shlex.quote(f'{run}-longer')}")
+    if weak(report.measures):
+        return (f"more real {things} to compare with, that it was not trained on",
+                f"ornstein evaluate {shlex.quote(run)} --data MORE --out {shlex.quote(f'{run}-report')}")
+    return ("fewer network calls for the same quality, now that this is good",
+            f"ornstein tune {shlex.quote(run)} --nfe 8")
+
+
+def _budget(settings: dict[str, Any], times: float) -> str:
+    if settings.get("images"):
+        return f"--images {max(1, int(times * settings['images']))}"
+    return f"--minutes {times * (settings.get('minutes') or 10):g}"

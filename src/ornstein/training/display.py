@@ -68,7 +68,7 @@ class Display:
                      f"({event.held_out:,} more held out), {settings.precision} on {event.device}"
                      + (f" in {settings.processes} processes" if settings.processes != 1 else "") + f", for {budget}")
             if event.resumed_at is not None:
-                self.say(f"goes on from {event.resumed_at:,} samples")
+                self.say(f"continues from {event.resumed_at:,} samples")
         elif isinstance(event, Finished) and event.already:
             self.say(f"this run has already finished, with {event.images:,} samples seen; --from trains its weights "
                      "further, in another folder")

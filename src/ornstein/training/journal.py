@@ -57,8 +57,8 @@ class Journal:
         finite."""
         worst = max(trained, trained if held_out is None else held_out, key=lambda loss: (math.isnan(loss), loss))
         if not math.isfinite(worst):
-            raise TrainingFailed(f"the averaged model has lost its way: its loss is {worst}; the last checkpoint is "
-                                 "kept, start again with a lower learning_rate")
+            raise TrainingFailed(f"the averaged model has diverged: its loss is {worst}; the last checkpoint is kept, "
+                                 "start again with a lower learning_rate")
         self.held_out, self.gap = held_out, None if held_out is None else held_out - trained
         self._trained = trained
 
@@ -70,9 +70,9 @@ class Journal:
     def judge(self) -> None:
         """Raise TrainingFailed if the training has diverged."""
         if self.diverged:
-            raise TrainingFailed(f"the training has diverged: the loss on what it learnt from is {self._trained:.3g}, "
-                                 f"before the first step it was {self.start:.3g}; its state is kept, train again with "
-                                 "a lower learning_rate")
+            raise TrainingFailed(f"the training has diverged: the training loss is {self._trained:.3g} and was "
+                                 f"{self.start:.3g} before the first step; its checkpoint is kept, train again with a "
+                                 "lower learning_rate")
 
     def note(self) -> dict[str, float | None]:
         """What a state keeps of the looks at the average."""

@@ -151,8 +151,8 @@ class Trainer:
             return None
         place = Path(wanted.data if isinstance(wanted.data, str) else "").expanduser()
         if place != Path() and place.is_dir() and self.run.path.resolve().is_relative_to(place.resolve()):
-            raise ValueError(f"out is {self.run.path}, in the folder of the data, which its pictures would become part "
-                             "of; name another folder")
+            raise ValueError(f"out is {self.run.path}, inside the data folder: the run's pictures would become "
+                             "training data; name a folder outside it")
         self.run.refuse(resume, overwrite)
         return agreed(self.run, wanted, given) if resume else None
 
