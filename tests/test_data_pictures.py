@@ -40,7 +40,7 @@ def test_a_size_is_width_by_height_and_its_middle_is_kept(tmp_path, name, turned
 
 @pytest.mark.parametrize(("fit", "size", "row", "note"), [
     ("cut", 16, [50] * 4 + [100] * 8 + [150] * 4, "cropped to their middle square: 33%"),
-    ("pad", "32x16", [255] * 4 + [50] * 8 + [100] * 8 + [150] * 8 + [255] * 4, "padded with white to 32x16: 25%"),
+    ("pad", "32x16", [255] * 4 + [50] * 8 + [100] * 8 + [150] * 8 + [255] * 4, "padded with white to 32x16, 25% of it"),
     ("stretch", "24x8", [50] * 8 + [100] * 8 + [150] * 8, "stretched to 24x8, by up to 2 times")])
 def test_what_becomes_of_another_shape_is_chosen(tmp_path, fit, size, row, note):
     """Three stripes of 8 columns, 24 x 16."""

@@ -20,8 +20,8 @@ app = App(
     suppress_keyboard_interrupt=False,  # `main` says what it means
 )
 Data = Annotated[str, Parameter(
-    name="DATA", help="digits, moons, mixture; a folder of pictures, or several picture files; .npy, .npz, .parquet or "
-                      ".tar files; or hf:NAME.")]
+    name="DATA", help="digits, moons, mixture; a folder of pictures, or several picture files; .npy, .npz, .csv, "
+                      ".parquet or .tar files; or hf:NAME.")]
 
 
 def _path(_: type, tokens: Sequence[Any]) -> Path:

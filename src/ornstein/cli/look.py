@@ -73,7 +73,7 @@ def list_(
     elif what == "data":
         from ornstein.data import sources
 
-        lines = {**sources(), "PATH": "a folder of pictures; .npy, .npz, .parquet or .tar files",
+        lines = {**sources(), "PATH": "a folder of pictures, or several; .npy, .npz, .csv, .parquet or .tar files",
                  "hf:NAME": "a set of the Hugging Face Hub"}
     else:
         table: Any

@@ -149,7 +149,13 @@ def pixels(source: Source, shape: tuple[int, ...], fit: str = "cut", deep: bool 
         ImageOps.exif_transpose(picture, in_place=True)
         flat = _sixteen_bits(picture) if deep else (
             _premultiplied(picture) if channels == 4 else _flat(picture)).convert(MODES[channels])
-    values = np.asarray(_fitted(flat, width, height, fit))
+    if channels == 4:
+        # Resizing overshoots at edges: opacity is cut to what there can be, and the colours beside it in proportion.
+        values = np.stack([np.asarray(_fitted(band.convert("F"), width, height, fit)) for band in flat.split()], -1)
+        values = values / np.maximum(values[..., 3:] / 255, 1)
+        values = np.rint(np.minimum(values.clip(0), values[..., 3:].clip(0))).astype(np.uint8)
+    else:
+        values = np.asarray(_fitted(flat, width, height, fit))
     if deep:
         values = np.rint(values).clip(0, DEEPEST).astype(np.uint16)
     if values.shape[:2] != (height, width):
@@ -158,8 +164,6 @@ def pixels(source: Source, shape: tuple[int, ...], fit: str = "cut", deep: bool 
         whole = np.full((height, width, *values.shape[2:]), 0 if channels == 4 else white, values.dtype)
         whole[top:top + values.shape[0], left:left + values.shape[1]] = values
         values = whole
-    if channels == 4:  # resizing overshoots, and nothing is brighter than its opacity
-        values = np.minimum(values, values[..., 3:])
     return values.reshape(height, width, channels).transpose(2, 0, 1)
 
 

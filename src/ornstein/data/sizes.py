@@ -49,7 +49,7 @@ def size_notes(sizes: np.ndarray, size: tuple[int, int], reading: Reading) -> li
         share = f"{lost[other].mean():.0%}"
         notes.append(f"{count(other)}{kinds} were " + {
             "cut": f"cropped to {shape}: {share} of their pixels are lost on average (--fit pad keeps them all)",
-            "pad": f"padded with white to {width}x{height}: {share} of their area on average",
+            "pad": f"padded with white to {width}x{height}, {share} of it on average",
             "stretch": f"stretched to {width}x{height}, by up to {1 / (1 - lost.max()):.3g} times"}[reading.fit])
     scale = np.maximum(across, down) if reading.fit == "pad" else np.minimum(across, down)
     target = f"{width}" if width == height else f"{width}x{height}"
