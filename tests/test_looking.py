@@ -247,3 +247,16 @@ def test_drawing_shows_one_line_that_goes_again(monkeypatch):
     orn.sample(model_of("points"), 200, nfe=2, progress=True)
     assert "100 %  sampling, 0:00 left" in page.getvalue()
     assert page.shown() == [""]
+
+
+def test_an_mp4_lasts_as_long_as_the_film_and_says_what_it_is(tmp_path):
+    av = pytest.importorskip("av")
+    model = model_of("grey")
+    orn.save_film(orn.generate(model, 4, nfe=3, sampler="ddim"), tmp_path / "f.mp4", model.data, scale=3,
+                  facts={"seed": 0})
+    with av.open(str(tmp_path / "f.mp4")) as film:
+        assert json.loads(film.metadata["comment"]) == {"seed": 0}
+        frames = [frame.to_ndarray(format="gray") for frame in film.decode(video=0)]
+    assert len(frames) == 3 * 5 + 30  # moments of 250 ms and the samples for 1,500, at 20 a second
+    x = pictures.show(model.data, orn.sample(model, 4, nfe=3, sampler="ddim"), 2, scale=3).convert("L")
+    assert np.abs(frames[-1][:x.height, :x.width].astype(int) - np.asarray(x)).mean() < 4

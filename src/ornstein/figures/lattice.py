@@ -13,7 +13,7 @@ __all__ = ["lattice"]
 
 INSIDE = 2  # pixels between the pictures of one cell
 WIDEST = 240, 120  # pixels of the name of a row, of a column
-LARGEST = 128  # pixels that the side of a picture grows to by itself
+LARGEST = 96  # pixels that the side of a picture grows to by itself
 
 
 def lattice(cells: Sequence[Sequence[np.ndarray]], rows: Sequence[str], columns: Sequence[str] = (), *,
