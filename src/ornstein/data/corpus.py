@@ -188,8 +188,8 @@ def _shape(headers: np.ndarray, reading: Reading) -> tuple[int, int, int]:
 def _dtype(corpus: Corpus, headers: np.ndarray, reading: Reading) -> np.dtype[Any]:
     """Of the values: 16 bits where they are asked for and there."""
     if reading.depth == 16 and (coloured := int((headers[:, GREY] == 0).sum())):
-        raise ValueError(f"{corpus.where}: {coloured} of {len(headers)} pictures have colours, and 16 bits are kept of "
-                         "grey ones only; leave depth out")
+        raise ValueError(f"{corpus.where}: {coloured} of {len(headers)} pictures are in colour, and 16 bits are kept "
+                         "of grey ones only; leave depth out")
     return np.dtype(np.uint16 if reading.depth == 16 and headers[:, DEEP].any() else np.uint8)
 
 
