@@ -244,7 +244,7 @@ def _decoded(corpus: Corpus, shape: tuple[int, int, int], reading: Reading, head
     if corpus.listing is None or count * int(np.prod(shape)) * dtype.itemsize < cache.SMALL:
         values = np.concatenate(list(blocks()))
         return values, record()
-    return cache.write_values(_key(corpus, reading), (count, *shape), dtype, blocks, record)
+    return cache.write_values(_key(corpus, reading), (count, *shape), blocks, record, dtype.str)
 
 
 def _dataset(corpus: Corpus, values: np.ndarray | StoredRows, record: dict[str, Any]) -> Dataset:
