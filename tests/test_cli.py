@@ -221,7 +221,7 @@ BAD = [
     (["train", "digits", "--out="], "--out: it is empty"), (["evaluate", "", "--out", "r"], "it is empty"),
     (["train", "text", "--size", "48x", "--out", "r"], "48x is no size; give the side of squares, such as --size 32"),
     (["train", "text", "--size", "0x32", "--out", "r"], "size is '0x32'; it must be a whole number 1..65536, or width"),
-    (["train", "digits", "--alpha", "--out", "r"], "alpha True cannot be had: data 'digits' are no picture files"),
+    (["train", "digits", "--alpha", "--out", "r"], "alpha True does not apply: data 'digits' are not picture files"),
     (["train", "a.png", "b.png", "c.png", "--out", "r"], "a.png and 2 more: names 3 files that are not there: a.png,"),
     (["sample", "RUN", "b.png", "c.png", "--out", "s.png"], "b.png c.png are one too many"),
     (["sample", "RUN", "--out", "afile"], "which is a file already"),

@@ -152,7 +152,7 @@ def test_few_of_the_sixteen_bits_are_learnt_on_their_own_scale(tmp_path):
 
 
 @pytest.mark.parametrize(("picture", "options", "says"), [
-    (COLOUR, {"depth": 16}, "1 of 1 pictures have colours, and 16 bits are kept of grey ones only; leave depth out"),
+    (COLOUR, {"depth": 16}, "1 of 1 pictures are in colour, and 16 bits are kept of grey ones only; leave depth out"),
     (COLOUR[..., 0], {"depth": 12}, "depth is 12; it must be 8 or 16"),
     (COLOUR[..., 0], {"depth": 16, "alpha": True}, "leave one of the two out")])
 def test_bits_that_are_not_there_are_refused(tmp_path, picture, options, says):
@@ -169,8 +169,8 @@ def test_eight_bits_that_were_taken_for_sixteen_are_said(tmp_path):
 
 
 @pytest.mark.parametrize(("options", "says"), [
-    ({"fit": "pad"}, "fit 'pad' cannot be had"), ({"depth": 16}, "depth 16 cannot be had"),
-    ({"alpha": True}, "alpha True cannot be had"),
+    ({"fit": "pad"}, "fit 'pad' does not apply"), ({"depth": 16}, "depth 16 does not apply"),
+    ({"alpha": True}, "alpha True does not apply"),
     ({"fit": "crop"}, "fit 'crop' is unknown"), ({"alpha": 1}, "alpha is 1; it must be True or False")])
 def test_options_of_picture_files_are_for_picture_files(options, says):
     with pytest.raises(ValueError, match=says):

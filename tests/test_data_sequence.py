@@ -96,7 +96,7 @@ def test_a_hub_object_with_features():
 
 
 @pytest.mark.parametrize(("source", "kind", "message"), [
-    ([], ValueError, "data: holds 0 samples"), (["a"], TypeError, "item 0 is str; items must be pictures"),
+    ([], ValueError, "data: holds 0 samples"), ([b"a"], TypeError, "item 0 is bytes; items must be pictures"),
     ([TRACES[0], TRACES[1][:7], TRACES[2][:9]], ValueError, "its 3 arrays have 3 different shapes, (7,) to (40,)"),
     ([TRACES[0], PICTURES[0]], TypeError, "items must be alike"),
     ([PICTURES[0], TRACES[0]], TypeError, "item 1 is an array and item 0 a picture"),

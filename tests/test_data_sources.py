@@ -194,7 +194,7 @@ def test_lists_of_numbers_are_arrays(tmp_path):
 
 @pytest.mark.parametrize(("columns", "message"), [
     ({"a": CONTENT, "b": CONTENT}, "several columns may hold the samples, of a (binary), b (binary)"),
-    ({"a": [1.0] * 12}, "no column holds pictures or arrays, of a (double)"),
+    ({"a": ["one"] * 12}, "no column holds pictures, arrays or numbers, of a (string)"),
     ({"x": [[1.0]] * 11 + [[1.0, 2.0]]}, "column 'x': its lists have 2 different lengths, 1 to 2"),
     ({"x": [[1.0]] * 11 + [None]}, "1 entries are missing"), ({"x": [[1.0]] * 11 + [[None]]}, "1 numbers are missing"),
     ({"image": [*CONTENT[:10], None, None]}, "more than a tenth cannot be used: 2 of 12 failed: a.parquet row 10"),

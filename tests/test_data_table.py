@@ -66,11 +66,11 @@ def test_a_target_with_fractions_is_what_vectors_are_conditioned_on(tmp_path, lo
 def test_what_is_no_number_is_refused_by_name(tmp_path, load):
     there = pd.DataFrame(BODIES)
     assert refused(load, tmp_path, there.assign(city="Rome", name=KINDS)) == (
-        "columns city, name are no numbers; leave them out, or write numbers for what they say (one that names classes "
-        "is called label)")
+        "not all columns are numbers: city, name; leave those out, or write numbers in them (a column of class names "
+        "must be called label)")
     holes = there.assign(weight=[1.0, None] * 10, age=[None, 3.0] * 10)
     assert refused(load, tmp_path, holes) == (
-        "values are missing in columns weight (10), age (10); fill them, or leave those rows out")
+        "values are missing from its columns: weight (10), age (10); fill them in, or leave those rows out")
     assert re.match("(has )?no column (of|holds)", refused(load, tmp_path, pd.DataFrame({"label": KINDS})))
 
 

@@ -111,11 +111,10 @@ def load_data(source: Any, *, size: int | str | None = None, fit: str = "cut", a
     if layout not in ("auto", data.spec.layout):
         raise ValueError(f"layout {layout!r} cannot be had: data {data.spec.name!r} are {data.spec.layout}; "
                          "only arrays have a layout to choose")
-    for name, value in () if data.names is not None else (
-            ("fit", fit != "cut" and fit), ("alpha", alpha), ("depth", depth != 8 and depth)):
-        if value:
-            raise ValueError(f"{name} {value!r} cannot be had: data {data.spec.name!r} are no picture files; leave it "
-                             "out")
+    for name, value, default in (("fit", fit, "cut"), ("alpha", alpha, False), ("depth", depth, 8)):
+        if value != default and data.names is None:
+            raise ValueError(f"{name} {value!r} does not apply: data {data.spec.name!r} are not picture files; leave "
+                             "it out")
     if reader == "stream" and not data.streamed:
         raise ValueError(f"reader 'stream' cannot be had: data {data.spec.name!r} are no picture files; leave it out")
     if classes and not data.spec.classes:

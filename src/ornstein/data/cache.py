@@ -95,13 +95,13 @@ def open_values(key: str) -> tuple[StoredRows, dict[str, Any]] | None:
         return None
 
 
-def write_values(key: str, shape: tuple[int, ...], dtype: np.dtype[Any], blocks: Callable[[], Iterator[np.ndarray]],
-                 record: Callable[[], dict[str, Any]]) -> tuple[StoredRows, dict[str, Any]]:
+def write_values(key: str, shape: tuple[int, ...], blocks: Callable[[], Iterator[np.ndarray]],
+                 record: Callable[[], dict[str, Any]], dtype: str = "|u1") -> tuple[StoredRows, dict[str, Any]]:
     """Keep an array whose rows come in blocks, and the record that is there once they have; return them as
     `open_values` does. One process makes it; others that want the same wait. Where the disk refuses, nothing is
     left."""
     path = folder() / f"{key}.npy"
-    need = int(np.prod(shape)) * dtype.itemsize
+    need = int(np.prod(shape)) * np.dtype(dtype).itemsize
     with _explained(path, need):
         files.make_folder(path.parent)
         with FileLock(path.with_suffix(".lock")):
@@ -113,7 +113,7 @@ def write_values(key: str, shape: tuple[int, ...], dtype: np.dtype[Any], blocks:
             with files.replacing(path) as beside, beside.open("wb") as file:
                 # Written, not mapped: a full disk must be an error, and in a map it is a signal that kills.
                 np.lib.format.write_array_header_1_0(
-                    file, {"descr": dtype.str, "fortran_order": False, "shape": shape})
+                    file, {"descr": dtype, "fortran_order": False, "shape": shape})
                 for block in blocks():
                     file.write(np.ascontiguousarray(block).data)
                 facts = record()

@@ -188,8 +188,8 @@ def _shape(headers: np.ndarray, reading: Reading) -> tuple[int, int, int]:
 def _dtype(corpus: Corpus, headers: np.ndarray, reading: Reading) -> np.dtype[Any]:
     """Of the values: 16 bits where they are asked for and there."""
     if reading.depth == 16 and (coloured := int((headers[:, GREY] == 0).sum())):
-        raise ValueError(f"{corpus.where}: {coloured} of {len(headers)} pictures have colours, and 16 bits are kept of "
-                         "grey ones only; leave depth out")
+        raise ValueError(f"{corpus.where}: {coloured} of {len(headers)} pictures are in colour, and 16 bits are kept "
+                         "of grey ones only; leave depth out")
     return np.dtype(np.uint16 if reading.depth == 16 and headers[:, DEEP].any() else np.uint8)
 
 
@@ -244,7 +244,7 @@ def _decoded(corpus: Corpus, shape: tuple[int, int, int], reading: Reading, head
     if corpus.listing is None or count * int(np.prod(shape)) * dtype.itemsize < cache.SMALL:
         values = np.concatenate(list(blocks()))
         return values, record()
-    return cache.write_values(_key(corpus, reading), (count, *shape), dtype, blocks, record)
+    return cache.write_values(_key(corpus, reading), (count, *shape), blocks, record, dtype.str)
 
 
 def _dataset(corpus: Corpus, values: np.ndarray | StoredRows, record: dict[str, Any]) -> Dataset:

@@ -76,14 +76,14 @@ def _load(names: Sequence[str], columns: Iterable[Any], name: str, where: str, l
                 default=None)
     target = table.pop(label) if label is not None else None
     if words := [one for one, values in table.items() if values.dtype.kind == "O"]:
-        raise ValueError(f"{where}: columns {listed(words)} are no numbers; leave them out, or write numbers for what "
-                         "they say (one that names classes is called label)")
+        raise ValueError(f"{where}: not all columns are numbers: {listed(words)}; leave those out, or write numbers in "
+                         "them (a column of class names must be called label)")
     if not table or not len(next(iter(table.values()))):
         raise ValueError(f"{where}: has {'no rows' if table else 'no column of numbers'}; a sample is a row of numbers")
     empty = {one: int(np.isnan(values).sum()) for one, values in table.items() if values.dtype.kind == "f"}
     if lacking := [f"{one} ({count})" for one, count in empty.items() if count]:
-        raise ValueError(f"{where}: values are missing in columns {listed(lacking)}; fill them, or leave those rows "
-                         "out")
+        raise ValueError(f"{where}: values are missing from its columns: {listed(lacking)}; fill them in, or leave "
+                         "those rows out")
     values = np.stack(list(table.values()), axis=1)
     said = [f"vectors of the columns {listed(list(table))}", *notes]
     options: dict[str, Any] = {"layout": layout, "name": name, "where": where}
