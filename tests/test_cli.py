@@ -215,7 +215,7 @@ BAD = [
     (["sample", "RUN", "--out", "s.png", "--nfe", "1", "--sampler", "heun"], "needs at least 2 calls"),
     (["sample", "RUN", "--out", "s.png", "--nfe", "4", "--steps", "4"], "give one of nfe, steps and times"),
     (["sample", "RUN", "--out", "s.gif"], "must end in .png, .jpg, .webp or .npz, or be a folder"),
-    (["sample", "nothing", "--out", "s.gif"], "must end in .png, .jpg, .webp or .npz, or be a folder"),
+    (["sample", "nothing", "--out", "s.gif"], "must end in .png, .jpg, .webp or .npz, or"),  # before all else
     (["sample", "RUN", "--out", ""], "--out: it is empty; name a file or a folder"),
     (["train", "digits", "--out", ""], "--out: it is empty; name a file or a folder"),
     (["train", "digits", "--out="], "--out: it is empty"), (["evaluate", "", "--out", "r"], "it is empty"),

@@ -260,3 +260,12 @@ def test_an_mp4_lasts_as_long_as_the_film_and_says_what_it_is(tmp_path):
     assert len(frames) == 3 * 5 + 30  # moments of 250 ms and the samples for 1,500, at 20 a second
     x = pictures.show(model.data, orn.sample(model, 4, nfe=3, sampler="ddim"), 2, scale=3).convert("L")
     assert np.abs(frames[-1][:x.height, :x.width].astype(int) - np.asarray(x)).mean() < 4
+
+
+def test_colours_of_a_gif_are_near_and_white_stays_white(tmp_path):
+    model = model_of("colour")
+    x = orn.save_film(orn.generate(model, 4, nfe=3), tmp_path / "f.gif", model.data, scale=4)
+    *_, last = (np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(Image.open(tmp_path / "f.gif")))
+    wanted = np.asarray(pictures.show(model.data, x, 2, scale=4))
+    assert (last[(wanted == 255).all(-1)] == 255).all()
+    assert np.abs(last.astype(int) - wanted).mean() < 6

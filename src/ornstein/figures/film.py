@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,20 +64,26 @@ def write_film(frames: Iterable[Frame], path: Path, spec: DataSpec, labels: Tens
 
 def _gif(moments: list[Image.Image], durations: list[int], file: Path, facts: Mapping[str, Any]) -> None:
     # The finished pictures choose the colours: noise would spread them over all, and still parts stay still.
-    grey = all(low == high for low, high in _spread(moments[-1]))
-    palette = moments[-1].quantize(256, Image.Quantize.MEDIANCUT)
-    paletted = [moment.convert("L") if grey else moment.quantize(palette=palette, dither=Image.Dither.NONE)
-                for moment in moments]
+    grey = _is_grey(moments[-1])
+    palette = moments[-1].quantize(255)
+    palette.putpalette([255, 255, 255, *(palette.getpalette() or ())])
+    paletted = [moment.convert("L") if grey else _in_colours(moment, palette) for moment in moments]
     paletted[0].save(file, format="GIF", save_all=True, append_images=paletted[1:], duration=durations, loop=0,
                      comment=about(facts).encode())
 
 
-def _spread(image: Image.Image) -> Iterator[tuple[int, int]]:
-    """The least and the largest difference between two channels, over all pixels."""
-    pixels = np.asarray(image).astype(int)
-    for channel in (1, 2):
-        apart = pixels[..., channel] - pixels[..., 0]
-        yield int(apart.min()), int(apart.max())
+def _in_colours(image: Image.Image, palette: Image.Image) -> Image.Image:
+    """A picture in the colours of a palette, whose first one is white."""
+    numbers = np.array(image.quantize(palette=palette, dither=Image.Dither.NONE))
+    numbers[(np.asarray(image) == 255).all(-1)] = 0  # Pillow takes another colour that is near
+    found = Image.fromarray(numbers)
+    found.putpalette(palette.getpalette() or ())
+    return found
+
+
+def _is_grey(image: Image.Image) -> bool:
+    red, green, blue = (np.asarray(channel) for channel in image.convert("RGB").split())
+    return bool((red == green).all() and (green == blue).all())
 
 
 def _webp(moments: list[Image.Image], durations: list[int], file: Path, facts: Mapping[str, Any]) -> None:
