@@ -44,7 +44,8 @@ def choose_columns(schema: pa.Schema, where: str) -> Columns:
     marked = [name for name in pictures if features.get(name, {}).get("_type") == "Image"]
     samples = _one(marked, PICTURES) or _one(pictures, PICTURES) or (None if pictures else _one(arrays, ARRAYS))
     if samples is None:
-        fault = "several columns may hold the samples" if pictures or arrays else "no column holds pictures, arrays or numbers"
+        fault = ("several columns may hold the samples" if pictures or arrays else
+                 "no column holds pictures, arrays or numbers")
         raise ValueError(f"{where}: {fault}, of {listed}; call the one that is meant {PICTURES[0]!r} (pictures) or "
                          f"{ARRAYS[0]!r} (lists of numbers)")
     named = {name: tuple(feature["names"]) for name, feature in features.items()
