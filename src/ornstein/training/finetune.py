@@ -16,7 +16,7 @@ from ornstein.networks import NETWORKS, Taken, transfer
 from ornstein.settings import Settings
 from ornstein.training.run import Run
 
-__all__ = ["begin", "inherited", "source"]
+__all__ = ["begin", "fitting", "inherited", "source"]
 
 DECIDED = ("shape", "classes", "conditions")  # by the data
 
@@ -38,12 +38,12 @@ def inherited(settings: Settings, model: NetworkDenoiser, data: Any) -> Settings
     """Settings with what must be as the model has it, so that its weights fit, wherever nothing else is asked for; the
     size of picture files too."""
     fresh, facts = Settings(), describe(model)
-    run = Run(str(settings.init_from)).settings() if Path(str(settings.init_from)).is_dir() else None
+    run = _settings(settings)
     there = {"predicts": facts["predicts"]}
     if facts["schedule"] is not None:
         there |= {"schedule": facts["schedule"]["name"], "schedule_options": facts["schedule"]["options"]}
     if run is not None:
-        there |= {"schedule": run.schedule, "schedule_options": run.schedule_options, "linear": run.linear}
+        there |= {"schedule": run.schedule, "schedule_options": run.schedule_options}
     if facts["network"] is not None and settings.network in ("auto", facts["network"]["name"]):
         name, options = facts["network"]["name"], facts["network"]["options"]
         # Defaults too: what suits the data would take their place.
@@ -57,13 +57,22 @@ def inherited(settings: Settings, model: NetworkDenoiser, data: Any) -> Settings
                                if name in ("network", "options") or wanted[name] == getattr(fresh, name)})
 
 
-def refuse(model: NetworkDenoiser, spec: DataSpec, where: object) -> None:
-    """Refuse, with a ValueError, data of another kind than a model's, of which no weight would be of use."""
+def fitting(settings: Settings, model: NetworkDenoiser, spec: DataSpec) -> Settings:
+    """Settings once the data are known: samples of the same shape keep the kind of linear guess that the network adds
+    to. ValueError for data of another kind than the model's, of which no weight would be of use."""
     if len(model.shape) != len(spec.shape):
         kinds = {1: "vectors", 2: "traces", 3: "pictures", 4: "volumes"}
         there, here = (f"{kinds[len(shape)]} of {' x '.join(map(str, shape))}" for shape in (model.shape, spec.shape))
-        raise ValueError(f"init_from is {where}, a model of {there}, and data {spec.name!r} are {here}: no weights "
-                         "fit; leave it out")
+        raise ValueError(f"init_from is {settings.init_from}, a model of {there}, and data {spec.name!r} are {here}: "
+                         "no weights fit; leave it out")
+    run = _settings(settings)
+    same = run is not None and model.shape == spec.shape and settings.linear == Settings().linear
+    return settings.replace(linear=run.linear) if run is not None and same else settings
+
+
+def _settings(settings: Settings) -> Settings | None:
+    """The settings of the run that a training starts from; None of a model's file."""
+    return Run(str(settings.init_from)).settings() if Path(str(settings.init_from)).is_dir() else None
 
 
 def begin(network: nn.Module, model: NetworkDenoiser, spec: DataSpec, where: object) -> str:

@@ -103,7 +103,7 @@ class Trainer:
         self.data = data if isinstance(data, Dataset) else load_data(data, **source.reading)
         self.digest = self.data.digest()
         if self.start is not None:
-            finetune.refuse(self.start, self.data.spec, wanted.init_from)
+            wanted = finetune.fitting(wanted, self.start, self.data.spec)
         self._resolve(before, wanted, named=named(data) is not None)
         refuse(self.settings, self.data, torch.device(self.engine.device).type, self.engine.world, self.own is not None)
         self._open(before is not None)
