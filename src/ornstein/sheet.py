@@ -95,8 +95,9 @@ def _checked(options: Mapping[str, Sequence[Any]]) -> list[tuple[str, list[Any]]
         require("option", name, OPTIONS)
         if isinstance(values, str) or not len(values):
             raise ValueError(f"{name} is {shown(values)}; it must be a list of values")
-        if twice := next((value for place, value in enumerate(values) if value in values[:place]), None):
-            raise ValueError(f"{name} has {shown(twice)} twice; name each value once")
+        for place, value in enumerate(values):
+            if value in values[:place]:
+                raise ValueError(f"{name} has {shown(value)} twice; name each value once")
     return [(name, list(values)) for name, values in options.items()]
 
 

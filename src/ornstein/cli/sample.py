@@ -117,6 +117,8 @@ def _places(out: Path | None, save_steps: Path | None, grid: list[str] | None, s
         if out is not None and save_steps.absolute() == out.absolute():
             raise ValueError(f"--out and --save-steps are both {out}; name another file for the film")
     kind = None if out is None else ending(out)
+    if grid == []:
+        raise ValueError("--grid has no option; write one or two, such as nfe=5,10,20 guidance=1,2")
     if grid and kind not in KINDS:
         raise ValueError(f"out is {out}; a sheet of --grid must end in .png, .jpg or .webp")
     if scale is not None and kind == ".npz" and save_steps is None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from ornstein import files
 from ornstein.data import DataSpec
 from ornstein.diffusion.samplers import Frame
-from ornstein.figures.formats import about, exif, film_ending
+from ornstein.figures.formats import about, exif, film_ending, flat
 from ornstein.figures.pictures import arranged, show
 
 __all__ = ["refuse", "write_film"]
@@ -53,7 +53,8 @@ def write_film(frames: Iterable[Frame], path: Path, spec: DataSpec, labels: Tens
         wide = frame.estimate.level.radius.clamp(min=1) if frame.time else 1
         last = frame.latent
         if number % every == 0 or frame.time == 0:
-            moments.append(show(spec, (frame.latent / wide).cpu(), arranged(len(last), labels), labels, scale, SIDE))
+            columns = arranged(len(last), labels)
+            moments.append(flat(show(spec, (frame.latent / wide).cpu(), columns, labels, scale, SIDE)))
         if len(moments) > MOST and frame.time:
             moments, every = moments[::2], 2 * every
     one = int(np.clip(LENGTH / max(len(moments) - 1, 1), LEAST, LONGEST))

@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from ornstein import files
 
-__all__ = ["FILMS", "KINDS", "MOST_SCALE", "about", "ending", "exif", "film_ending", "options", "write_picture"]
+__all__ = ["FILMS", "KINDS", "MOST_SCALE", "about", "ending", "exif", "film_ending", "flat", "options", "write_picture"]
 
 # Formats by ending. WebP is written without loss, JPEG with whole colours: samples are small, and enlarged pixels have
 # sharp edges.
@@ -78,13 +78,14 @@ def exif(facts: Mapping[str, Any]) -> Image.Exif:
 def write_picture(image: Image.Image, path: str | Path, facts: Mapping[str, Any]) -> None:
     """Write one of `KINDS` that says what it is."""
     path = Path(path)
+    kind = path.suffix.lower()
     with files.replacing(path) as file:
-        flat(image, path.suffix.lower()).save(file, **options(path.suffix.lower(), facts))
+        (flat(image) if KINDS[kind] == "JPEG" else image).save(file, **options(kind, facts))
 
 
-def flat(image: Image.Image, kind: str) -> Image.Image:
-    """A picture as its format can hold it: in JPEG what is transparent is laid on white."""
-    if KINDS[kind] != "JPEG" or image.mode in ("L", "RGB"):
+def flat(image: Image.Image) -> Image.Image:
+    """A picture without transparency, which is laid on white."""
+    if image.mode in ("L", "RGB"):
         return image
     white = Image.new("RGBA", image.size, "white")
     white.alpha_composite(image.convert("RGBA"))

@@ -18,7 +18,7 @@ LARGEST = 96  # pixels that the side of a picture grows to by itself
 
 def lattice(cells: Sequence[Sequence[np.ndarray]], rows: Sequence[str], columns: Sequence[str] = (), *,
             over: str = "", across: int, scale: int | None = None) -> Image.Image:
-    """Rows of cells, each of (count, H, W, 3) uint8 pictures, `across` of them beside one another.
+    """Rows of cells, each of (count, H, W, 3 or 4) uint8 pictures, `across` of them beside one another.
 
     `over` is what all the columns are of. Every pixel is enlarged by a whole number, `scale` or what there is room for.
     """
@@ -44,5 +44,6 @@ def lattice(cells: Sequence[Sequence[np.ndarray]], rows: Sequence[str], columns:
             start = left + column * wide + (wide - 2 * GAP - across * width + INSIDE) // 2
             for number, one in enumerate(enlarged(cell, scale)):
                 place = start + number % across * width, top + row * high + number // across * height
-                sheet.paste(Image.fromarray(one), place)
+                picture = Image.fromarray(one)
+                sheet.paste(picture, place, picture if picture.mode == "RGBA" else None)
     return sheet
