@@ -82,7 +82,8 @@ def judged(kind: str, held: int, blotches: str = "", seed: int = 0, spaces: tupl
     compared = Compared(*(Rows.of(part, 2000, seed) for part in (seen, apart, unseen)), count, seed)
     compared.spaces = [features(space, fit, seed=seed, most=max(4, min(64, min(held, len(apart)) // 4)))
                        for space in spaces]
-    piece, shares = Pieces(Kept(), lambda *_: None, lambda: 0.0), [1 / (len(spaces) + 1)] * (len(spaces) + 1)
+    works = len(spaces) + len(compared.forests)
+    piece, shares = Pieces(Kept(), lambda *_: None, lambda: 0.0), [1 / works] * works
     compared.floors(piece, shares)
     return Report(kind, "2026", "0", {"kind": data.spec.kind, "held_out": held}, {}, {"count": count},
                   compared.measures(piece, x, None, shares))

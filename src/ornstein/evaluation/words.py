@@ -174,7 +174,7 @@ def advice(report: Report) -> tuple[str, str] | None:
     if weak(report.measures):
         return (f"more real {things} to compare with, that it was not trained on",
                 f"ornstein evaluate {shlex.quote(run)} --data MORE --out {shlex.quote(f'{run}-report')}")
-    return ("fewer network calls for the same quality, now that this is good",
+    return ("nothing that this report can see. To sample in fewer network calls",
             f"ornstein tune {shlex.quote(run)} --nfe 8")
 
 
