@@ -6,7 +6,7 @@ import ast
 import importlib
 from pathlib import Path
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 # The stub beside this file is the one list of the public names; a room is imported when its name is first used.
 _STUB = ast.parse(Path(__file__).with_suffix(".pyi").read_text("utf-8"))
