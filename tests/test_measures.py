@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from torch.nn import functional as F
 
+from ornstein.evaluation.classifier import real_or_generated
 from ornstein.evaluation.distances import frechet, kernel, neighbours
 from ornstein.evaluation.intervals import frechet_interval, kernel_interval
-from ornstein.evaluation.measures import forest_rows, intervals_between, measures_of
+from ornstein.evaluation.measures import forest_rows, intervals_between, measures_of, views
 from ornstein.evaluation.results import Measure
 
 KEYS = ["frechet", "kernel", "precision", "recall", "density", "coverage"]
@@ -79,3 +82,16 @@ def test_a_forest_sees_as_many_samples_as_training_rows_and_1500_at_most():
         rows = forest_rows(*counts)
         assert tuple(map(len, rows)) == wanted
         assert all(len(set(some)) == len(some) and some.max() < count for some, count in zip(rows, counts, strict=True))
+
+
+def test_texture_sees_grain_that_a_forest_of_values_does_not():
+    """Smooth pictures, and others with faint noise; beside real data of one kind texture tells nothing."""
+    source = torch.Generator().manual_seed(0)
+    smooth = F.interpolate(torch.randn(300, 3, 3, 3, generator=source), size=16, mode="bicubic")
+    grain = smooth[200:] + 0.1 * torch.randn(smooth[200:].shape, generator=source)
+    found = {key: [real_or_generated(of(smooth[:100]).numpy(), of(other).numpy(), trees=30)
+                   for other in (grain, smooth[100:200])] for key, of in views(smooth.shape[1:]).items()}
+    assert found["auc"][0] < 0.75
+    assert found["texture"][0] > 0.99
+    assert 0.35 < found["texture"][1] < 0.65
+    assert list(views((5,))) == list(views((2, 6))) == ["auc"]
