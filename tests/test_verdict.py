@@ -30,8 +30,7 @@ def test_what_would_help_most_is_a_command_where_the_run_is_known():
                   "gap": 0.01}
     longer, command = advice(one)
     assert "longer" in longer
-    assert command == ("ornstein train --config 'runs/my pictures/run.yaml' --images 4000 --out "
-                       "'runs/my pictures-longer'")
+    assert command == "ornstein train --from 'runs/my pictures' --images 3000 --out 'runs/my pictures-longer'"
     one.model["gap"] = 0.3  # memorizing is not cured by more of the same
     assert "more pictures" in advice(one)[0]
     assert "--set mirror=true" in advice(one)[1]

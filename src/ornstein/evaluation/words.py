@@ -18,7 +18,7 @@ __all__ = ["LIKELIHOODS", "WHAT", "Side", "advice", "against_each_other", "again
            "rank", "unlike", "verdicts"]
 
 GAP = 0.1  # of the held-out loss, that the training loss is below it where a model has begun to memorize
-LONGER = 4  # times the budget that is suggested
+LONGER = 3  # times the budget again, from the weights that are there
 UNLIKE = 0.75  # area under the curve, above which samples are so unlike real data that they could hardly be copies
 WHAT = {
     "frechet": "How far apart the two sets are in their means and spreads. Zero is no distance at all.",
@@ -169,8 +169,8 @@ def advice(report: Report) -> tuple[str, str] | None:
                 f"{shlex.quote(f'{run}-report-without-guidance')}")
     if told:
         return (f"a longer training: on new {things} the model does nearly as well as on those that it was trained on, "
-                "so there is more to learn", f"{again} {_budget(settings, LONGER)} --out "
-                f"{shlex.quote(f'{run}-longer')}")
+                "so there is more to learn", f"ornstein train --from {shlex.quote(run)} "
+                f"{_budget(settings, LONGER)} --out {shlex.quote(f'{run}-longer')}")
     if weak(report.measures):
         return (f"more real {things} to compare with, that it was not trained on",
                 f"ornstein evaluate {shlex.quote(run)} --data MORE --out {shlex.quote(f'{run}-report')}")
