@@ -27,7 +27,8 @@ def save_pictures(x: Tensor, path: str | Path, data: DataSpec | None = None, *, 
         x: (B, *shape) samples in [-1, 1], as `ornstein.sample` draws them.
         path: FILE.png, .jpg, .jpeg or .webp for one sheet of all; FILE.npz for numbers in the data's own units; else a
             folder, in which pictures are numbered.
-        data: what the values mean, as `model.data`; None for bytes of grey (one channel) or colour (three).
+        data: what the values mean, as `model.data`; None for bytes of grey (one channel), colour (three), or
+            colour multiplied by opacity with that opacity (four).
         labels: (B,) classes by number, whose names stand over the pictures; numbers in a folder's and an .npz's facts.
         scale: whole factor from 1 to 64 that every pixel is enlarged by; None is what a sheet has room for, and 1 in a
             folder.
@@ -82,10 +83,11 @@ def _spec(x: Tensor, data: DataSpec | None) -> DataSpec:
     if not isinstance(x, Tensor):
         raise TypeError(f"x is a {type(x).__name__}; it must be a tensor (torch.as_tensor makes one of an array)")
     if data is None:
-        if x.ndim != 4 or x.shape[1] not in (1, 3):
-            raise ValueError(f"x has shape {tuple(x.shape)}; without data it must be pictures (B, 1 or 3, H, W); say "
-                             "what else it is, as data=model.data")
-        data = DataSpec("samples", "picture", tuple(x.shape[1:]), 0.0, 255.0, 256)
+        if x.ndim != 4 or x.shape[1] not in (1, 3, 4):
+            raise ValueError(f"x has shape {tuple(x.shape)}; without data it must be pictures (B, 1, 3 or 4, H, W); "
+                             "say what else it is, as data=model.data")
+        data = DataSpec("samples", "picture", tuple(x.shape[1:]), 0.0, 255.0, 256,
+                        mode="RGBA" if x.shape[1] == 4 else "")
     elif not isinstance(data, DataSpec):
         raise TypeError(f"data is a {type(data).__name__}; it must be an ornstein.DataSpec, such as model.data")
     if tuple(x.shape[1:]) != data.shape or not len(x):
