@@ -34,7 +34,7 @@ for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIG
     signal.signal(number, handler)
 
 # The same examples in every run: a test that fails once fails again.
-hypothesis.settings.register_profile("ornstein", derandomize=True, deadline=None, max_examples=60)
+hypothesis.settings.register_profile("ornstein", derandomize=True, deadline=None, max_examples=40)
 hypothesis.settings.load_profile("ornstein")
 
 

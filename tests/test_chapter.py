@@ -124,6 +124,7 @@ def test_the_pictures_are_those_that_the_pages_show():
     assert shown == {f"{name}.png" for name in figures.PICTURES}
 
 
+@pytest.mark.slow
 def test_the_pictures_are_what_the_program_draws(tmp_path, monkeypatch):
     """Drawn anew, each is the stored one but for the rounding of another machine: less than a grey level on average.
 

@@ -49,7 +49,11 @@ def test_columns_of_numbers_are_vectors_and_one_of_labels_their_classes(tmp_path
     assert data.spec.classes == ("big", "small")
     assert data.labels.tolist() == [0, 1, 0, -1] * 5
     assert "vectors of the columns height, weight, sports" in data.notes
-    assert "labels are column 'Class'" in data.notes
+    assert "labels are in column 'Class'" in data.notes
+    # Whole numbers come back as such beside a column of fractions, which comes back as it is.
+    decoded = data.spec.decode(data.spec.encode(data.values) + 1e-3)
+    assert np.array_equal(decoded[:, 1:], VALUES[:, 1:])
+    assert np.allclose(decoded[:, 0], VALUES[:, 0] + 1e-3 * np.ptp(VALUES[:, 0]) / 2, rtol=1e-5)
 
 
 @pytest.mark.parametrize("load", WAYS)

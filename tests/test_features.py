@@ -56,6 +56,7 @@ def test_features_of_a_row_do_not_depend_on_the_others(network):
     assert np.array_equal(network(X_HELD)[290:], network(X_HELD[290:]))
 
 
+@pytest.mark.slow
 def test_without_labels_features_separate_classes_they_were_never_told():
     """A class is guessed from five neighbours at 0.1 by chance; 500 digits without labels give above 0.8."""
     blind = features("network", first(TRAIN, 500, labels=False))

@@ -37,8 +37,9 @@ ELSEWHERE = ("ornstein tune ", "ornstein evaluate runs/digits runs/other", "tens
              "uv ", "make", "git ")
 JUDGED = "ornstein evaluate runs/photos"  # by the guide to own pictures, which is slow; others name it too
 
-# The guide to poor samples trains and judges twice; the playground and the gallery draw densities by the flow.
-SLOW = ("docs/gallery.md", "docs/guides/pictures.md", "docs/guides/playground.md")
+# The home page has commands of the README; the guide to poor samples trains and judges twice; the playground and the
+# gallery draw densities by the flow.
+SLOW = ("docs/index.md", "docs/gallery.md", "docs/guides/pictures.md", "docs/guides/playground.md")
 
 
 def blocks(page: str) -> list[tuple[str, str]]:

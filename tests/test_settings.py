@@ -58,7 +58,7 @@ def outcome(digits, out, make, trains: bool) -> str:
     """The line that refuses a training, or nothing where there is one, which trains to a model that draws."""
     try:
         trainer, line = orn.Trainer(digits, settings=make(), out=out), ""
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:  # a run to start from that is not there
         trainer, line = None, str(error)
     assert not out.exists()
     assert line.isprintable()

@@ -342,12 +342,12 @@ def test_what_is_left_open_is_chosen_from_data_budget_and_device_with_a_reason(d
 def test_a_recipe_leaves_nothing_open_and_begins_with_its_command(recipe):
     text = recipe.read_text("utf-8")
     settings = orn.Settings.from_yaml(text)
-    may_be_none = {"data_path", "minutes", "micro_batch", "processes", "shard", "threads"}
+    may_be_none = {"data_path", "init_from", "minutes", "micro_batch", "processes", "shard", "threads"}
     assert "auto" not in settings.as_dict().values()
     assert {name for name, value in settings.as_dict().items() if value is None} <= may_be_none
     assert settings.images
-    # Where the data lie is of the machine, and no part of a recipe.
-    assert set(settings.as_dict()) - {"data_path"} == {
+    # Where data and runs lie is of the machine, and no part of a recipe.
+    assert set(settings.as_dict()) - {"data_path", "init_from"} == {
         line.partition(":")[0] for line in text.splitlines() if line[0] not in "# -"}
     assert f"#   ornstein train {settings.data} --config recipes/{recipe.name} --out run" in text
     assert "TODO" not in text

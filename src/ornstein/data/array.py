@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +84,12 @@ def _read(path: Path, where: str) -> dict[str, Any]:
 
 def load_array(values: np.ndarray | StoredRows, labels: np.ndarray | None = None, classes: np.ndarray | None = None, *,
                conditions: np.ndarray | None = None, layout: str = "auto", name: str = "array",
-               where: str = "array") -> Dataset:
+               where: str = "array", whole: Sequence[bool] = ()) -> Dataset:
     """Return a set from an array of samples.
 
     `values` are (N, *axes of the layout), copied unless they are in a file; `labels` (N,) or (N, 1), or, as vector
     conditions, (N, K) numbers; `conditions` (N,) or (N, K), a row of NaN for none; `classes` (K,) name the labels or
-    the conditions.
+    the conditions. Of vectors of floating numbers, `whole` says which columns hold whole ones.
     """
     if isinstance(values, np.ma.MaskedArray):
         raise ValueError(f"{where}: is a masked array; fill it or drop the masked rows first")
@@ -110,6 +110,9 @@ def load_array(values: np.ndarray | StoredRows, labels: np.ndarray | None = None
     else:
         values = np.array(channel_first(values, layout), order="C")
     record = _scanned(values, where, key)
+    for column in np.flatnonzero(whole):
+        apart = np.abs(values[:, column] - values[0, column]).astype(np.int64)
+        record["channels"]["step"][column] = int(np.gcd.reduce(apart))
     picture = values.ndim == 4 and values.shape[1] in CHANNELS
     span = choose(values.dtype, record["channels"], picture)
     if labels is not None and labels.ndim == 2:

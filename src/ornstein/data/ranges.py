@@ -97,11 +97,12 @@ def choose(dtype: np.dtype, channels: dict[str, list[Any]], picture: bool = Fals
     whole = _whole(each)
     varied = sorted(one.most - one.least if picture else _scale(one)[1] - _scale(one)[0]
                     for one in each if one.most > one.least)
+    mixed = len({one.step is None for one in each}) > 1
     few = whole.step and (whole.most - whole.least) // whole.step < FEW_LEVELS
     # Among whole numbers of few levels a narrow channel may be the edge of a picture; many are other quantities.
     narrow = varied[(len(varied) - 1) // 2 if few else 0] if varied else 0
-    if len(each) > 1 and varied and whole.most - whole.least > APART * narrow:
-        return _each(each)
+    if mixed or (len(each) > 1 and varied and whole.most - whole.least > APART * narrow):
+        return _each(each, mixed)
     natural = _natural(dtype, whole)
     inside = natural or (whole.least, whole.most)
     notes = []
@@ -126,11 +127,12 @@ def choose(dtype: np.dtype, channels: dict[str, list[Any]], picture: bool = Fals
     return Range(low, high, levels, *inside, tuple(notes))
 
 
-def _each(each: list[_Channel]) -> Range:
+def _each(each: list[_Channel], mixed: bool) -> Range:
     """A range for every channel."""
     scales = [_scale(one) for one in each]
     ends = [(one.least, one.most) if one.most > one.least else scale for one, scale in zip(each, scales, strict=True)]
-    notes = [f"the {len(each)} channels lie too far apart for one range: each maps from its own to -1..1"]
+    why = "hold whole numbers and others" if mixed else "lie too far apart for one range"
+    notes = [f"the {len(each)} channels {why}: each maps from its own range to -1..1"]
     if flat := sum(one.least == one.most for one in each):
         notes.append(f"channels of one value only: {flat}; they come back as they are")
     (low, high), (least, most) = (zip(*pairs, strict=True) for pairs in (scales, ends))
@@ -142,7 +144,7 @@ def _whole(each: list[_Channel]) -> _Channel:
     least, most = min(one.least for one in each), max(one.most for one in each)
     means = np.array([one.least - least + one.mean for one in each], dtype=np.float64)
     std = math.sqrt(np.mean(np.square([one.std for one in each])) + means.var())
-    step = None if each[0].step is None else math.gcd(*(one.step or 0 for one in each),
+    step = None if any(one.step is None for one in each) else math.gcd(*(one.step or 0 for one in each),
                                                       *(int(one.least - least) for one in each))
     return _Channel(least, most, float(means.mean()), std, step)
 

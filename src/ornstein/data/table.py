@@ -86,14 +86,16 @@ def _load(names: Sequence[str], columns: Iterable[Any], name: str, where: str, l
                          "those rows out")
     values = np.stack(list(table.values()), axis=1)
     said = [f"vectors of the columns {listed(list(table))}", *notes]
-    options: dict[str, Any] = {"layout": layout, "name": name, "where": where}
+    whole = [one.dtype.kind in "biu" and abs(one).max() <= 2**53 for one in table.values()]
+    options: dict[str, Any] = {"layout": layout, "name": name, "where": where,
+                               "whole": whole if values.dtype.kind == "f" else ()}
     if target is None:
         return load_numbered(values, None, said, **options)
     if target.dtype.kind == "f" and np.mod(target[np.isfinite(target)], 1).any():
         data = load_array(values, conditions=target[:, None], classes=np.array([label]), **options)
         data.notes[:0] = [*said, f"column {label!r} has fractions: it is what the vectors are conditioned on"]
         return data
-    return load_numbered(values, number_labels(target, None, where), [*said, f"labels are column {label!r}"], **options)
+    return load_numbered(values, number_labels(target, None, where), [*said, f"labels are in column {label!r}"], **options)
 
 
 def _plain(column: Any) -> np.ndarray:

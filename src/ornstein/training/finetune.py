@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ornstein import checkpoint
 from ornstein.data import DataSpec, may_be_pictures
 from ornstein.description import describe
 from ornstein.diffusion.denoiser import NetworkDenoiser
+from ornstein.names import shown
 from ornstein.networks import NETWORKS, Taken, transfer
 from ornstein.settings import Settings
 from ornstein.training.run import Run
@@ -28,10 +30,9 @@ def source(settings: Settings, network: nn.Module | None = None) -> NetworkDenoi
         FileNotFoundError: there is none any more.
         ValueError: a damaged one, or one of another class than the user's own.
     """
-    try:
-        return checkpoint.load(str(settings.init_from), network)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"init_from is {settings.init_from}: {error}") from None
+    if not os.path.exists(str(settings.init_from)):
+        raise FileNotFoundError(f"init_from is {shown(settings.init_from)}; there is no such run or model's file")
+    return checkpoint.load(str(settings.init_from), network)
 
 
 def inherited(settings: Settings, model: NetworkDenoiser, data: Any) -> Settings:
