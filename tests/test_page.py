@@ -307,7 +307,7 @@ def test_a_difference_that_the_forest_does_not_see_leads_all_the_same(opened):
     page = opened([one])
     assert page.inner_text(".lead").startswith("As a set, these pictures differ from real ones.")
     assert page.inner_text(".figures").startswith(
-        "Samples differ from real pictures by Fréchet distance, though not by AUC")
+        "Samples differ from real pictures: shown by “Fréchet distance”, but not by AUC")
     assert "No difference from real" not in page.inner_text("#distances .measures")
 
 

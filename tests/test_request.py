@@ -51,3 +51,10 @@ def test_without_a_label_the_classes_take_turns():
 def test_a_request_that_a_model_cannot_meet_is_refused(name, words, says):
     with pytest.raises(ValueError, match=says):
         dataclasses.replace(Request(), **words).draw(model_of(name))
+
+
+def test_a_condition_far_from_all_that_was_trained_on_is_said_to_be_so():
+    model = model_of("vectors")
+    mean, std = (part.tolist() for part in (model.condition_mean, model.condition_std))
+    with pytest.warns(RuntimeWarning, match=r"condition charge is .*, 9 standard deviations from the mean"):
+        Request(count=1, condition=[mean[0], mean[1] + 9 * std[1]]).conditions(model)

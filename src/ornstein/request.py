@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ from ornstein.diffusion.samplers.rule import Rule
 from ornstein.names import whole
 
 __all__ = ["Request"]
+
+FAR = 5  # standard deviations of a condition from the mean of the training's, beyond which a model knows nothing of it
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class Request:
             if len(given) != wanted or not all(map(math.isfinite, given)):
                 raise ValueError(f"condition is {given}; it must be {wanted} finite number{'s' * (wanted > 1)} for "
                                  f"{', '.join(spec.conditions)}")
+            _refer(given, spec.conditions, model)
             conditions = torch.tensor(given, dtype=torch.float64, device="cpu").expand(count, -1)
         if self.guided and conditions is None:
             remedy = "give a condition" if spec.conditions else "leave it out"
@@ -115,6 +119,18 @@ class Request:
         return {"seed": self.seed, "sampler": rule, "nfe": self.nfe, "steps": self.steps, "guidance": self.guidance,
                 "label": self.label, "noise": noise.VERSION,
                 **{name: value for name, value in more.items() if value is not None}}
+
+
+def _refer(given: Sequence[float], names: Sequence[str], model: NetworkDenoiser) -> None:
+    """Warn of a condition so far from those of the training that the model has seen none like it."""
+    if model.condition_mean is None or model.condition_std is None:
+        return
+    for value, name, mean, std in zip(given, names, model.condition_mean.tolist(), model.condition_std.tolist(),
+                                      strict=True):
+        if abs(value - mean) > FAR * std:
+            warnings.warn(f"condition {name} is {value:g}, {abs(value - mean) / std:.0f} standard deviations from the "
+                          f"mean of the training, {mean:.4g}: the model has seen nothing like it", RuntimeWarning,
+                          stacklevel=4)
 
 
 def _numbers(condition: str | Sequence[float]) -> list[float]:

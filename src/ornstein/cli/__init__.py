@@ -91,4 +91,9 @@ def _line(error: Exception | str) -> str:
         return f"{left} {'is' if len(error.unused_tokens) == 1 else 'are'} one too many (--help says what it takes)"
     if isinstance(error, OSError) and error.filename and error.strerror:
         line = f"{error.filename}: {error.strerror.lower()}; name another path"
-    return line + (" (ornstein --help shows the commands)" if isinstance(error, CycloptsError) else "")
+    if not isinstance(error, CycloptsError):
+        return line
+    command = " ".join(error.command_chain or ())
+    return f"{line} (ornstein {command} --help shows the options)" if command else (
+        f"{line} (ornstein --help shows the commands)")
+

@@ -28,7 +28,8 @@ FLAGS = "nfe|steps|tolerance|guidance|condition|sampler|seed|label"  # that the 
 MANY, FILMED = 64, 40  # samples in all, and of a film alone at most
 
 Place = Annotated[Out | None, Parameter(
-    help="FILE.png, .jpg or .webp for one drawing of all, FILE.npz for numbers, or a folder for single pictures.")]
+    help="FILE.png, .jpg or .webp for one drawing of all, FILE.npz for numbers, or a folder for single pictures, which "
+         "keep their transparency.")]
 Film = Annotated[Out | None, Parameter(
     help="FILE.gif, .webp or .mp4: a film of the pictures forming, step by step.")]
 Grid = Annotated[list[str] | None, Parameter(consume_multiple=True, negative=(), help=(

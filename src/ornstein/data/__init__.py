@@ -123,7 +123,7 @@ def load_data(source: Any, *, size: int | str | None = None, fit: str = "cut", a
         data.notes.append("the labels were dropped" if data.spec.classes else "the conditions were dropped")
         data.labels, data.conditions = np.full_like(data.labels, -1), None
         data.spec = replace(data.spec, classes=(), conditions=(), empty=())
-    data.notes[:0] = said(data.spec, data.labels)
+    data.notes[:0] = said(data.spec, data.labels, data.conditions)
     return data
 
 

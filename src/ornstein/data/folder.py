@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import os
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from ornstein.data.spec import printable
 
 __all__ = ["load_files", "load_folder"]
 
+RUN = ("run.yaml", "metrics.jsonl")  # in the folder of a run, whose previews are no data
 TRAINING = ("train", "training")
 BESIDE = ("val", "valid", "validation", "test", "testing", "dev", "eval", "evaluation", "holdout", "heldout")
 
@@ -31,7 +33,9 @@ def load_folder(folder: Path, reading: Reading) -> Dataset:
     """
     where = printable(str(folder))
     if not os.path.exists(folder):
-        raise FileNotFoundError(f"{where}: there is no such folder or file")
+        near = difflib.get_close_matches(folder.name, os.listdir(folder.parent) if folder.parent.is_dir() else [], 1)
+        raise FileNotFoundError(f"{where}: there is no such folder or file"
+                                + (f" (did you mean {printable(near[0])!r}?)" if near else ""))
     if not folder.is_dir():
         raise ValueError(f"{where}: is not a folder; give a folder of pictures, a .npy, .npz, .parquet or .tar file")
     files, others = _walk(folder, where)
@@ -99,6 +103,10 @@ def _walk(folder: Path, where: str) -> tuple[list[Path], dict[Path, str]]:
     files, others = [], {}
     read = [os.path.realpath(folder)]
     for place, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
+        if {*RUN} <= {*names} and Path(place) != folder:
+            folders.clear()
+            others[Path(place)] = "the folder of a run"
+            continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in [name for name in folders if os.path.islink(os.path.join(place, name))]:
             real = os.path.realpath(os.path.join(place, name))

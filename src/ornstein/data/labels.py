@@ -97,8 +97,11 @@ def one_hot(values: np.ndarray) -> bool:
     return bool(plain) and len(np.unique(values.argmax(1))) > 1
 
 
-def said(spec: DataSpec, labels: np.ndarray) -> list[str]:
-    """Return notes that name the classes, and those that no training row has."""
+def said(spec: DataSpec, labels: np.ndarray, conditions: np.ndarray | None) -> list[str]:
+    """Return notes that name the classes, and those that no training row has, or the conditions with their range."""
+    if spec.conditions and conditions is not None and not np.isnan(conditions).all():
+        ends = zip(spec.conditions, np.nanmin(conditions, 0), np.nanmax(conditions, 0), strict=True)
+        return [f"conditioned on {listed([f'{name} ({low:g} to {high:g})' for name, low, high in ends])}"]
     if not spec.classes:
         return []
     counts = np.bincount(labels[labels >= 0], minlength=len(spec.classes))

@@ -47,7 +47,7 @@ def load_csv(path: Path, where: str, layout: str = "auto") -> Dataset:
         del lines[0]
     for line, row in lines:
         if len(row) != len(names):
-            raise ValueError(f"{where}: line {line} has {len(row)} values, and there are {len(names)} columns; mend it")
+            raise ValueError(f"{where}: line {line} has {len(row)} values, and there are {len(names)} columns; fix it")
     cells = zip(*(row for _, row in lines), strict=True) if lines else [()] * len(names)
     return _load(names, [_read(column) for column in cells], printable(path.stem), where, layout, notes)
 
@@ -95,7 +95,8 @@ def _load(names: Sequence[str], columns: Iterable[Any], name: str, where: str, l
         data = load_array(values, conditions=target[:, None], classes=np.array([label]), **options)
         data.notes[:0] = [*said, f"column {label!r} has fractions: it is what the vectors are conditioned on"]
         return data
-    return load_numbered(values, number_labels(target, None, where), [*said, f"labels are in column {label!r}"], **options)
+    said.append(f"labels are in column {label!r}")
+    return load_numbered(values, number_labels(target, None, where), said, **options)
 
 
 def _plain(column: Any) -> np.ndarray:

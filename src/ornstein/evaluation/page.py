@@ -24,7 +24,7 @@ __all__ = ["render"]
 LISTED = 12  # entries of a list, at most
 SMALL = 256  # pixels; what is narrower is enlarged without smoothing
 FACTS = {  # what facts are called where their short names do not say it
-    "model": {"run": "folder of the run", "held_out": "held-out loss", "gap": "held-out loss above the training loss",
+    "model": {"run": "folder of the run", "held_out": "held-out loss", "gap": "held-out loss less the training loss",
               "predicts": "the network predicts", "images": "samples seen in training",
               "sha256": "SHA-256 of the file"},
     "data": {"training": "training samples", "held_out": "unseen samples", "held_out_name": "name of the unseen data",

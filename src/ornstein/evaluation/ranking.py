@@ -75,8 +75,8 @@ def finding(measures: Sequence[Measure], things: str) -> Markup | None:
     if telling:
         names = list(dict.fromkeys(one.name for one in telling))
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        return Markup("samples differ from real {} by {}{}, though not by {}").format(
-            things, ", ".join(names[:NAMED]), more, by)
+        return Markup("samples differ from real {}: shown by “{}”{}, but not by {}").format(
+            things, "”, “".join(names[:NAMED]), more, by)
     if not any(one.differs is False for one in measures):
         return Markup("nothing tells whether samples differ from real {}: {}").format(things, by)
     if weak(measures):

@@ -16,7 +16,7 @@ from ornstein.workers import forked
 
 __all__ = ["Compilation"]
 
-PATIENCE = 0.4  # share of the budget after which what is compiled would not be used long enough to pay
+PATIENCE = 0.25  # share of the budget after which what is compiled would not be used long enough to pay
 
 
 class Compilation:

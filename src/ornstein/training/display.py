@@ -63,7 +63,8 @@ class Display:
             for reason in event.reasons:
                 self.say(f"chosen: {reason}")
             settings = event.settings
-            budget = f"{settings.images:,} samples" if settings.images else f"{settings.minutes:g} minutes"
+            budget = f"{settings.images:,} samples" if settings.images else (
+                f"{settings.minutes:g} minute{'s' * (settings.minutes != 1)}")
             self.say(f"{settings.network} of {event.parameters:,} weights on {event.samples:,} samples "
                      f"({event.held_out:,} more held out), {settings.precision} on {event.device}"
                      + (f" in {settings.processes} processes" if settings.processes != 1 else "") + f", for {budget}")
@@ -75,10 +76,10 @@ class Display:
         elif isinstance(event, Finished):
             held_out, gap = event.model.metrics["held_out"], event.model.metrics["gap"]
             self.say(f"done in {clock(event.seconds)}: {event.images:,} samples seen" + (
-                "" if held_out is None else f", held-out loss {held_out:.4f}, {_gap(gap)} the training loss"))
+                "" if held_out is None else f"; loss of the averaged weights: {_losses(held_out, gap)}"))
 
     def _progress(self, event: Progress) -> None:
-        extra = "" if event.held_out is None else f"  held out {event.held_out:.4f} ({_gap(event.gap)} training)"
+        extra = "" if event.held_out is None else f"  averaged weights: {_losses(event.held_out, event.gap)}"
         extra += f"  {event.skipped} steps skipped" if event.skipped else ""
         rate = f"{event.rate:,.0f}/s  " if event.rate else ""
         loss = "no loss yet" if event.loss is None else f"loss {event.loss:.4f}"
@@ -91,6 +92,6 @@ class Display:
             say(line, error=self.error)
 
 
-def _gap(gap: float | None) -> str:
-    """How far a held-out loss is from the training loss, in words."""
-    return f"{abs(gap or 0.0):.4f} {'below' if (gap or 0.0) < 0 else 'above'}"
+def _losses(held_out: float, gap: float | None) -> str:
+    """Both losses that tell learning from memorizing, of the same weights at the same noise."""
+    return f"training {held_out - (gap or 0.0):.4f}, held out {held_out:.4f}"
