@@ -83,8 +83,8 @@ def _again(run: Path, model: NetworkDenoiser, settings: Settings, trained_on: st
         if judged and data is None:
             raise ValueError(f"{place} is not what {run} was trained on: values or labels have changed, and rows that "
                              "it has seen could pass for unseen; name unseen data with --data")
-        notes.append(f"{place} has changed since {run} was trained: floors, copies and training losses are of what is "
-                     "there now")
+        what = "floors, copies and training losses" if judged else "these rows"
+        notes.append(f"{place} has changed since {run} was trained: {what} are of what is there now")
     return _read(place, model, settings) if settings.classes is False else known
 
 
