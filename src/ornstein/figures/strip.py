@@ -87,7 +87,8 @@ def _figure(of: Subject, times: list[float], forward: list[Tensor], back: list) 
             if clock is not None:
                 axes.set_title(f"t = {clock[number]:.2f}\n{_log_snr(schedule, clock[number])}", fontsize=8)
         row[0].set_ylabel(name, fontsize=9)
-    top.suptitle(f"{type(schedule).__name__}: from {of.what} to noise, and from it to a new one (seed {of.seed})", fontsize=12)
+    top.suptitle(f"{type(schedule).__name__}: from {of.what} to noise, and from it to a new one (seed {of.seed})",
+                 fontsize=12)
     for axes, (name, (x, y)) in zip(bottom.subplots(1, len(lines)), lines.items(), strict=True):
         axes.plot(x, y, color="#26466b")
         plain(axes, name, "t", size=9)
