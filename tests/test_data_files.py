@@ -112,3 +112,15 @@ def test_heic_says_what_it_needs_or_is_read(tmp_path):
         load_data(tmp_path)
     fill(tmp_path, 1)
     assert load_data(tmp_path).skipped == ['a.heic: needs pillow-heif: pip install "ornstein[heic]"']
+
+
+def test_a_run_that_lies_among_the_pictures_is_not_learnt_and_a_name_mistyped_is_put_right(tmp_path):
+    fill(tmp_path / "icons", 4)
+    run = tmp_path / "icons/run"
+    fill(run / "previews", 2)
+    for name in ("run.yaml", "metrics.jsonl"):
+        (run / name).write_text("")
+    data = load_data(tmp_path / "icons")
+    assert (len(data), data.skipped) == (4, ["run: the folder of a run"])
+    with pytest.raises(FileNotFoundError, match=r"there is no such folder or file \(did you mean 'icons'\?\)"):
+        load_data(tmp_path / "icon")

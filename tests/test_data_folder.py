@@ -398,15 +398,3 @@ def test_rows_are_called_by_the_names_of_their_files(tmp_path):
             assert [name[:2] for name in part.names] == [f"{'ab'[number % 2]}/" for number in named]
             assert [shown == number for shown, number in zip(shown, named, strict=True)].count(False) <= (
                 reader == "stream")  # which lets another stand in for the broken one
-
-
-def test_a_run_that_lies_among_the_pictures_is_not_learnt_and_a_name_mistyped_is_put_right(tmp_path):
-    fill(tmp_path / "icons", 4)
-    run = tmp_path / "icons/run"
-    fill(run / "previews", 2)
-    for name in ("run.yaml", "metrics.jsonl"):
-        (run / name).write_text("")
-    data = load_data(tmp_path / "icons")
-    assert (len(data), data.skipped) == (4, ["run: the folder of a run"])
-    with pytest.raises(FileNotFoundError, match=r"there is no such folder or file \(did you mean 'icons'\?\)"):
-        load_data(tmp_path / "icon")

@@ -214,7 +214,9 @@ def test_a_failure_that_a_new_start_would_not_help_ends_all_processes_at_once(st
                     "learning_rate=1e30")
     said = process.said()
     assert process.wait() == 1
-    assert re.search(r"the gradient was not finite in 10 steps in a row, .* the last checkpoint is kept", said)
+    # Which of the two is found first depends on the machine's speed.
+    assert re.search(r"(the gradient was not finite in 10 steps in a row|the averaged model has diverged).* "
+                     "the last checkpoint is kept", said)
     assert "started again" not in said
     assert said.count("ornstein: ") == 1
 

@@ -117,6 +117,7 @@ class Course:
         self.settle(self.settings)
 
     def _look(self) -> None:
+        self.learner.judge()  # of what has no finite gradient the average says less
         held = self.learner.average_loss(self.held_set) if len(self.held_set) else None
         self.journal.look(self.learner.average_loss(self.train_set), held)
 
