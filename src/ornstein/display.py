@@ -93,4 +93,4 @@ def telling(progress: bool | Callable[[float], None], part: str) -> Generator[Ca
         return
     began = time.monotonic()
     with Parts(error=True) as parts:
-        yield lambda share: parts(part, share, (time.monotonic() - began) * (1 / share - 1))
+        yield lambda share: parts(part, share, (time.monotonic() - began) * (1 / share - 1) if share else None)

@@ -71,7 +71,7 @@ class Request:
             if len(given) != wanted or not all(map(math.isfinite, given)):
                 raise ValueError(f"condition is {given}; it must be {wanted} finite number{'s' * (wanted > 1)} for "
                                  f"{', '.join(spec.conditions)}")
-            _refer(given, spec.conditions, model)
+            _warn_if_far(given, spec.conditions, model)
             conditions = torch.tensor(given, dtype=torch.float64, device="cpu").expand(count, -1)
         if self.guided and conditions is None:
             remedy = "give a condition" if spec.conditions else "leave it out"
@@ -121,7 +121,7 @@ class Request:
                 **{name: value for name, value in more.items() if value is not None}}
 
 
-def _refer(given: Sequence[float], names: Sequence[str], model: NetworkDenoiser) -> None:
+def _warn_if_far(given: Sequence[float], names: Sequence[str], model: NetworkDenoiser) -> None:
     """Warn of a condition so far from those of the training that the model has seen none like it."""
     if model.condition_mean is None or model.condition_std is None:
         return

@@ -92,6 +92,11 @@ def _mapped(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     return torch.frombuffer(mmap.mmap(-1, math.prod(shape) * dtype.itemsize), dtype=dtype).reshape(shape)
 
 
+def _finish(piece: Iterable[object] | None) -> None:
+    """Do what is left of a piece that is a generator; any other is done already."""
+    deque(piece or (), maxlen=0)
+
+
 def each(work: Callable[[int], Iterable[object] | None], count: int,
          device: torch.device | str = "cpu") -> Iterator[int]:
     """Do work(0) .. work(count - 1), by a worker a core where that pays, and on a CPU alone; yields how many are done.
@@ -106,7 +111,7 @@ def each(work: Callable[[int], Iterable[object] | None], count: int,
         long = workers > 1 and any(time.monotonic() - began > PAYS for _ in first)
         if workers == 1 or (not long and (count - 1) * (time.monotonic() - began) < PAYS):
             for number in range(count):
-                deque(work(number) or () if number else first, maxlen=0)
+                _finish(work(number) if number else first)
                 yield number + 1
             return
         following, done = multiprocessing.Value("q", 1), _mapped((count,), torch.bool)
@@ -120,21 +125,20 @@ def each(work: Callable[[int], Iterable[object] | None], count: int,
             # A piece that fails here is done again by the first process, where its exception is seen.
             with suppress(Exception):
                 while (number := take()) < count:
-                    deque(work(number) or (), maxlen=0)
+                    _finish(work(number))
                     done[number] = True
 
         with forked(share, workers - 1) as others:
-            number, piece = 0, first
+            number = 0
             while number < count:
-                deque(piece, maxlen=0)
+                _finish(work(number) if number else first)
                 done[number] = True
                 if (reached := int(done.sum())) < count:
                     yield reached
-                if (number := take()) < count:
-                    piece = work(number) or ()
+                number = take()
             for process in others:
                 process.join()
         for number in (~done).nonzero().flatten().tolist():
-            deque(work(number) or (), maxlen=0)
+            _finish(work(number))
         if count > 1:
             yield count

@@ -96,4 +96,3 @@ def _line(error: Exception | str) -> str:
     command = " ".join(error.command_chain or ())
     return f"{line} (ornstein {command} --help shows the options)" if command else (
         f"{line} (ornstein --help shows the commands)")
-

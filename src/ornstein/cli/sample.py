@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Generator, Iterable, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +13,7 @@ from cyclopts import Parameter
 
 from ornstein import __version__
 from ornstein.cli.app import Out, Run, Sampler, Seed, app, fits
-from ornstein.display import Parts, say
+from ornstein.display import say, telling
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -169,10 +169,9 @@ def _flags() -> Generator[None, None, None]:
 
 def _shown(frames: Iterable[Frame], live: bool) -> Generator[Frame, None, None]:
     """Frames as they come, with a line of progress where a line can move."""
-    with Parts(error=True) if live else nullcontext() as parts:
+    with telling(live, "sampling") as tell:
         for frame in frames:
-            if parts:
-                parts("sampling", 1 - frame.time)
+            tell(1 - frame.time)
             yield frame
 
 

@@ -63,9 +63,8 @@ Json = Annotated[bool, Parameter(help="Print each event as one line of JSON.", n
 def train(*data: Data, out: Place, minutes: Minutes = None, images: Images = None, size: Size = None,
           fit: Fit = None, alpha: Alpha = None, depth: Depth = None, classes: Classes = None, layout: Layout = None,
           network: Network = None, seed: Seed = None, precision: PrecisionOption = None, processes: Processes = None,
-          init_from: From = None,
-          config: Config = None, set: Set = None, resume: Resume = False, overwrite: Overwrite = False,
-          tracker: Tracker = None, json: Json = False) -> None:
+          init_from: From = None, config: Config = None, set: Set = None, resume: Resume = False,
+          overwrite: Overwrite = False, tracker: Tracker = None, json: Json = False) -> None:
     """Train a model on DATA within a budget, and keep everything in one folder."""
     started = time.monotonic()
     # Before torch is imported: its sockets warn of names that a machine without a network cannot look up.

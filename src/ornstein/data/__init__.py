@@ -19,7 +19,7 @@ from ornstein.data.folder import load_files, load_folder
 from ornstein.data.labels import said
 from ornstein.data.parquet import load_parquet
 from ornstein.data.pictures import Reading, read_picture
-from ornstein.data.places import braced, called, files_of, is_pattern
+from ornstein.data.places import ALONE, braced, called, files_of, is_pattern
 from ornstein.data.remote import RemoteShard, is_remote
 from ornstein.data.sequence import is_sequence, load_hub, load_sequence, numbers
 from ornstein.data.shards import LocalShard, load_shards
@@ -56,7 +56,7 @@ def may_be_pictures(source: Any) -> bool:
     """Whether a source may be picture files, which can be read at any size."""
     names = named(source)
     return isinstance(names, list) or (names is not None and names not in SOURCES
-                                       and Path(names).suffix not in (".npy", ".npz", ".csv"))
+                                       and Path(names).suffix not in ALONE)
 
 
 def path_of(source: Any) -> str | list[str] | None:

@@ -14,7 +14,7 @@ from ornstein.data.pictures import FORMATS, UNREAD, pages
 from ornstein.files import open_regular
 from ornstein.names import shortened
 
-__all__ = ["braced", "called", "files_of", "is_pattern"]
+__all__ = ["ALONE", "braced", "called", "files_of", "is_pattern"]
 
 PACKED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip")
 TABLES = (".parquet", ".tar")
