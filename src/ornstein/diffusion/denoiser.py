@@ -14,7 +14,7 @@ from ornstein.data.spec import DataSpec
 from ornstein.diffusion.condition import Condition, Conditions, moments, standardised
 from ornstein.diffusion.estimate import LEAST_SIGNAL, PREDICTIONS, Estimate
 from ornstein.diffusion.level import Level, as_time, known
-from ornstein.diffusion.linear import LinearGuess
+from ornstein.diffusion.linear import Gaussian, LinearGuess
 from ornstein.diffusion.schedule import Schedule
 from ornstein.isolation import isolated
 from ornstein.machine import has_bf16
@@ -82,6 +82,10 @@ class Denoiser(nn.Module):
             ValueError: a condition of another shape or kind, or a class that is not there.
         """
         return self._takes.read(condition, rows, device)
+
+    def gaussian(self) -> Gaussian | None:
+        """The Gaussian with the moments of the data, as far as the denoiser knows them; None where it does not."""
+        return None
 
     def level(self, z: Tensor, t: Tensor | float) -> Level:
         """The level at t for the rows of z, after checking that z holds samples of this denoiser's shape."""
@@ -247,6 +251,14 @@ class NetworkDenoiser(Denoiser):
             # The same v in the data's own units: c eps - s x.
             v = (level.signal * inner.eps - level.noise * x) / level.radius
         return Estimate(z, narrow, v.to(z))
+
+    def gaussian(self) -> Gaussian:
+        """The Gaussian with the moments of the data, whose variances are those of the linear guess if there is one."""
+        mean, std = (value.double().expand(self.shape).flatten() for value in (self.data_mean, self.data_std))
+        if self.linear is None:
+            return Gaussian(mean, std**2)
+        variance, basis = self.linear.moments()
+        return Gaussian(mean, std**2 * variance, basis)
 
     def read_condition(self, condition: Condition, rows: int,
                        device: torch.device | str | None = None) -> Tensor | None:

@@ -13,7 +13,7 @@ from ornstein.diffusion.condition import Condition, Conditions
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.level import Level, as_time
-from ornstein.diffusion.linear import wiener
+from ornstein.diffusion.linear import MOST_SIZE, Gaussian, wiener
 from ornstein.diffusion.schedule import Schedule
 from ornstein.isolation import isolated
 from ornstein.names import whole
@@ -76,6 +76,10 @@ class ExactGaussian(Denoiser):
         turned = (wide / exact.radius - c * self.mean) @ self.basis
         v = (turned * wiener(c, s, self.power)) @ self.basis.T - s * self.mean
         return Estimate(z, level, v.to(z))
+
+    def gaussian(self) -> Gaussian:
+        """The data themselves."""
+        return Gaussian(self.mean, self.power, self.basis)
 
     def log_prob_at(self, z: Tensor, t: Tensor | float) -> Tensor:
         """log q(z_t), the marginal (20.12) at time t: z (B, D), times () or (B,); (B,) nats.
@@ -159,6 +163,13 @@ class ExactMixture(Denoiser):
         v = (share * gain).sum(1, keepdim=True) * z.double() / exact.radius - (share * (gain * c + s)) @ self.mean
         return Estimate(z, level, v.to(z))
 
+    def gaussian(self) -> Gaussian:
+        """The Gaussian with the mean and the covariance of the mixture."""
+        mean = self.weight @ self.mean
+        apart = self.weight.sqrt()[:, None] * (self.mean - mean)
+        inside = (self.weight @ self.variance).expand(len(mean)).diag()
+        return Gaussian.of(mean, inside + apart.T @ apart)
+
     def log_prob_at(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Tensor:
         """log q(z_t), the marginal (20.12) at time t: z (B, D), times () or (B,); (B,) nats."""
         return self._joint(z, t, condition)[0].logsumexp(1).to(z)
@@ -236,6 +247,14 @@ class ExactDataset(Denoiser):
         # v from x in float64: at low noise it is a small difference over a small number.
         exact = Estimate.from_x(mean, z.double(), self.schedule.level(as_time(t)).fit(z.double()))
         return Estimate(z, level, exact.v.to(z))
+
+    def gaussian(self) -> Gaussian:
+        """The Gaussian with the mean and the covariance of the points, or of very large ones the variances alone."""
+        mean = self.points.mean(0)
+        apart = self.points - mean
+        if len(mean) > MOST_SIZE:
+            return Gaussian(mean, apart.square().mean(0))
+        return Gaussian.of(mean, apart.T @ apart / len(apart))
 
     def log_prob_at(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Tensor:
         """log q(z_t), the mixture (20.12) of kernels on the training points: z (B, ...); (B,) nats.

@@ -12,10 +12,55 @@ from torch import Tensor, nn
 from ornstein.diffusion.level import Level
 from ornstein.names import Guess, require
 
-__all__ = ["KINDS", "MOST_SIDE", "LinearGuess", "wiener"]
+__all__ = ["KINDS", "MOST_SIDE", "Gaussian", "LinearGuess", "wiener"]
 
 MOST_SIDE = 4096  # of samples whose waves are transformed by matrices of that size
 KINDS = get_args(Guess)
+LEAST = 1e-6  # variance in a direction, in parts of the mean of all
+MOST_SIZE = 4096  # values of a sample whose directions are held as a matrix
+
+
+class Gaussian:
+    """The Gaussian with the mean and the covariance of data, or with as much of them as is known.
+
+    Args:
+        mean: (D,).
+        variance: (D,) along the orthonormal columns of `basis`.
+        basis: (D, D), or None for the values themselves.
+    """
+
+    def __init__(self, mean: Tensor, variance: Tensor, basis: Tensor | None = None) -> None:
+        self.mean, self.basis = mean.double(), None if basis is None else basis.double()
+        # Data may be flat in a direction; a model of them is not, quite.
+        self.variance = variance.double().clamp(min=LEAST * max(float(variance.mean()), torch.finfo(torch.float32).tiny))
+
+    @classmethod
+    def standard(cls, size: int) -> Gaussian:
+        """Of mean 0 and variance 1."""
+        return cls(torch.zeros(size, device="cpu"), torch.ones(size, device="cpu"))
+
+    @classmethod
+    def of(cls, mean: Tensor, covariance: Tensor) -> Gaussian:
+        """With a covariance, (D, D)."""
+        return cls(mean, *torch.linalg.eigh(covariance))
+
+    @property
+    def deviation(self) -> float:
+        """Of a value, root mean square."""
+        return float(self.variance.mean().sqrt())
+
+    def to(self, device: torch.device) -> Gaussian:
+        """The same on a device."""
+        basis = None if self.basis is None else self.basis.to(device)
+        return Gaussian(self.mean.to(device), self.variance.to(device), basis)
+
+    def turn(self, x: Tensor) -> Tensor:
+        """Samples (N, D) less their mean, along the basis."""
+        return x - self.mean if self.basis is None else (x - self.mean) @ self.basis
+
+    def back(self, x: Tensor) -> Tensor:
+        """Samples (N, D) from what `turn` made of them."""
+        return self.mean + (x if self.basis is None else x @ self.basis.T)
 
 
 class LinearGuess(nn.Module):

@@ -1,9 +1,9 @@
-"""Draws of samples given a linear measurement of them."""
+"""Draws of samples given a linear measurement of them, by a population of walks that are weighed on the way."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Generator, Sequence
 
 import torch
 from torch import Tensor
@@ -12,13 +12,21 @@ from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.denoiser import Batched, Denoiser
 from ornstein.diffusion.editing.draws import Draws
 from ornstein.diffusion.editing.operator import Operator
-from ornstein.diffusion.grid import grid, moments
+from ornstein.diffusion.grid import Moment, moments
 from ornstein.diffusion.guidance import Guided
+from ornstein.diffusion.linear import Gaussian
+from ornstein.diffusion.schedule import Schedule
+from ornstein.noise import generator
 
 __all__ = ["posterior"]
 
 ROWS = 64  # of one network call
-NONE = 1e-10  # of the largest singular value, below which a direction is not measured
+TOGETHER = 4096  # walks, of several measurements, that ask the network together
+# Levels are at noise / signal = deviation of the data * tan(WIDEST u^POWER) for even u. From benchmarks/restore.py.
+WIDEST, POWER = math.atan(12.0), 1.3
+EVEN = 0.3  # share of the walks that the weights at one level may not concentrate beyond
+PRECISE = 0.3, 1e4  # least and most precision of x given noiseless z, in parts of that of the data
+SINGULAR = 1e-10  # of the variance of a measurement: noise of one that has none
 
 
 def posterior(denoiser: Denoiser, y: Tensor, operator: Operator, noise: float, count: int, nfe: int, seed: int,
@@ -26,15 +34,23 @@ def posterior(denoiser: Denoiser, y: Tensor, operator: Operator, noise: float, c
               numbers: Sequence[int] | None = None) -> Tensor:
     """Draw x of q(x | y) for y = operator(x) + noise eps; all arguments are checked already.
 
-    At falling times the law of x given z is taken for N(x-hat, c I) with c = noise^2 / (signal^2 + noise^2), which
-    with y is a Gaussian again; a draw of it is noised to the next time.
+    Twisted sequential Monte Carlo (Wu et al. 2023) without derivatives of the network. At s = noise_t / signal_t the
+    law of x behind zeta = z_t / signal_t = x + s eps is taken for the Gaussian
+
+        N(x-hat, (P + 1 / s^2)^-1),   where P dx = dg  for  g = (zeta - x-hat) / s^2
+
+    makes the precision P one of those in quasi-Newton methods: dx and dg are what x-hat and g have changed by since the
+    last level. P is diagonal in the principal directions of the data, and the walks of one measurement share it. Given
+    y this is a Gaussian again, of which x is drawn, and the next zeta is of q(zeta' | zeta, x). A walk's weight is the
+    likelihood of y by the new answer over that which the last one foretold: 1 for Gaussian data; of others it sees to
+    it that modes have their shares.
 
     Args:
         denoiser: any.
         y: (B, *into), gives dtype and device.
         operator: from samples to `into`.
         noise: deviation of the measurement, >= 0.
-        count: draws for each measurement.
+        count: draws for each measurement, which are one population.
         nfe: calls a draw.
         seed: of the noise.
         condition: one for all, or one for each measurement.
@@ -45,28 +61,141 @@ def posterior(denoiser: Denoiser, y: Tensor, operator: Operator, noise: float, c
         (B * count, *shape), those of one measurement adjacent.
     """
     conditions = denoiser.read_condition(condition, len(y), "cpu")
+    data = (denoiser.gaussian() or Gaussian.standard(math.prod(denoiser.shape))).to(y.device)
     if guidance is not None and guidance != 1:
         denoiser = Guided(denoiser, guidance)
-    u, s, vh = (part.to(y.device) for part in torch.linalg.svd(operator.matrix(), full_matrices=False))
-    rank = int((s > NONE * s[:1]).sum())
-    u, s, vh = u[:, :rank], s[:rank], vh[:rank]
-    draws = Draws(len(y), count, seed, numbers)
+    measured = Measured(data, operator.matrix().to(y.device), noise)
+    numbers = range(len(y)) if numbers is None else numbers
     drawn = y.new_empty(len(y) * count, *denoiser.shape)
-    times = grid(denoiser.schedule, nfe, "log_snr")
-    walk = moments(denoiser.schedule, times, y)
-    for rows in draws.blocks(ROWS):
-        observed = y[draws.samples_of(rows).to(y.device)].flatten(1).double()
-        told = None if conditions is None else conditions[draws.samples_of(rows)]
+    walk = levels(denoiser.schedule, nfe, data.deviation, drawn)
+    ratios = [moment.noise / moment.signal for moment in walk]
+    some = max(1, TOGETHER // count)
+    for first in range(0, len(y), some):
+        rows = slice(first, first + some)
+        told = None if conditions is None else conditions[rows].repeat_interleave(count, 0)
         ask = Batched(denoiser, told, ROWS)
-        z = draws.noise(rows, 0, drawn) * walk[0].radius
-        for step, (t, later) in enumerate(itertools.pairwise(walk), 1):
-            c = (t.noise / t.radius) ** 2
-            x = ask(z, t.clock).x.flatten(1).double()
-            x = x + c**0.5 * draws.noise(rows, 3 * step, drawn).flatten(1).double()
-            error = noise * draws.noise(rows, 3 * step + 1, y.new_empty(0, *operator.into)).flatten(1).double()
-            gap = (observed + error) @ u - x @ vh.T * s
-            x = x + (gap * (c * s / (c * s**2 + noise**2).clamp(min=1e-300))) @ vh
-            x = x.reshape(z.shape).to(z)
-            z = later.signal * x + later.noise * draws.noise(rows, 3 * step + 2, drawn) if later > 0 else x
-        drawn[rows.start:rows.stop] = z
+        walks = [population(measured, one.flatten().double(), ratios, Draws(1, count, seed, [number]))
+                 for one, number in zip(y[rows], numbers[rows], strict=True)]
+        zeta = torch.cat([next(each) for each in walks])
+        for moment in walk[:-1]:
+            z = (moment.signal * data.back(zeta)).reshape(-1, *denoiser.shape).to(drawn)
+            answers = data.turn(ask(z, moment.clock).x.flatten(1).double()).split(count)
+            zeta = torch.cat([each.send(answer) for each, answer in zip(walks, answers, strict=True)])
+        drawn[first * count:first * count + len(zeta)] = data.back(zeta).reshape(-1, *denoiser.shape).to(drawn)
     return drawn
+
+
+def levels(schedule: Schedule, steps: int, deviation: float, like: Tensor) -> list[Moment]:
+    """The moments of the walk, the last at t = 0."""
+    u = 1 - torch.arange(steps, dtype=torch.float64, device="cpu") / steps
+    times = schedule.time(-2 * torch.log(deviation * torch.tan(WIDEST * u**POWER)))
+    return moments(schedule, torch.cat([times, times.new_zeros(1)]), like)
+
+
+class Measured:
+    """A linear measurement, seen from the principal directions of the data.
+
+    Args:
+        data: the Gaussian with their moments.
+        matrix: of the measurement, (M, D).
+        noise: its deviation.
+    """
+
+    def __init__(self, data: Gaussian, matrix: Tensor, noise: float) -> None:
+        self.data, self.noise = data, noise
+        self.centre, self.matrix = matrix @ data.mean, matrix @ data.basis if data.basis is not None else matrix
+        self.least = SINGULAR * float((self.matrix**2 @ data.variance).mean())
+
+    def whitener(self, variance: Tensor) -> Tensor:
+        """The inverse of the Cholesky factor of the covariance of y, for x of variances (D,)."""
+        covariance = self.matrix * variance @ self.matrix.T
+        covariance.diagonal().add_(self.noise**2 + self.least)
+        unit = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
+        return torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), unit, upper=False)
+
+    def log_likelihood(self, y: Tensor, mean: Tensor, white: Tensor) -> Tensor:
+        """log p(y) less its constant for x of means (N, D), (N,) nats."""
+        return white.diagonal().log().sum() - 0.5 * ((y - mean @ self.matrix.T) @ white.T).square().sum(1)
+
+    def draw(self, y: Tensor, mean: Tensor, variance: Tensor, white: Tensor, eps: Tensor, error: Tensor) -> Tensor:
+        """Draws of x ~ N(mean, variance) given y, by Matheron's rule: x + K (y - A x - noise)."""
+        x = mean + variance.sqrt() * eps
+        return x + (y - x @ self.matrix.T - self.noise * error) @ white.T @ white @ self.matrix * variance
+
+
+def population(measured: Measured, y: Tensor, ratios: Sequence[float],
+               draws: Draws) -> Generator[Tensor, Tensor, None]:
+    """The walks of one measurement: yields zeta (N, D) at each level, is sent x-hat, and yields the samples last."""
+    data, rows, size = measured.data, range(draws.count), len(measured.data.variance)
+
+    def noise(step: int) -> tuple[Tensor, Tensor]:
+        """Of x and of its measurement."""
+        one = draws.noise(rows, 3 * step, y.new_empty(0, size))
+        return data.turn(one + data.mean), draws.noise(rows, 3 * step + 1, y.new_empty(0, len(y)))
+
+    y = y - measured.centre
+    log_weight, precision, natural = y.new_zeros(len(rows)), 1 / data.variance, y.new_zeros(len(rows), size)
+    x = measured.draw(y, natural, data.variance, measured.whitener(data.variance), *noise(0))
+    zeta, above, last = x, math.inf, None
+    for step, s in enumerate(ratios, 1):
+        kept = (s / above) ** 2  # of what zeta is off x by
+        eps = draws.noise(rows, 3 * step + 2, y.new_empty(0, size))
+        zeta = x + kept * (zeta - x) + s * math.sqrt(1 - kept) * data.turn(eps + data.mean)
+        if not s:
+            yield zeta
+            return
+        x_hat = yield zeta
+        variance = 1 / (precision + s**-2)
+        foretold = measured.log_likelihood(y, (natural + zeta / s**2) * variance, measured.whitener(variance))
+        g = (zeta - x_hat) / s**2
+        if last is not None:
+            precision = secant(x_hat - last[0], g - last[1], data.variance)
+        variance = 1 / (precision + s**-2)
+        white = measured.whitener(variance)
+        log_weight = log_weight + measured.log_likelihood(y, x_hat, white) - foretold
+        chosen, log_weight = resample(log_weight, draws, step, step == len(ratios) - 1)
+        zeta, x_hat, g = zeta[chosen], x_hat[chosen], g[chosen]
+        natural, last, above = precision * x_hat - g, (x_hat, g), s
+        x = measured.draw(y, x_hat, variance, white, *noise(step))
+
+
+def secant(dx: Tensor, dg: Tensor, variance: Tensor) -> Tensor:
+    """The diagonal precision (D,) that says best of all walks' changes (N, D) that P dx = dg.
+
+    That of each direction is a mean of its own and of the one that all share in parts of the data's precision, which
+    counts as one walk.
+    """
+    least = 1e-10 * variance.mean() * len(dx)  # float32 knows no more of dx^2
+    own, seen = (dx * dg).sum(0) * variance, dx.square().sum(0) + least
+    shared = ((dx * dg).sum() / (dx.square() / variance).sum().clamp(min=torch.finfo(dx.dtype).tiny)).clamp(*PRECISE)
+    ratio = (own + shared * (seen / len(dx) + least)) / (seen * (1 + 1 / len(dx)))
+    return ratio.clamp(*PRECISE) / variance
+
+
+def resample(log_weight: Tensor, draws: Draws, step: int, final: bool) -> tuple[Tensor, Tensor]:
+    """Which walks go on, each as often as its weight says, and the log weights that they keep.
+
+    They are chosen where the weights concentrate on less than half of them, and by a power of the weights where else
+    they would on less than `EVEN`; what the power leaves out they keep. The samples, after the last choice, are to
+    have weights all alike.
+    """
+    many = len(log_weight)
+
+    def effective(power: float) -> float:
+        """Kong's effective share of the walks for a power of the weights."""
+        return float(1 / (power * log_weight).softmax(0).square().sum()) / many
+
+    if many == 1 or (not final and effective(1) >= 0.5):
+        return torch.arange(many, device=log_weight.device), log_weight
+    power = 1.0
+    if effective(1) < EVEN:
+        low, power = 0.0, 1.0
+        for _ in range(20):
+            middle = (low + power) / 2
+            low, power = (middle, power) if effective(middle) >= EVEN else (low, middle)
+        power = low
+    ends = (power * log_weight).softmax(0).cumsum(0)
+    start = generator(draws.seed, "edit", draws.numbers[0], step).random()
+    places = (torch.arange(many, dtype=ends.dtype, device=ends.device) + start) / many
+    chosen = torch.searchsorted(ends, places).clamp(max=many - 1)
+    return chosen, ((1 - power) * log_weight)[chosen]
