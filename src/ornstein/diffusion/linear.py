@@ -54,9 +54,13 @@ class Gaussian:
         basis = None if self.basis is None else self.basis.to(device)
         return Gaussian(self.mean.to(device), self.variance.to(device), basis)
 
+    def along(self, x: Tensor) -> Tensor:
+        """Vectors (N, D) along the basis."""
+        return x if self.basis is None else x @ self.basis
+
     def turn(self, x: Tensor) -> Tensor:
         """Samples (N, D) less their mean, along the basis."""
-        return x - self.mean if self.basis is None else (x - self.mean) @ self.basis
+        return self.along(x - self.mean)
 
     def back(self, x: Tensor) -> Tensor:
         """Samples (N, D) from what `turn` made of them."""

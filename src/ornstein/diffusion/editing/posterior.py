@@ -103,7 +103,7 @@ class Measured:
 
     def __init__(self, data: Gaussian, matrix: Tensor, noise: float) -> None:
         self.data, self.noise = data, noise
-        self.centre, self.matrix = matrix @ data.mean, matrix @ data.basis if data.basis is not None else matrix
+        self.centre, self.matrix = matrix @ data.mean, data.along(matrix)
         self.least = SINGULAR * float((self.matrix**2 @ data.variance).mean())
 
     def whitener(self, variance: Tensor) -> Tensor:
@@ -126,21 +126,21 @@ class Measured:
 def population(measured: Measured, y: Tensor, ratios: Sequence[float],
                draws: Draws) -> Generator[Tensor, Tensor, None]:
     """The walks of one measurement: yields zeta (N, D) at each level, is sent x-hat, and yields the samples last."""
-    data, rows, size = measured.data, range(draws.count), len(measured.data.variance)
+    data, many, size = measured.data, draws.count, len(measured.data.variance)
 
-    def noise(step: int) -> tuple[Tensor, Tensor]:
-        """Of x and of its measurement."""
-        one = draws.noise(rows, 3 * step, y.new_empty(0, size))
-        return data.turn(one + data.mean), draws.noise(rows, 3 * step + 1, y.new_empty(0, len(y)))
+    def noise(step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Of x, of its measurement and of zeta."""
+        x, error, zeta = draws.noise(range(many), step, y.new_empty(0, 2 * size + len(y))).split([size, len(y), size], 1)
+        return data.along(x), error, data.along(zeta)
 
     y = y - measured.centre
-    log_weight, precision, natural = y.new_zeros(len(rows)), 1 / data.variance, y.new_zeros(len(rows), size)
-    x = measured.draw(y, natural, data.variance, measured.whitener(data.variance), *noise(0))
+    log_weight, precision, natural = y.new_zeros(many), 1 / data.variance, y.new_zeros(many, size)
+    *fresh, eps = noise(0)
+    x = measured.draw(y, natural, data.variance, measured.whitener(data.variance), *fresh)
     zeta, above, last = x, math.inf, None
     for step, s in enumerate(ratios, 1):
         kept = (s / above) ** 2  # of what zeta is off x by
-        eps = draws.noise(rows, 3 * step + 2, y.new_empty(0, size))
-        zeta = x + kept * (zeta - x) + s * math.sqrt(1 - kept) * data.turn(eps + data.mean)
+        zeta = x + kept * (zeta - x) + s * math.sqrt(1 - kept) * eps
         if not s:
             yield zeta
             return
@@ -156,7 +156,8 @@ def population(measured: Measured, y: Tensor, ratios: Sequence[float],
         chosen, log_weight = resample(log_weight, draws, step, step == len(ratios) - 1)
         zeta, x_hat, g = zeta[chosen], x_hat[chosen], g[chosen]
         natural, last, above = precision * x_hat - g, (x_hat, g), s
-        x = measured.draw(y, x_hat, variance, white, *noise(step))
+        *fresh, eps = noise(step)
+        x = measured.draw(y, x_hat, variance, white, *fresh)
 
 
 def secant(dx: Tensor, dg: Tensor, variance: Tensor) -> Tensor:
