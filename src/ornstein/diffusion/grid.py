@@ -59,7 +59,8 @@ def grid(schedule: Schedule, steps: int, spacing: str = "angle", start: float = 
     if spacing == "angle":
         times[1:-1] = schedule.time_at(schedule.level(as_time(start)).angle * times[1:-1] / start)
     elif spacing == "power":
-        times = powers(schedule, steps, *next(powers for most, *powers in POWERS if steps <= most), start)
+        clean, noisy = next(ends for most, *ends in POWERS if steps <= most)
+        times = powers(schedule, steps, clean, noisy, start)
     elif spacing != "time":
         share = torch.arange(1, steps, dtype=torch.float64, device="cpu") / max(steps - 1, 1)
         noisy = schedule.log_snr(start).clamp(min=-2 * math.log(WIDEST * steps))

@@ -12,10 +12,12 @@ from ornstein.diffusion.denoiser import Batched, Denoiser
 from ornstein.diffusion.editing.restore import NFE, budget, samples_of
 from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.grid import Moment, moments, powers
+from ornstein.diffusion.guidance import Guided
 from ornstein.diffusion.level import as_time
 from ornstein.diffusion.samplers.loop import SAMPLERS, automatic
 from ornstein.diffusion.samplers.rule import Call, Step
 from ornstein.isolation import isolated
+from ornstein.names import real
 
 __all__ = ["invert"]
 
@@ -26,7 +28,8 @@ POWERS = 1.3, 1.0
 
 
 @isolated(gradients=False, evaluating=True)
-def invert(denoiser: Denoiser, x: Tensor, *, nfe: int = NFE, condition: Condition = None) -> Tensor:
+def invert(denoiser: Denoiser, x: Tensor, *, nfe: int = NFE, condition: Condition = None,
+           guidance: float | None = None) -> Tensor:
     """The latents from which `ornstein.sample` comes back to samples: the probability flow from data to noise.
 
     The rule is the one that `ornstein.sample` has by itself for as many calls, walked the other way. The flow sets out
@@ -36,11 +39,11 @@ def invert(denoiser: Denoiser, x: Tensor, *, nfe: int = NFE, condition: Conditio
         denoiser: any `Denoiser`.
         x: (B, *shape) samples.
         nfe: budget of network calls a sample, >= 2.
-        condition: as for `ornstein.sample`; give the same one when coming back.
+        condition, guidance: as for `ornstein.sample`; give the same when coming back.
 
     Returns:
-        (B, *shape) z at t = 1, in the dtype and on the device of x; ornstein.sample(denoiser, z=z, nfe=nfe,
-        condition=condition) comes back to x.
+        (B, *shape) z at t = 1, in the dtype and on the device of x; ornstein.sample(denoiser, z=z, nfe=nfe)
+        comes back to x.
 
     Raises:
         ValueError: samples of another shape or not finite, or a budget below 2.
@@ -50,6 +53,8 @@ def invert(denoiser: Denoiser, x: Tensor, *, nfe: int = NFE, condition: Conditio
         raise ValueError(f"nfe is {nfe}; the way to noise needs at least 2 calls")
     x = samples_of("x", x, denoiser.shape)
     conditions = denoiser.read_condition(condition, len(x), "cpu")
+    if guidance is not None and real("guidance", guidance) != 1:
+        denoiser = Guided(denoiser, guidance)
     rule, times = SAMPLERS[automatic(nfe)], powers(denoiser.schedule, nfe, *POWERS)
     latents = torch.empty_like(x)
     for first in range(0, len(x), ROWS):
