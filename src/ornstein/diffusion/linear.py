@@ -142,15 +142,7 @@ class LinearGuess(nn.Module):
     def forward(self, y: Tensor, level: Level) -> Tensor:
         """E[v | y] for y = c x + s eps of unit radius; y (B, ...), level entries () or (B, 1, ...); like y."""
         signal, noise = (entry.reshape(-1, 1) for entry in level.unit)
-        return self._scaled(y, wiener(signal, noise, self.variance.to(y)), wiener(signal, noise, self.rest.to(y)))
-
-    def coloured(self, white: Tensor) -> Tensor:
-        """Draws of the Gaussian itself from standard normal numbers, (B, ...)."""
-        return self._scaled(white, self.variance.sqrt().to(white)[None], self.rest.sqrt().to(white))
-
-    def _scaled(self, y: Tensor, gain: Tensor, rest: Tensor) -> Tensor:
-        """y with the direction of each variance multiplied by an entry of `gain` (1 or B, K), and all others by `rest`.
-        """
+        gain = wiener(signal, noise, self.variance.to(y))
         if self.shape is not None:
             waves = [getattr(self, f"waves{axis}").to(y) for axis in range(len(self.sides))]
             turned = _turn(y, waves)
@@ -158,8 +150,27 @@ class LinearGuess(nn.Module):
         rows = y.flatten(1)
         if self.basis is None:
             return (gain * rows).reshape(y.shape)
-        basis = self.basis.to(y)
+        rest, basis = wiener(signal, noise, self.rest.to(y)), self.basis.to(y)
         return ((rows @ basis.T) * (gain - rest) @ basis + rest * rows).reshape(y.shape)
+
+    def moments(self) -> tuple[Tensor, Tensor | None]:
+        """The variances (D,) and the orthonormal columns (D, D) that they are along; of very large samples, and where
+        they are those of the values anyway, the variances of the values and None.
+        """
+        size = self.variance.numel() if self.basis is None else self.basis.shape[1]
+        if self.shape is not None:
+            if size > MOST_SIZE:
+                return self.variance.mean().expand(size), None
+            waves = torch.eye(int(self.shape[0]), device=self.variance.device)
+            for axis in range(len(self.sides)):
+                waves = torch.kron(waves, getattr(self, f"waves{axis}"))
+            return self.variance, waves.T
+        if self.basis is None:
+            return self.variance, None
+        if size > MOST_SIZE:
+            return self.rest + self.basis.T.square() @ (self.variance - self.rest), None
+        columns, _ = torch.linalg.qr(self.basis.T.double(), mode="complete")
+        return torch.cat([self.variance, self.rest.expand(size - len(self.variance))]), columns
 
 
 def wiener(signal: Tensor, noise: Tensor, variance: Tensor) -> Tensor:

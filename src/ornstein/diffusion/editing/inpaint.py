@@ -18,7 +18,7 @@ from ornstein.isolation import isolated
 __all__ = ["inpaint", "known_part"]
 
 
-@isolated(gradients=True, evaluating=True)
+@isolated(gradients=False, evaluating=True)
 def inpaint(denoiser: Denoiser, x: Tensor, mask: Tensor | np.ndarray | None = None, count: int = 1, *, nfe: int = NFE,
             seed: int = 0, condition: Condition = None, guidance: float | None = None) -> Tensor:
     """Draw the unknown part of samples from what the model holds likely given the known part.

@@ -26,6 +26,7 @@ TOGETHER = 4096  # walks, of several measurements, that ask the network together
 WIDEST, POWER = math.atan(12.0), 1.3
 EVEN = 0.3  # share of the walks that the weights at one level may not concentrate beyond
 PRECISE = 0.3, 1e4  # least and most precision of x given noiseless z, in parts of that of the data
+SPREAD = 2.5  # nats by which the weights of one step may differ before they are taken for the model's error
 SINGULAR = 1e-10  # of the variance of a measurement: noise of one that has none
 
 
@@ -152,12 +153,20 @@ def population(measured: Measured, y: Tensor, ratios: Sequence[float],
             precision = secant(x_hat - last[0], g - last[1], data.variance)
         variance = 1 / (precision + s**-2)
         white = measured.whitener(variance)
-        log_weight = log_weight + measured.log_likelihood(y, x_hat, white) - foretold
+        log_weight = log_weight + steady(measured.log_likelihood(y, x_hat, white) - foretold)
         chosen, log_weight = resample(log_weight, draws, step, step == len(ratios) - 1)
         zeta, x_hat, g = zeta[chosen], x_hat[chosen], g[chosen]
         natural, last, above = precision * x_hat - g, (x_hat, g), s
         *fresh, eps = noise(step)
         x = measured.draw(y, x_hat, variance, white, *fresh)
+
+
+def steady(gain: Tensor) -> Tensor:
+    """The log weights that one step adds, (N,): less of them where they spread so wide that the model's own error must
+    have a part in them.
+    """
+    spread = float(gain.std(correction=0))
+    return gain * min(1.0, (SPREAD / spread) ** 2) if spread else gain
 
 
 def secant(dx: Tensor, dg: Tensor, variance: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ NFE = 50  # network calls a draw when the caller names no budget
 DRAWS, FAR, LEAST = 128, 5.0, 0.1
 
 
-@isolated(gradients=True, evaluating=True)
+@isolated(gradients=False, evaluating=True)
 def restore(denoiser: Denoiser, observation: Tensor, operator: Operator | Tensor | np.ndarray | Map | str,
             noise: float, count: int = 1, *, nfe: int = NFE, seed: int = 0, condition: Condition = None,
             guidance: float | None = None) -> Tensor:
@@ -124,10 +124,8 @@ def warn_of_unlikely(denoiser: Denoiser, y: Tensor, operator: Operator, noise: f
 
 
 def _typical(denoiser: Denoiser) -> Tensor | None:
-    """Samples with the moments of the data, (DRAWS, *shape), from what the denoiser itself says of them."""
-    if isinstance(scale := getattr(denoiser, "data_std", None), Tensor):
-        linear, like = getattr(denoiser, "linear", None), scale.new_empty(DRAWS, *denoiser.shape)
-        white = per_sample(0, "edit", range(DRAWS), 0, like)
-        return getattr(denoiser, "data_mean", 0) + scale * (white if linear is None else linear.coloured(white))
-    draw = getattr(denoiser, "draw", None)
-    return draw(DRAWS).reshape(DRAWS, *denoiser.shape) if callable(draw) else None
+    """Draws of the Gaussian with the moments of the data, (DRAWS, *shape)."""
+    if (data := denoiser.gaussian()) is None:
+        return None
+    white = per_sample(0, "edit", range(DRAWS), 0, data.mean.new_empty(DRAWS, len(data.mean)))
+    return data.back(data.variance.sqrt() * white).reshape(DRAWS, *denoiser.shape)
