@@ -30,6 +30,7 @@ SPREAD = 2.5  # nats by which the weights of one step may differ before they are
 SINGULAR = 1e-10  # of the variance of a measurement: noise of one that has none
 
 
+@torch.no_grad()
 def posterior(denoiser: Denoiser, y: Tensor, operator: Operator, noise: float, count: int, nfe: int, seed: int,
               condition: Condition = None, guidance: float | None = None,
               numbers: Sequence[int] | None = None) -> Tensor:
