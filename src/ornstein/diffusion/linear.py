@@ -32,7 +32,8 @@ class Gaussian:
     def __init__(self, mean: Tensor, variance: Tensor, basis: Tensor | None = None) -> None:
         self.mean, self.basis = mean.double(), None if basis is None else basis.double()
         # Data may be flat in a direction; a model of them is not, quite.
-        self.variance = variance.double().clamp(min=LEAST * max(float(variance.mean()), torch.finfo(torch.float32).tiny))
+        least = LEAST * max(float(variance.mean()), torch.finfo(torch.float32).tiny)
+        self.variance = variance.double().clamp(min=least)
 
     @classmethod
     def standard(cls, size: int) -> Gaussian:

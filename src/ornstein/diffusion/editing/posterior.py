@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 
 import torch
 from torch import Tensor
@@ -132,7 +132,8 @@ def population(measured: Measured, y: Tensor, ratios: Sequence[float],
 
     def noise(step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Of x, of its measurement and of zeta."""
-        x, error, zeta = draws.noise(range(many), step, y.new_empty(0, 2 * size + len(y))).split([size, len(y), size], 1)
+        eps = draws.noise(range(many), step, y.new_empty(0, 2 * size + len(y)))
+        x, error, zeta = eps.split([size, len(y), size], 1)
         return data.along(x), error, data.along(zeta)
 
     y = y - measured.centre
