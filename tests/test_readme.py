@@ -64,6 +64,7 @@ def desk(page, tmp_path, monkeypatch):
             pixels = rng.integers(0, 255, (40, 48, 3) if name == "photos" else (32, 32, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / name / kind / f"{number}.jpg")
     Image.new("RGB", (64, 64), (200, 80, 20)).save(tmp_path / "mine.png")
+    (tmp_path / "bodies.csv").write_text("height,children\n" + "1.7,2\n1.8,0\n1.6,1\n" * 20)
     return tmp_path
 
 
