@@ -61,7 +61,7 @@ def desk(page, tmp_path, monkeypatch):
     for name, kind in ((name, kind) for name, kinds in here.items() for kind in kinds):
         (tmp_path / name / kind).mkdir(parents=True)
         for number in range(150 if page in SLOW else 40):  # 30 of them held out
-            pixels = rng.integers(0, 255, (40, 48, 3) if name == "photos" else (32, 32, 3), dtype=np.uint8)
+            pixels = rng.integers(0, 255, (20, 24, 3) if name == "photos" else (16, 16, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / name / kind / f"{number}.jpg")
     Image.new("RGB", (64, 64), (200, 80, 20)).save(tmp_path / "mine.png")
     (tmp_path / "bodies.csv").write_text("height,children\n" + "1.7,2\n1.8,0\n1.6,1\n" * 20)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 import ornstein
 from conftest import made_once
+from processes import Apart
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs" / "build_site"))
@@ -22,11 +22,17 @@ sys.path.insert(0, str(ROOT / "docs" / "build_site"))
 @pytest.fixture(scope="session")
 def site(tmp_path_factory) -> Path:
     def make(out: Path) -> None:
-        done = subprocess.run([sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going", "-d",
-                               out / "doctrees", ROOT / "docs", out / "html"], capture_output=True, text=True)
-        assert (done.returncode, done.stderr) == (0, "")
+        done = Apart(out.with_name("sphinx"), sphinx, "--quiet", "--fail-on-warning", "--keep-going", "-d",
+                     out / "doctrees", ROOT / "docs", out / "html")
+        assert (done.wait(), done.said()) == (0, "")
 
     return made_once(tmp_path_factory, "site", make) / "html"
+
+
+def sphinx(*words) -> None:
+    from sphinx.cmd.build import main
+
+    sys.exit(main([*map(str, words)]))
 
 
 class Page(HTMLParser):
