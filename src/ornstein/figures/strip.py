@@ -111,7 +111,6 @@ def show(axes: Any, spec: DataSpec | None, z: Tensor, reach: float = REACH) -> N
     else:
         axes.imshow(field(z.numpy())[0, 0], vmin=-1, vmax=1, cmap="viridis", interpolation="nearest")
     axes.set(xticks=[], yticks=[])
-    axes.xaxis.set_visible(False)  # an axis without ticks takes its time in every layout all the same
 
 
 def _log_snr(schedule: Schedule, time: float) -> str:
