@@ -379,6 +379,7 @@ def test_a_trainer_takes_any_setting_by_its_name(tmp_path, digits):
     assert trainer.data.spec.shape == (3, 8, 8)
     assert trainer.settings.batch == 4
     for options, says in (({"sise": 8}, "setting 'sise' is unknown; did you mean 'size'"),
+                          ({"lr": 1e-3}, "did you mean 'learning_rate'"), ({"epochs": 9}, "did you mean 'images'"),
                           ({"size": 8}, "loaded already"), ({"out": ""}, "out is ''; name a folder")):
         with pytest.raises(ValueError, match=says):
             orn.Trainer(digits, images=4, **options)

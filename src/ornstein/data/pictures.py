@@ -212,7 +212,7 @@ def unread(suffix: str) -> str | None:
         return 'needs pillow-heif: pip install "ornstein[heic]"'
     if kind == "AVIF" and "AVIF" not in _formats():
         return "needs a Pillow that reads AVIF: pip install -U pillow"
-    return f"{suffix} is not read, save it as JPEG or PNG" if suffix in UNREAD else None if kind else "not a picture"
+    return f"{suffix} is not read, save it as PNG" if suffix in UNREAD else None if kind else "not a picture"
 
 
 @functools.cache
