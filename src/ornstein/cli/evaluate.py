@@ -125,9 +125,7 @@ def likelihood(
         say(f"{one.name}: {one} (mean and standard error of {one.count} unseen samples; {one.grid})")
         for name, mean, error in one.terms:
             say(f"    {name}: {mean:.3f} ± {error:.3f} nats")
-    levels = found[0].bits is not None
-    say(f"{'bits a value: what storing one takes with this model, fewer are better; ' * levels}nats a sample: the "
-        f"logarithm of its {'probability' if levels else 'density'}, more are better")
+    say(found[0].units)
 
 
 def _refuse(out: Path, overwrite: bool) -> None:
