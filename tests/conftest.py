@@ -165,11 +165,11 @@ def command(capsys, monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def few_trees():
-    """A forest of 20 trees tells what one of 200 does, less sharply."""
+    """A forest of 10 trees tells what one of 200 does, less sharply."""
     from ornstein.evaluation import classifier
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(classifier.told_apart.__kwdefaults__, "trees", 20)
+        patch.setitem(classifier.told_apart.__kwdefaults__, "trees", 10)
         yield
 
 

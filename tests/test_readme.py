@@ -28,7 +28,7 @@ QUICK = [(r"minutes=1\b", "images=256"), (r"--minutes \d+", "--images 256"), (r"
          (r"(ornstein evaluate .*?)--out", r"\1--count 60 --no-likelihood --features pixels --out"),
          (r"(ornstein likelihood .*)", r"\1 --count 8"), (r"--size 32", "--size 16"),
          (r'nfe=200\b', "nfe=40"), (r"--config recipes/(\S+)", rf"--config {ROOT}/recipes/\1 --images 256"),
-         (r"ornstein train (digits|photos/|twemoji/)(?= )(?!.*options=)", SMALL),
+         (r"ornstein train (digits|photos/|twemoji/|waves\.npz)(?= )(?!.*\boptions=)", SMALL),
          (r'orn\.Trainer\(("digits"|"sensors\.npy"|rings), (?=images)',
           r'\g<0>options={"widths": [16], "depths": [1]}, ')]
 # Tests of these commands run them; the last four need another program or another machine.

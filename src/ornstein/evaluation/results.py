@@ -153,8 +153,8 @@ class Likelihood:
         """What its units say."""
         if self.bits is None:
             return "nats a sample: the logarithm of its density, more are better"
-        return ("bits a value: what storing one takes with this model, fewer are better; nats a sample: the logarithm of "
-                "its probability, more are better")
+        return ("bits a value: what storing one takes with this model, fewer are better; nats a sample: the logarithm "
+                "of its probability, more are better")
 
     def __str__(self) -> str:
         bits = "" if self.bits is None else f"{self.bits:.4f} ± {self.bits_error:.4f} bits a value, "
