@@ -136,25 +136,25 @@ def _values(grid: list[str], options: Mapping[str, Any]) -> dict[str, list[Any]]
     from ornstein.own import rule
     from ornstein.sheet import OPTIONS
 
-    found = dict[str, list[Any]]()
+    asked = dict[str, list[Any]]()
     for word in grid:
         name, equals, values = word.partition("=")
         if not equals:
             raise ValueError(f"--grid has {shown(word)}; write option=value,value such as nfe=5,10,20")
         require("option of --grid", name, OPTIONS)
-        if name in found:
+        if name in asked:
             raise ValueError(f"--grid has {name} twice; name all of its values at once: {name}=...,...")
         if options[name] != {"sampler": "auto", "seed": 0}.get(name):
             raise ValueError(f"{name} is given as --{name} and in --grid; leave one of them out")
         kind = {"nfe": int, "steps": int, "seed": int, "tolerance": float, "guidance": float, "sampler": rule}
         try:
-            found[name] = [kind.get(name, str)(value) for value in values.split(",")]
+            asked[name] = [kind.get(name, str)(value) for value in values.split(",")]
         except ValueError:
             if name == "sampler":
                 raise
             raise ValueError(f"--grid has {shown(word)}; values of {name} are "
                              f"{'whole ' * (kind[name] is int)}numbers with commas between") from None
-    return found
+    return asked
 
 
 @contextmanager

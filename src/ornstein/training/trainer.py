@@ -164,8 +164,8 @@ class Trainer:
         states, name = self.run.states(self.settings.keep), ""
         if self.engine.first:
             states.clean()
-            found, self._faults = states.newest()
-            name = found.path.name if found else ""
+            state, self._faults = states.newest()
+            name = state.path.name if state else ""
         name = self.engine.text(name)
         return State(states.path / name, check=self.engine.first) if name else None
 
