@@ -162,7 +162,8 @@ def test_an_array_of_ones_own_trains_and_samples(command, tmp_path):
     assert not (tmp_path / "folder").exists()
 
 
-@pytest.mark.parametrize(("shape", "layout"), [((16, 2), "LC"), ((2, 4, 4, 6), "CDHW")])
+@pytest.mark.parametrize(("shape", "layout"), [
+    ((16, 2), "LC"), pytest.param((2, 4, 4, 6), "CDHW", marks=pytest.mark.slow)])
 def test_traces_and_volumes_train_are_compared_and_come_back_in_their_layout(command, tmp_path, shape, layout):
     rng = np.random.default_rng(0)
     np.save(tmp_path / "mine.npy", rng.normal(3, 2, (60, *shape)))

@@ -306,7 +306,7 @@ def test_samples_follow_the_numbers_that_they_are_told():
     x = told @ np.array([[1.0, 0.0, -1.0], [0.0, 0.4, 0.2]]) + rng.normal(0, 0.2, (2000, 3))
     told[::20] = np.nan  # nothing is known of these
     data = load_data((x.astype(np.float32), told))
-    model = orn.Trainer(data, images=30_000, settings=orn.Settings(options={"width": 64, "depth": 2})).fit()
+    model = orn.Trainer(data, images=15_000, settings=orn.Settings(options={"width": 64, "depth": 2})).fit()
     asked = torch.tensor([[1.0, -10.0], [5.0, -10.0], [3.0, -16.0]])
     drawn = orn.sample(model, 300, condition=asked.repeat_interleave(100, 0), nfe=20)
     means = data.spec.decode(drawn).reshape(3, 100, 3).mean(1)
