@@ -97,8 +97,10 @@ def mixture_of():
 
 @pytest.fixture(autouse=True)
 def _on_its_own(tmp_path_factory, monkeypatch):
-    """No test reads or writes the user's cache, and what it draws does not depend on the tests before it."""
+    """No test reads or writes the user's cache, and what it draws does not depend on the tests before it; a training
+    draws its samples at its end, where no test asks for those on the way."""
     monkeypatch.setenv("ORNSTEIN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setattr("ornstein.training.budget.PREVIEWS", ())
     torch.manual_seed(0)
 
 
