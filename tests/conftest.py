@@ -97,8 +97,10 @@ def mixture_of():
 
 @pytest.fixture(autouse=True)
 def _on_its_own(tmp_path_factory, monkeypatch):
-    """No test reads or writes the user's cache, and what it draws does not depend on the tests before it."""
+    """No test reads or writes the user's cache, and what it draws does not depend on the tests before it; a training
+    draws its samples at its end, where no test asks for those on the way."""
     monkeypatch.setenv("ORNSTEIN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setattr("ornstein.training.budget.PREVIEWS", ())
     torch.manual_seed(0)
 
 
@@ -165,11 +167,11 @@ def command(capsys, monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def few_trees():
-    """A forest of 20 trees tells what one of 200 does, less sharply."""
+    """A forest of 10 trees tells what one of 200 does, less sharply."""
     from ornstein.evaluation import classifier
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(classifier.told_apart.__kwdefaults__, "trees", 20)
+        patch.setitem(classifier.told_apart.__kwdefaults__, "trees", 10)
         yield
 
 

@@ -162,7 +162,8 @@ def test_an_array_of_ones_own_trains_and_samples(command, tmp_path):
     assert not (tmp_path / "folder").exists()
 
 
-@pytest.mark.parametrize(("shape", "layout"), [((16, 2), "LC"), ((2, 4, 4, 6), "CDHW")])
+@pytest.mark.parametrize(("shape", "layout"), [
+    ((16, 2), "LC"), pytest.param((2, 4, 4, 6), "CDHW", marks=pytest.mark.slow)])
 def test_traces_and_volumes_train_are_compared_and_come_back_in_their_layout(command, tmp_path, shape, layout):
     rng = np.random.default_rng(0)
     np.save(tmp_path / "mine.npy", rng.normal(3, 2, (60, *shape)))
@@ -194,6 +195,8 @@ BAD = [
     (["train", "digits", "--out", "r", "--network", "unett"], "network 'unett' is unknown; did you mean 'unet'?"),
     (["train", "digits", "--out", "r", "--network", "dit", "--set", "options.patch=3"], "multiples of 3"),
     (["train", "digits", "--out", "r", "--set", "bach=3"], "setting 'bach' is unknown; did you mean 'batch'?"),
+    (["train", "digits", "--out", "r", "--epochs", "3"], "Unknown option: --epochs. Did you mean --images?"),
+    (["train", "digits", "--out", "r", "--lr=1e-3"], "Unknown option: --lr. Did you mean --set learning_rate=...?"),
     (["train", "digits", "--out", "r", "--set", "batch"], "setting 'batch' has no '='; write key=value"),
     (["train", "digits", "--out", "r", "--set", "batch=many"], "batch is 'many'; it must be of type int"),
     (["train", "digits", "--out", "r", "--set", "schedule=cosin"], "did you mean 'cosine'?"),
@@ -214,12 +217,12 @@ BAD = [
     (["sample", "RUN", "--out", "s.png", "--count", "0"], "count is 0; it must be at least 1"),
     (["sample", "RUN", "--out", "s.png", "--nfe", "1", "--sampler", "heun"], "needs at least 2 calls"),
     (["sample", "RUN", "--out", "s.png", "--nfe", "4", "--steps", "4"], "give one of nfe, steps and times"),
-    (["sample", "RUN", "--out", "s.gif"], "must end in .png, .jpg, .webp or .npz, or be a folder"),
-    (["sample", "nothing", "--out", "s.gif"], "must end in .png, .jpg, .webp or .npz, or"),  # before all else
+    (["sample", "RUN", "--out", "s.gif"], "must end in .png, .jpg, .webp, .npz or .csv, or be a folder"),
+    (["sample", "nothing", "--out", "s.gif"], "must end in .png, .jpg, .webp, .npz or .csv, or"),  # before all else
     (["sample", "RUN", "--out", ""], "--out: it is empty; name a file or a folder"),
     (["train", "digits", "--out", ""], "--out: it is empty; name a file or a folder"),
     (["train", "digits", "--out="], "--out: it is empty"), (["evaluate", "", "--out", "r"], "it is empty"),
-    (["train", "text", "--size", "48x", "--out", "r"], "48x is no size; give the side of squares, such as --size 32"),
+    (["train", "text", "--size", "48x", "--out", "r"], "size is '48x'; it must be a whole number 1..65536, or width"),
     (["train", "text", "--size", "0x32", "--out", "r"], "size is '0x32'; it must be a whole number 1..65536, or width"),
     (["train", "digits", "--alpha", "--out", "r"], "alpha True does not apply: data 'digits' are not picture files"),
     (["train", "a.png", "b.png", "c.png", "--out", "r"], "a.png and 2 more: names 3 files that are not there: a.png,"),
@@ -307,7 +310,7 @@ def test_events_as_json(command):
     assert code == 0
     events = [json.loads(line) for line in out.splitlines()]
     kinds = [event["event"] for event in events if event["event"] != "progress"]
-    assert kinds == ["note", "started", "saved", "finished"]
+    assert kinds == ["note", "note", "started", "saved", "finished"]
 
 
 def test_help_needs_no_torch_and_import_is_lazy():

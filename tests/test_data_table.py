@@ -4,8 +4,11 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
+import ornstein as orn
 from ornstein.data import load_data
+from ornstein.evaluation.rows import as_seen
 
 pd = pytest.importorskip("pandas")
 pytest.importorskip("pyarrow")
@@ -98,6 +101,32 @@ def test_a_table_may_lack_names_have_quotes_and_say_none_in_words(tmp_path):
     data = load_data(tmp_path / "q.csv")
     assert data.values.tolist() == [[1], [2]]
     assert "vectors of the columns size, cm" in data.notes
+
+
+def test_the_columns_of_a_table_come_back(tmp_path):
+    """Their names, whole numbers as such and within what was there, classes by name; in a CSV file and in a .npz."""
+    data = load_data(pd.DataFrame({**BODIES, "label": ["big", "small"] * 10}))
+    x = data.spec.encode(data.values) * 1.4
+    orn.save_pictures(x, tmp_path / "new.csv", data.spec, labels=torch.from_numpy(data.labels))
+    lines = (tmp_path / "new.csv").read_text("utf-8").splitlines()
+    assert lines[0] == "height,weight,sports,label"
+    assert re.fullmatch(r"1\.\d+,\d\d,[01],big", lines[1])
+    orn.save_pictures(x, tmp_path / "new.npz", data.spec, labels=torch.from_numpy(data.labels))
+    for back in (load_data(tmp_path / "new.csv"), load_data(tmp_path / "new.npz")):
+        assert (back.spec.columns, back.spec.classes) == (("height", "weight", "sports"), ("big", "small"))
+        assert np.array_equal(back.values.astype(np.float32), data.spec.decode(x))
+        assert (back.values[:, 1:].min(0) >= [58, 0]).all()
+        assert (back.values[:, 1:].max(0) <= [84, 1]).all()
+    with pytest.raises(ValueError, match="no rows of a table"):
+        orn.save_pictures(torch.zeros(2, 1, 8, 8), tmp_path / "pictures.csv")
+
+
+def test_other_columns_than_a_model_has_learnt_are_refused():
+    """In another order they would pass for one another."""
+    data, law = load_data(pd.DataFrame(BODIES)), orn.ExactGaussian(torch.zeros(3), torch.ones(3), orn.Cosine())
+    other = load_data(pd.DataFrame(BODIES)[["weight", "height", "sports"]])
+    with pytest.raises(ValueError, match="has the columns weight, height, sports, the model's are height, weight, sp"):
+        as_seen(law, other, "held", data.spec)
 
 
 def test_frames_of_two_columns_of_one_name_are_refused():

@@ -93,7 +93,7 @@ def test_nor_do_all_of_them_together_change_a_training_or_a_tuning(usual):
     assert not differing(found, usual)
 
 
-@pytest.mark.parametrize("kind", ["a thread", "fork", "spawn"])
+@pytest.mark.parametrize("kind", ["a thread", "fork"])
 def test_nor_does_another_thread_or_process(usual, kind):
     assert not differing(elsewhere(kind, SMALL), usual)
 

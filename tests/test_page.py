@@ -12,6 +12,7 @@ import matplotlib
 import pytest
 from PIL import Image
 
+from ornstein.evaluation import charts
 from ornstein.evaluation.compare import write_report
 from ornstein.evaluation.page import render
 from ornstein.evaluation.report import Curve, Interval, Pair, Report
@@ -53,6 +54,26 @@ CONTRAST = """() => {
   }
   return worst;
 }"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def drawn_once():
+    """A chart of the same figures is the same, and drawing it is most of what a page takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("intervals", "lines", "waterfall"):
+            patch.setattr(charts, name, remembered(getattr(charts, name)))
+        yield
+
+
+def remembered(draw):
+    known = {}
+
+    def drawn(*args):
+        if (key := repr(args)) not in known:
+            known[key] = draw(*args)
+        return known[key]
+
+    return drawn
 
 
 @pytest.fixture(scope="module")

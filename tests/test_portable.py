@@ -7,7 +7,7 @@ import sys
 
 # Before anything of Ornstein is imported, as its modules look once.
 PROGRAM = """
-import psutil, sklearn, torch
+import psutil, torch
 import os, signal, sys
 sys.modules["fcntl"] = sys.modules["resource"] = None
 for name in ("fork", "pread", "preadv", "sysconf", "O_NONBLOCK", "O_NOFOLLOW", "O_CLOEXEC"):
@@ -18,9 +18,8 @@ import numpy as np
 import ornstein as orn
 from ornstein.training.signals import signals
 np.save("rows.npy", np.random.default_rng(0).normal(size=(3000, 2)))
-rows = orn.load_data("rows.npy")
-model = orn.Trainer("digits", images=64, out="run", options={"widths": [8], "depths": [1]}).fit()
-again = orn.Trainer("digits", images=64, out="run", resume=True).fit()
+model = orn.Trainer("rows.npy", images=64, out="run", options={"width": 8, "depth": 1}).fit()
+again = orn.Trainer("rows.npy", images=64, out="run", resume=True).fit()
 with signals(print):
     assert orn.sample(model, 2, nfe=3).equal(orn.sample(orn.load("run"), 2, nfe=3))
 print("as ever")

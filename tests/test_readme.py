@@ -24,7 +24,8 @@ PAGES = {name: (ROOT / name).read_text("utf-8") for name in FILES}
 SMALL = r'\g<0> --set "options={widths: [16], depths: [1]}"'
 # Budgets and networks that a test can pay; nothing else of a block is changed.
 QUICK = [(r"minutes=1\b", "images=256"), (r"--minutes \d+", "--images 256"), (r"--images 200000", "--images 640"),
-         (r"images=2000", "images=256"), (r"train moons", "train moons --images 256"),
+         (r"images=2000", "images=256"), (r"count=1000, spaces", "count=100, spaces"),
+         (r"train moons", "train moons --images 256"),
          (r"(ornstein evaluate .*?)--out", r"\1--count 60 --no-likelihood --features pixels --out"),
          (r"(ornstein likelihood .*)", r"\1 --count 8"), (r"--size 32", "--size 16"),
          (r'nfe=200\b', "nfe=40"), (r"(ornstein edit .*?)( +#.*)?\n", r"\1 --nfe 4\n"),
@@ -32,7 +33,7 @@ QUICK = [(r"minutes=1\b", "images=256"), (r"--minutes \d+", "--images 256"), (r"
          (r"(orn\.(?:inpaint|restore|interpolate|vary)\(model, .*)\)( *#.*)?\n", r"\1, nfe=6)\n"),
          (r"nfe=50\b", "nfe=6"),
          (r"--config recipes/(\S+)", rf"--config {ROOT}/recipes/\1 --images 256"),
-         (r"ornstein train (digits|photos/|twemoji/|sensors\.npy)(?= )(?!.*options=)", SMALL),
+         (r"ornstein train (digits|photos/|twemoji/|waves\.npz|sensors\.npy)(?= )(?!.*\boptions=)", SMALL),
          (r'orn\.Trainer\(("digits"|"sensors\.npy"|rings), (?=images)',
           r'\g<0>options={"widths": [16], "depths": [1]}, ')]
 # Tests of these commands run them; the last four need another program or another machine.
@@ -65,9 +66,10 @@ def desk(page, tmp_path, monkeypatch):
     for name, kind in ((name, kind) for name, kinds in here.items() for kind in kinds):
         (tmp_path / name / kind).mkdir(parents=True)
         for number in range(150 if page in SLOW else 40):  # 30 of them held out
-            pixels = rng.integers(0, 255, (40, 48, 3) if name == "photos" else (32, 32, 3), dtype=np.uint8)
+            pixels = rng.integers(0, 255, (20, 24, 3) if name == "photos" else (16, 16, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / name / kind / f"{number}.jpg")
     Image.new("RGB", (64, 64), (200, 80, 20)).save(tmp_path / "mine.png")
+    (tmp_path / "bodies.csv").write_text("height,children\n" + "1.7,2\n1.8,0\n1.6,1\n" * 20)
     return tmp_path
 
 

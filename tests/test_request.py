@@ -31,12 +31,17 @@ def test_a_request_and_the_command_draw_the_same_picture(command, tmp_path):
     assert {key: said[key] for key in request.facts()} == request.facts()
 
 
-def test_without_a_label_the_classes_take_turns():
+def test_classes_take_turns():
     model = model_of("grey")
     assert Request(count=7).conditions(model).tolist() == np.resize(model.data.drawn, 7).tolist()
     assert Request(count=2, label=model.data.classes[0]).conditions(model).tolist() == [0, 0]
     model.data = dataclasses.replace(model.data, classes=("1", "10", "2"))
     assert [Request(count=1, label=label).conditions(model).item() for label in ("1", 1, "10", 2)] == [0, 1, 1, 2]
+    model.data = dataclasses.replace(model.data, classes=("cat", "dog", "dog, cat"))
+    for label, wanted in (("cat,dog", [0, 1, 0]), (["dog", 2], [1, 2, 1]), ("dog, cat", [2, 2, 2]), ("0,2", [0, 2, 0])):
+        assert Request(count=3, label=label).conditions(model).tolist() == wanted
+    with pytest.raises(ValueError, match="class 'dgo' is unknown; did you mean 'dog'"):
+        Request(label="cat,dgo").conditions(model)
     assert torch.equal(Request(count=2, condition=(1.5, 2.0)).conditions(model_of("vectors")),
                        torch.tensor([[1.5, 2.0]] * 2, dtype=torch.float64))
 

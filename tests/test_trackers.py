@@ -14,9 +14,11 @@ from PIL import Image
 
 import ornstein as orn
 from conftest import FAST
+from ornstein.training import budget
 from ornstein.training.events import Progress, Saved, Started, TrainingFailed, Warned
 
 SMALL = orn.Settings(options={"widths": [8], "depths": [1]}, batch=64)
+ON_THE_WAY = budget.PREVIEWS  # which tests do without where they do not ask for them
 
 OWN = """
 import json
@@ -100,7 +102,8 @@ def equals_metrics(run: Path, folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("every_step")
-def test_tensorboard_shows_what_metrics_has_also_after_a_lost_stretch_and_a_new_start(tmp_path):
+def test_tensorboard_shows_what_metrics_has_also_after_a_lost_stretch_and_a_new_start(tmp_path, monkeypatch):
+    monkeypatch.setattr(budget, "PREVIEWS", ON_THE_WAY)
     out = tmp_path / "run"
     trainer = orn.Trainer("digits", images=640, settings=SMALL.replace(save_seconds=1e-9), out=out,
                           trackers=[orn.TensorBoard()])
@@ -109,6 +112,7 @@ def test_tensorboard_shows_what_metrics_has_also_after_a_lost_stretch_and_a_new_
             assert event.images < 320
             shutil.copytree(out, tmp_path / "then")
     equals_metrics(out, out / "tensorboard")
+    assert len(list((out / "previews").iterdir())) > 1
     whole = {(line["images"], line["loss"]) for line in logged(out)}
     for name in ("checkpoints", "previews", "metrics.jsonl"):  # the state of then; TensorBoard knows what came after
         shutil.move(out / name, tmp_path / f"lost-{name}")

@@ -176,7 +176,9 @@ def test_a_search_that_cannot_be_is_refused_before_the_model_is_called(words, me
         orn.tune(Silent(orn.Cosine(), (2,)), **words)
 
 
-def test_the_command_tunes_a_run_and_sampling_uses_it(command):
+def test_the_command_tunes_a_run_and_sampling_uses_it(command, monkeypatch):
+    monkeypatch.setattr("ornstein.tuning.SAMPLES", (200, 200))
+    monkeypatch.setattr("ornstein.tuning.LEAST", 15)
     assert command("train", "moons", "--images", "256", "--out", "run", "--set", "options={width: 8, depth: 1}")[0] == 0
     code, out, errors = command("tune", "run", "--nfe", "3", "--starts", "16")
     assert (code, errors) == (0, "")

@@ -11,8 +11,8 @@ import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
-__all__ = ["ascending", "either", "find", "is_flag", "made", "printable", "real", "require", "shortened", "shown",
-           "sides", "whole", "wholes"]
+__all__ = ["ELSEWHERE", "ascending", "either", "find", "is_flag", "made", "printable", "real", "require", "shortened",
+           "shown", "sides", "whole", "wholes"]
 
 # What settings choose from, each name written here alone: types, settings and help texts have them from here, without
 # torch, and the tables of objects are made with them.
@@ -26,6 +26,16 @@ DensityName = Literal["angle", "time", "log_snr", "mixed"]
 Precision = Literal["fp32", "bf16"]
 Fit = Literal["cut", "pad", "stretch"]
 
+# What other programs call our settings.
+ELSEWHERE = {
+    "lr": "learning_rate", "wd": "weight_decay", "ema": "average", "ema_decay": "average", "epochs": "images",
+    "num_epochs": "images", "max_epochs": "images", "steps": "images", "max_steps": "images", "iterations": "images",
+    "batch_size": "batch", "bs": "batch", "resolution": "size", "image_size": "size", "img_size": "size",
+    "model": "network", "arch": "network", "amp": "precision", "fp16": "precision", "bf16": "precision",
+    "dtype": "precision", "mixed_precision": "precision", "horizontal_flip": "mirror", "flip": "mirror",
+    "hflip": "mirror", "workers": "processes", "num_workers": "processes", "gpus": "processes", "time": "minutes",
+    "num_classes": "classes", "dropout": "label_dropout", "objective": "predicts", "noise_schedule": "schedule",
+}
 Value = TypeVar("Value")
 MOST = 2**40  # of anything that is counted: more than a memory holds
 
@@ -35,7 +45,8 @@ def require(argument: str, name: str, allowed: Iterable[str]) -> str:
     names = sorted(allowed)
     if isinstance(name, str) and name in names:
         return name
-    near = difflib.get_close_matches(shown(name).strip("'"), names, n=1, cutoff=0.5)
+    word = shown(name).strip("'")
+    near = [ELSEWHERE[word]] if ELSEWHERE.get(word) in names else difflib.get_close_matches(word, names, 1, 0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"{argument} {shown(name)} is unknown{hint} (allowed: {', '.join(names)})")
 
@@ -80,9 +91,9 @@ def wholes(argument: str, values: Any, least: int = 1, most: int = MOST) -> list
 
 def sides(argument: str, value: Any, least: int = 1, most: int = MOST) -> tuple[int, int]:
     """Return width and height of pictures from a whole number, the side of a square, or from text such as "48x32"."""
-    found = re.fullmatch(r"(\d{1,9})x(\d{1,9})", value, re.ASCII) if isinstance(value, str) else None
+    oblong = re.fullmatch(r"(\d{1,9})x(\d{1,9})", value, re.ASCII) if isinstance(value, str) else None
     try:
-        width, height = map(int, found.groups()) if found else (whole(argument, value, least, most),) * 2
+        width, height = map(int, oblong.groups()) if oblong else (whole(argument, value, least, most),) * 2
         if least <= min(width, height) <= max(width, height) <= most:
             return width, height
     except ValueError:

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ornstein import noise
+from ornstein.data.spec import DataSpec
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.samplers.choice import Choice
 from ornstein.diffusion.samplers.loop import Frame, generate, sample, tuned_for
@@ -29,7 +31,8 @@ class Request:
 
     Args:
         count: how many, >= 1.
-        label: a class by its name, or by its index; without it the classes that the model was trained on in turn.
+        label: a class by its name, or by its index, or several of them in turn, in a list or as "cat,dog"; without it
+            all classes that the model was trained on in turn.
         condition: the numbers that the data came with, one for each of their names; or as text, "1.5,2".
         guidance: scale of classifier-free guidance; None or 1 is none.
         seed: of the noise.
@@ -37,7 +40,7 @@ class Request:
     """
 
     count: int = 64
-    label: str | int | None = None
+    label: str | int | Sequence[str | int] | None = None
     condition: str | Sequence[float] | None = None
     guidance: float | None = None
     seed: int = 0
@@ -58,10 +61,7 @@ class Request:
             raise ValueError("this model says nothing of its data; draw from it with ornstein.sample")
         conditions = spec.cycle(count)
         if self.label is not None:
-            label = self.label
-            if not isinstance(label, str):
-                label = spec.classes[whole("label", label, 0, len(spec.classes) - 1)] if spec.classes else str(label)
-            conditions = torch.full((count,), spec.label(label), device="cpu")
+            conditions = torch.from_numpy(np.resize(_classes(self.label, spec), count))
         if self.condition is not None:
             wanted = len(spec.conditions)
             if not wanted:
@@ -131,6 +131,16 @@ def _warn_if_far(given: Sequence[float], names: Sequence[str], model: NetworkDen
             warnings.warn(f"condition {name} is {value:g}, {abs(value - mean) / std:.0f} standard deviations from the "
                           f"mean of the training, {mean:.4g}: the model has seen nothing like it", RuntimeWarning,
                           stacklevel=4)
+
+
+def _classes(label: str | int | Sequence[str | int], spec: DataSpec) -> list[int]:
+    """Numbers of one class or of several; text is a whole name before it is a list of names."""
+    if isinstance(label, str):
+        return [spec.label(name.strip()) for name in ([label] if label in spec.classes else label.split(","))]
+    if isinstance(label, Sequence) and label:
+        return [number for one in label for number in _classes(one, spec)]
+    last = len(spec.classes) - 1
+    return [spec.label(spec.classes[whole("label", label, 0, last)] if spec.classes else str(label))]
 
 
 def _numbers(condition: str | Sequence[float]) -> list[float]:

@@ -9,12 +9,13 @@ import warnings
 from typing import TextIO
 
 from cyclopts import CycloptsError, MissingArgumentError
-from cyclopts.exceptions import UnusedCliTokensError
+from cyclopts.exceptions import UnknownOptionError, UnusedCliTokensError
 
 from ornstein import terminal
 from ornstein.cli import average, edit, evaluate, look, nearest, sample, train, tune
 from ornstein.cli.app import app
 from ornstein.display import say
+from ornstein.names import ELSEWHERE
 
 WRITERS = {"edit", "evaluate", "sample", "trace", "train", "tune"}  # what they print is not all that they leave
 FOR_PROGRAMMERS = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
@@ -93,6 +94,22 @@ def _line(error: Exception | str) -> str:
         line = f"{error.filename}: {error.strerror.lower()}; name another path"
     if not isinstance(error, CycloptsError):
         return line
+    if isinstance(error, UnknownOptionError) and "train" in (error.command_chain or ()):
+        line = _setting(error) or line
     command = " ".join(error.command_chain or ())
     return f"{line} (ornstein {command} --help shows the options)" if command else (
         f"{line} (ornstein --help shows the commands)")
+
+
+def _setting(error: UnknownOptionError) -> str:
+    """What to say of an option that is a setting without a flag, or one that others call so."""
+    from ornstein.settings import Settings
+
+    flag = (error.token.keyword or error.token.value).partition("=")[0]
+    word = flag.strip("-").replace("-", "_")
+    name = ELSEWHERE.get(word, word)
+    option = f"--{name.replace('_', '-')}"
+    if not hasattr(Settings(), name):
+        return ""
+    known = any(option in argument.names for argument in error.argument_collection)
+    return f"Unknown option: {flag}. Did you mean {option if known else f'--set {name}=...'}?"

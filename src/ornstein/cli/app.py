@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +11,7 @@ from cyclopts import App, Parameter
 
 from ornstein import __version__
 
-__all__ = ["Data", "Out", "Run", "Sampler", "Seed", "TrainedOn", "app", "fits", "picture_size"]
+__all__ = ["Data", "Out", "Run", "Sampler", "Seed", "TrainedOn", "app", "fits"]
 
 app = App(
     name="ornstein", version=__version__, version_flags=["--version"],
@@ -28,17 +27,6 @@ def _path(_: type, tokens: Sequence[Any]) -> Path:
     if not tokens[0].value:
         raise ValueError("it is empty; name a file or a folder, '.' for this one")
     return Path(tokens[0].value)
-
-
-def picture_size(_: type, tokens: Sequence[Any]) -> int | str:
-    """The size of pictures, from a word: one side, or width x height."""
-    word = tokens[0].value
-    if re.fullmatch(r"[+-]?[0-9]+", word):
-        return int(word)
-    if not re.fullmatch(r"[0-9]+[xX×][0-9]+", word):
-        raise ValueError(f"{word} is no size; give the side of squares, such as --size 32, or width x height, such as "
-                         "--size 48x32")
-    return re.sub("[X×]", "x", word)
 
 
 Out = Annotated[Path, Parameter(converter=_path)]

@@ -70,16 +70,16 @@ def _compare(run: Path, images: int | None) -> None:
     held, notes = as_seen(opened.model, held, "data", opened.model.data)
     for note in notes:
         say(note)
-    x, told = held.batch(np.arange(min(HELD, len(held))))
+    x, labels = held.batch(np.arange(min(HELD, len(held))))
     network = getattr(opened.model.network, "options", {})
-    condition = told if network.get("classes") or network.get("conditions") else None
+    condition = labels if network.get("classes") or network.get("conditions") else None
     levels = -9 + 18 * (torch.arange(LEVELS, dtype=torch.float64) + 0.5) / LEVELS
-    found = {}
+    losses = {}
     say(f"held-out diffusion term, log SNR -9 to 9, nats a value, of {len(x)} samples")
     for width in WIDTHS:
         model, missed = reaverage(run, width, images)
-        found[width] = 18 * level_losses(model, x, levels, condition=condition).mean(0)
-        say(f"width {width:<5g} {float(found[width].mean()):.4f}"
+        losses[width] = 18 * level_losses(model, x, levels, condition=condition).mean(0)
+        say(f"width {width:<5g} {float(losses[width].mean()):.4f}"
             + (f"   (rough: {missed:.0%} of the profile is missed)" if missed > ROUGH else ""))
-    best = min(found, key=lambda width: float(found[width].mean()))
+    best = min(losses, key=lambda width: float(losses[width].mean()))
     say(f"least at {best:g}: ornstein average {run} --width {best:g}")

@@ -119,12 +119,13 @@ def likelihood(
         pace.expect({})
         with pace(part) as share:
             piece = Pieces(Kept(), share, pace.clock)
-            found = (bounds(careful(model), rows, seen, spec, seed, steps, piece=piece)[0] if method == "elbo" else
-                     [flow(careful(model), rows, spec, seed, piece=piece)])
-    for one in found:
+            likelihoods = bounds(careful(model), rows, seen, spec, seed, steps, piece=piece)[0] \
+                if method == "elbo" else [flow(careful(model), rows, spec, seed, piece=piece)]
+    for one in likelihoods:
         say(f"{one.name}: {one} (mean and standard error of {one.count} unseen samples; {one.grid})")
         for name, mean, error in one.terms:
             say(f"    {name}: {mean:.3f} ± {error:.3f} nats")
+    say(likelihoods[0].units)
 
 
 def _refuse(out: Path, overwrite: bool) -> None:

@@ -58,15 +58,15 @@ def nearest(
                          "below name the rows")
     for note in opened.notes:
         say(note, error=True)
-    found = search(x, data, count)[0]
-    for one in found:
+    neighbours = search(x, data, count)[0]
+    for one in neighbours:
         more = f"  {one.label}" * bool(one.label) + f"  ({one.how})" * (one.how != "as it is")
         say(f"{one.distance:.3f}  {one.name}{more}")
     if out is not None:
-        _sheet(out, x, data, picture.name, found)
+        _sheet(out, x, data, picture.name, neighbours)
 
 
-def _sheet(out: Path, x: Tensor, data: Dataset, name: str, found: list[Neighbour]) -> None:
+def _sheet(out: Path, x: Tensor, data: Dataset, name: str, neighbours: list[Neighbour]) -> None:
     """Draw a sample and those next to it, each under its name."""
     import torch
 
@@ -74,8 +74,8 @@ def _sheet(out: Path, x: Tensor, data: Dataset, name: str, found: list[Neighbour
     from ornstein.figures.formats import write_picture
     from ornstein.figures.pictures import captioned
 
-    names = [name, *(f"{one.distance:.3f}  {Path(one.name).name}" for one in found)]
-    rows = data.batch([one.row for one in found])[0]
+    names = [name, *(f"{one.distance:.3f}  {Path(one.name).name}" for one in neighbours)]
+    rows = data.batch([one.row for one in neighbours])[0]
     scale = max(1, SHOWN // max(x.shape[-2:])) if data.spec.kind == "picture" else None
     image = captioned(data.spec, torch.cat([x, rows]), math.ceil(len(names) ** 0.5), names, scale)
-    write_picture(image, out, {"ornstein": __version__, "nearest": name, "rows": [one.row for one in found]})
+    write_picture(image, out, {"ornstein": __version__, "nearest": name, "rows": [one.row for one in neighbours]})

@@ -28,8 +28,8 @@ FLAGS = "nfe|steps|tolerance|guidance|condition|sampler|seed|label"  # that the 
 MANY, FILMED = 64, 40  # samples in all, and of a film alone at most
 
 Place = Annotated[Out | None, Parameter(
-    help="FILE.png, .jpg or .webp for one drawing of all, FILE.npz for numbers, or a folder for single pictures, which "
-         "keep their transparency.")]
+    help="FILE.png, .jpg or .webp for one drawing of all, FILE.npz (of tables also FILE.csv) for numbers, or a folder "
+         "for single pictures, which keep their transparency.")]
 Film = Annotated[Out | None, Parameter(
     help="FILE.gif, .webp or .mp4: a film of the pictures forming, step by step.")]
 Grid = Annotated[list[str] | None, Parameter(consume_multiple=True, negative=(), help=(
@@ -41,7 +41,8 @@ Nfe = Annotated[int | None, Parameter(help="Network calls a sample, never exceed
 Steps = Annotated[int | None, Parameter(help="Steps of the sampler, in place of --nfe.")]
 Tolerance = Annotated[float | None, Parameter(
     help="Error that a step may make, such as 1e-3, in place of a budget: as many calls as that takes.")]
-Label = Annotated[str | None, Parameter(help="A class by name, or by index; by default all in turn.")]
+Label = Annotated[str | None, Parameter(
+    help="A class by name or index, or several in turn, as cat,dog; by default all.")]
 Condition = Annotated[str | None, Parameter(
     help="Numbers that the data came with, as 1.5,2 (--condition=-1.5,2 if the first is negative).")]
 Guidance = Annotated[float | None, Parameter(help="Scale of classifier-free guidance; 1 is none.")]
@@ -75,10 +76,10 @@ def sample(run: Run, *, out: Place = None, save_steps: Film = None, grid: Grid =
     many = count or (pictures.even(spec, FILMED) if out is None else sheet.each(values) if values else MANY)
     if save_steps is not None:
         film.refuse(spec)
-    if spec.kind != "picture" and (kind == "" or scale is not None):
-        raise ValueError(f"samples of shape {spec.shape} are no pictures; " + (
-            "leave out --scale" if scale is not None else
-            "name a .png file to see them drawn, or a .npz file for the numbers"))
+    if spec.kind != "picture" and scale is not None:
+        raise ValueError(f"samples of shape {spec.shape} are no pictures; leave out --scale")
+    if out is not None:
+        pictures.suits(spec, out)
     if kind == "" and out is not None:
         pictures.numbered(out, many)
     for place in (place for place in (out, save_steps) if place is not None):
@@ -106,11 +107,11 @@ def sample(run: Run, *, out: Place = None, save_steps: Film = None, grid: Grid =
 
 def _places(out: Path | None, save_steps: Path | None, grid: list[str] | None, scale: int | None) -> str | None:
     """What --out stands for, None without it, after refusing places that do not go together."""
-    from ornstein.figures.formats import KINDS, MOST_SCALE, ending, film_ending
+    from ornstein.figures.formats import KINDS, MOST_SCALE, NUMBERS, ending, film_ending
 
     if out is None and save_steps is None:
-        raise ValueError("--out is missing: FILE.png, .jpg or .webp for one drawing of all, FILE.npz for numbers, a "
-                         "folder for single pictures; or name a film with --save-steps")
+        raise ValueError("--out is missing: FILE.png, .jpg or .webp for one drawing of all, FILE.npz or .csv for "
+                         "numbers, a folder for single pictures; or name a film with --save-steps")
     if save_steps is not None:
         film_ending(save_steps)
         if grid:
@@ -122,7 +123,7 @@ def _places(out: Path | None, save_steps: Path | None, grid: list[str] | None, s
         raise ValueError("--grid has no option; write one or two, such as nfe=5,10,20 guidance=1,2")
     if grid and kind not in KINDS:
         raise ValueError(f"out is {out}; a sheet of --grid must end in .png, .jpg or .webp")
-    if scale is not None and kind == ".npz" and save_steps is None:
+    if scale is not None and kind in NUMBERS and save_steps is None:
         raise ValueError(f"--scale is {scale}, but numbers are not enlarged; leave it out, or name a picture in --out")
     if scale is not None and not 1 <= scale <= MOST_SCALE:
         raise ValueError(f"--scale is {scale}; it must be from 1 to {MOST_SCALE}")
@@ -135,25 +136,25 @@ def _values(grid: list[str], options: Mapping[str, Any]) -> dict[str, list[Any]]
     from ornstein.own import rule
     from ornstein.sheet import OPTIONS
 
-    found = dict[str, list[Any]]()
+    asked = dict[str, list[Any]]()
     for word in grid:
         name, equals, values = word.partition("=")
         if not equals:
             raise ValueError(f"--grid has {shown(word)}; write option=value,value such as nfe=5,10,20")
         require("option of --grid", name, OPTIONS)
-        if name in found:
+        if name in asked:
             raise ValueError(f"--grid has {name} twice; name all of its values at once: {name}=...,...")
         if options[name] != {"sampler": "auto", "seed": 0}.get(name):
             raise ValueError(f"{name} is given as --{name} and in --grid; leave one of them out")
         kind = {"nfe": int, "steps": int, "seed": int, "tolerance": float, "guidance": float, "sampler": rule}
         try:
-            found[name] = [kind.get(name, str)(value) for value in values.split(",")]
+            asked[name] = [kind.get(name, str)(value) for value in values.split(",")]
         except ValueError:
             if name == "sampler":
                 raise
             raise ValueError(f"--grid has {shown(word)}; values of {name} are "
                              f"{'whole ' * (kind[name] is int)}numbers with commas between") from None
-    return found
+    return asked
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 import time
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 from cyclopts import Parameter
 
 from ornstein import __version__
-from ornstein.cli.app import Data, Out, app, picture_size
+from ornstein.cli.app import Data, Out, app
 from ornstein.names import Fit as FitName
 from ornstein.names import NetworkName, Precision, either
 
@@ -30,9 +31,8 @@ Minutes = Annotated[float | None, Parameter(
     help="Wall clock to spend, start-up included; 10 unless --images is given.")]
 Images = Annotated[int | None, Parameter(
     help="Pictures to see, in place of --minutes; such runs repeat bit for bit on a CPU.")]
-Size = Annotated[int | str | None, Parameter(
-    help="Side of the pictures in pixels, or WIDTHxHEIGHT such as 48x32; files are resized to it.",
-    converter=picture_size)]
+Size = Annotated[str | None, Parameter(
+    help="Side of the pictures in pixels, or WIDTHxHEIGHT such as 48x32; files are resized to it.")]
 Fit = Annotated[str | None, Parameter(
     help=f"What is done to pictures of another shape: {either(*get_args(FitName))}; pad puts white around them. Cut by "
          "default.")]
@@ -78,11 +78,12 @@ def train(*data: Data, out: Place, minutes: Minutes = None, images: Images = Non
 
     display = Display(json, silent=not launch.is_first())
     if not launch.announced():
-        display.say(f"ornstein {__version__}: training into {out}")
+        display.say(f"ornstein {__version__}")
     settings = _settings(config, minutes, images)
     settings, there = (settings, [*data]) if data else _data_of(settings, out, config, resume, init_from)
     given: dict[str, Any] = {"data": there[0] if len(there) == 1 else there, "minutes": minutes, "images": images,
-                             "size": size, "fit": fit, "alpha": alpha, "depth": depth, "classes": classes,
+                             "size": int(size) if size and size.isdecimal() else size and re.sub("[X×]", "x", size),
+                             "fit": fit, "alpha": alpha, "depth": depth, "classes": classes,
                              "network": network, "layout": layout, "seed": seed, "precision": precision,
                              "processes": processes}
     settings = settings.replace(**{name: value for name, value in given.items() if value is not None})
@@ -101,6 +102,8 @@ def train(*data: Data, out: Place, minutes: Minutes = None, images: Images = Non
     trainer = Trainer(settings.data, minutes=minutes, images=images, seed=seed, settings=settings, out=out,
                       init_from=init_from, resume=resume or again, overwrite=overwrite and not again, started=started,
                       job=launch.job())
+    if not launch.announced():
+        display.say(f"training into {out}")
     if trainer.processes > 1 and not launch.launched() and not trainer.forks:
         trainer.prepare()
         words = [word for word in sys.argv[1:] if word.partition("=")[0] not in ("--overwrite", "--resume")]

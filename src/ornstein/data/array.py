@@ -22,7 +22,7 @@ __all__ = ["load_array", "load_array_file", "load_numbered", "read_layout"]
 
 CHANNELS = (1, 3, 4)
 PICTURE_SIDE, PICTURE_SHAPE = 8, 4  # the shortest side and the longest proportion of what is taken for grey pictures
-BESIDE = ("labels", "y", "classes", "conditions", "condition", "names")
+BESIDE = ("labels", "y", "classes", "conditions", "condition", "names", "columns")
 
 
 def load_array_file(path: Path, layout: str = "auto") -> Dataset:
@@ -30,7 +30,7 @@ def load_array_file(path: Path, layout: str = "auto") -> Dataset:
 
     A .npz file holds one array of samples (x, images, data, arr_0, or any one name), optionally labels or y, (N,) whole
     numbers or text, and classes, their names by number; or conditions, (N,) or (N, K) numbers, and names, one for each
-    column.
+    column; and columns, names of the entries of vectors.
     """
     where = printable(str(path))
     if not os.path.exists(path):
@@ -49,8 +49,8 @@ def load_array_file(path: Path, layout: str = "auto") -> Dataset:
         if beside in members and not there:
             raise ValueError(f"{where}: has {beside} and no {wanted}; save {wanted} beside them, one per sample")
     data = load_array(samples[0], *labels, classes=members.get("names" if conditions else "classes"),
-                      conditions=conditions[0] if conditions else None, layout=layout, name=printable(path.stem),
-                      where=where)
+                      conditions=conditions[0] if conditions else None, columns=members.get("columns"), layout=layout,
+                      name=printable(path.stem), where=where)
     if isinstance(samples[0], np.ndarray) and samples[0].flags.f_contiguous and samples[0].nbytes >= cache.SMALL:
         data.notes.append("the array lies in the file by columns (Fortran order): it was read into memory as a whole")
     return data
@@ -83,13 +83,14 @@ def _read(path: Path, where: str) -> dict[str, Any]:
 
 
 def load_array(values: np.ndarray | StoredRows, labels: np.ndarray | None = None, classes: np.ndarray | None = None, *,
-               conditions: np.ndarray | None = None, layout: str = "auto", name: str = "array",
-               where: str = "array", whole: Sequence[bool] = ()) -> Dataset:
+               conditions: np.ndarray | None = None, columns: np.ndarray | None = None, layout: str = "auto",
+               name: str = "array", where: str = "array", whole: Sequence[bool] = ()) -> Dataset:
     """Return a set from an array of samples.
 
     `values` are (N, *axes of the layout), copied unless they are in a file; `labels` (N,) or (N, 1), or, as vector
     conditions, (N, K) numbers; `conditions` (N,) or (N, K), a row of NaN for none; `classes` (K,) name the labels or
-    the conditions. Of vectors of floating numbers, `whole` says which columns hold whole ones.
+    the conditions. `columns` (D,) name the entries of vectors; where those are floats, `whole` says which columns hold
+    whole numbers.
     """
     if isinstance(values, np.ma.MaskedArray):
         raise ValueError(f"{where}: is a masked array; fill it or drop the masked rows first")
@@ -133,7 +134,8 @@ def load_array(values: np.ndarray | StoredRows, labels: np.ndarray | None = None
     try:
         spec = DataSpec(name, kind, values.shape[1:], span.low, span.high, span.levels,
                         () if conditions is not None else names, layout, names if conditions is not None else (),
-                        least=span.least, most=span.most)
+                        least=span.least, most=span.most,
+                        columns=_names("columns", columns, values.shape[1] if layout == "V" else 0, where))
         notes += [*span.notes, *record.get("notes", []), *unheld]
         return Dataset(values, numbers, held, spec, notes, conditions=conditions, values_digest=record["digest"])
     except ValueError as error:
@@ -219,12 +221,18 @@ def _conditions(conditions: np.ndarray, names: np.ndarray | None, rows: int,
         conditions = conditions.astype(np.float32)
     check_conditions(f"{where}: conditions", conditions)
     columns = conditions.shape[1]
+    return conditions, _names("names", names, columns, where) or tuple(map(str, range(columns)))
+
+
+def _names(what: str, names: np.ndarray | None, count: int, where: str) -> tuple[str, ...]:
     if names is None:
-        return conditions, tuple(map(str, range(columns)))
-    if names.shape != (columns,) or names.dtype.kind != "U":
-        raise ValueError(f"{where}: names are {names.dtype} of shape {names.shape}; they must be text of shape "
-                         f"({columns},), one for each column of the conditions")
-    return conditions, tuple(names.tolist())
+        return ()
+    if not count:
+        raise ValueError(f"{where}: has {what}, and its samples are no vectors; leave them out")
+    if names.shape != (count,) or names.dtype.kind != "U":
+        raise ValueError(f"{where}: {what} are {names.dtype} of shape {names.shape}; they must be text of shape "
+                         f"({count},)")
+    return tuple(names.tolist())
 
 
 def _labelled(labels: np.ndarray | None, classes: np.ndarray | None, rows: int,

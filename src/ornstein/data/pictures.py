@@ -195,12 +195,12 @@ def pages(path: Path) -> list[int]:
     try:
         with (warnings.catch_warnings(action="ignore"), open_regular(path) as file,
               Image.open(file, formats=["TIFF"]) as picture):
-            found = []
+            numbers = []
             for number in range(getattr(picture, "n_frames", 1)):
                 picture.seek(number)
                 if not int(getattr(picture, "tag_v2", {}).get(254, 0)) & REDUCED:
-                    found.append(number)
-            return found or [0]
+                    numbers.append(number)
+            return numbers or [0]
     except Exception:  # what is wrong with it, or odd, is said when it is read
         return [0]
 
@@ -212,7 +212,7 @@ def unread(suffix: str) -> str | None:
         return 'needs pillow-heif: pip install "ornstein[heic]"'
     if kind == "AVIF" and "AVIF" not in _formats():
         return "needs a Pillow that reads AVIF: pip install -U pillow"
-    return f"{suffix} is not read, save it as JPEG or PNG" if suffix in UNREAD else None if kind else "not a picture"
+    return f"{suffix} is not read, save it as PNG" if suffix in UNREAD else None if kind else "not a picture"
 
 
 @functools.cache

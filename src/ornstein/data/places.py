@@ -99,17 +99,17 @@ def called(sources: Sequence[str | Path]) -> str:
 
 def _named(source: str | Path) -> list[Path]:
     """The files that a path or a pattern names, in order."""
-    path, found = Path(os.path.expanduser(source)), []
+    path, paths = Path(os.path.expanduser(source)), []
     if os.path.exists(path) or not is_pattern(str(source)):
         return [path]
     for name in braced(str(path)):
         files = sorted(map(Path, glob.glob(name, recursive=True))) if any(mark in name for mark in "*?[") else [
             Path(name)]
         files = [one for one in files if os.path.isfile(one)]
-        found += files
+        paths += files
         if not files:
             raise FileNotFoundError(f"{shortened(str(source))}: no file is named like {shortened(name)}")
-    return found
+    return paths
 
 
 def _listed(path: Path, where: str) -> list[Path]:

@@ -50,6 +50,7 @@ class DataSpec:
         most: source value that is drawn white and is the last level; `high` when None; a tuple where low is one.
         mode: "RGBA" where a fourth channel is opacity, 0 (transparent) to 255, and the colours are multiplied by it, as
             values / 255; "I;16" for grey of 16 bits, 0 to 65535; "" for all else.
+        columns: names of the entries of a vector, distinct printable text; () where they have none.
 
     Raises:
         ValueError: a field of the wrong type or out of its range; the message names it.
@@ -68,6 +69,7 @@ class DataSpec:
     least: float | tuple[float, ...] | None = None
     most: float | tuple[float, ...] | None = None
     mode: str = ""
+    columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.layout == "" and isinstance(self.shape, tuple) and len(self.shape) in LAYOUTS:
@@ -111,6 +113,9 @@ class DataSpec:
             f"one with C, for there are {channels} channels")
         yield "conditions", _are_names(self.conditions), "distinct printable names"
         yield "conditions", not (self.conditions and self.classes), "() where there are classes"
+        yield "columns", self.columns == () or (
+            _are_names(self.columns) and self.layout == "V" and len(self.columns) == channels), (
+            "a distinct printable name for each entry of a vector, or () for none")
         rising = isinstance(self.empty, tuple) and all(type(k) is int for k in self.empty) and (
             list(self.empty) == sorted(set(self.empty)))
         yield "empty", rising and (
@@ -315,7 +320,7 @@ class DataSpec:
             if key not in known or key not in record:
                 fault = "missing" if key in known else "unknown"
                 raise ValueError(f"data spec key {shown(key)} is {fault}; it must have: {', '.join(known)}")
-        for key in ("shape", "classes", "conditions", "empty"):
+        for key in ("shape", "classes", "conditions", "empty", "columns"):
             if not isinstance(record.get(key, []), list):
                 raise ValueError(f"data spec {key} is {shown(record[key])}; it must be a list")
         values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value

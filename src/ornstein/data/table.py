@@ -87,7 +87,9 @@ def _load(names: Sequence[str], columns: Iterable[Any], name: str, where: str, l
     values = np.stack(list(table.values()), axis=1)
     said = [f"vectors of the columns {listed(list(table))}", *notes]
     whole = [one.dtype.kind in "biu" and abs(one).max() <= 2**53 for one in table.values()]
+    named = list(table) != list(map(str, range(len(table))))  # and not merely numbered, as where nothing names them
     options: dict[str, Any] = {"layout": layout, "name": name, "where": where,
+                               "columns": np.array(list(table)) if named and layout in ("auto", "V") else None,
                                "whole": whole if values.dtype.kind == "f" else ()}
     if target is None:
         return load_numbered(values, None, said, **options)

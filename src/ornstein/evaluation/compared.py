@@ -59,8 +59,8 @@ class Compared:
         """How far (N, *shape) samples in random order, drawn with the classes or conditions `asked` for, are from
         unseen rows."""
         real, fake, _ = self.trees
-        found = self._intervals(piece, "distance", x[:self.count], self.real.x[real], x[fake], shares)
-        spaces, forests = found[:len(self.spaces)], found[len(self.spaces):]
+        intervals = self._intervals(piece, "distance", x[:self.count], self.real.x[real], x[fake], shares)
+        spaces, forests = intervals[:len(self.spaces)], intervals[len(self.spaces):]
         measures = list[Measure]()
         for space, one, floor in zip(self.spaces, spaces, self._floors, strict=False):
             measures += measures_of(one, floor, space.name, (len(self.fresh), self.alike))

@@ -50,7 +50,7 @@ def bounds(model: Denoiser, unseen: Rows, training: Rows, spec: DataSpec, seed: 
     unit."""
     levels, times = spec.bins, bound_times(model.schedule, steps, spec.bins)
     ends = np.cumsum(costs or calls_of_bounds(len(unseen), len(training), levels, steps))
-    done, found = iter((ends / ends[-1]).tolist()), list[Likelihood]()
+    done, likelihoods = iter((ends / ends[-1]).tolist()), list[Likelihood]()
 
     def through(name: str, make: Callable[[], T], read: Callable[[Any], T]) -> T:
         return piece(name, make, read, next(done))
@@ -66,19 +66,19 @@ def bounds(model: Denoiser, unseen: Rows, training: Rows, spec: DataSpec, seed: 
             "bound", tuple(bound.log_snr.flip(0).clamp(-40, 40).tolist()), tuple(mean for mean, _ in terms),
             tuple(error for _, error in terms))
 
-    found.append(through("bound", lambda: _of_bound(
+    likelihoods.append(through("bound", lambda: _of_bound(
         "bound", "Bound, continuous time", continuous(unseen.x, levels)), Likelihood.read))
     variance = through("variance", lambda: optimal_variance(
         model, training.x, times, seed=seed, condition=training.condition).tolist(), list)
     one, curve = through("chain", chain, lambda two: (Likelihood.read(two[0]), Curve.read(two[1])))
-    found.append(one)
+    likelihoods.append(one)
     if levels is not None:
         # A density of dequantised data: below half a bin of noise the model sees only the levels.
         limits = span(model.schedule, levels, None)[0], 2 * math.log(levels - 1)
-        found.append(through("dequantised", lambda: _of_bound(
+        likelihoods.append(through("dequantised", lambda: _of_bound(
             "bound-dequantised", "Bound, dequantised data",
             continuous(dequantise(unseen.x, levels, seed), None, limits), levels), Likelihood.read))
-    return found, curve
+    return likelihoods, curve
 
 
 def calls_of_bounds(unseen: int, training: int, levels: int | None, steps: int = CHAIN) -> list[int]:
@@ -107,7 +107,7 @@ def flow(model: Denoiser, unseen: Rows, spec: DataSpec, seed: int = 0, *, piece:
 
     def density(rows: slice) -> list[float]:
         starts = range(rows.start, rows.stop, BLOCK if size > FEW_VALUES else TOGETHER)
-        found = shared((rows.stop - rows.start,), like.new_empty(0, dtype=torch.float64, device="cpu"))
+        log_probs = shared((rows.stop - rows.start,), like.new_empty(0, dtype=torch.float64, device="cpu"))
 
         def follow(number: int) -> None:
             some = slice(starts[number], min(starts[number] + starts.step, rows.stop))
@@ -115,11 +115,11 @@ def flow(model: Denoiser, unseen: Rows, spec: DataSpec, seed: int = 0, *, piece:
                                   seed=(seed + some.start) % 2**64, nats=TOLERANCE * math.sqrt(size),
                                   condition=None if unseen.condition is None else unseen.condition[some])
             # The density of z / signal, which lies where the data lie.
-            found[some.start - rows.start:some.stop - rows.start] = flow.log_prob.cpu() + size * math.log(signal)
+            log_probs[some.start - rows.start:some.stop - rows.start] = flow.log_prob.cpu() + size * math.log(signal)
 
         for _ in each(follow, len(starts), like.device):
             pass
-        return found.tolist()
+        return log_probs.tolist()
 
     log_prob = list[float]()
     for rows in flow_rows(len(x))[:most]:

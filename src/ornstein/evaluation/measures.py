@@ -28,15 +28,15 @@ TINY = 1e-6
 def intervals_between(unseen: np.ndarray, others: np.ndarray, count: int,
                       tell: Callable[[float], None] | None = None) -> dict[str, Interval]:
     """By key, with values at the first `count` of the others, and limits and their intervals at all."""
-    found = neighbour_intervals(unseen, others[:count], tell=tell)._asdict()
+    intervals = neighbour_intervals(unseen, others[:count], tell=tell)._asdict()
     for key, of, value in (("frechet", frechet_interval, frechet), ("kernel", kernel_interval, kernel)):
         whole = of(unseen, others)
         if count < len(others):
             # Without a limit the interval is that of the value, so it belongs to the same rows.
             whole = of(unseen, others[:count]) if whole.limit is None else replace(
                 whole, value=value(unseen, others[:count]))
-        found[key] = whole
-    return found
+        intervals[key] = whole
+    return intervals
 
 
 def measures_of(found: dict[str, Interval], floor: dict[str, Interval], features: str,
@@ -73,18 +73,18 @@ def texture(x: Tensor) -> Tensor:
     scale and along each axis, size and sparseness of the differences of neighbours, how alike they are in all channels,
     and how much they shrink from one scale to the next.
     """
-    pool, found, before = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[x.ndim - 3], list[Tensor](), list[Tensor]()
+    pool, figures, before = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[x.ndim - 3], list[Tensor](), list[Tensor]()
     while min(x.shape[2:]) >= 4:
         now = []
         for axis in range(2, x.ndim):
             apart = x.diff(dim=axis).flatten(2)
             size, mean = apart.square().mean(2).sqrt(), apart.abs().mean(2)
             alike = (apart[:, 1:] * apart[:, :1]).mean(2) / (size[:, 1:] * size[:, :1] + TINY)
-            found += [size, mean / (size + TINY), apart.abs().amax(2), alike]
+            figures += [size, mean / (size + TINY), apart.abs().amax(2), alike]
             now.append(size)
-        found += [coarse / (fine + TINY) for coarse, fine in zip(now, before, strict=False)]
+        figures += [coarse / (fine + TINY) for coarse, fine in zip(now, before, strict=False)]
         x, before = pool(x, 2), now
-    return torch.cat(found, 1)
+    return torch.cat(figures, 1)
 
 
 def _measure(key: str, name: str, features: str, found: Interval, floor: Interval, best: float,

@@ -67,12 +67,12 @@ def nearest(x: Tensor, data: Any, count: int = 8) -> list[list[Neighbour]]:
         raise ValueError(f"data {spec.name!r} have {len(rows)} training rows; at least {LEAST} are needed")
     x, count = x.detach().cpu().float(), min(whole("count", count), len(rows))
     search = Search(data, rows, seed=0, count=count)
-    found = []
+    neighbours = []
     for one, near in zip(x.split(1), search(x)[1], strict=True):
         how, distance = search.how(one.expand(count, *spec.shape), near)
-        found.append([_neighbour(data, int(near[place]), distance[place] / (2 * search.values ** 0.5), how[place])
+        neighbours.append([_neighbour(data, int(near[place]), distance[place] / (2 * search.values ** 0.5), how[place])
                       for place in np.argsort(distance, kind="stable")])
-    return found
+    return neighbours
 
 
 def _neighbour(data: Dataset, row: int, distance: float, how: str) -> Neighbour:

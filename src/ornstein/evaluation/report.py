@@ -67,7 +67,7 @@ class Report:
             for one in group:
                 yield f"    {one.name:32}  {one.found}" + (f"  real data {one.floor}" if one.floor else "")
         if self.likelihood:
-            yield "  likelihood of unseen data, ± one standard error"
+            yield f"  likelihood of unseen data, ± one standard error ({self.likelihood[0].units})"
         for like in self.likelihood:
             yield f"    {like.name:36}  {like}" + (f" ({like.grid})" if like.grid else "")
         if (copies := self.memorisation) is not None:

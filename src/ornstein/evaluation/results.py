@@ -148,6 +148,14 @@ class Likelihood:
         """Whether it is the model's, and not that of a Gaussian beside it."""
         return not self.key.startswith("gaussian")
 
+    @property
+    def units(self) -> str:
+        """What its units say."""
+        if self.bits is None:
+            return "nats a sample: the logarithm of its density, more are better"
+        return ("bits a value: what storing one takes with this model, fewer are better; nats a sample: the logarithm "
+                "of its probability, more are better")
+
     def __str__(self) -> str:
         bits = "" if self.bits is None else f"{self.bits:.4f} ± {self.bits_error:.4f} bits a value, "
         return f"{bits}{self.nats:.2f} ± {self.error:.2f} nats a sample"

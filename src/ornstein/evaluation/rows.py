@@ -12,6 +12,7 @@ from torch import Tensor
 from ornstein import noise
 from ornstein.data import Dataset, DataSpec
 from ornstein.data.dataset import parts
+from ornstein.data.labels import listed
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.likelihood.levels import on_levels
 from ornstein.evaluation.memorisation import duplicates, repeated
@@ -48,6 +49,9 @@ def as_seen(model: Denoiser, data: Dataset, what: str, spec: DataSpec | None) ->
     if data.spec.shape != model.shape:
         raise ValueError(f"{what} {data.spec.name!r} has samples of shape {data.spec.shape}, the model's are of shape "
                          f"{model.shape}; give data of that shape")
+    if spec is not None and spec.columns and data.spec.columns not in ((), spec.columns):
+        raise ValueError(f"{what} {data.spec.name!r} has the columns {listed(data.spec.columns)}, the model's are "
+                         f"{listed(spec.columns)}; give those, in that order")
     notes: list[str] = []
     if spec is None and (data.spec.low, data.spec.high) != (data.spec.least, data.spec.most):
         # A law in closed form is one of the values themselves, as far as they lie within -1..1.

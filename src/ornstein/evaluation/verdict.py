@@ -25,11 +25,11 @@ MORE = {"recall": "they are more spread out than real ones", "coverage": "they a
 
 def verdict(measures: Sequence[Measure], copies: Memorisation | None, things: str) -> list[str]:
     """What was found, in sentences for anyone, the most important one first."""
-    found = list(_found(measures, things))
+    sentences = list(_found(measures, things))
     if copies is not None and copies.copies:
         said = f"It may be copying: these {things} lie closer to single training {things} than new ones would"
-        found.insert(0 if not any(one.differs for one in _told(measures)) else len(found), said)
-    return [f"{sentence[:1].upper()}{sentence[1:]}." for sentence in found] or ["Nothing was measured."]
+        sentences.insert(0 if not any(one.differs for one in _told(measures)) else len(sentences), said)
+    return [f"{sentence[:1].upper()}{sentence[1:]}." for sentence in sentences] or ["Nothing was measured."]
 
 
 def _told(measures: Sequence[Measure]) -> list[Measure]:
@@ -61,6 +61,6 @@ def _found(measures: Sequence[Measure], things: str) -> Iterator[str]:
 
 def _reasons(measures: Sequence[Measure]) -> list[str]:
     """In what way a set differs, as far as the figures say."""
-    found = [(LESS if one.found.estimate < one.floor.estimate else MORE).get(one.key)
+    reasons = [(LESS if one.found.estimate < one.floor.estimate else MORE).get(one.key)
              for one in shown(measures) if one.floor is not None]
-    return list(dict.fromkeys(reason for reason in found if reason))
+    return list(dict.fromkeys(reason for reason in reasons if reason))

@@ -163,11 +163,11 @@ def advice(report: Report) -> tuple[str, str] | None:
                  f"{shlex.quote(f'{run}-mirrored')}") if turned else
                 (f"{why}. Without more, train for less long", f"{again} {_budget(settings, 0.5)} --out "
                  f"{shlex.quote(f'{run}-shorter')}"))
-    told = bool(shown(report.measures))
-    if told and report.drawn.get("guidance") not in (None, 1):
+    differs = bool(shown(report.measures))
+    if differs and report.drawn.get("guidance") not in (None, 1):
         return ("no guidance: it trades variety for clarity", f"ornstein evaluate {shlex.quote(run)} --out "
                 f"{shlex.quote(f'{run}-report-without-guidance')}")
-    if told:
+    if differs:
         return (f"a longer training: on new {things} the model does nearly as well as on those that it was trained on, "
                 "so there is more to learn", f"ornstein train --from {shlex.quote(run)} "
                 f"{_budget(settings, LONGER)} --out {shlex.quote(f'{run}-longer')}")

@@ -13,8 +13,8 @@ from ornstein.data import DataSpec
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "DRAWN", "canvas", "field", "fields", "histograms", "lines", "plain", "rendered", "scatter",
-           "sheet"]
+__all__ = ["COLOURS", "DRAWN", "canvas", "entries", "field", "fields", "histograms", "lines", "plain", "rendered",
+           "scatter", "sheet", "short"]
 
 COLOURS = ("#26466e", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#0072b2", "#646464")
 DRAWN = {"traces": 36, "fields": 12, "values": 16}  # what one sheet has room for; its heading says if there are more
@@ -26,7 +26,13 @@ def sheet(spec: DataSpec, values: np.ndarray, names: Sequence[str] | None = None
         return lines(spec, values, names)
     if len(spec.shape) > 2:
         return fields(values, names)
-    return scatter(values, names) if spec.shape == (2,) else histograms(values)
+    return scatter(values, names, entries(spec)) if spec.shape == (2,) else histograms(values, entries(spec))
+
+
+def entries(spec: DataSpec) -> list[str]:
+    """What each entry of a vector is called, or each channel of all else."""
+    what = "value" if len(spec.shape) == 1 else "channel"
+    return list(spec.columns) or [f"{what} {number}" for number in range(spec.shape[0])]
 
 
 def canvas(width: float, height: float, apart: bool = True) -> Figure:
@@ -66,7 +72,7 @@ def lines(spec: DataSpec, values: np.ndarray, names: Sequence[str] | None = None
                       label=f"channel {shown}" if number < apart and channels > 1 else None)
         axes.set_ylim(*ends[channel])
         axes.set_xlim(0, max(values.shape[-1] - 1, 1))
-        plain(axes, _short(names[sample], 24) if names is not None and channel == 0 else "", size=8)
+        plain(axes, short(names[sample], 24) if names is not None and channel == 0 else "", size=8)
     for axes in grid[-1]:
         axes.set_xlabel("place", fontsize=8)
     if 1 < channels <= 8:
@@ -107,7 +113,7 @@ def fields(values: np.ndarray, names: Sequence[str] | None = None) -> Image.Imag
             if number == 0 and channels > 1:
                 axes.set_title(f"channel {channel}", fontsize=8, pad=3)
             if names is not None and channel == 0:
-                axes.set_ylabel(_short(names[number], 14), fontsize=8)
+                axes.set_ylabel(short(names[number], 14), fontsize=8)
         scale = cell(channel * across, rows, side, 0.1)
         scale.imshow(np.linspace(0, 1, 64)[None], cmap="viridis", aspect="auto", extent=(low, high, 0, 1))
         ticks = {f"{tick:.3g}": (tick, side_of) for tick, side_of in
@@ -127,7 +133,7 @@ def field(values: np.ndarray) -> np.ndarray:
     return values[:, :, values.shape[2] // 2] if values.ndim == 5 else values
 
 
-def scatter(points: np.ndarray, names: Sequence[str] | None = None, side: int = 512) -> Image.Image:
+def scatter(points: np.ndarray, names: Sequence[str] | None, entries: Sequence[str], side: int = 512) -> Image.Image:
     """Points of the plane, (N, 2), on axes in their own units, in a square of `side` pixels; one colour a class."""
     figure = canvas(side / 100, side / 100)
     axes = figure.subplots()
@@ -136,16 +142,16 @@ def scatter(points: np.ndarray, names: Sequence[str] | None = None, side: int = 
     of = np.array([kinds.index(name) for name in names])
     for number, kind in enumerate(kinds):
         axes.plot(*points[of == number].T, ".", ms=4, alpha=0.7, mew=0, color=_colour(number, len(kinds)),
-                  label=_short(kind, 16))
+                  label=short(kind, 16))
     axes.set_aspect("equal", adjustable="datalim")
-    plain(axes, x="value 0", y="value 1", size=8)
+    plain(axes, "", *(short(name, 40) for name in entries), size=8)
     if 1 < len(kinds) <= len(COLOURS):
         axes.legend(fontsize=8, frameon=False, markerscale=2, loc="best")
     return rendered(figure)
 
 
-def histograms(values: np.ndarray) -> Image.Image:
-    """The distribution of each value of vectors (N, D), as many as there is room for."""
+def histograms(values: np.ndarray, names: Sequence[str]) -> Image.Image:
+    """The distribution of each value of vectors (N, D), as many as there is room for, under the name of each."""
     shown = min(values.shape[1], DRAWN["values"])
     across = min(shown, 4)
     rows = -(-shown // across)
@@ -156,7 +162,8 @@ def histograms(values: np.ndarray) -> Image.Image:
             continue
         axes.hist(values[:, number], bins=min(40, max(5, len(values) // 8)), color=COLOURS[0])
         axes.set_yticks([])
-        plain(axes, f"value {number}", size=8)
+        axes.locator_params("x", nbins=4)
+        plain(axes, short(names[number], 24), size=8)
     heading = f"{len(values)} samples"
     return _finished(figure, heading + (f", the first {shown} of {values.shape[1]} values" if shown < values.shape[1]
                                         else ""))
@@ -182,7 +189,8 @@ def _colour(number: int, count: int) -> Any:
     return matplotlib.colormaps["viridis"](number / (count - 1))
 
 
-def _short(name: str, most: int) -> str:
+def short(name: str, most: int) -> str:
+    """A name as Matplotlib draws it, its end left out where it has more than `most` letters."""
     # A name is data: a dollar sign in it must not begin a formula.
     return (name if len(name) <= most else name[:most - 1] + "…").replace("$", r"\$")
 

@@ -77,9 +77,9 @@ def _in_colours(image: Image.Image, palette: Image.Image) -> Image.Image:
     """A picture in the colours of a palette, whose first one is white."""
     numbers = np.array(image.quantize(palette=palette, dither=Image.Dither.NONE))
     numbers[(np.asarray(image) == 255).all(-1)] = 0  # Pillow takes another colour that is near
-    found = Image.fromarray(numbers)
-    found.putpalette(palette.getpalette() or ())
-    return found
+    paletted = Image.fromarray(numbers)
+    paletted.putpalette(palette.getpalette() or ())
+    return paletted
 
 
 def _is_grey(image: Image.Image) -> bool:

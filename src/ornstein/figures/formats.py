@@ -14,11 +14,13 @@ from PIL.PngImagePlugin import PngInfo
 
 from ornstein import files
 
-__all__ = ["FILMS", "KINDS", "MOST_SCALE", "about", "ending", "exif", "film_ending", "flat", "options", "write_picture"]
+__all__ = ["FILMS", "KINDS", "MOST_SCALE", "NUMBERS", "about", "ending", "exif", "film_ending", "flat", "options",
+           "write_picture"]
 
 # Formats by ending. WebP is written without loss, JPEG with whole colours: samples are small, and enlarged pixels have
 # sharp edges.
 KINDS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+NUMBERS = (".npz", ".csv")
 FILMS = (".gif", ".webp", ".mp4")
 MOST_SCALE = 64  # factor that pixels are enlarged by
 OTHERS = (".mp3", ".jp2", ".m4v")  # endings with a digit that are a file's
@@ -26,9 +28,10 @@ KEY, DESCRIPTION, SOFTWARE = "ornstein", 0x010E, 0x0131  # of PNG's text, and ta
 
 
 def ending(out: Path) -> str:
-    """What the path of samples stands for: an ending of `KINDS`, ".npz", or "" for a folder; ValueError for others."""
+    """What the path of samples stands for: an ending of `KINDS` or `NUMBERS`, or "" for a folder; ValueError for
+    others."""
     kind = out.suffix.lower()
-    known = kind in (*KINDS, ".npz")
+    known = kind in (*KINDS, *NUMBERS)
     if out.is_dir() if known else out.is_file():
         raise ValueError(f"out is {out}, which is a {'folder' if out.is_dir() else 'file'} already; name another")
     if known:
@@ -37,7 +40,7 @@ def ending(out: Path) -> str:
     if out.is_dir() or not kind or (re.search(r"[0-9]", kind) and kind not in (*FILMS, *OTHERS)):
         return ""
     film = f"; for a film of the pictures forming, --save-steps {out}" if kind in FILMS else ""
-    raise ValueError(f"out is {out}; it must end in .png, .jpg, .webp or .npz, or be a folder{film}")
+    raise ValueError(f"out is {out}; it must end in .png, .jpg, .webp, .npz or .csv, or be a folder{film}")
 
 
 def film_ending(path: Path) -> str:

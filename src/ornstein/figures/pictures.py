@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,11 @@ from ornstein import files
 from ornstein.data import DataSpec
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.samplers import sample
-from ornstein.figures.arrays import DRAWN, sheet
-from ornstein.figures.formats import KINDS, options, write_picture
+from ornstein.figures.arrays import DRAWN, entries, sheet
+from ornstein.figures.formats import KINDS, ending, options, write_picture
 
 __all__ = ["GAP", "INK", "LETTERS", "SIDE", "arranged", "captioned", "enlarged", "even", "font", "grid", "named",
-            "numbered", "picture", "preview", "shortened_to", "show", "single", "write"]
+            "numbered", "picture", "preview", "shortened_to", "show", "single", "suits", "write"]
 
 SIDE = 1024  # pixels that a grid grows to, at most, by enlarging small pictures
 GAP = 6  # pixels between the pictures of a grid
@@ -131,10 +132,10 @@ def captioned(spec: DataSpec, x: Tensor, columns: int, names: Sequence[str] | No
 
 def write(spec: DataSpec, x: Tensor, labels: Tensor | None, out: Path, facts: Mapping[str, Any],
           conditions: Tensor | None = None, scale: int | None = None) -> None:
-    """Write samples (B, *shape) as one image (an ending of `KINDS`), as numbers in the data's own units (.npz), or as a
-    folder of pictures, enlarged by the whole number `scale`.
+    """Write samples (B, *shape) as one image (an ending of `KINDS`), as numbers in the data's own units (.npz, and for
+    vectors .csv), or as a folder of pictures, enlarged by the whole number `scale`.
 
-    Every image keeps the `facts`, and a .npz the labels (B,) and conditions (B, K). Raises ValueError as `numbered`
+    Every image keeps the `facts`, and numbers the labels (B,) and conditions (B, K). Raises ValueError as `numbered`
     does, and OSError where the disk refuses; what was there is untouched then.
     """
     kind = "" if out.is_dir() else out.suffix.lower()
@@ -144,9 +145,14 @@ def write(spec: DataSpec, x: Tensor, labels: Tensor | None, out: Path, facts: Ma
             arrays |= {"labels": labels.numpy(), "classes": np.array(spec.classes)}
         if conditions is not None:
             arrays |= {"conditions": conditions.numpy(), "names": np.array(spec.conditions)}
+        if spec.columns:
+            arrays["columns"] = np.array(spec.columns)
         # Of a name, savez makes x.NPZ.npz.
         with files.replacing(out) as beside, beside.open("wb") as file:
             np.savez_compressed(file, **arrays)
+    elif kind == ".csv":
+        with files.replacing(out) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows(_table(spec, spec.decode(x), labels, conditions))
     elif kind in KINDS:
         write_picture(show(spec, x, arranged(len(x), labels), labels, scale), out, facts)
     else:
@@ -156,6 +162,33 @@ def write(spec: DataSpec, x: Tensor, labels: Tensor | None, out: Path, facts: Ma
                 label = {} if labels is None else {"class": spec.classes[int(labels[number])]}
                 image = Image.fromarray(one)
                 image.save(folder / f"{number:05d}.png", **options(".png", {**facts, "number": number, **label}))
+
+
+def suits(spec: DataSpec, out: Path) -> None:
+    """Raise ValueError for a place that cannot take samples of such data."""
+    kind = ending(out)
+    if not kind and spec.kind != "picture":
+        raise ValueError(f"out is {out}, and samples of shape {spec.shape} are no pictures; name a .png file to see "
+                         "them drawn, or a .npz file for the numbers")
+    if kind == ".csv" and len(spec.shape) > 1:
+        raise ValueError(f"out is {out}, and samples of shape {spec.shape} are no rows of a table; name a .npz file "
+                         "for the numbers")
+
+
+def _table(spec: DataSpec, values: np.ndarray, labels: Tensor | None,
+           conditions: Tensor | None) -> Iterator[Sequence[Any]]:
+    """Vectors (B, D) as rows of a table, after the names of its columns; whole numbers without a decimal point."""
+    columns: dict[str, Sequence[Any]] = {}
+    levels = spec.levels if isinstance(spec.levels, tuple) else [spec.levels] * spec.shape[0]
+    for name, column, level in zip(entries(spec), values.T, levels, strict=True):
+        whole = level is not None and np.array_equal(column, np.trunc(column))
+        columns[name] = [int(value) for value in column] if whole else column
+    if labels is not None:
+        columns["label"] = [spec.classes[label] if label >= 0 else "" for label in labels.tolist()]
+    if conditions is not None:
+        columns |= zip(spec.conditions, conditions.numpy().T, strict=True)
+    yield list(columns)
+    yield from zip(*columns.values(), strict=True)
 
 
 def numbered(folder: Path, count: int) -> None:

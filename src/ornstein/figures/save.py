@@ -13,7 +13,7 @@ from torch import Tensor
 from ornstein.data import DataSpec
 from ornstein.diffusion.samplers import Frame
 from ornstein.figures import film, pictures
-from ornstein.figures.formats import MOST_SCALE, ending, film_ending
+from ornstein.figures.formats import MOST_SCALE, film_ending
 from ornstein.names import shown, whole
 
 __all__ = ["save_film", "save_pictures"]
@@ -25,8 +25,8 @@ def save_pictures(x: Tensor, path: str | Path, data: DataSpec | None = None, *, 
 
     Args:
         x: (B, *shape) samples in [-1, 1], as `ornstein.sample` draws them.
-        path: FILE.png, .jpg, .jpeg or .webp for one sheet of all; FILE.npz for numbers in the data's own units; else a
-            folder, in which pictures are numbered.
+        path: FILE.png, .jpg, .jpeg or .webp for one sheet of all; FILE.npz, or FILE.csv of vectors, for numbers in the
+            data's own units; else a folder, in which pictures are numbered.
         data: what the values mean, as `model.data`; None for bytes of grey (one channel), colour (three), or
             colour multiplied by opacity with that opacity (four).
         labels: (B,) classes by number, whose names stand over the pictures; numbers in a folder's and an .npz's facts.
@@ -40,9 +40,7 @@ def save_pictures(x: Tensor, path: str | Path, data: DataSpec | None = None, *, 
         FileExistsError: a link or a device at the path.
     """
     path, spec = Path(path), _spec(x, data)
-    if not ending(path) and spec.kind != "picture":
-        raise ValueError(f"path is {path}, and samples of shape {spec.shape} are no pictures; name a .png file to see "
-                         "them drawn, or an .npz file for the numbers")
+    pictures.suits(spec, path)
     pictures.write(spec, x.detach().cpu(), _labels(labels, len(x), spec), path, facts or {}, scale=_scale(scale))
 
 

@@ -12,7 +12,7 @@ from ornstein import files
 from ornstein.data import Dataset, DataSpec
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.samplers import sample
-from ornstein.figures.arrays import COLOURS, DRAWN, canvas, plain
+from ornstein.figures.arrays import COLOURS, DRAWN, canvas, entries, plain, short
 
 __all__ = ["compare", "marginals", "power", "spectrum", "statistics"]
 
@@ -136,18 +136,20 @@ def _draw(spec: DataSpec, data: np.ndarray, samples: np.ndarray, figures: dict[s
     rows = 2 if lines else -(-shown // across)
     figure = canvas(max(2.9 * across, 6.4), 2.7 * rows + 1.0)
     grid = figure.subplots(rows, across, squeeze=False)
-    what = "channel" if lines or len(spec.shape) > 1 else "value"
+    names = entries(spec)
     for number in range(shown):
         if lines:
             _spectrum(grid[0, number], lines, number)
         axes = grid[1, number] if lines else grid.flat[number]
         _histogram(axes, data[:, number], samples[:, number])
-        plain(axes, f"{what} {number}: W1 {figures['wasserstein'][number]:.3f} std", "value", size=9)
+        plain(axes, f"{short(names[number], 20)}: W1 {figures['wasserstein'][number]:.3f} std",
+              "" if spec.columns else "value", size=9)
+        axes.locator_params("x", nbins=4)  # numbers such as 100000 need the room
     for axes in list(grid.flat)[shown * rows if lines else shown:]:
         axes.set_axis_off()
     heading = f"{spec.name}: {len(samples):,} samples beside {len(data):,} rows of data"
     if shown < channels:
-        heading += f" (the first {shown} of {channels} {what}s)"
+        heading += f" (the first {shown} of {channels} {'values' if len(spec.shape) == 1 else 'channels'})"
     words = f"marginals differ by at most {figures['wasserstein_largest']:.3f} std (Wasserstein-1)"
     if lines:
         words = (f"spectrum differs by at most {lines['largest']:.1%} where {POWER:.0%} of the power lies, "

@@ -18,7 +18,7 @@ from ornstein.networks import NETWORKS, Taken, transfer
 from ornstein.settings import Settings
 from ornstein.training.run import Run
 
-__all__ = ["begin", "fitting", "inherited", "source"]
+__all__ = ["before", "begin", "fitting", "inherited", "source"]
 
 DECIDED = ("shape", "classes", "conditions")  # by the data
 
@@ -35,11 +35,10 @@ def source(settings: Settings, network: nn.Module | None = None) -> NetworkDenoi
     return checkpoint.load(str(settings.init_from), network)
 
 
-def inherited(settings: Settings, model: NetworkDenoiser, data: Any) -> Settings:
+def inherited(settings: Settings, model: NetworkDenoiser, run: Settings | None, data: Any) -> Settings:
     """Settings with what must be as the model has it, so that its weights fit, wherever nothing else is asked for; the
-    size of picture files too."""
+    size of picture files too. `run` are the settings of the run that it is of."""
     fresh, facts = Settings(), describe(model)
-    run = _settings(settings)
     there = {"predicts": facts["predicts"]}
     if facts["schedule"] is not None:
         there |= {"schedule": facts["schedule"]["name"], "schedule_options": facts["schedule"]["options"]}
@@ -58,7 +57,7 @@ def inherited(settings: Settings, model: NetworkDenoiser, data: Any) -> Settings
                                if name in ("network", "options") or wanted[name] == getattr(fresh, name)})
 
 
-def fitting(settings: Settings, model: NetworkDenoiser, spec: DataSpec) -> Settings:
+def fitting(settings: Settings, model: NetworkDenoiser, run: Settings | None, spec: DataSpec) -> Settings:
     """Settings once the data are known: samples of the same shape keep the kind of linear guess that the network adds
     to. ValueError for data of another kind than the model's, of which no weight would be of use."""
     if len(model.shape) != len(spec.shape):
@@ -66,12 +65,11 @@ def fitting(settings: Settings, model: NetworkDenoiser, spec: DataSpec) -> Setti
         there, here = (f"{kinds[len(shape)]} of {' x '.join(map(str, shape))}" for shape in (model.shape, spec.shape))
         raise ValueError(f"init_from is {settings.init_from}, a model of {there}, and data {spec.name!r} are {here}: "
                          "no weights fit; leave it out")
-    run = _settings(settings)
     same = run is not None and model.shape == spec.shape and settings.linear == Settings().linear
     return settings.replace(linear=run.linear) if run is not None and same else settings
 
 
-def _settings(settings: Settings) -> Settings | None:
+def before(settings: Settings) -> Settings | None:
     """The settings of the run that a training starts from; None of a model's file."""
     return Run(str(settings.init_from)).settings() if Path(str(settings.init_from)).is_dir() else None
 

@@ -95,11 +95,11 @@ class Learner:
         # What is left of rows that are all alike is rounding, and no scale.
         std = std if std > FLAT * max(1.0, float(mean.abs().max())) else 1.0
         linear = None if settings.linear == "none" else LinearGuess.fit(centred / std, settings.linear)
-        told = _moments(condition) if spec.conditions else (None, None)
+        moments = _moments(condition) if spec.conditions else (None, None)
         with torch.device("cpu"):  # whatever torch's default is
             return NetworkDenoiser(network, schedule, spec.shape, settings.predicts, std, mean, linear=linear,
                                    x_range=_inside(spec), data=spec, precision=settings.precision,
-                                   condition_mean=told[0], condition_std=told[1])
+                                   condition_mean=moments[0], condition_std=moments[1])
 
     def step(self, learning_rate: float) -> Tensor:
         """One step of the optimiser and of the averages on the next batch, of which the host reads nothing; the mean
@@ -158,12 +158,12 @@ class Learner:
 
     def rehearse(self) -> None:
         """Compile what `compile` will, in a process beside the training that shares PyTorch's cache on disk with it."""
-        rows, told = self.settings.batch_size // self.engine.world, self.data.batch(np.zeros(1, dtype=np.int64))[1]
+        rows, condition = self.settings.batch_size // self.engine.world, self.data.batch(np.zeros(1, dtype=np.int64))[1]
         rows = min(rows, self.micro_batch or rows)
         x = torch.zeros(rows, *self.model.shape, dtype=torch.float32, device="cpu")
-        told = told.expand(rows, *told.shape[1:]).clone()
+        condition = condition.expand(rows, *condition.shape[1:]).clone()
         twin = Engine.alone().wrap(self.model, compiled=True)
-        denoising_loss(twin, x, x.new_full((rows,), 0.5), x, told, self.settings.weighting,
+        denoising_loss(twin, x, x.new_full((rows,), 0.5), x, condition, self.settings.weighting,
                        self.model.data_std).sum().backward()
 
     def _gradient(self, batch: Batch) -> Tensor:

@@ -57,7 +57,7 @@ def resolve(settings: Settings, data: Dataset, device: str) -> Settings:
 
 def reasons(settings: Settings, data: Dataset, device: str) -> list[str]:
     """What `resolve` chose for a user who left it open, and why, one line each."""
-    return [f"{name} {_shown(value)}: {why}" for name, (value, why) in _choices(settings, data, device).items() if why]
+    return [f"{name} {_shown(value)}, {why}" for name, (value, why) in _choices(settings, data, device).items() if why]
 
 
 def _choices(settings: Settings, data: Dataset, device: str) -> dict[str, tuple[Any, str]]:
@@ -70,48 +70,53 @@ def _choices(settings: Settings, data: Dataset, device: str) -> dict[str, tuple[
     work = 2 if device == "cuda" else int((minutes or 0) >= LONG)
     name, options = suit(shape, settings.network, work)
     kind = f"samples of {' x '.join(map(str, shape))}"
-    found: dict[str, tuple[Any, str]] = {
-        "network": (name, f"for {kind}" if settings.network == "auto" else ""), "options": (options, ""),
-        "minutes": (minutes, "no budget was given" if settings.minutes is None and minutes else "")}
+    choices: dict[str, tuple[Any, str]] = {
+        "network": (name, f"which suits {kind}" if settings.network == "auto" else ""), "options": (options, ""),
+        "minutes": (minutes, "because no budget was given" if settings.minutes is None and minutes else "")}
     fast = has_bf16(device)
-    found["label_dropout"] = (settings.unlabelled, "") if settings.label_dropout is not None or not points else (
-        0.5, "figures of points are of all classes")
-    found["precision"] = (settings.precision, "") if settings.precision != "auto" else (
-        ("fp32", "points are learnt better in it") if points else
-        ("bf16", f"the {device} multiplies in it") if fast else ("fp32", f"the {device} has no bf16 in hardware"))
+    choices["label_dropout"] = (settings.unlabelled, "") if settings.label_dropout is not None or not points else (
+        0.5, "because figures of points show all classes at once")
+    choices["precision"] = (settings.precision, "") if settings.precision != "auto" else (
+        ("fp32", "because points are learnt better with all 32 bits") if points else
+        ("bf16", f"numbers of 16 bits, in which this {device} is faster") if fast else
+        ("fp32", f"because this {device} cannot multiply numbers of 16 bits"))
     # A covariance from fewer samples than it has rows is mostly noise; the variances alone are not.
     known = rows >= RICH * math.prod(shape)
     # Traces, volumes and larger pictures are much alike at every place, which makes their waves all but independent.
     alike = (large or (data.spec.kind == "array" and len(shape) > 1)) and max(shape[1:], default=0) <= MOST_SIDE
-    found["linear"] = (settings.linear, "") if settings.linear != "auto" else (
-        ("principal", f"{rows:,} samples tell the covariance of {math.prod(shape)} values") if known and not large else
-        ("waves", "samples that are alike at every place") if alike else
-        ("diagonal", f"{rows:,} samples are too few for the covariance of {math.prod(shape)} values"))
+    choices["linear"] = (settings.linear, "") if settings.linear != "auto" else (
+        ("principal", f"a Gaussian guess that the network corrects: {rows:,} samples tell the covariance of "
+                      f"{math.prod(shape)} values") if known and not large else
+        ("waves", "a guess in cosine waves that the network corrects: samples are alike at every place") if alike else
+        ("diagonal", f"a guess for each value alone, which the network corrects: {rows:,} samples are too few for "
+                     "their covariance"))
     drawn = len(shape) == 3 and data.spec.kind == "picture"
-    if name == "unet" and found["linear"][0] == ("waves" if large else "principal") and (large or drawn):
+    if name == "unet" and choices["linear"][0] == ("waves" if large else "principal") and (large or drawn):
         # A network that sees the guess need not learn first what is added to its answer.
-        found["options"] = {**options, "hints": True}, ""
-    found["density"] = (settings.density, "") if settings.density != "auto" else (
-        ("mixed", "a third of the times where the grain of pictures is decided") if drawn and data.spec.bins else
-        ("angle", "even along the path"))
-    found["batch"] = (settings.batch, "") if settings.batch else (
-        (64, "more steps in the same time") if large and device == "cpu" else
-        (256, "a GPU is idle with less") if device == "cuda" else
-        (256, "points cost next to nothing") if points else (128, "small samples make short steps"))
-    found["learning_rate"] = (settings.learning_rate, "") if settings.learning_rate else (
+        choices["options"] = {**options, "hints": True}, ""
+    choices["density"] = (settings.density, "") if settings.density != "auto" else (
+        ("mixed", "a third of the training at the little noise that decides the grain of pictures")
+        if drawn and data.spec.bins else
+        ("angle", "all strengths of noise alike"))
+    choices["batch"] = (settings.batch, "") if settings.batch else (
+        (64, "for more steps in the same time") if large and device == "cpu" else
+        (256, "because a GPU is idle with less") if device == "cuda" else
+        (256, "because points cost next to nothing") if points else
+        (128, "because samples this small make short steps"))
+    choices["learning_rate"] = (settings.learning_rate, "") if settings.learning_rate else (
         1e-3 if large and work == 2 else 4e-3 if drawn and not large else 2e-3, "")
     shareable = device == "cpu" and len(shape) > 1 and settings.threads is None
-    workers = _workers(found["batch"][0]) if shareable else 1
-    found["processes"] = (settings.processes, "") if settings.processes else (
-        workers, "a worker of one thread on each core" if workers > 1 else "")
-    found["threads"] = (settings.threads, "") if settings.threads or len(shape) > 1 or device == "cuda" else (
-        1, "vectors are too small to share the work")
+    workers = _workers(choices["batch"][0]) if shareable else 1
+    choices["processes"] = (settings.processes, "") if settings.processes else (
+        workers, "one for each core" if workers > 1 else "")
+    choices["threads"] = (settings.threads, "") if settings.threads or len(shape) > 1 or device == "cuda" else (
+        1, "because vectors are too small to share the work")
     whole = settings.parallel != "fsdp"
     pays = large and whole and can_compile(device) and (minutes or 0) >= PAYS
-    found["compile"] = (settings.compile, "") if settings.compile is not None else (
-        (True, f"{minutes:g} minutes pay for the half minute that it takes") if pays else
-        (False, "the budget is too short for it" if large and whole and minutes else ""))
-    return found
+    choices["compile"] = (settings.compile, "") if settings.compile is not None else (
+        (True, f"because it takes half a minute and saves more than that in {minutes:g}") if pays else
+        (False, "because the half minute that it takes would not be won back" if large and whole and minutes else ""))
+    return choices
 
 
 def _workers(batch: int) -> int:

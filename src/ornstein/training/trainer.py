@@ -97,13 +97,14 @@ class Trainer:
         shared = self.engine.text("" if before is None else before.to_yaml())
         before = Settings.from_yaml(shared) if shared else None
         self.start = None if before or wanted.init_from is None else finetune.source(wanted, copy.deepcopy(self.own))
+        earlier = None if self.start is None else finetune.before(wanted)
         if self.start is not None:
-            wanted = finetune.inherited(wanted, self.start, data)
+            wanted = finetune.inherited(wanted, self.start, earlier, data)
         source = before or wanted
         self.data = data if isinstance(data, Dataset) else load_data(data, **source.reading)
         self.digest = self.data.digest()
         if self.start is not None:
-            wanted = finetune.fitting(wanted, self.start, self.data.spec)
+            wanted = finetune.fitting(wanted, self.start, earlier, self.data.spec)
         self._resolve(before, wanted, named=named(data) is not None)
         refuse(self.settings, self.data, torch.device(self.engine.device).type, self.engine.world, self.own is not None)
         self._open(before is not None)
@@ -163,8 +164,8 @@ class Trainer:
         states, name = self.run.states(self.settings.keep), ""
         if self.engine.first:
             states.clean()
-            found, self._faults = states.newest()
-            name = found.path.name if found else ""
+            state, self._faults = states.newest()
+            name = state.path.name if state else ""
         name = self.engine.text(name)
         return State(states.path / name, check=self.engine.first) if name else None
 
