@@ -80,9 +80,11 @@ def lines(spec: DataSpec, values: np.ndarray, names: Sequence[str] | None = None
     return _finished(figure, heading)
 
 
-def fields(values: np.ndarray, names: Sequence[str] | None = None) -> Image.Image:
-    """Fields (N, C, H, W), or the middle slices of volumes (N, C, D, H, W): samples in rows, channels in columns."""
-    values, heading = _first(values, DRAWN["fields"], "samples")
+def fields(values: np.ndarray, names: Sequence[str] | None = None, what: str = "samples") -> Image.Image:
+    """Fields (N, C, H, W), or the middle slices of volumes (N, C, D, H, W): samples, or `what` they are, in rows, and
+    channels in columns; NaN is blank.
+    """
+    values, heading = _first(values, DRAWN["fields"], what)
     flat, heading = field(values), f"{heading}, slice {values.shape[2] // 2} of {values.shape[2]}" \
         if values.ndim == 5 else heading
     count, channels, height, width = flat.shape
@@ -175,8 +177,8 @@ def _first(values: np.ndarray, most: int, what: str) -> tuple[np.ndarray, str]:
 
 
 def _ends(values: np.ndarray, margin: float = 0.05) -> tuple[float, float]:
-    """The range of all values, and a little more; never empty."""
-    low, high = float(np.min(values)), float(np.max(values))
+    """The range of all values that are known, and a little more; never empty."""
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
     room = margin * (high - low) or (0.0 if high > low else max(abs(low), 1.0) * 1e-3)
     return low - room, high + room
 

@@ -54,8 +54,7 @@ def edited(spec: DataSpec, action: str, draws: Tensor, given: np.ndarray | None)
     parts = [] if given is None else [("given", given[0])]
     parts += [(f"draw {n + 1}", spec.decode(draws[0, n])) for n in range(min(draws.shape[1], DRAWS))]
     parts += [("mean", figures["mean"][0])] * (draws.shape[1] > 1)
-    return fields(np.nan_to_num(np.stack([part for _, part in parts]).astype(np.float64),
-                                nan=float(np.nanmin(parts[-1][1]))), [name for name, _ in parts])
+    return fields(np.stack([part for _, part in parts]).astype(np.float64), [name for name, _ in parts], "rows")
 
 
 def _figures(values: np.ndarray) -> dict[str, np.ndarray]:
