@@ -276,6 +276,13 @@ CALLS: dict[str, Callable[[], Any]] = {
     "optimal_variance": lambda: orn.optimal_variance(plain(), X, TIMES),
     "denoising_loss": lambda: [orn.denoising_loss(picture(), P, HALF, Q, weighting=how)
                                for how in ("unit", "eps", "x", "v")],
+    "Operator restore": lambda: (orn.restore(mixture(), X[:2, :1], torch.tensor([[1.0, 2.0]], **F32), 0.1, 2, nfe=3),
+                                 orn.restore(picture(), P.mean((1, 3)), orn.Operator(
+                                     (1, 4, 4), (4,), lambda x: x.mean((1, 3))), 0.1, nfe=2, condition=1)),
+    "inpaint": lambda: orn.inpaint(picture(), P, torch.eye(4, **F32), 2, nfe=2, condition=1, guidance=2.0),
+    "vary": lambda: orn.vary(picture(), P, 0.4, 2, nfe=4),
+    "invert": lambda: (orn.invert(plain(), X, nfe=8), orn.invert(picture(), P, nfe=8, condition=1)),
+    "interpolate": lambda: orn.interpolate(picture(), P[:1], P[1:2], 3, nfe=4),
     "generate": lambda: [(frame.time, frame.latent, frame.estimate) for frame in orn.generate(plain(), 3, nfe=4)],
     "sample": sampled,
     "samplers": orn.samplers,

@@ -26,7 +26,7 @@ FLOORS = {
     4: ("diffusion.denoiser",),
     5: ("diffusion.exact", "diffusion.decoder", "diffusion.guidance", "diffusion.damping", "diffusion.adaptive"),
     6: ("description", "diffusion.loss", "diffusion.likelihood", "diffusion.samplers"),
-    7: ("checkpoint", "tuning", "figures", "own", "request", "diffusion.score"),
+    7: ("checkpoint", "tuning", "figures", "own", "request", "diffusion.score", "diffusion.editing"),
     8: ("training", "evaluation", "check", "sheet"),
     9: ("terminal",),
     10: ("cli", "__main__", ""),
@@ -95,7 +95,8 @@ def orders() -> dict[str, list[str]]:
     return {folder.replace("/", "."): re.findall(r"`([a-z_]+)/?`", text) for folder, text in paragraphs}
 
 
-@pytest.mark.parametrize("package", ["data", "training", "evaluation", "diffusion.likelihood", "diffusion.samplers"])
+@pytest.mark.parametrize("package", ["data", "training", "evaluation", "diffusion.likelihood", "diffusion.samplers",
+                                     "diffusion.editing"])
 def test_inside_a_package_a_module_imports_only_those_that_the_page_names_before_it(package):
     """Every module is named there, once; what is imported from the package as a whole may use all of them."""
     order, door = orders()[package], f"ornstein.{package}"

@@ -5,6 +5,12 @@ from ornstein.data import DataSpec as DataSpec, Dataset as Dataset, load_data as
 from ornstein.diffusion.damping import Damped as Damped
 from ornstein.diffusion.decoder import Decoder as Decoder
 from ornstein.diffusion.denoiser import Denoiser as Denoiser, NetworkDenoiser as NetworkDenoiser
+from ornstein.diffusion.editing.inpaint import inpaint as inpaint
+from ornstein.diffusion.editing.interpolate import interpolate as interpolate
+from ornstein.diffusion.editing.invert import invert as invert
+from ornstein.diffusion.editing.operator import Operator as Operator
+from ornstein.diffusion.editing.restore import restore as restore
+from ornstein.diffusion.editing.vary import vary as vary
 from ornstein.diffusion.encoder import Encoder as Encoder, draw as draw
 from ornstein.diffusion.estimate import Estimate as Estimate
 from ornstein.diffusion.exact import (

@@ -30,7 +30,7 @@ VERSION = 2  # of the numbers: raise it when a seed gives others; 1 was numpy's,
 MOST_SEED, MOST_INDEX, MOST_STEP = 2**64 - 1, 2**32 - 1, 2**56 - 1
 # Each purpose has its own stream, so that adding a draw in one place changes nothing elsewhere. Never renumber.
 STREAMS = {"order": 0, "train": 1, "held_out": 2, "start": 3, "sample": 4, "walk": 5, "exact": 6, "weights": 7,
-           "bound": 8, "probe": 9, "dequantise": 10, "levels": 11, "evaluate": 12, "tune": 13}
+           "bound": 8, "probe": 9, "dequantise": 10, "levels": 11, "evaluate": 12, "tune": 13, "edit": 14}
 
 WORD = 2**32 - 1
 TIMES, PLUS = (0xD2511F53, 0xCD9E8D57), (0x9E3779B9, 0xBB67AE85)  # the multipliers and the steps of the key

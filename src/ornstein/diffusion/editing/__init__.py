@@ -1,0 +1,1 @@
+"""Editing: measurements undone, gaps filled, samples varied, inverted and interpolated; one edit a file."""

@@ -1,0 +1,289 @@
+"""What a measurement does to a sample: linear maps as functions, as matrices and by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ornstein import noise
+from ornstein.names import find, real, shown, whole
+
+__all__ = ["MOST_ENTRIES", "OPERATORS", "Map", "Operator", "places", "read_operator"]
+
+MOST_ENTRIES = 2**27  # of a matrix: 1 GiB of float64
+ROWS = 64  # unit vectors that a map is asked about at a time
+ALLOWED = {torch.float64: 1e-9, torch.float32: 1e-4}  # parts of the largest value by which a map may miss linearity
+
+Map = Callable[[Tensor], Tensor]
+
+
+class Operator:
+    """A linear map of samples, y = A x, and its adjoint.
+
+    Args:
+        shape: of one sample x.
+        into: of one measurement y.
+        forward: from (B, *shape) to (B, *into), each row by itself.
+        adjoint: from (B, *into) to (B, *shape), with <A x, y> = <x, A' y>; by automatic differentiation unless given.
+    """
+
+    def __init__(self, shape: Sequence[int], into: Sequence[int], forward: Map, adjoint: Map | None = None) -> None:
+        self.shape, self.into = tuple(shape), tuple(into)
+        self._forward, self._adjoint = forward, adjoint
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """A x, (B, *into) for x (B, *shape)."""
+        return self._forward(x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """A' y, (B, *shape) for y (B, *into)."""
+        if self._adjoint is not None:
+            return self._adjoint(y)
+        with torch.enable_grad():
+            x = y.new_zeros(len(y), *self.shape, requires_grad=True)
+            made = self._forward(x)
+            if not made.requires_grad:
+                raise ValueError("operator gives values that cannot be differentiated (calculated in NumPy, or "
+                                 "detached?); calculate them with torch, or give the matrix (M, D) in its place")
+            back, = torch.autograd.grad(made, x, y)
+        return back
+
+    def matrix(self, dtype: torch.dtype = torch.float64) -> Tensor:
+        """A as (M, D) float64 on the CPU, with M and D the numbers of values of a measurement and a sample.
+
+        Args:
+            dtype: that the map is calculated in.
+
+        Raises:
+            ValueError: more than 2^27 entries.
+        """
+        size, many = math.prod(self.shape), math.prod(self.into)
+        if size * many > MOST_ENTRIES:
+            raise ValueError(f"operator maps {size:,} values to {many:,}; a matrix of at most {MOST_ENTRIES:,} entries "
+                             "can be worked with, so restore smaller samples, or parts of them")
+        columns = torch.empty(size, many, dtype=torch.float64, device="cpu")
+        for first in range(0, size, ROWS):
+            rows = min(ROWS, size - first)
+            unit = torch.zeros(rows, size, dtype=dtype, device="cpu")
+            unit[:, first:first + rows].fill_diagonal_(1)
+            columns[first:first + rows] = self(unit.reshape(rows, *self.shape)).detach().reshape(rows, many)
+        return columns.T
+
+
+def places(known: Tensor) -> Operator:
+    """The values of a sample where `known`, bool of its shape, is true: (K,) for each."""
+    index = known.flatten().nonzero()[:, 0].cpu()
+
+    def forward(x: Tensor) -> Tensor:
+        return x.flatten(1)[:, index.to(x.device)]
+
+    def adjoint(y: Tensor) -> Tensor:
+        x = y.new_zeros(len(y), known.numel())
+        x[:, index.to(y.device)] = y
+        return x.reshape(len(y), *known.shape)
+
+    return Operator(known.shape, (len(index),), forward, adjoint)
+
+
+def read_operator(operator: Operator | Tensor | np.ndarray | Map | str, shape: Sequence[int]) -> Operator:
+    """An operator of samples from any of the forms in which a caller may have it.
+
+    Args:
+        operator: an `Operator`; a matrix (M, D), D the number of values of a sample; a function from (B, *shape) to
+            (B, *into); or a name of `OPERATORS` with its number, such as "mask=0.5".
+        shape: of one sample.
+
+    Raises:
+        TypeError: anything else.
+        ValueError: a map that is not linear, shapes that do not fit, an unknown name or a number that it cannot have.
+    """
+    shape = tuple(shape)
+    if isinstance(operator, str):
+        return _named(operator, shape)
+    if isinstance(operator, Operator):
+        if operator.shape != shape:
+            raise ValueError(f"operator is of samples of shape {operator.shape}; the model draws {shape}")
+        return operator
+    if isinstance(operator, Tensor | np.ndarray):
+        return _matrix(operator if isinstance(operator, Tensor) else torch.from_numpy(operator), shape)
+    if callable(operator):
+        return _function(operator, shape)
+    raise TypeError(f"operator is a {type(operator).__name__}; it must be a function, a matrix (M, D), an Operator, or "
+                    "a name such as 'mask=0.5'")
+
+
+def _matrix(matrix: Tensor, shape: tuple[int, ...]) -> Operator:
+    size = math.prod(shape)
+    if matrix.ndim != 2 or matrix.shape[1] != size or not len(matrix) or matrix.is_complex():
+        raise ValueError(f"operator is {matrix.dtype} of shape {tuple(matrix.shape)}; a matrix must be (M, {size}) "
+                         f"real numbers, with a column for each of the {size} values of a sample")
+    if lost := int((~matrix.isfinite()).sum()):
+        raise ValueError(f"operator holds {lost} values that are not finite; every value must be a finite number")
+    matrix = matrix.detach().double()
+    return Operator(shape, (len(matrix),), lambda x: x.flatten(1) @ matrix.T.to(x),
+                    lambda y: (y @ matrix.to(y)).reshape(len(y), *shape))
+
+
+def _function(function: Map, shape: tuple[int, ...]) -> Operator:
+    """A function of the user's own, after it was tried on random numbers."""
+    found = _tried(function, shape, torch.float64)
+    kind = torch.float64
+    if isinstance(found, Exception):  # one with weights of its own may know float32 alone
+        kind = torch.float32
+        found = _tried(function, shape, kind)
+    if isinstance(found, Exception):
+        raise ValueError(f"operator fails for samples (B, {', '.join(map(str, shape))}): "
+                         f"{' '.join(str(found).split())}") from found
+    x, made = found
+    if not isinstance(made, Tensor) or not made.is_floating_point() or len(made) != len(x):
+        what = f"{made.dtype} of shape {tuple(made.shape)}" if isinstance(made, Tensor) else f"a {type(made).__name__}"
+        raise ValueError(f"operator gives {what} for x of shape {tuple(x.shape)}; it must give a floating-point tensor "
+                         f"({len(x)}, ...), a measurement for each row")
+    zero, first, second, mixed = made
+    size = float(made.abs().max()) or 1.0
+    off = {"of 0 it makes values up to": zero, "of a x + b y it differs from a A(x) + b A(y) by up to":
+           mixed - (2 * first - 3 * second), "a row alone differs from the same row among others by up to":
+           first - function(x[1:2])[0]}
+    for what, gap in off.items():
+        if not float(gap.abs().max()) <= ALLOWED[kind] * size:
+            remedy = "; subtract that constant from the operator and from the observation" if gap is zero else ""
+            raise ValueError(f"operator is not linear: {what} {float(gap.abs().max()):.3g}, where values are up to "
+                             f"{size:.3g}{remedy}")
+
+    def forward(x: Tensor) -> Tensor:
+        return function(x.to(kind)).to(x) if kind is torch.float32 else function(x)
+
+    return Operator(shape, made.shape[1:], forward)
+
+
+def _tried(function: Map, shape: tuple[int, ...], kind: torch.dtype) -> tuple[Tensor, Any] | Exception:
+    """A function's answer for 0, x, y and 2 x - 3 y, or what it raises."""
+    drawn = torch.from_numpy(noise.generator(0, "edit").standard_normal((2, *shape))).to(kind)
+    x = torch.stack([torch.zeros_like(drawn[0]), drawn[0], drawn[1], 2 * drawn[0] - 3 * drawn[1]])
+    try:
+        return x, function(x)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        return error
+
+
+def _named(spec: str, shape: tuple[int, ...]) -> Operator:
+    name, equals, value = spec.partition("=")
+    number, make = find("operator", name, OPERATORS)
+    if number is None:
+        if equals:
+            raise ValueError(f"operator is {shown(spec)}; {name} takes no number, so write {name} alone")
+        return make(shape)
+    if not equals:
+        raise ValueError(f"operator is {shown(spec)}; it needs a number, such as {name}={number}")
+    try:
+        given: Any = type(number)(value)
+    except ValueError:
+        raise ValueError(f"operator is {shown(spec)}; {name} takes a {'whole ' * isinstance(number, int)}number, such "
+                         f"as {name}={number}") from None
+    return make(shape, given)
+
+
+def _sides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The sides of space or time: all but the channels, or the one of a vector."""
+    return shape[1:] or shape
+
+
+def _share(name: str, value: float) -> float:
+    if not 0 < real(name, value) <= 1:
+        raise ValueError(f"{name} is {value:g}; it must be a share above 0 and at most 1")
+    return value
+
+
+def _mask(shape: tuple[int, ...], share: float) -> Operator:
+    sides = _sides(shape)
+    many = max(1, round(_share("mask", share) * math.prod(sides)))
+    order = torch.from_numpy(noise.generator(0, "edit", 1).permutation(math.prod(sides)))
+    known = torch.zeros(math.prod(sides), dtype=torch.bool, device="cpu")
+    known[order[:many]] = True
+    return places(known.reshape(sides).expand(shape))
+
+
+def _blur(shape: tuple[int, ...], width: float) -> Operator:
+    if not 0 < real("blur", width) < math.inf:
+        raise ValueError(f"blur is {width:g}; it must be a width in pixels above 0")
+    transfers = []
+    for axis, side in enumerate(_sides(shape)):
+        place = torch.arange(side, dtype=torch.float64, device="cpu")
+        kernel = torch.exp(-0.5 * (torch.minimum(place, side - place) / width) ** 2)
+        # Of a kernel that is even around 0 the transform is real, and the map its own adjoint.
+        transfer = torch.fft.fft(kernel / kernel.sum()).real
+        transfers.append((axis - len(_sides(shape)), transfer))
+
+    def forward(x: Tensor) -> Tensor:
+        for axis, transfer in transfers:
+            factor = transfer.to(x).reshape(-1, *[1] * (-axis - 1))
+            x = torch.fft.ifft(torch.fft.fft(x, dim=axis) * factor, dim=axis).real
+        return x
+
+    return Operator(shape, shape, forward, forward)
+
+
+def _blocks(name: str, shape: tuple[int, ...], factor: int, total: bool) -> Operator:
+    sides = _sides(shape)
+    whole(name, factor, 1, max(sides))
+    if any(side % factor for side in sides):
+        raise ValueError(f"{name} is {factor}, which does not divide {' x '.join(map(str, sides))}; it must divide "
+                         "every side")
+    lead = shape[:len(shape) - len(sides)]
+    split = [part for side in sides for part in (side // factor, factor)]
+    inner = tuple(range(-2 * len(sides) + 1, 0, 2))
+    into, weight = (*lead, *(side // factor for side in sides)), 1.0 if total else factor ** -len(sides)
+
+    def forward(x: Tensor) -> Tensor:
+        return x.reshape(len(x), *lead, *split).sum(inner) * weight
+
+    def adjoint(y: Tensor) -> Tensor:
+        for axis in range(-len(sides), 0):
+            y = y.repeat_interleave(factor, axis)
+        return y * weight
+
+    return Operator(shape, into, forward, adjoint)
+
+
+def _average(name: str, axis: int, shape: tuple[int, ...]) -> Operator:
+    """The mean along an axis of a sample."""
+    if len(shape) < 2:
+        raise ValueError(f"operator is '{name}', but samples are vectors of {shape[0]} values; it is for pictures, "
+                         "traces and volumes")
+    axis %= len(shape)
+    into = (*shape[:axis], *shape[axis + 1:])
+    return Operator(shape, into, lambda x: x.mean(axis + 1),
+                    lambda y: y.unsqueeze(axis + 1).expand(len(y), *shape) / shape[axis])
+
+
+def _fourier(shape: tuple[int, ...], share: float) -> Operator:
+    sides = _sides(shape)
+    axes = tuple(range(-len(sides), 0))
+    half = torch.fft.rfftn(torch.zeros(sides, dtype=torch.float64, device="cpu")).shape
+    many = max(1, round(_share("fourier", share) * math.prod(half)))
+    others = 1 + torch.from_numpy(noise.generator(0, "edit", 2).permutation(math.prod(half) - 1))
+    kept = torch.cat([torch.zeros(1, dtype=torch.int64, device="cpu"), others])[:many]  # the mean is always among them
+    lead = shape[:len(shape) - len(sides)]
+
+    def forward(x: Tensor) -> Tensor:
+        waves = torch.fft.rfftn(x, dim=axes, norm="ortho").flatten(-len(sides))
+        return torch.view_as_real(waves[..., kept.to(x.device)])
+
+    return Operator(shape, (*lead, many, 2), forward)
+
+
+# By name: a number that it may take, by which its type is known too, or None; and what makes it for a shape.
+OPERATORS: dict[str, tuple[float | None, Callable[..., Operator]]] = {
+    "blur": (1.5, _blur),
+    "down": (4, lambda shape, factor: _blocks("down", shape, factor, total=False)),
+    "fourier": (0.25, _fourier),
+    "grey": (None, lambda shape: _average("grey", 0, shape)),
+    "mask": (0.5, _mask),
+    "mean": (None, lambda shape: _average("mean", -1, shape)),
+    "sums": (4, lambda shape, factor: _blocks("sums", shape, factor, total=True)),
+}

@@ -1,0 +1,91 @@
+"""Undo a linear measurement: draws of what the sample may have been."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ornstein.diffusion.condition import Condition
+from ornstein.diffusion.denoiser import Denoiser
+from ornstein.diffusion.editing.operator import Map, Operator, read_operator
+from ornstein.diffusion.editing.posterior import posterior
+from ornstein.diffusion.schedule import MOST_STEPS
+from ornstein.isolation import isolated
+from ornstein.machine import memory
+from ornstein.names import real, whole
+from ornstein.noise import MOST_SEED
+
+__all__ = ["NFE", "budget", "fits", "restore", "samples_of"]
+
+NFE = 50  # network calls a draw when the caller names no budget
+
+
+@isolated(gradients=True, evaluating=True)
+def restore(denoiser: Denoiser, observation: Tensor, operator: Operator | Tensor | np.ndarray | Map | str,
+            noise: float, count: int = 1, *, nfe: int = NFE, seed: int = 0, condition: Condition = None,
+            guidance: float | None = None) -> Tensor:
+    """Draw samples that a linear measurement may have been made of, q(x | y) with y = operator(x) + noise eps.
+
+    Args:
+        denoiser: any `Denoiser`; its samples are what is expected before the measurement.
+        observation: (B, *into) measurements, in the units of the samples.
+        operator: what was measured: a function from (B, *shape) to (B, *into), a matrix (M, D) of the D values of a
+            sample, an `Operator`, or a name: "mask=0.5" (a share of the places, the same in all channels), "blur=1.5"
+            (Gaussian, circular, its deviation in pixels), "down=4" (means of blocks of 4 x 4), "sums=4" (sums of them),
+            "fourier=0.25" (a share of the Fourier coefficients), "grey" (mean of the channels), "mean" (along the last
+            side).
+        noise: standard deviation of the measurement's noise, >= 0.
+        count: draws for each measurement.
+        nfe: budget of network calls a draw.
+        seed: of the draws, which for a measurement do not depend on the others beside it.
+        condition: as for `ornstein.sample`, one for all or one for each measurement.
+        guidance: as for `ornstein.sample`.
+
+    Returns:
+        (B * count, *shape) draws, those of one measurement adjacent, in the dtype and on the device of the observation:
+        with draws.unflatten(0, (-1, count)) their mean is .mean(1), their spread .std(1).
+
+    Raises:
+        ValueError: an operator that is not linear, measurements of another shape or not finite, noise below 0, or more
+            draws than there is memory for.
+    """
+    count, nfe = budget(count, nfe, seed)
+    if real("noise", noise) < 0:
+        raise ValueError(f"noise is {noise:g}; it must be a standard deviation, at least 0")
+    measured = read_operator(operator, denoiser.shape)
+    y = samples_of("observation", observation, measured.into)
+    fits(len(y), count, denoiser.shape, y)
+    denoiser.read_condition(condition, len(y), "cpu")
+    return posterior(denoiser, y, measured, float(noise), count, nfe, seed, condition, guidance).detach()
+
+
+def budget(count: int, nfe: int, seed: int) -> tuple[int, int]:
+    """Count and network calls, with the seed checked to be whole numbers in their ranges."""
+    whole("seed", seed, 0, MOST_SEED)
+    return whole("count", count), whole("nfe", nfe, most=MOST_STEPS)
+
+
+def samples_of(name: str, x: Any, shape: Sequence[int], finite: bool = True) -> Tensor:
+    """A batch (B, *shape) of numbers that are finite, unless anything will do; ValueError for all else."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} is a {type(x).__name__}; it must be a tensor (torch.as_tensor makes one of an array)")
+    if x.shape[1:] != tuple(shape) or not x.ndim or not len(x) or not x.is_floating_point():
+        alone = f"; of a single one give {name}[None]" if x.shape == tuple(shape) else ""
+        raise ValueError(f"{name} has shape {tuple(x.shape)} and dtype {x.dtype}; it must be a floating-point tensor "
+                         f"(B, {', '.join(map(str, shape))}) with B >= 1{alone}")
+    if finite and (lost := int((~x.isfinite()).sum())):
+        raise ValueError(f"{name} holds {lost} values that are not finite; every value must be a finite number")
+    return x.detach()
+
+
+def fits(samples: int, count: int, shape: Sequence[int], like: Tensor) -> None:
+    """Refuse more draws than the device has memory for."""
+    need, there = samples * count * math.prod(shape) * like.element_size(), memory(like.device.type)
+    if need > there:
+        raise ValueError(f"count is {count}; {samples * count:,} draws of shape {tuple(shape)} need "
+                         f"{need / 2**30:,.0f} GiB of memory, and {there / 2**30:,.0f} are there; at most "
+                         f"{max(0, count * there // (2 * need)):,} for each of the {samples} samples fit well")
