@@ -38,7 +38,8 @@ class Report:
         restorations: how held-out rows come back from their measurements, one of each operator that was asked for.
         seconds: of each part of the evaluation.
         notes: sentences that a reader must know.
-        pictures: "samples", "real", and "pair-0-sample", "pair-0-training", "restored-0" ...: images that the page shows.
+        pictures: "samples", "real", and "pair-0-sample", "pair-0-training", "restored-0" ...: images that the page
+            shows.
     """
 
     name: str
