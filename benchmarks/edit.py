@@ -32,7 +32,7 @@ from ornstein import noise
 from ornstein.diffusion.editing.operator import places, read_operator
 from ornstein.evaluation.intervals import kernel_interval, pooled_share_interval
 from ornstein.evaluation.measures import texture
-from ornstein.evaluation.restoration import calibration, gaussian_crps, left_open, linear_estimate, scores
+from ornstein.evaluation.restoration import calibration, gaussian_crps, hidden, linear_estimate, scores
 from ornstein.figures.pictures import show
 
 AEON = "aeon==1.6.0"
@@ -85,17 +85,17 @@ def digits(folder: Path, asked: argparse.Namespace) -> None:
     model, seconds = trained("digits", folder, "digits", images=asked.images, classes=False, seed=0)
     x, labels = held.batch(range(asked.pictures or 200))
     operator = read_operator("mask=0.5", model.shape)
-    y, hidden = operator(x), left_open(operator, 0.0)
+    y, left = operator(x), hidden(operator)
     begun = time.monotonic()
     draws = orn.restore(model, y, operator, 0.0, asked.draws, nfe=asked.nfe, seed=0)
     drawing = time.monotonic() - begun
     draws = model.data.encode(model.data.decode(draws)).unflatten(0, (len(x), -1))
     heading(f"digits: {len(x)} held out, half of the pixels gone, {asked.draws} draws each, {asked.nfe} calls; "
             f"{seconds:.0f} s of training, {drawing:.0f} s of drawing")
-    true, flat = x.flatten(1)[:, hidden].double().numpy(), draws.flatten(2)[..., hidden].double().numpy()
+    true, flat = x.flatten(1)[:, left].double().numpy(), draws.flatten(2)[..., left].double().numpy()
     of_draws("ornstein", true, flat)
     mean, deviation = linear_estimate(training, operator, y, 0.0, 0)
-    of_gaussian("Gaussian", true, mean[:, hidden], deviation[hidden])
+    of_gaussian("Gaussian", true, mean[:, left], deviation[left])
     rows, classes = training.batch(range(len(training)))
     judge = SVC(C=10, gamma=0.064).fit(rows.flatten(1), classes)
     seen = SVC(C=10, gamma=0.064).fit(operator(rows).flatten(1), classes)
@@ -204,21 +204,21 @@ def one_gap(name: str, share: float, model: Any, data: Any, unseen: np.ndarray, 
     """The rows of a table of gaps of a share of the windows."""
     wide = round(share * LENGTH)
     starts = noise.generator(0, "evaluate").integers(4, LENGTH - wide - 3, len(unseen))
-    hidden = np.zeros((len(unseen), LENGTH), bool)
+    gone = np.zeros((len(unseen), LENGTH), bool)
     for row, start in enumerate(starts):
-        hidden[row, start:start + wide] = True
-    x, mask = model.data.encode(unseen), torch.from_numpy(~hidden)[:, None]
+        gone[row, start:start + wide] = True
+    x, mask = model.data.encode(unseen), torch.from_numpy(~gone)[:, None]
     begun = time.monotonic()
     draws = orn.inpaint(model, x, mask, asked.draws, nfe=asked.nfe, seed=0)
     drawing = time.monotonic() - begun
     heading(f"{name}: gaps of {100 * share:.0f} % in {len(unseen)} windows of {LENGTH}, {asked.draws} draws each, "
             f"{asked.nfe} calls; {drawing:.0f} s of drawing")
     values = model.data.decode(draws).reshape(len(unseen), -1, LENGTH).astype(float)
-    true = unseen[:, 0][hidden].reshape(len(unseen), wide)
-    of_draws("ornstein", true, np.stack([one[:, gap] for one, gap in zip(values, hidden, strict=True)]))
+    true = unseen[:, 0][gone].reshape(len(unseen), wide)
+    of_draws("ornstein", true, np.stack([one[:, gap] for one, gap in zip(values, gone, strict=True)]))
     place, laws = np.arange(LENGTH, dtype=float), {"Gaussian": [], "Gaussian process": []}
     unit = float(np.ptp(model.data.decode(torch.tensor([-1.0, 1.0]).reshape(2, 1, 1).expand(2, *model.shape)))) / 2
-    for row, gap in zip(range(len(unseen)), hidden, strict=True):
+    for row, gap in zip(range(len(unseen)), gone, strict=True):
         operator = places(mask[row].reshape(model.shape))
         mean, deviation = linear_estimate(data, operator, operator(x[row:row + 1]), 0.0, 0)
         mean = model.data.decode(torch.from_numpy(mean).float().reshape(1, *model.shape)).flatten()
@@ -230,7 +230,7 @@ def one_gap(name: str, share: float, model: Any, data: Any, unseen: np.ndarray, 
     for law, pairs in laws.items():
         of_gaussian(law, true, *(np.stack(side) for side in zip(*pairs, strict=True)))
     of_point("linear interpolation", true, np.stack([
-        np.interp(place[gap], place[~gap], row[0][~gap]) for row, gap in zip(unseen, hidden, strict=True)]))
+        np.interp(place[gap], place[~gap], row[0][~gap]) for row, gap in zip(unseen, gone, strict=True)]))
 
 
 def fitted_kernel(known: np.ndarray, windows: int = 20) -> tuple[str, Any]:

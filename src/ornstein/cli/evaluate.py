@@ -27,8 +27,8 @@ Features = Annotated[str, Parameter(
 Likelihood = Annotated[bool, Parameter(help="Whether to ask for likelihoods.")]
 Restore = Annotated[tuple[str, ...], Parameter(
     help="Restore held-out rows from a measurement, such as mask=0.5, and say how sure the model is; may be repeated.",
-    negative=())]
-Noise = Annotated[float, Parameter(help="Standard deviation of the measurement's noise, of data in -1..1.")]
+    negative=(), show_default=False)]
+Noise = Annotated[float, Parameter(help="Standard deviation of the noise of that measurement, of data in -1..1.")]
 Overwrite = Annotated[bool, Parameter(help="Replace the report in --out.", negative=())]
 Json = Annotated[bool, Parameter(help="Print each event as one line of JSON.", negative=())]
 

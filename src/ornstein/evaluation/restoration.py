@@ -41,11 +41,16 @@ def operators(restore: str | Sequence[str], deviation: float, shape: tuple[int, 
     if real("noise", deviation) < 0:
         raise ValueError(f"noise is {deviation:g}; it must be a standard deviation, at least 0")
     names = [restore] if isinstance(restore, str) else list(restore)
+    if deviation and not names:
+        raise ValueError(f"noise is {deviation:g}, but nothing is measured; give restore too, such as mask=0.5, or "
+                         "leave noise out")
     for name in names:
         if not isinstance(name, str):
             raise TypeError(f"restore is {shown(name)}; it must be the name of an operator, such as 'mask=0.5', or a "
                             "list of names")
-        left_open(read_operator(name, shape), deviation)
+        if not deviation and not hidden(read_operator(name, shape)).any():
+            raise ValueError(f"restore is {name!r}, which measures every value of these samples without noise, so that "
+                             "nothing is left to restore; measure less, such as mask=0.5")
     return names
 
 
@@ -77,7 +82,8 @@ def restoration(model: Denoiser, name: str, deviation: float, training: Dataset,
     parts += [drawn(start, min(start + BLOCK, many), min(start + BLOCK, many) / many)
               for start in range(BLOCK, many, BLOCK)]
     x, truth, seen = torch.cat(parts), _on_levels(spec, rows.x[:many]), y[:many].float().cpu()
-    left = left_open(operator, deviation)
+    left = hidden(operator)
+    left = left if left.any() else torch.ones_like(left)
     flat, true = (part.flatten(-len(spec.shape))[..., left].double().numpy() for part in (x, truth))
     found = calibration(true, flat)
     linear = linear_estimate(training, operator, seen, deviation, seed)
@@ -101,14 +107,10 @@ def _on_levels(spec: DataSpec, x: Tensor) -> Tensor:
     return spec.encode(spec.decode(x)) if spec.rounds else x
 
 
-def left_open(operator: Operator, deviation: float) -> Tensor:
+def hidden(operator: Operator) -> Tensor:
     """Which values (D,) of a sample are not themselves measured: of a mask those that it hides, of a blur all."""
     one = torch.from_numpy(np.random.default_rng(0).standard_normal((1, *operator.shape)))
-    left = ~torch.isclose(operator.adjoint(operator(one)), one, rtol=1e-6).flatten()
-    if not left.any() and not deviation:
-        raise ValueError("restore measures every value without noise, so that there is nothing to restore; measure "
-                         "less, such as mask=0.5")
-    return left if left.any() else torch.ones_like(left)
+    return ~torch.isclose(operator.adjoint(operator(one)), one, rtol=1e-6).flatten()
 
 
 class Calibration(NamedTuple):

@@ -288,4 +288,4 @@ class Restoration:
         """How it was done, as a line of text."""
         exact = f"noise {number(self.noise)}" if self.noise else "no noise"
         return (f"restored from {self.operator} with {exact}: {self.rows} rows, {self.draws} draws each of {self.nfe} "
-                f"network calls, {self.values:,} values a row left open")
+                f"network calls, {self.values:,} value{'s' * (self.values != 1)} a row left open")
