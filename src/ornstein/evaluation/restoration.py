@@ -22,7 +22,7 @@ from ornstein.evaluation.kept import Pieces
 from ornstein.evaluation.likelihoods import shrunk_covariance
 from ornstein.evaluation.results import NORMAL, Interval, Restoration
 from ornstein.evaluation.rows import Rows
-from ornstein.figures.pictures import captioned
+from ornstein.figures.restored import restored
 from ornstein.names import real, shown
 
 __all__ = ["BINS", "calibration", "calls_of_rows", "gaussian_crps", "linear_estimate", "operators", "restoration"]
@@ -33,7 +33,6 @@ SECONDS = 120.0  # that an operator may take, beyond the fewest rows
 DRAWS, FEW_DRAWS, FEW_VALUES = 39, 19, 1024  # of a row; fewer where a sample has more values
 VALUES = 2**26  # of all draws, at most
 LINEAR, FITTED = 4096, 2**24  # values of a sample that a covariance is fitted to, and of all rows for that
-SHOWN, SHOWN_DRAWS = 6, 4  # rows and draws in the picture
 
 
 def operators(restore: str | Sequence[str], deviation: float, shape: tuple[int, ...]) -> list[str]:
@@ -91,7 +90,7 @@ def restoration(model: Denoiser, name: str, deviation: float, training: Dataset,
         true, gaussian_crps(true, *(part[..., left] for part in linear)), linear[0][:, left])
     return (Restoration(name, deviation, many, count, NFE, int(left.sum()), **found._asdict(),
                         linear_crps=scored[0], linear_error=scored[1]),
-            _picture(spec, operator, truth, seen, x))
+            restored(spec, truth, _as_sample(operator, seen), x, left.reshape(spec.shape)))
 
 
 def calls_of_rows(shape: tuple[int, ...]) -> int:
@@ -202,17 +201,10 @@ def linear_estimate(training: Dataset, operator: Operator, y: Tensor, deviation:
     return mean.numpy(), variance.clamp(min=0).sqrt().numpy()
 
 
-def _picture(spec: DataSpec, operator: Operator, truth: Tensor, y: Tensor, x: Tensor) -> Image.Image | None:
-    """Rows side by side: the truth, its measurement, some draws, their mean and their spread."""
-    if spec.kind != "picture":
-        return None
-    truth, y, x = truth[:SHOWN], y[:SHOWN], x[:SHOWN]
-    measured = y
-    if operator.into != operator.shape:
-        # For rows that are orthogonal and of one size, as those of masks, means and waves are, the shortest solution.
-        measured = operator.adjoint(y)
-        measured = measured * (y.square().sum() / measured.square().sum().clamp(min=1e-30))
-    spread = x.std(1)
-    parts = [truth, measured, *x.unbind(1)[:SHOWN_DRAWS], x.mean(1), 2 * spread / spread.max().clamp(min=1e-6) - 1]
-    names = ["truth", "measured", *[f"draw {place + 1}" for place in range(SHOWN_DRAWS)], "mean", "spread"]
-    return captioned(spec, torch.stack(parts, 1).flatten(0, 1).clamp(-1, 1), len(parts), names * len(truth))
+def _as_sample(operator: Operator, y: Tensor) -> Tensor:
+    """Measurements (B, *into) as samples to look at: as they are where they have that shape, or else the shortest ones
+    that they can be of, for operators whose rows are orthogonal and of one size (masks, means, waves)."""
+    if operator.into == operator.shape:
+        return y
+    back = operator.adjoint(y)
+    return back * (y.square().sum() / back.square().sum().clamp(min=1e-30))
