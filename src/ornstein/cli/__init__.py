@@ -12,14 +12,14 @@ from cyclopts import CycloptsError, MissingArgumentError
 from cyclopts.exceptions import UnusedCliTokensError
 
 from ornstein import terminal
-from ornstein.cli import average, evaluate, look, nearest, sample, train, tune
+from ornstein.cli import average, edit, evaluate, look, nearest, sample, train, tune
 from ornstein.cli.app import app
 from ornstein.display import say
 
-WRITERS = {"evaluate", "sample", "trace", "train", "tune"}  # what they print is not all that they leave
+WRITERS = {"edit", "evaluate", "sample", "trace", "train", "tune"}  # what they print is not all that they leave
 FOR_PROGRAMMERS = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 
-__all__ = ["app", "average", "evaluate", "look", "main", "nearest", "sample", "train", "tune"]
+__all__ = ["app", "average", "edit", "evaluate", "look", "main", "nearest", "sample", "train", "tune"]
 
 
 def main() -> None:

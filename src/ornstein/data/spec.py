@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -139,6 +139,10 @@ class DataSpec:
         """Return the spec whose -1..1 are `least` and `most`."""
         fields: dict[str, Any] = {**vars(self), "low": self.least, "high": self.most}
         return DataSpec(**fields)
+
+    def unrounded(self) -> DataSpec:
+        """Return the spec whose values are not clipped and rounded to levels: of means and spreads of samples."""
+        return replace(self, levels=None)
 
     @property
     def extent(self) -> tuple[np.ndarray, np.ndarray]:

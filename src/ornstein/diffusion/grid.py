@@ -12,7 +12,7 @@ from ornstein.diffusion.level import Level, as_time, doubles, remember
 from ornstein.diffusion.schedule import MOST_STEPS, Schedule
 from ornstein.names import real, require, whole
 
-__all__ = ["SPACINGS", "Moment", "falling", "grid", "moments"]
+__all__ = ["SPACINGS", "Moment", "falling", "grid", "moments", "powers"]
 
 SPACINGS = ("time", "angle", "log_snr", "karras", "power")
 # A grid even in log SNR leaves pure noise and reaches clean data in one step each. Both steps shrink as the grid
@@ -59,10 +59,8 @@ def grid(schedule: Schedule, steps: int, spacing: str = "angle", start: float = 
     if spacing == "angle":
         times[1:-1] = schedule.time_at(schedule.level(as_time(start)).angle * times[1:-1] / start)
     elif spacing == "power":
-        clean, noisy = next(powers for most, *powers in POWERS if steps <= most)
-        inverse = torch.exp(schedule.log_snr(start) / (2 * noisy))
-        u = times[1:-1] / start * 2 / (1 + torch.sqrt(1 + 4 * inverse))
-        times[1:-1] = schedule.time(-2 * (clean * torch.log(u) - noisy * torch.log1p(-u)))
+        clean, noisy = next(ends for most, *ends in POWERS if steps <= most)
+        times = powers(schedule, steps, clean, noisy, start)
     elif spacing != "time":
         share = torch.arange(1, steps, dtype=torch.float64, device="cpu") / max(steps - 1, 1)
         noisy = schedule.log_snr(start).clamp(min=-2 * math.log(WIDEST * steps))
@@ -74,6 +72,15 @@ def grid(schedule: Schedule, steps: int, spacing: str = "angle", start: float = 
             first, last = torch.exp(-noisy / (2 * RHO)), math.exp(-clean / (2 * RHO))
             inner = -2 * RHO * torch.log(first + (last - first) * share)
         times[1:-1] = schedule.time(inner)
+    return times
+
+
+def powers(schedule: Schedule, steps: int, clean: float, noisy: float, start: float = 1.0) -> Tensor:
+    """Times from `start` down to 0 that are even in u with noise / signal = u^clean / (1 - u)^noisy: (steps + 1,)."""
+    times = torch.linspace(start, 0, steps + 1, dtype=torch.float64, device="cpu")
+    inverse = torch.exp(schedule.log_snr(start) / (2 * noisy))
+    u = times[1:-1] / start * 2 / (1 + torch.sqrt(1 + 4 * inverse))
+    times[1:-1] = schedule.time(-2 * (clean * torch.log(u) - noisy * torch.log1p(-u)))
     return times
 
 

@@ -93,7 +93,15 @@ class LinearGuess(nn.Module):
     def forward(self, y: Tensor, level: Level) -> Tensor:
         """E[v | y] for y = c x + s eps of unit radius; y (B, ...), level entries () or (B, 1, ...); like y."""
         signal, noise = (entry.reshape(-1, 1) for entry in level.unit)
-        gain = wiener(signal, noise, self.variance.to(y))
+        return self._scaled(y, wiener(signal, noise, self.variance.to(y)), wiener(signal, noise, self.rest.to(y)))
+
+    def coloured(self, white: Tensor) -> Tensor:
+        """Draws of the Gaussian itself from standard normal numbers, (B, ...)."""
+        return self._scaled(white, self.variance.sqrt().to(white)[None], self.rest.sqrt().to(white))
+
+    def _scaled(self, y: Tensor, gain: Tensor, rest: Tensor) -> Tensor:
+        """y with the direction of each variance multiplied by an entry of `gain` (1 or B, K), and all others by `rest`.
+        """
         if self.shape is not None:
             waves = [getattr(self, f"waves{axis}").to(y) for axis in range(len(self.sides))]
             turned = _turn(y, waves)
@@ -101,7 +109,7 @@ class LinearGuess(nn.Module):
         rows = y.flatten(1)
         if self.basis is None:
             return (gain * rows).reshape(y.shape)
-        rest, basis = wiener(signal, noise, self.rest.to(y)), self.basis.to(y)
+        basis = self.basis.to(y)
         return ((rows @ basis.T) * (gain - rest) @ basis + rest * rows).reshape(y.shape)
 
 

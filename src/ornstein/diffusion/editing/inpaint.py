@@ -12,7 +12,7 @@ from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.editing.operator import places
 from ornstein.diffusion.editing.posterior import posterior
-from ornstein.diffusion.editing.restore import NFE, budget, fits, samples_of
+from ornstein.diffusion.editing.restore import NFE, budget, fits, samples_of, warn_of_unlikely
 from ornstein.isolation import isolated
 
 __all__ = ["inpaint", "known_part"]
@@ -56,7 +56,9 @@ def inpaint(denoiser: Denoiser, x: Tensor, mask: Tensor | np.ndarray | None = No
             told = conditions[rows]
         operator, numbers = places(one.reshape(denoiser.shape)), rows.tolist()
         rows = rows.to(x.device)
-        new = posterior(denoiser, operator(x[rows]), operator, 0.0, count, nfe, seed, told, guidance, numbers)
+        seen = operator(x[rows])
+        warn_of_unlikely(denoiser, seen, operator, 0.0, numbers)
+        new = posterior(denoiser, seen, operator, 0.0, count, nfe, seed, told, guidance, numbers)
         hole = (~known[rows])[:, None]
         drawn[rows] = torch.where(hole, new.detach().unflatten(0, (-1, count)), drawn[rows])
     return drawn.flatten(0, 1)

@@ -17,7 +17,7 @@ __all__ = ["interpolate", "slerp"]
 
 @isolated(gradients=False, evaluating=True)
 def interpolate(denoiser: Denoiser, a: Tensor, b: Tensor, count: int = 8, *, nfe: int = NFE,
-                condition: Condition = None, condition_b: Condition = None) -> Tensor:
+                condition: Condition = None, condition_b: Condition = None, guidance: float | None = None) -> Tensor:
     """Walk from samples to others, over samples: spherically between their latents, straight between their conditions.
 
     Args:
@@ -28,6 +28,7 @@ def interpolate(denoiser: Denoiser, a: Tensor, b: Tensor, count: int = 8, *, nfe
         nfe: network calls a sample, for the way to its latent and for the way back each.
         condition: of a, one for all or one for each row, as for `ornstein.sample`.
         condition_b: of b, where it is another vector than that of a.
+        guidance: as for `ornstein.sample`, both ways.
 
     Returns:
         (B * count, *shape), those of one walk adjacent, in the dtype and on the device of a; the first of each is a and
@@ -48,14 +49,14 @@ def interpolate(denoiser: Denoiser, a: Tensor, b: Tensor, count: int = 8, *, nfe
     if told is not None and other is not None and not told.is_floating_point() and not torch.equal(told, other):
         raise ValueError(f"condition_b is {other[:4].tolist()} and condition {told[:4].tolist()}; between two classes "
                          "there is nothing, so give one class for both, or none")
-    z, w = invert(denoiser, a, nfe=nfe, condition=told), invert(denoiser, b, nfe=nfe, condition=other)
+    z, w = (invert(denoiser, x, nfe=nfe, condition=its, guidance=guidance) for x, its in ((a, told), (b, other)))
     walk = a.new_empty(len(a), count, *denoiser.shape)
     walk[:, 0], walk[:, -1] = a, b
     for step in range(1, count - 1):
         share = step / (count - 1)
         between = told if told is None or other is None or not told.is_floating_point() else torch.lerp(
             told, other, share)
-        walk[:, step] = sample(denoiser, z=slerp(z, w, share), nfe=nfe, condition=between)
+        walk[:, step] = sample(denoiser, z=slerp(z, w, share), nfe=nfe, condition=between, guidance=guidance)
     return walk.flatten(0, 1)
 
 

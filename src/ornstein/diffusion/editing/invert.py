@@ -4,50 +4,73 @@ from __future__ import annotations
 
 import itertools
 
+import torch
 from torch import Tensor
 
 from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.denoiser import Batched, Denoiser
 from ornstein.diffusion.editing.restore import NFE, budget, samples_of
 from ornstein.diffusion.estimate import Estimate
-from ornstein.diffusion.grid import Moment, grid, moments
+from ornstein.diffusion.grid import Moment, moments, powers
+from ornstein.diffusion.guidance import Guided
 from ornstein.diffusion.level import as_time
-from ornstein.diffusion.samplers.loop import SAMPLERS
-from ornstein.diffusion.samplers.rule import Step
+from ornstein.diffusion.samplers.loop import SAMPLERS, automatic
+from ornstein.diffusion.samplers.rule import Call, Step
 from ornstein.isolation import isolated
+from ornstein.names import real
 
 __all__ = ["invert"]
 
 ROWS = 64  # of one network call
+# Of the grid of times, on which the way up is stable where modes part, also in many dimensions: the latents of 64
+# samples of narrow mixtures in d = 2 to 64 came back within 6e-4, and by those of "auto" one in another mode.
+POWERS = 1.3, 1.0
 
 
 @isolated(gradients=False, evaluating=True)
-def invert(denoiser: Denoiser, x: Tensor, *, nfe: int = NFE, condition: Condition = None) -> Tensor:
-    """The latents at t = 1 from which `ornstein.sample` comes back to samples: the flow from data to noise.
+def invert(denoiser: Denoiser, x: Tensor, *, nfe: int = NFE, condition: Condition = None,
+           guidance: float | None = None) -> Tensor:
+    """The latents from which `ornstein.sample` comes back to samples: the probability flow from data to noise.
+
+    The rule is the one that `ornstein.sample` has by itself for as many calls, walked the other way. The flow sets out
+    with v = 0, which holds at t = 0 for any smooth density, so that the model is not asked there.
 
     Args:
         denoiser: any `Denoiser`.
         x: (B, *shape) samples.
-        nfe: budget of network calls a sample.
-        condition: as for `ornstein.sample`; give the same one when coming back.
+        nfe: budget of network calls a sample, >= 2.
+        condition, guidance: as for `ornstein.sample`; give the same when coming back.
 
     Returns:
-        (B, *shape) z at t = 1, in the dtype and on the device of x, for `ornstein.sample(denoiser, z=z)`.
+        (B, *shape) z at t = 1, in the dtype and on the device of x; ornstein.sample(denoiser, z=z, nfe=nfe)
+        comes back to x.
 
     Raises:
-        ValueError: samples of another shape or not finite, or a budget below 4.
+        ValueError: samples of another shape or not finite, or a budget below 2.
     """
     _, nfe = budget(1, nfe, 0)
-    z = samples_of("x", x, denoiser.shape)
-    rule = SAMPLERS["rk4"]
-    times = grid(denoiser.schedule, max(1, nfe // 4), "angle")
-    denoise = Batched(denoiser, denoiser.read_condition(condition, len(z), "cpu"), ROWS)
+    if nfe < 2:
+        raise ValueError(f"nfe is {nfe}; the way to noise needs at least 2 calls")
+    x = samples_of("x", x, denoiser.shape)
+    conditions = denoiser.read_condition(condition, len(x), "cpu")
+    if guidance is not None and real("guidance", guidance) != 1:
+        denoiser = Guided(denoiser, guidance)
+    rule, times = SAMPLERS[automatic(nfe)], powers(denoiser.schedule, nfe, *POWERS)
+    latents = torch.empty_like(x)
+    for first in range(0, len(x), ROWS):
+        rows = slice(first, first + ROWS)
+        denoise = Batched(denoiser, None if conditions is None else conditions[rows], ROWS)
 
-    def ask(z: Tensor, time: float) -> Estimate:
-        return denoise(z, time.clock if isinstance(time, Moment) else as_time(time))
+        def ask(z: Tensor, time: float, denoise: Batched = denoise) -> Estimate:
+            return denoise(z, time.clock if isinstance(time, Moment) else as_time(time))
 
-    walk = moments(denoiser.schedule, times, z)
-    for t, s in itertools.pairwise(reversed(walk)):
-        estimate = ask(z, t)
-        z = rule.advance(Step(denoiser.schedule, t, s, estimate, (), ask, z.clone))
-    return z
+        z, past = x[rows], ()
+        walk = moments(denoiser.schedule, times, z)[::-1]
+        estimate = Estimate.from_v(torch.zeros_like(z), z, denoiser.schedule.level(walk[0].clock))
+        for t, s in itertools.pairwise(walk):
+            z = rule.advance(Step(denoiser.schedule, t, s, estimate, past, ask, z.clone))
+            past = (Call(t, estimate), *past)[:rule.memory]
+            if s < 1:
+                estimate = ask(z, s)
+        latents[rows] = z
+    return latents

@@ -113,8 +113,8 @@ def read_operator(operator: Operator | Tensor | np.ndarray | Map | str, shape: S
         return _matrix(operator if isinstance(operator, Tensor) else torch.from_numpy(operator), shape)
     if callable(operator):
         return _function(operator, shape)
-    raise TypeError(f"operator is a {type(operator).__name__}; it must be a function, a matrix (M, D), an Operator, or "
-                    "a name such as 'mask=0.5'")
+    raise TypeError(f"operator is of type {type(operator).__name__}; it must be a function, a matrix (M, D), an "
+                    "Operator, or a name such as 'mask=0.5'")
 
 
 def _matrix(matrix: Tensor, shape: tuple[int, ...]) -> Operator:
@@ -146,9 +146,9 @@ def _function(function: Map, shape: tuple[int, ...]) -> Operator:
                          f"({len(x)}, ...), a measurement for each row")
     zero, first, second, mixed = made
     size = float(made.abs().max()) or 1.0
-    off = {"of 0 it makes values up to": zero, "of a x + b y it differs from a A(x) + b A(y) by up to":
-           mixed - (2 * first - 3 * second), "a row alone differs from the same row among others by up to":
-           first - function(x[1:2])[0]}
+    off = {"a row alone differs from the same row among others by up to": first - function(x[1:2])[0],
+           "of 0 it makes values up to": zero,
+           "of a x + b y it differs from a A(x) + b A(y) by up to": mixed - (2 * first - 3 * second)}
     for what, gap in off.items():
         if not float(gap.abs().max()) <= ALLOWED[kind] * size:
             remedy = "; subtract that constant from the operator and from the observation" if gap is zero else ""

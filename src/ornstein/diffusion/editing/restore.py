@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ornstein.diffusion.condition import Condition
@@ -17,11 +19,14 @@ from ornstein.diffusion.schedule import MOST_STEPS
 from ornstein.isolation import isolated
 from ornstein.machine import memory
 from ornstein.names import real, whole
-from ornstein.noise import MOST_SEED
+from ornstein.noise import MOST_SEED, per_sample
 
-__all__ = ["NFE", "budget", "fits", "restore", "samples_of"]
+__all__ = ["NFE", "budget", "fits", "restore", "samples_of", "warn_of_unlikely"]
 
 NFE = 50  # network calls a draw when the caller names no budget
+# Draws by which the moments of measurements are known; standard deviations, root mean square over a measurement's
+# values, beyond which no data can have given it; and the least of them, in parts of their own root mean square.
+DRAWS, FAR, LEAST = 128, 5.0, 0.1
 
 
 @isolated(gradients=True, evaluating=True)
@@ -60,6 +65,7 @@ def restore(denoiser: Denoiser, observation: Tensor, operator: Operator | Tensor
     y = samples_of("observation", observation, measured.into)
     fits(len(y), count, denoiser.shape, y)
     denoiser.read_condition(condition, len(y), "cpu")
+    warn_of_unlikely(denoiser, y, measured, noise)
     return posterior(denoiser, y, measured, float(noise), count, nfe, seed, condition, guidance).detach()
 
 
@@ -89,3 +95,39 @@ def fits(samples: int, count: int, shape: Sequence[int], like: Tensor) -> None:
         raise ValueError(f"count is {count}; {samples * count:,} draws of shape {tuple(shape)} need "
                          f"{need / 2**30:,.0f} GiB of memory, and {there / 2**30:,.0f} are there; at most "
                          f"{max(0, count * there // (2 * need)):,} for each of the {samples} samples fit well")
+
+
+def warn_of_unlikely(denoiser: Denoiser, y: Tensor, operator: Operator, noise: float,
+                     numbers: Sequence[int] | None = None) -> None:
+    """Warn of measurements (B, *into) that no data can have given, by a Gaussian with the moments of the data.
+
+    These are those of a network's linear guess, or of draws where the law of the data is known; without either nothing
+    is known.
+    """
+    data = _typical(denoiser)
+    if data is None:
+        return
+    likely, observed = operator(data).flatten(1).double(), y.flatten(1).double().to(data.device)
+    deviation = likely.std(0).clamp(min=LEAST * float(likely.std(0).square().mean().sqrt()))
+    deviation = torch.hypot(deviation, deviation.new_tensor(noise)).clamp(min=torch.finfo(torch.float64).tiny)
+    off = (observed - likely.mean(0)) / deviation
+    far = off.square().mean(1).sqrt()
+    if (lost := (far > FAR).nonzero()[:, 0].tolist()):
+        first = max(lost, key=lambda row: float(far[row]))
+        density = -0.5 * (off[first].square() + (2 * math.pi * deviation.square()).log()).sum()
+        usual = -0.5 * (1 + (2 * math.pi * deviation.square()).log()).sum()
+        number = first if numbers is None else numbers[first]
+        warnings.warn(f"{len(lost)} of {len(y)} observations are unlike anything that the model knows: number {number} "
+                      f"lies {float(far[first]):.3g} standard deviations (root mean square) from what a Gaussian "
+                      f"with the moments of the data gives, its log-likelihood is {float(density):.4g} nats where "
+                      f"{float(usual):.4g} is usual; is it in the units of the samples?", RuntimeWarning, stacklevel=3)
+
+
+def _typical(denoiser: Denoiser) -> Tensor | None:
+    """Samples with the moments of the data, (DRAWS, *shape), from what the denoiser itself says of them."""
+    if isinstance(scale := getattr(denoiser, "data_std", None), Tensor):
+        linear, like = getattr(denoiser, "linear", None), scale.new_empty(DRAWS, *denoiser.shape)
+        white = per_sample(0, "edit", range(DRAWS), 0, like)
+        return getattr(denoiser, "data_mean", 0) + scale * (white if linear is None else linear.coloured(white))
+    draw = getattr(denoiser, "draw", None)
+    return draw(DRAWS).reshape(DRAWS, *denoiser.shape) if callable(draw) else None

@@ -1,0 +1,209 @@
+"""`ornstein edit`."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from ornstein.cli.app import Out, Run, Seed, app, fits
+from ornstein.display import say
+from ornstein.names import either, require
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ornstein.cli.given import Given
+    from ornstein.data import DataSpec
+    from ornstein.diffusion.denoiser import NetworkDenoiser
+    from ornstein.diffusion.editing.operator import Operator
+
+__all__ = ["edit"]
+
+# Inputs and, unless --count says otherwise, draws.
+ACTIONS = {"fill": (1, 16), "restore": (1, 16), "vary": (1, 16), "interpolate": (2, 8), "invert": (1, 1)}
+ONLY = {"mask": "fill", "operator": "restore", "noise": "restore", "strength": "vary"}
+STRENGTH, ROUNDED = 0.5, 0.01
+
+Action = Annotated[str, Parameter(
+    name="ACTION", help=f"{either(*ACTIONS)}: draw what is unknown, undo a measurement, draw variations, walk from one "
+                        "to another, or find the latent that a sample is drawn from.")]
+Inputs = Annotated[Path, Parameter(
+    name="INPUT", help="A picture, or samples in the data's own values as .npy or .npz, NaN where they are unknown; of "
+                       "pictures the transparent part is unknown. Two for interpolate; for restore the measurement.")]
+Place = Annotated[Out, Parameter(
+    help="FILE.png, .jpg or .webp for a sheet with draws, mean and spread; FILE.npz for numbers; or a folder for "
+         "single pictures.")]
+Count = Annotated[int | None, Parameter(
+    help="Draws for each sample, 16 by default; of interpolate the samples of a walk with both ends, 8.")]
+Mask = Annotated[Path | None, Parameter(
+    help="What of INPUT is unknown: a picture that is white where it is to be painted anew, as in other programs, or a "
+         ".npy file that is true where values are known, as in Python.")]
+Measurement = Annotated[str | None, Parameter(
+    help="What was measured: mask=0.5, blur=1.5, down=4, sums=4, fourier=0.25, grey or mean.")]
+Noise = Annotated[float | None, Parameter(
+    help="Standard deviation of the measurement's noise, in the data's own values (0 to 255 for bytes); by default a "
+         "hundredth of their range, as pictures are rounded.")]
+Strength = Annotated[float | None, Parameter(
+    help="How much vary changes: 0 nothing, 1 all; 0.5 by default.")]
+Label = Annotated[str | None, Parameter(help="The class by name, or by index; by default none is told.")]
+Condition = Annotated[str | None, Parameter(help="Numbers that the data came with, as 1.5,2.")]
+Guidance = Annotated[float | None, Parameter(help="Scale of classifier-free guidance towards --label; 1 is none.")]
+Nfe = Annotated[int, Parameter(help="Network calls a draw.")]
+
+
+@app.command(sort_key=2.5)
+def edit(run: Run, action: Action, *inputs: Inputs, out: Place, count: Count = None, mask: Mask = None,
+         operator: Measurement = None, noise: Noise = None, strength: Strength = None, label: Label = None,
+         condition: Condition = None, guidance: Guidance = None, nfe: Nfe = 50, seed: Seed = 0) -> None:
+    """Edit samples with a trained model: fill gaps, undo a blur, vary a picture, walk between two."""
+    require("action", action, ACTIONS)
+    wanted, usual = ACTIONS[action]
+    many = usual if count is None else count
+    _refuse(action, inputs, wanted, many, {"mask": mask, "operator": operator, "noise": noise, "strength": strength})
+    from ornstein import __version__, files
+    from ornstein.checkpoint import digest, load
+    from ornstein.diffusion.editing.operator import read_operator
+    from ornstein.figures import pictures
+    from ornstein.figures.formats import ending
+    from ornstein.machine import device
+    from ornstein.request import Request
+
+    kind, model = ending(out), load(run).to(device())
+    spec = model.data
+    if spec is None:
+        raise ValueError(f"{run} says nothing of its data; edit in Python with ornstein.{action}")
+    if kind == "" and (spec.kind != "picture" or action == "invert"):
+        raise ValueError(f"--out is {out}, a folder for single pictures, and {action} of samples of shape {spec.shape} "
+                         "gives none; name a .png file to see them drawn, or a .npz file for the numbers")
+    measured = None if operator is None else read_operator(operator, spec.shape)
+    given = _read(run, spec, action, inputs, measured, mask)
+    samples = len(given[0].values)
+    fits(samples * many, spec.shape)
+    pictures.numbered(out, samples * many) if kind == "" else files.refuse(out)
+    files.check_writable(out)
+    asked = Request(1, label=label, condition=condition, guidance=guidance, nfe=nfe, seed=seed)
+    told = asked.conditions(model) if label is not None or condition is not None else None
+    if asked.guided and told is None:
+        raise ValueError(f"--guidance is {guidance:g}, but there is nothing to guide towards; give --label, or "
+                         "--condition")
+    for note in (note for one in given for note in one.notes):
+        say(note, error=True)
+    words: dict[str, Any] = {"nfe": nfe, "condition": told, "guidance": guidance}
+    if action in ("invert", "interpolate"):
+        drawn = _by_latents(model, spec, given, many, words)
+    else:
+        words |= {"count": many, "seed": seed}
+        drawn = _restored(model, spec, given[0], measured, noise, words) if measured is not None else _changed(
+            model, spec, given[0], STRENGTH if strength is None else strength, action, words)
+    facts = {**asked.facts(), "edit": action, "of": [path.name for path in inputs], "model": digest(run),
+             "ornstein": __version__}
+    _write(spec, action, drawn.unflatten(0, (samples, -1)).cpu(), given, out, facts)
+    what = {"interpolate": f"walk{'s' * (samples > 1)} of {many} samples", "invert": f"latent{'s' * (samples > 1)}"}
+    say(f"{samples} {what.get(action, f'sample{chr(115) * (samples > 1)}, {many} draws each')}, in {out}")
+
+
+def _refuse(action: str, inputs: tuple[Path, ...], wanted: int, many: int, options: dict[str, Any]) -> None:
+    """Refuse what can be seen to be wrong before anything is read."""
+    if len(inputs) != wanted:
+        raise ValueError(f"{action} takes {wanted} INPUT{'s' * (wanted > 1)}, and {len(inputs)} are given; name "
+                         f"{'the two samples to walk between' if wanted > 1 else 'one file, which may hold several'}")
+    for name, value in options.items():
+        if value is not None and action != ONLY[name]:
+            raise ValueError(f"--{name} is given, which is for {ONLY[name]} and not for {action}; leave it out")
+    if action == "restore" and options["operator"] is None:
+        raise ValueError("--operator is missing: what was measured, such as blur=1.5, down=4 or mean; a hole in a "
+                         "picture is filled with `ornstein edit RUN fill`")
+    if many < (2 if action == "interpolate" else 1):
+        raise ValueError(f"--count is {many}; it must be at least {2 if action == 'interpolate' else 1}")
+    if (noise := options["noise"]) is not None and not 0 <= noise < math.inf:
+        raise ValueError(f"--noise is {noise:g}; it must be a standard deviation, at least 0")
+    if (strength := options["strength"]) is not None and not 0 <= strength <= 1:
+        raise ValueError(f"--strength is {strength:g}; it must be from 0 (nothing changes) to 1 (all does)")
+
+
+def _read(run: Path, spec: DataSpec, action: str, inputs: tuple[Path, ...], measured: Operator | None,
+          mask: Path | None) -> list[Given]:
+    """What is to be edited, with NaN where it is unknown; ValueError where that does not go with the action."""
+    import numpy as np
+
+    from ornstein.cli.given import fit_of, read_given, read_mask, read_measured
+
+    fit = fit_of(run)
+    given = [read_given(spec, path, fit) if measured is None else read_measured(spec, measured.into, path, fit)
+             for path in inputs]
+    if mask is not None:
+        given[0].values = np.where(read_mask(spec, mask, given[0], fit), given[0].values, np.nan)
+    for one, path in zip(given, inputs, strict=True):
+        lost = int(np.isnan(one.values).sum())
+        if lost and action != "fill":
+            raise ValueError(f"{path} has {lost} values that are unknown, and {action} needs all; fill them first "
+                             "with `ornstein edit RUN fill`")
+        if not lost and action == "fill":
+            raise ValueError(f"nothing of {path} is unknown; name a --mask, or write NaN (make pixels transparent) "
+                             "where it is to be filled")
+    if len({len(one.values) for one in given}) > 1:
+        raise ValueError(f"{inputs[0]} holds {len(given[0].values)} samples and {inputs[1]} {len(given[1].values)}; "
+                         "they must be as many")
+    return given
+
+
+def _changed(model: NetworkDenoiser, spec: DataSpec, given: Given, strength: float, action: str,
+             words: dict[str, Any]) -> Tensor:
+    """Samples with their gaps filled, or varied."""
+    from ornstein.diffusion.editing.inpaint import inpaint
+    from ornstein.diffusion.editing.vary import vary
+
+    x = spec.encode(given.values).to(next(model.parameters()).device)
+    return inpaint(model, x, **words) if action == "fill" else vary(model, x, strength, **words)
+
+
+def _restored(model: NetworkDenoiser, spec: DataSpec, given: Given, measured: Operator, noise: float | None,
+              words: dict[str, Any]) -> Tensor:
+    """Samples of measurements in the data's own values: A v = A (h x) + A m, with h and m half and middle of the range.
+    """
+    import torch
+
+    from ornstein.diffusion.editing.operator import Operator
+    from ornstein.diffusion.editing.restore import restore
+
+    like = next(model.parameters())
+    exact = spec.unrounded()
+    low, middle = (torch.from_numpy(exact.decode(like.new_full(model.shape, end))).to(like) for end in (-1.0, 0.0))
+    half = middle - low
+    own = Operator(measured.shape, measured.into, lambda x: measured(half * x), lambda y: half * measured.adjoint(y))
+    y = torch.from_numpy(given.values).to(like) - measured(middle[None])
+    return restore(model, y, own, ROUNDED * 2 * float(half.mean()) if noise is None else noise, **words)
+
+
+def _by_latents(model: NetworkDenoiser, spec: DataSpec, given: list[Given], many: int, words: dict[str, Any]) -> Tensor:
+    """Latents, or walks between samples."""
+    from ornstein.diffusion.editing.interpolate import interpolate
+    from ornstein.diffusion.editing.invert import invert
+
+    x = [spec.encode(one.values).to(next(model.parameters()).device) for one in given]
+    return invert(model, x[0], **words) if len(x) == 1 else interpolate(model, x[0], x[1], many, **words)
+
+
+def _write(spec: DataSpec, action: str, drawn: Tensor, given: list[Given], out: Path, facts: dict[str, Any]) -> None:
+    """Draws (B, count, *shape) as a sheet, as pictures or as numbers."""
+    import numpy as np
+
+    from ornstein import files
+    from ornstein.figures import edits, pictures
+    from ornstein.figures.formats import KINDS, write_picture
+
+    kind = out.suffix.lower()
+    if kind == ".npz":
+        own: dict[str, Any] = {"z": drawn[:, 0].numpy()}
+        if action != "invert":
+            own = edits.numbers(spec, drawn, given[0].values)
+        with files.replacing(out) as beside, beside.open("wb") as file:
+            np.savez_compressed(file, **own)  # pyrefly: ignore  # its stub takes any name for allow_pickle
+    elif kind in KINDS and not out.is_dir():
+        same = given[0].values.shape[1:] == spec.shape
+        write_picture(edits.edited(spec, action, drawn, given[0].values if same else None), out, facts)
+    else:
+        pictures.write(spec, drawn.flatten(0, 1), None, out, facts)

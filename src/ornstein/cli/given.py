@@ -1,0 +1,156 @@
+"""Samples of the user's own to be edited, from files: what is known of them, and what is not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ornstein import files
+from ornstein.data import DataSpec, read_picture
+from ornstein.data.pictures import FORMATS, header
+from ornstein.data.spec import channel_first
+from ornstein.names import printable
+
+__all__ = ["Given", "fit_of", "read_given", "read_mask", "read_measured"]
+
+OPAQUE = 128  # opacity from which a pixel is known, and brightness from which one of a mask is to be painted
+SHADES = 0.1  # share of a mask's pixels that may be neither black nor white, as edges are
+
+
+@dataclass
+class Given:
+    """Samples in the data's own values, (N, *shape) float64 with NaN where they are unknown, and notes on them."""
+
+    values: np.ndarray
+    notes: list[str]
+    size: tuple[int, int] | None = None  # width and height of a picture's file
+
+
+def fit_of(run: Path) -> str:
+    """How pictures of another shape became training pictures of a run; "cut" where nothing says so."""
+    from ornstein.training.run import Run
+
+    settings = Run(run).settings() if run.is_dir() else None
+    return settings.fit if settings is not None else "cut"
+
+
+def read_given(spec: DataSpec, path: Path, fit: str) -> Given:
+    """Samples from a picture file, whose transparent part is unknown unless the model draws it, or from numbers.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a file that cannot be read, or numbers that are no samples of such data.
+    """
+    if is_picture(path):
+        given = _picture(spec, spec.shape, path, fit)
+        if spec.mode != "RGBA" and header(path)[3]:
+            clear = read_picture(path, (4, *spec.shape[1:]), fit)[3] < OPAQUE
+            given.values[:, :, clear] = np.nan
+        return given
+    own = spec.arrange(np.empty((1, *spec.shape))).shape[1:]
+    return Given(channel_first(_rows(path, own, f"samples of {spec.name!r}"), spec.layout), [])
+
+
+def read_measured(spec: DataSpec, into: tuple[int, ...], path: Path, fit: str) -> Given:
+    """Measurements (N, *into), from a picture file if they can be one, or from numbers."""
+    if is_picture(path):
+        shape = into if len(into) == 3 else (1, *into)
+        if len(shape) != 3 or shape[0] not in (1, 3, 4):
+            raise ValueError(f"{path} is a picture, and a measurement has shape {into}; save it with numpy.save")
+        given = _picture(spec, shape, path, fit)
+        given.values = given.values.reshape(1, *into)
+        return given
+    turned = len(into) == len(spec.shape)
+    own = np.moveaxis(np.empty(into), 0, -1).shape if turned and spec.layout.endswith("C") else into
+    values = _rows(path, own, "measurements")
+    return Given(channel_first(values, spec.layout) if turned and spec.layout.endswith("C") else values, [])
+
+
+def read_mask(spec: DataSpec, path: Path, given: Given, fit: str) -> np.ndarray:
+    """Which values are known, bool that broadcasts against (N, *shape): of a picture what is black, of a .npy file what
+    is true.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a mask of another size, or one that is neither black and white nor true and false.
+    """
+    if is_picture(path):
+        height, width = spec.shape[1:]
+        size = header(path)[:2] if path.is_file() else None
+        if size is not None and size not in ((width, height), given.size):
+            other = f", or {given.size[0]} x {given.size[1]} as the picture is" if given.size else ""
+            raise ValueError(f"{path} is {size[0]} x {size[1]} pixels; a mask must be {width} x {height}{other}")
+        shade = read_picture(path, (1, height, width), fit)
+        if (between := float(((shade > OPAQUE // 4) & (shade < 255 - OPAQUE // 4)).mean())) > SHADES:
+            raise ValueError(f"{path} is no mask: {100 * between:.0f} % of its pixels are neither black nor white; "
+                             "paint white what is to be painted anew, and all else black")
+        return (shade < OPAQUE)[None]
+    mask = _load(path)
+    if mask.dtype.kind not in "biuf" or not np.isin(mask, (0, 1)).all():
+        raise ValueError(f"{path} holds {mask.dtype} that are no mask; it must hold true and false, or 1 and 0, true "
+                         "where values are known")
+    own = spec.arrange(np.empty((1, *spec.shape))).shape[1:]
+    known = mask.astype(bool)
+    if known.shape == own:
+        return channel_first(known[None], spec.layout)
+    if known.shape == (len(given.values), *own):
+        return channel_first(known, spec.layout)
+    if len(spec.shape) > 1 and known.shape == spec.shape[1:]:
+        return known[None, None]
+    raise ValueError(f"{path} has shape {known.shape}; a mask must have that of a sample, {own}, or of all, "
+                     f"{(len(given.values), *own)}")
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a path is to be read as a picture, by its name."""
+    return path.suffix.lower() in FORMATS
+
+
+def _picture(spec: DataSpec, shape: tuple[int, ...], path: Path, fit: str) -> Given:
+    """A picture in the data's own values, which it is drawn in."""
+    if spec.kind != "picture":
+        raise ValueError(f"{path} is a picture, and this model was trained on arrays of shape {spec.shape}; save "
+                         "samples with numpy.save, in the layout of the data")
+    least, most = (float(end.min()) for end in spec.extent)
+    deep = spec.mode == "I;16"
+    values = read_picture(path, shape, fit, 16 if deep else 8)[None].astype(np.float64)
+    # Sixteen bits are the data's own, eight are what they are drawn in.
+    values = values.clip(least, most) if deep else least + values / 255 * (most - least)
+    width, height = header(path)[:2]
+    notes = [] if (height, width) == shape[1:] else [
+        f"{path} is {width} x {height} pixels: resized to {shape[2]} x {shape[1]} as training pictures were"
+        + {"cut": ", cut to its middle", "pad": ", padded", "stretch": ", stretched"}[fit]
+        * (width * shape[1] != height * shape[2])]
+    return Given(values, notes, (width, height))
+
+
+def _rows(path: Path, own: tuple[int, ...], what: str) -> np.ndarray:
+    """Numbers (N, *own) of a file that holds one or several, float64."""
+    values = _load(path)
+    if values.dtype.kind not in "biuf" or own not in (values.shape, values.shape[1:]):
+        raise ValueError(f"{path} holds {values.dtype} of shape {values.shape}; {what} are numbers of shape {own}, or "
+                         f"(N, {', '.join(map(str, own))}) of several")
+    if lost := int(np.isinf(values).sum()):
+        raise ValueError(f"{path} holds {lost} infinite values; write NaN for what is unknown")
+    return np.array(values.reshape(-1, *own), dtype=np.float64)
+
+
+def _load(path: Path) -> np.ndarray:
+    """The array in a .npy file, or x, or the only one, of a .npz file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; name a picture, or a .npy or .npz file")
+    try:
+        with files.open_regular(path) as file:
+            found: Any = np.load(file, allow_pickle=False)
+            if isinstance(found, np.ndarray):
+                return found
+            names = [name for name in found.files if name == "x"] or found.files
+            if len(names) == 1:
+                return found[names[0]]
+    except Exception as error:  # a broken file raises a dozen types, all of which mean the same to the user
+        raise ValueError(f"{path} cannot be used: {printable(str(error))}; name a picture, or a .npy or .npz file of "
+                         "numbers") from None
+    raise ValueError(f"{path} holds {', '.join(names) or 'nothing'}; it must hold one array of samples, or name it x")
