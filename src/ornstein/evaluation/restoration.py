@@ -90,7 +90,7 @@ def restoration(model: Denoiser, name: str, deviation: float, training: Dataset,
         true, gaussian_crps(true, *(part[..., left] for part in linear)), linear[0][:, left])
     return (Restoration(name, deviation, many, count, NFE, int(left.sum()), **found._asdict(),
                         linear_crps=scored[0], linear_error=scored[1]),
-            restored(spec, truth, _as_sample(operator, seen), x, left.reshape(spec.shape)))
+            restored(spec, truth, _as_sample(operator, seen), x))
 
 
 def calls_of_rows(shape: tuple[int, ...]) -> int:
