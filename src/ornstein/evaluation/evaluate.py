@@ -34,7 +34,7 @@ from ornstein.evaluation.noise_levels import by_noise_level
 from ornstein.evaluation.pace import Pace, Tell
 from ornstein.evaluation.ranking import COARSE
 from ornstein.evaluation.report import Report
-from ornstein.evaluation.restoration import calls_of_rows, operators, restoration
+from ornstein.evaluation.restoration import operators, restoration, seconds_of_rows
 from ornstein.evaluation.results import Curve, Memorisation
 from ornstein.evaluation.rows import LEAST, Rows, careful, sides, without
 from ornstein.evaluation.trials import expected
@@ -149,7 +149,7 @@ def _filled(report: Report, model: Denoiser, training: Dataset, unseen: Dataset,
     cost = expected(exact, training, seen, rows, compared, spaces, likelihood, kept, pace)
     draws = (report.drawn["steps"] or report.drawn["nfe"]) * (1 if report.drawn["guidance"] in (None, 1) else 2)
     pace.expect(cost.parts | {"samples": cost.calls(draws * count, 64) / cores()} | (
-        {RESTORED: len(restored) * cost.calls(calls_of_rows(model.shape), 64)} if restored else {}))
+        {RESTORED: len(restored) * seconds_of_rows(model.shape, cost.calls(1, 64))} if restored else {}))
     with part("features") as piece:
         compared.spaces = [_space(space, fit, seed, max(4, min(64, fewest // 4)), piece, number, len(spaces))
                            for number, space in enumerate(spaces)]

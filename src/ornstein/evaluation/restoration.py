@@ -16,7 +16,8 @@ from ornstein import noise
 from ornstein.data import Dataset, DataSpec
 from ornstein.diffusion.denoiser import Denoiser, kind_of
 from ornstein.diffusion.editing.operator import Operator, read_operator
-from ornstein.diffusion.editing.restore import NFE, restore
+from ornstein.diffusion.editing.posterior import posterior
+from ornstein.diffusion.editing.restore import NFE
 from ornstein.evaluation.intervals import pooled_interval, pooled_share_interval
 from ornstein.evaluation.kept import Pieces
 from ornstein.evaluation.likelihoods import shrunk_covariance
@@ -25,7 +26,8 @@ from ornstein.evaluation.rows import Rows
 from ornstein.figures.restored import restored
 from ornstein.names import real, shown
 
-__all__ = ["BINS", "calibration", "calls_of_rows", "gaussian_crps", "linear_estimate", "operators", "restoration"]
+__all__ = ["BINS", "calibration", "gaussian_crps", "linear_estimate", "operators", "restoration",
+           "seconds_of_rows"]
 
 BINS = 20  # of ranks; the draws and the truth together are a multiple of it, so that intervals hold whole ranks
 BLOCK, LEAST, MOST = 10, 30, 100  # rows that are restored together, and that an evaluation restores
@@ -58,7 +60,7 @@ def restoration(model: Denoiser, name: str, deviation: float, training: Dataset,
     """Held-out rows drawn back from their own measurements, at most 100 and at least 30 of them: as many as there is
     time for after the first ten; and a picture of the first ones."""
     spec, operator = unseen.spec, read_operator(name, model.shape)
-    count = _draws(spec)
+    count = _draws(spec.shape)
     rows = Rows.of(unseen, int(min(MOST, max(LEAST, VALUES // (count * math.prod(spec.shape))))), seed)
     y = operator(rows.x.to(kind_of(model)))
     y = y + deviation * noise.per_sample(seed, "evaluate", range(len(y)), number, y)
@@ -66,8 +68,9 @@ def restoration(model: Denoiser, name: str, deviation: float, training: Dataset,
     def drawn(start: int, stop: int, done: float) -> Tensor:
         def make() -> dict[str, Tensor]:
             told = None if rows.condition is None else rows.condition[start:stop]
-            x = restore(model, y[start:stop], operator, deviation, count, seed=(seed + start) % 2**64, condition=told)
-            x = x.float().cpu().unflatten(0, (-1, count))
+            # Measurements of real rows need none of the checks of `restore`, which warns of strange ones.
+            x = posterior(model, y[start:stop], operator, deviation, count, NFE, seed, told,
+                          numbers=range(start, stop)).detach().float().cpu().unflatten(0, (-1, count))
             return {"x": _on_levels(spec, x.flatten(0, 1)).reshape(x.shape)}
 
         return piece.tensors(f"restored-{number}-{start}", make, share[0] + (share[1] - share[0]) * done)["x"]
@@ -93,13 +96,14 @@ def restoration(model: Denoiser, name: str, deviation: float, training: Dataset,
             restored(spec, truth, _as_sample(operator, seen), x))
 
 
-def calls_of_rows(shape: tuple[int, ...]) -> int:
-    """Network calls, a row each, of the restored rows where there is time for all."""
-    return MOST * (DRAWS if math.prod(shape) <= FEW_VALUES else FEW_DRAWS) * NFE
+def seconds_of_rows(shape: tuple[int, ...], call: float) -> float:
+    """Seconds that the restored rows take, where a row of a network call takes so many."""
+    all_of = call * MOST * _draws(shape) * NFE
+    return min(all_of, max(SECONDS, all_of * LEAST / MOST))
 
 
-def _draws(spec: DataSpec) -> int:
-    return DRAWS if math.prod(spec.shape) <= FEW_VALUES else FEW_DRAWS
+def _draws(shape: tuple[int, ...]) -> int:
+    return DRAWS if math.prod(shape) <= FEW_VALUES else FEW_DRAWS
 
 
 def _on_levels(spec: DataSpec, x: Tensor) -> Tensor:
