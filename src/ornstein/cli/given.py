@@ -26,7 +26,7 @@ class Given:
 
     values: np.ndarray
     notes: list[str]
-    size: tuple[int, int] | None = None  # width and height of a picture's file
+    size: tuple[int, int] = (0, 0)  # width and height of a picture's file
 
 
 def fit_of(run: Path) -> str:
@@ -61,6 +61,9 @@ def read_measured(spec: DataSpec, into: tuple[int, ...], path: Path, fit: str) -
         if len(shape) != 3 or shape[0] not in (1, 3, 4):
             raise ValueError(f"{path} is a picture, and a measurement has shape {into}; save it with numpy.save")
         given = _picture(spec, shape, path, fit)
+        if shape[1:] not in (spec.shape[1:], given.size[::-1]):  # what is resized was not measured so
+            raise ValueError(f"{path} is {given.size[0]} x {given.size[1]} pixels; such a measurement of samples of "
+                             f"shape {spec.shape} is {shape[2]} x {shape[1]}, and cannot be resized")
         given.values = given.values.reshape(1, *into)
         return given
     turned = len(into) == len(spec.shape)
@@ -81,7 +84,8 @@ def read_mask(spec: DataSpec, path: Path, given: Given, fit: str) -> np.ndarray:
         height, width = spec.shape[1:]
         size = header(path)[:2] if path.is_file() else None
         if size is not None and size not in ((width, height), given.size):
-            other = f", or {given.size[0]} x {given.size[1]} as the picture is" if given.size else ""
+            other = f", or {given.size[0]} x {given.size[1]} as the picture is" * (
+                given.size not in ((0, 0), (width, height)))
             raise ValueError(f"{path} is {size[0]} x {size[1]} pixels; a mask must be {width} x {height}{other}")
         shade = read_picture(path, (1, height, width), fit)
         if (between := float(((shade > OPAQUE // 4) & (shade < 255 - OPAQUE // 4)).mean())) > SHADES:

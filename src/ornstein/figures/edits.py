@@ -89,7 +89,7 @@ def _named(action: str, number: int, many: int) -> str:
 
 def _chequered(spec: DataSpec, given: np.ndarray) -> np.ndarray:
     """Pictures as they were given, (B, H, W, 3), chequered where they are unknown."""
-    unknown = np.moveaxis(np.isnan(given).any(1, keepdims=True), 1, -1)
+    unknown = np.moveaxis(np.asarray(np.isnan(given).any(1, keepdims=True)), 1, -1)
     rows, columns, _ = np.indices(unknown.shape[1:])
     checks = np.where((rows + columns) % 2, *CHECKS).astype(np.uint8)
     return np.where(unknown, checks, picture(spec, spec.encode(np.nan_to_num(given))))

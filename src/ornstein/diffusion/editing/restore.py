@@ -105,7 +105,7 @@ def warn_of_unlikely(denoiser: Denoiser, y: Tensor, operator: Operator, noise: f
     is known.
     """
     data = _typical(denoiser)
-    if data is None:
+    if data is None or not y.numel():
         return
     likely, observed = operator(data).flatten(1).double(), y.flatten(1).double().to(data.device)
     deviation = likely.std(0).clamp(min=LEAST * float(likely.std(0).square().mean().sqrt()))
