@@ -33,7 +33,7 @@ from ornstein.diffusion.editing.operator import places, read_operator
 from ornstein.evaluation.intervals import kernel_interval, pooled_share_interval
 from ornstein.evaluation.measures import texture
 from ornstein.evaluation.restoration import calibration, gaussian_crps, hidden, linear_estimate, scores
-from ornstein.figures.pictures import show
+from ornstein.figures.pictures import captioned
 
 AEON = "aeon==1.6.0"
 TRACES = {  # series, name of the file in the wheel
@@ -143,7 +143,9 @@ def colours(folder: Path, asked: argparse.Namespace) -> None:
                           (called, plain)):
             print(f"    {row}: {apart(other, rows, torch.clone)}, {apart(other, rows, texture)}", flush=True)
         parts = [x[:few], plain[:few], linear[:few], *draws.unbind(1)[:3], draws.mean(1), 4 * draws.std(1) - 1]
-        picture = show(model.data, torch.stack([part.clamp(-1, 1) for part in parts], 1)[:8].flatten(0, 1), len(parts))
+        shown = torch.stack([part.clamp(-1, 1) for part in parts], 1)[:8]
+        names = ["truth", called, "Gaussian", "draw 1", "draw 2", "draw 3", "mean", "spread"]
+        picture = captioned(model.data, shown.flatten(0, 1), len(parts), names * len(shown))
         picture.save(asked.out / f"cifar-{name.partition('=')[0]}.png")
 
 

@@ -11,7 +11,7 @@ import torch
 import ornstein as orn
 from ornstein.diffusion.editing.operator import read_operator
 from ornstein.evaluation.page import render
-from ornstein.evaluation.restoration import calibration, gaussian_crps, hidden, linear_estimate
+from ornstein.evaluation.restoration import as_sample, calibration, gaussian_crps, hidden, linear_estimate
 from ornstein.evaluation.results import Restoration
 from ornstein.evaluation.rows import sides
 from ornstein.evaluation.verdict import certainty
@@ -93,6 +93,16 @@ def test_of_a_mask_only_what_it_hides_is_judged():
     assert left.sum() == 32
     assert not seen(left.reshape(1, 1, 8, 8).double()).any()
     assert hidden(read_operator("down=4", (1, 8, 8))).all()
+
+
+@pytest.mark.parametrize("name", ["mask=0.5", "down=2", "grey"])
+def test_a_measurement_is_shown_as_the_least_sample_that_gives_it(name):
+    operator = read_operator(name, (3, 4, 4))
+    y = operator(torch.rand(2, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+    seen = as_sample(operator, y)
+    assert torch.allclose(operator(seen), y)
+    least = torch.linalg.pinv(operator.matrix()) @ y.flatten(1).T
+    assert torch.allclose(seen.flatten(1), least.T)
 
 
 def test_the_page_and_the_text_say_in_plain_words_that_a_model_is_too_sure():

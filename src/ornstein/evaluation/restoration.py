@@ -26,8 +26,8 @@ from ornstein.evaluation.rows import Rows
 from ornstein.figures.restored import restored
 from ornstein.names import real, shown
 
-__all__ = ["BINS", "calibration", "gaussian_crps", "linear_estimate", "operators", "restoration",
-           "seconds_of_rows"]
+__all__ = ["BINS", "as_sample", "calibration", "gaussian_crps", "hidden", "linear_estimate", "operators",
+           "restoration", "scores", "seconds_of_rows"]
 
 BINS = 20  # of ranks; the draws and the truth together are a multiple of it, so that intervals hold whole ranks
 BLOCK, LEAST, MOST = 10, 30, 100  # rows that are restored together, and that an evaluation restores
@@ -93,7 +93,7 @@ def restoration(model: Denoiser, name: str, deviation: float, training: Dataset,
         true, gaussian_crps(true, *(part[..., left] for part in linear)), linear[0][:, left])
     return (Restoration(name, deviation, many, count, NFE, int(left.sum()), **found._asdict(),
                         linear_crps=scored[0], linear_error=scored[1]),
-            restored(spec, truth, _as_sample(operator, seen), x))
+            restored(spec, truth, as_sample(operator, seen), x))
 
 
 def seconds_of_rows(shape: tuple[int, ...], call: float) -> float:
@@ -205,7 +205,7 @@ def linear_estimate(training: Dataset, operator: Operator, y: Tensor, deviation:
     return mean.numpy(), variance.clamp(min=0).sqrt().numpy()
 
 
-def _as_sample(operator: Operator, y: Tensor) -> Tensor:
+def as_sample(operator: Operator, y: Tensor) -> Tensor:
     """Measurements (B, *into) as samples to look at: as they are where they have that shape, or else the shortest ones
     that they can be of, for operators whose rows are orthogonal and of one size (masks, means, waves)."""
     if operator.into == operator.shape:
