@@ -109,8 +109,8 @@ def test_the_page_and_the_text_say_in_plain_words_that_a_model_is_too_sure():
     one = words()
     one.restorations = [found(0, 0.5)]
     said = certainty(one.restorations[0])
-    assert re.fullmatch(r"restoring from mask=0.5, the model's 90 % ranges hold the truth in \d\d % of cases "
-                        r"\(\d\d to \d\d\): it is too sure", said)
+    assert re.fullmatch(r"restoring from mask=0.5, the model is too sure: its 90 % ranges hold the truth in \d\d % of "
+                        r"cases \(\d\d to \d\d\)", said)
     page = render([one])
     assert f"{said[1:]}." in page
     assert "Inside the 90 % intervals" in page
