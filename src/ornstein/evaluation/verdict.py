@@ -37,8 +37,8 @@ def verdict(measures: Sequence[Measure], copies: Memorisation | None, things: st
 def certainty(found: Restoration) -> str:
     """Whether a model is as sure of what a measurement leaves open as it should be."""
     share, low, high = (f"{100 * end:.0f}" for end in (found.most.value, found.most.low, found.most.high))
-    return (f"restoring from {found.operator}, the model is {found.sure}: its 90 % ranges hold the truth in {share} % of "
-            f"cases ({low} to {high})")
+    return (f"restoring from {found.operator}, the model is {found.sure}: its 90 % ranges hold the truth in {share} % "
+            f"of cases ({low} to {high})")
 
 
 def _told(measures: Sequence[Measure]) -> list[Measure]:
