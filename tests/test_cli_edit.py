@@ -28,13 +28,14 @@ def digit(tmp_path) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def traces(tmp_path_factory):
-    """A run of traces (2, 16), channels last in the user's array, on scales of their own."""
-    place = tmp_path_factory.mktemp("traces")
+    """A model of traces (2, 16), channels last in the user's array, on scales of their own, and traces."""
+    place = tmp_path_factory.mktemp("traces") / "model.safetensors"
     rng = np.random.default_rng(0)
     waves = np.sin(rng.uniform(0, 6, (60, 1, 2)) + np.arange(16)[:, None] / 3) * [1.0, 50.0] + [0.0, 300.0]
-    orn.Trainer(waves, images=128, out=place / "run", layout="LC",
-                options={"widths": [8], "depths": [1]}).fit()
-    return place / "run", waves
+    data = orn.load_data(waves, layout="LC")
+    network = orn.UNet(data.spec.shape, widths=[8], depths=[1])
+    orn.save(orn.NetworkDenoiser(network, orn.Cosine(), data.spec.shape, data_std=0.6, data=data.spec), place)
+    return place, waves
 
 
 def test_white_is_painted_anew_and_the_rest_stays(command, trained, digit, tmp_path):
@@ -55,8 +56,9 @@ def test_what_is_transparent_is_unknown_and_another_size_is_said(command, traine
     picture = Image.fromarray(digit).resize((16, 16), Image.Resampling.NEAREST).convert("RGB")
     picture.putalpha(Image.fromarray(clear))
     picture.save("holed.png")
-    code, _, err = command("edit", trained, "fill", "holed.png", "--out", "sheet.webp", "--count", 2, "--nfe", 2)
-    assert (code, err) == (0, "holed.png is 16 x 16 pixels: resized to 8 x 8 as training pictures were\n")
+    code, out, err = command("edit", trained, "fill", "holed.png", "--out", "sheet.webp", "--count", 2, "--nfe", 2)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0] == "holed.png is 16 x 16 pixels: resized to 8 x 8 as training pictures were"
     assert Image.open("sheet.webp").width > 300
 
 
@@ -72,7 +74,7 @@ def test_gaps_of_arrays_are_filled_in_their_own_values_and_layout(command, trace
     for draw in filled["x"].swapaxes(0, 1):
         assert np.array_equal(draw[filled["known"]], gaps[filled["known"]].astype(draw.dtype))
     assert np.allclose(filled["mean"], filled["x"].mean(1))
-    assert np.allclose(filled["std"], filled["x"].std(1))
+    assert np.allclose(filled["std"], filled["x"].std(1), atol=1e-4)
     assert filled["levels"].tolist() == [0.05, 0.25, 0.5, 0.75, 0.95]
     assert np.allclose(filled["quantiles"][2], np.median(filled["x"], 1))
     assert filled["mean"][1, :, 1].mean() > 100  # the second channel's own scale
@@ -85,7 +87,7 @@ def test_gaps_of_arrays_are_filled_in_their_own_values_and_layout(command, trace
 
 def test_a_measurement_in_the_datas_own_values_is_undone(command, traces):
     run, waves = traces
-    np.save("coarse.npy", waves[:1].reshape(1, 4, 4, 2).mean(2).swapaxes(1, 2).swapaxes(1, 2))
+    np.save("coarse.npy", waves[:1].reshape(1, 4, 4, 2).mean(2))
     code, out, err = command("edit", run, "restore", "coarse.npy", "--operator", "down=4", "--noise", 0, "--out",
                              "fine.npz", "--count", 4, "--nfe", 3)
     assert (code, err) == (0, "")

@@ -27,8 +27,12 @@ QUICK = [(r"minutes=1\b", "images=256"), (r"--minutes \d+", "--images 256"), (r"
          (r"images=2000", "images=256"), (r"train moons", "train moons --images 256"),
          (r"(ornstein evaluate .*?)--out", r"\1--count 60 --no-likelihood --features pixels --out"),
          (r"(ornstein likelihood .*)", r"\1 --count 8"), (r"--size 32", "--size 16"),
-         (r'nfe=200\b', "nfe=40"), (r"--config recipes/(\S+)", rf"--config {ROOT}/recipes/\1 --images 256"),
-         (r"ornstein train (digits|photos/|twemoji/)(?= )(?!.*options=)", SMALL),
+         (r'nfe=200\b', "nfe=40"), (r"(ornstein edit .*?)( +#.*)?\n", r"\1 --nfe 4\n"),
+         (r"(ornstein edit .*)--count \d+", r"\1--count 9"),
+         (r"(orn\.(?:inpaint|restore|interpolate|vary)\(model, .*)\)( *#.*)?\n", r"\1, nfe=6)\n"),
+         (r"nfe=50\b", "nfe=6"),
+         (r"--config recipes/(\S+)", rf"--config {ROOT}/recipes/\1 --images 256"),
+         (r"ornstein train (digits|photos/|twemoji/|sensors\.npy)(?= )(?!.*options=)", SMALL),
          (r'orn\.Trainer\(("digits"|"sensors\.npy"|rings), (?=images)',
           r'\g<0>options={"widths": [16], "depths": [1]}, ')]
 # Tests of these commands run them; the last four need another program or another machine.

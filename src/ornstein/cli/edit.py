@@ -90,7 +90,7 @@ def edit(run: Run, action: Action, *inputs: Inputs, out: Place, count: Count = N
         raise ValueError(f"--guidance is {guidance:g}, but there is nothing to guide towards; give --label, or "
                          "--condition")
     for note in (note for one in given for note in one.notes):
-        say(note, error=True)
+        say(note)
     words: dict[str, Any] = {"nfe": nfe, "condition": told, "guidance": guidance}
     if action in ("invert", "interpolate"):
         drawn = _by_latents(model, spec, given, many, words)

@@ -7,12 +7,16 @@ from torch import Tensor
 
 from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.denoiser import Denoiser
+from ornstein.diffusion.editing.draws import Draws
 from ornstein.diffusion.editing.invert import invert
 from ornstein.diffusion.editing.restore import NFE, budget, fits, samples_of
 from ornstein.diffusion.samplers import sample
 from ornstein.isolation import isolated
 
-__all__ = ["interpolate", "slerp"]
+__all__ = ["interpolate"]
+
+ROWS = 1024  # samples that are in memory beside the result
+NEAR = 1e-6  # sine of an angle that is as good as none
 
 
 @isolated(gradients=False, evaluating=True)
@@ -49,25 +53,32 @@ def interpolate(denoiser: Denoiser, a: Tensor, b: Tensor, count: int = 8, *, nfe
     if told is not None and other is not None and not told.is_floating_point() and not torch.equal(told, other):
         raise ValueError(f"condition_b is {other[:4].tolist()} and condition {told[:4].tolist()}; between two classes "
                          "there is nothing, so give one class for both, or none")
-    z, w = (invert(denoiser, x, nfe=nfe, condition=its, guidance=guidance) for x, its in ((a, told), (b, other)))
+    both = None if told is None or other is None else torch.cat([told, other])
+    z, w = invert(denoiser, torch.cat([a, b]), nfe=nfe, condition=both, guidance=guidance).chunk(2)
     walk = a.new_empty(len(a), count, *denoiser.shape)
     walk[:, 0], walk[:, -1] = a, b
-    for step in range(1, count - 1):
-        share = step / (count - 1)
-        between = told if told is None or other is None or not told.is_floating_point() else torch.lerp(
-            told, other, share)
-        walk[:, step] = sample(denoiser, z=slerp(z, w, share), nfe=nfe, condition=between, guidance=guidance)
+    inner = Draws(len(a), count - 2, 0)
+    for rows in inner.blocks(ROWS):
+        of = inner.samples_of(rows)
+        step = 1 + torch.arange(rows.start, rows.stop, device="cpu") - of * (count - 2)
+        share = (step / (count - 1)).double()
+        between = told if told is None or other is None else told[of] if not told.is_floating_point() else torch.lerp(
+            told[of].double(), other[of].double(), share[:, None])
+        here = of.to(a.device)
+        walk[here, step.to(a.device)] = sample(denoiser, z=slerp(z[here], w[here], share.to(a.device)), nfe=nfe,
+                                               condition=between, guidance=guidance)
     return walk.flatten(0, 1)
 
 
-def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
-    """Along the great circle from a to b, (B, ...) each (Shoemake 1985); straight where they point the same way."""
-    rows = [1] * (a.ndim - 1)
+def slerp(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
+    """Along the great circles from a to b, (B, ...) each, by the shares (B,) of the way (Shoemake 1985); straight where
+    the two point the same way.
+    """
     p, q = a.flatten(1).double(), b.flatten(1).double()
     cosine = (p * q).sum(1) / (p.norm(dim=1) * q.norm(dim=1)).clamp(min=1e-300)
-    angle = torch.acos(cosine.clamp(-1, 1)).reshape(-1, *rows)
-    near = angle.sin() < 1e-6
+    angle = torch.acos(cosine.clamp(-1, 1))
+    near = angle.sin() < NEAR
     whole = angle.sin().masked_fill(near, 1)
-    first = torch.where(near, torch.full_like(angle, 1 - share), torch.sin((1 - share) * angle) / whole)
-    second = torch.where(near, torch.full_like(angle, share), torch.sin(share * angle) / whole)
-    return (first * a + second * b).to(a)
+    first = torch.where(near, 1 - share, torch.sin((1 - share) * angle) / whole)
+    second = torch.where(near, share, torch.sin(share * angle) / whole)
+    return (first[:, None] * p + second[:, None] * q).reshape(a.shape).to(a)
