@@ -42,7 +42,7 @@ def test_white_is_painted_anew_and_the_rest_stays(command, trained, digit, tmp_p
     code, out, err = command("edit", trained, "fill", "digit.png", "--mask", "mask.png", "--out", "new", "--count", 3,
                              "--nfe", 4, "--label", "7", "--guidance", 2)
     assert (code, err) == (0, "")
-    assert out == "1 sample, 3 draws each, in new\n"
+    assert out == "3 draws in new\n"
     drawn = [read_picture(tmp_path / "new" / f"{number:05d}.png", (1, 8, 8))[0] for number in range(3)]
     for one in drawn:
         assert np.abs(one[:4].astype(int) - digit[:4]).max() <= 8  # of 17 levels, half of one
@@ -93,7 +93,7 @@ def test_a_measurement_in_the_datas_own_values_is_undone(command, traces):
     assert (code, err) == (0, "")
     fine = np.load("fine.npz")["x"]
     assert np.allclose(fine.reshape(1, 4, 4, 4, 2).mean(3), np.load("coarse.npy")[:, None], atol=0.02)
-    assert out == "1 sample, 4 draws each, in fine.npz\n"
+    assert out == "4 draws in fine.npz\n"
 
 
 def test_latents_and_walks(command, trained, digit):
@@ -128,6 +128,7 @@ def test_latents_and_walks(command, trained, digit):
     (["vary", "short.npy"], "short.npy holds bool of shape (3,)"),
     (["vary", "infinite.npy"], "infinite.npy holds 64 infinite values"),
     (["interpolate", "digit.png"], "interpolate takes 2 INPUTs, and 1 are given"),
+    (["invert", "digit.png", "--count", "2"], "--count is 2, but a sample has one latent"),
     (["invert", "digit.png", "--out", "folder"], "name a .png file to see them drawn")])
 def test_what_cannot_be_is_one_line(command, trained, digit, words, reason):  # noqa: ARG001
     Image.new("L", (9, 7)).save("large.png")

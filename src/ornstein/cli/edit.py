@@ -74,7 +74,7 @@ def edit(run: Run, action: Action, *inputs: Inputs, out: Place, count: Count = N
     kind, model = ending(out), load(run).to(device())
     spec = model.data
     if spec is None:
-        raise ValueError(f"{run} says nothing of its data; edit in Python with ornstein.{action}")
+        raise ValueError(f"{run} says nothing of its data; edit in Python, as with ornstein.inpaint")
     if kind == "" and (spec.kind != "picture" or action == "invert"):
         raise ValueError(f"--out is {out}, a folder for single pictures, and {action} of samples of shape {spec.shape} "
                          "gives none; name a .png file to see them drawn, or a .npz file for the numbers")
@@ -101,8 +101,8 @@ def edit(run: Run, action: Action, *inputs: Inputs, out: Place, count: Count = N
     facts = {**asked.facts(), "edit": action, "of": [path.name for path in inputs], "model": digest(run),
              "ornstein": __version__}
     _write(spec, action, drawn.unflatten(0, (samples, -1)).cpu(), given, out, facts)
-    what = {"interpolate": f"walk{'s' * (samples > 1)} of {many} samples", "invert": f"latent{'s' * (samples > 1)}"}
-    say(f"{samples} {what.get(action, f'sample{chr(115) * (samples > 1)}, {many} draws each')}, in {out}")
+    what = {"interpolate": f"{many} samples from one to the other", "invert": "the latent"}.get(action, f"{many} draws")
+    say(f"{what}{f' for each of {samples}' * (samples > 1)} in {out}")
 
 
 def _refuse(action: str, inputs: tuple[Path, ...], wanted: int, many: int, options: dict[str, Any]) -> None:
@@ -118,6 +118,8 @@ def _refuse(action: str, inputs: tuple[Path, ...], wanted: int, many: int, optio
                          "picture is filled with `ornstein edit RUN fill`")
     if many < (2 if action == "interpolate" else 1):
         raise ValueError(f"--count is {many}; it must be at least {2 if action == 'interpolate' else 1}")
+    if action == "invert" and many > 1:
+        raise ValueError(f"--count is {many}, but a sample has one latent; leave it out")
     if (noise := options["noise"]) is not None and not 0 <= noise < math.inf:
         raise ValueError(f"--noise is {noise:g}; it must be a standard deviation, at least 0")
     if (strength := options["strength"]) is not None and not 0 <= strength <= 1:

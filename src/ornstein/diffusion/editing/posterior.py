@@ -21,6 +21,7 @@ ROWS = 64  # of one network call
 NONE = 1e-10  # of the largest singular value, below which a direction is not measured
 
 
+@torch.no_grad()
 def posterior(denoiser: Denoiser, y: Tensor, operator: Operator, noise: float, count: int, nfe: int, seed: int,
               condition: Condition = None, guidance: float | None = None,
               numbers: Sequence[int] | None = None) -> Tensor:
