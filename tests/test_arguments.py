@@ -21,9 +21,12 @@ SET = orn.ExactDataset(X, orn.Cosine())
 
 WHOLE = {
     "count": [lambda v: orn.sample(EXACT, v), lambda v: orn.generate(EXACT, v),
-              lambda v: orn.evaluate(EXACT, "moons", count=v)],
+              lambda v: orn.evaluate(EXACT, "moons", count=v), lambda v: orn.vary(EXACT, X, 0.5, v),
+              lambda v: orn.inpaint(EXACT, X, None, v), lambda v: orn.restore(EXACT, X[:, :1], "mask=0.5", 0.1, v),
+              lambda v: orn.interpolate(EXACT, X, X, v)],
     "nfe": [lambda v: orn.sample(EXACT, nfe=v), lambda v: orn.generate(EXACT, nfe=v, sampler="heun"),
-            lambda v: orn.tune(EXACT, v), lambda v: orn.evaluate(EXACT, "moons", nfe=v)],
+            lambda v: orn.tune(EXACT, v), lambda v: orn.evaluate(EXACT, "moons", nfe=v),
+            lambda v: orn.invert(EXACT, X, nfe=v), lambda v: orn.vary(EXACT, X, 0.5, nfe=v)],
     "steps": [lambda v: orn.sample(EXACT, steps=v), lambda v: orn.generate(EXACT, steps=v),
               lambda v: orn.grid(orn.Cosine(), v), lambda v: orn.bound_times(orn.Cosine(), v)],
     "batch": [lambda v: orn.sample(EXACT, batch=v)],
@@ -45,6 +48,8 @@ WHOLE = {
 NUMBERS = {
     "tolerance": [lambda v: orn.sample(EXACT, tolerance=v), lambda v: orn.ode_log_prob(EXACT, X, tolerance=v)],
     "guidance": [lambda v: orn.sample(MIXTURE, guidance=v, condition=0)],
+    "strength": [lambda v: orn.vary(EXACT, X, v)],
+    "noise": [lambda v: orn.restore(EXACT, X[:, :1], "mask=0.5", v)],
     "scale": [lambda v: orn.Guided(MIXTURE, v)],
     "damping": [lambda v: orn.Damped(EXACT, v)],
     "sigma_min": [lambda v: orn.Exploding(v, 2.0)],

@@ -175,7 +175,8 @@ def _restored(model: NetworkDenoiser, spec: DataSpec, given: Given, measured: Op
     exact = spec.unrounded()
     low, middle = (torch.from_numpy(exact.decode(like.new_full(model.shape, end))).to(like) for end in (-1.0, 0.0))
     half = middle - low
-    own = Operator(measured.shape, measured.into, lambda x: measured(half * x), lambda y: half * measured.adjoint(y))
+    own = Operator(measured.shape, measured.into, lambda x: measured(half.to(x) * x),
+                   lambda y: half.to(y) * measured.adjoint(y))
     y = torch.from_numpy(given.values).to(like) - measured(middle[None])
     return restore(model, y, own, ROUNDED * 2 * float(half.mean()) if noise is None else noise, **words)
 

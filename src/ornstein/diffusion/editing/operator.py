@@ -30,10 +30,12 @@ class Operator:
         into: of one measurement y.
         forward: from (B, *shape) to (B, *into), each row by itself.
         adjoint: from (B, *into) to (B, *shape), with <A x, y> = <x, A' y>; by automatic differentiation unless given.
+        device: where `forward` calculates, if it has tensors of its own.
     """
 
-    def __init__(self, shape: Sequence[int], into: Sequence[int], forward: Map, adjoint: Map | None = None) -> None:
-        self.shape, self.into = tuple(shape), tuple(into)
+    def __init__(self, shape: Sequence[int], into: Sequence[int], forward: Map, adjoint: Map | None = None,
+                 device: torch.device | str = "cpu") -> None:
+        self.shape, self.into, self.device = tuple(shape), tuple(into), device
         self._forward, self._adjoint = forward, adjoint
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -69,9 +71,9 @@ class Operator:
         columns = torch.empty(size, many, dtype=torch.float64, device="cpu")
         for first in range(0, size, ROWS):
             rows = min(ROWS, size - first)
-            unit = torch.zeros(rows, size, dtype=dtype, device="cpu")
+            unit = torch.zeros(rows, size, dtype=dtype, device=self.device)
             unit[:, first:first + rows].fill_diagonal_(1)
-            columns[first:first + rows] = self(unit.reshape(rows, *self.shape)).detach().reshape(rows, many)
+            columns[first:first + rows] = self(unit.reshape(rows, *self.shape)).detach().reshape(rows, many).cpu()
         return columns.T
 
 
@@ -90,13 +92,15 @@ def places(known: Tensor) -> Operator:
     return Operator(known.shape, (len(index),), forward, adjoint)
 
 
-def read_operator(operator: Operator | Tensor | np.ndarray | Map | str, shape: Sequence[int]) -> Operator:
+def read_operator(operator: Operator | Tensor | np.ndarray | Map | str, shape: Sequence[int],
+                  device: torch.device | str = "cpu") -> Operator:
     """An operator of samples from any of the forms in which a caller may have it.
 
     Args:
         operator: an `Operator`; a matrix (M, D), D the number of values of a sample; a function from (B, *shape) to
             (B, *into); or a name of `OPERATORS` with its number, such as "mask=0.5".
         shape: of one sample.
+        device: where a function is tried.
 
     Raises:
         TypeError: anything else.
@@ -112,7 +116,7 @@ def read_operator(operator: Operator | Tensor | np.ndarray | Map | str, shape: S
     if isinstance(operator, Tensor | np.ndarray):
         return _matrix(operator if isinstance(operator, Tensor) else torch.from_numpy(operator), shape)
     if callable(operator):
-        return _function(operator, shape)
+        return _function(operator, shape, device)
     raise TypeError(f"operator is of type {type(operator).__name__}; it must be a function, a matrix (M, D), an "
                     "Operator, or a name such as 'mask=0.5'")
 
@@ -129,13 +133,13 @@ def _matrix(matrix: Tensor, shape: tuple[int, ...]) -> Operator:
                     lambda y: (y @ matrix.to(y)).reshape(len(y), *shape))
 
 
-def _function(function: Map, shape: tuple[int, ...]) -> Operator:
+def _function(function: Map, shape: tuple[int, ...], device: torch.device | str) -> Operator:
     """A function of the user's own, after it was tried on random numbers."""
-    found = _tried(function, shape, torch.float64)
+    found = _tried(function, shape, torch.float64, device)
     kind = torch.float64
     if isinstance(found, Exception):  # one with weights of its own may know float32 alone
         kind = torch.float32
-        found = _tried(function, shape, kind)
+        found = _tried(function, shape, kind, device)
     if isinstance(found, Exception):
         raise ValueError(f"operator fails for samples (B, {', '.join(map(str, shape))}): "
                          f"{' '.join(str(found).split())}") from found
@@ -158,12 +162,13 @@ def _function(function: Map, shape: tuple[int, ...]) -> Operator:
     def forward(x: Tensor) -> Tensor:
         return function(x.to(kind)).to(x) if kind is torch.float32 else function(x)
 
-    return Operator(shape, made.shape[1:], forward)
+    return Operator(shape, made.shape[1:], forward, device=device)
 
 
-def _tried(function: Map, shape: tuple[int, ...], kind: torch.dtype) -> tuple[Tensor, Any] | Exception:
+def _tried(function: Map, shape: tuple[int, ...], kind: torch.dtype,
+           device: torch.device | str) -> tuple[Tensor, Any] | Exception:
     """A function's answer for 0, x, y and 2 x - 3 y, or what it raises."""
-    drawn = torch.from_numpy(noise.generator(0, "edit").standard_normal((2, *shape))).to(kind)
+    drawn = torch.from_numpy(noise.generator(0, "edit").standard_normal((2, *shape))).to(device, kind)
     x = torch.stack([torch.zeros_like(drawn[0]), drawn[0], drawn[1], 2 * drawn[0] - 3 * drawn[1]])
     try:
         return x, function(x)

@@ -61,7 +61,7 @@ def restore(denoiser: Denoiser, observation: Tensor, operator: Operator | Tensor
     count, nfe = budget(count, nfe, seed)
     if real("noise", noise) < 0:
         raise ValueError(f"noise is {noise:g}; it must be a standard deviation, at least 0")
-    measured = read_operator(operator, denoiser.shape)
+    measured = read_operator(operator, denoiser.shape, getattr(observation, "device", "cpu"))
     y = samples_of("observation", observation, measured.into)
     fits(len(y), count, denoiser.shape, y)
     denoiser.read_condition(condition, len(y), "cpu")
