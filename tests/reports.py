@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from ornstein.evaluation.report import Curve, Interval, Likelihood, Measure, Memorisation, Pair, Report
+from ornstein.evaluation.report import Curve, Interval, Likelihood, Measure, Memorisation, Pair, Report, Restoration
 
 
 def report(name: str = "digits", worse: float = 1.0, seed: int = 0) -> Report:
@@ -46,7 +46,7 @@ def report(name: str = "digits", worse: float = 1.0, seed: int = 0) -> Report:
         Likelihood("gaussian", "One Gaussian", "", -196.9, 0.8, 297, 4.44, 0.018)]
     pairs = tuple(Pair(10 * place + 3, 77 * place + 12, 0.41 + 0.03 * place, "flipped", name)
                   for place, name in enumerate(("", "seven/1.png", "seven/2.png")))
-    pictures = {"samples": image(120, 300), "real": image(120, 300)}
+    pictures = {"samples": image(120, 300), "real": image(120, 300), "restored-0": image(120, 300)}
     for place in range(2):  # the third pair has none
         pictures |= {f"pair-{place}-sample": image(8, 8), f"pair-{place}-training": image(8, 8)}
     return Report(
@@ -61,13 +61,18 @@ def report(name: str = "digits", worse: float = 1.0, seed: int = 0) -> Report:
         levels=[curve("training", 0.97 * loss, 0.01), curve("held out", loss, 0.02),
                 curve("lowest possible", 0.9 / (1 + np.exp(where / 2.2)) + 0.0027, 0.0)],
         memorisation=Memorisation(0.013, 0.0101, 0.62, 0.31, 0.01, False, 0.0, 0.97, 0.93, pairs),
+        restorations=[Restoration(
+            "mask=0.5", 0.0, 100, 39, 50, 32, Interval(0.452, None, 0.431, 0.474), Interval(0.871, None, 0.853, 0.887),
+            tuple(1 + 0.8 * abs(place / 9.5 - 1) ** 4 for place in range(20)), (0.08,) * 20,
+            Interval(0.1123, None, 0.1042, 0.1204), Interval(0.283, None, 0.257, 0.307),
+            Interval(0.181, None, 0.168, 0.194), Interval(0.382, None, 0.353, 0.41))],
         seconds={"drawing": 1.62, "distances": 75.8}, notes=["297 held-out pictures are few."], pictures=pictures)
 
 
 def words(*args, **options) -> Report:
     """A report for tests of what a page says: without its curves, which take long to draw."""
     one = report(*args, **options)
-    one.levels, one.steps = [], None
+    one.levels, one.steps, one.restorations = [], None, []
     return one
 
 

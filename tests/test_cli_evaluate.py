@@ -140,6 +140,8 @@ def test_likelihoods_have_errors_and_grids(trained, command, method, says):
 BAD = [
     (["evaluate", "RUN"], "--out"),
     (["evaluate", "nothing", "--out", "r"], "does not exist"),
+    (["evaluate", "RUN", "--out", "r", "--restore", "blu=1"], "'blu' is unknown; did you mean 'blur'?"),
+    (["evaluate", "RUN", "--out", "r", "--noise", "0.1"], "give restore too, such as mask=0.5, or leave noise out"),
     (["evaluate", "RUN", "--out", "afile"], "afile, which is a file"),
     (["evaluate", "RUN", "--out", "full"], "full holds notes.txt, which is of no report"),
     (["evaluate", "RUN", "--out", "full", "--overwrite"], "full holds notes.txt, which is of no report"),

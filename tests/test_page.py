@@ -19,7 +19,8 @@ from ornstein.evaluation.report import Curve, Interval, Pair, Report
 from ornstein.figures.chart import Line, Mark, intervals, lines, number, waterfall
 from reports import alike, bare, report, words
 
-SECTIONS = ["pictures", "next", "all", "distances", "likelihood", "levels", "steps", "memorisation", "drawing", "card"]
+SECTIONS = ["pictures", "next", "all", "distances", "likelihood", "levels", "steps", "memorisation",
+            "restoration", "drawing", "card"]
 HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror="alert(1)">', "{{ 7 * 7 }} {% for %}", "x" * 300,
            "Zähler 数字 ‮right to left 🙂", "']]>&amp;<svg onload=alert(1)>"]
 # Of every text in a chart its box; two that share more than a hair lie on top of each other.
@@ -133,7 +134,7 @@ def check_readable(page, two, least):
     assert [one.get_attribute("id") for one in page.query_selector_all("main section")] == SECTIONS
     sizes = page.evaluate("[...document.querySelectorAll('svg.chart')].map(one => one.getBoundingClientRect())"
                           ".map(box => [box.width, box.height])")
-    assert len(sizes) == 6 + (2 if two else 1) + 2 + 1
+    assert len(sizes) == 6 + (2 if two else 1) + 2 + 1 + (2 if two else 1)
     assert all(wide > 200 and high > 40 for wide, high in sizes)
     assert page.evaluate(OVERLAPS) == []
     letters = page.evaluate("[...document.querySelectorAll('svg.chart text')].map(one => "
@@ -155,7 +156,7 @@ def test_the_page_says_what_it_is_to_a_screen_reader(opened):
     assert all(one.get_attribute("aria-label") for one in page.query_selector_all("svg.chart, .scroll"))
     ids = page.evaluate("[...document.querySelectorAll('[id]')].map(one => one.id)")
     assert len(set(ids)) == len(ids) == 3 * len(SECTIONS) - 3  # section, title and, where it is folded, figures
-    assert page.evaluate("document.images.length") == 4 + 8
+    assert page.evaluate("document.images.length") == 4 + 8 + 2
     assert page.evaluate("[...document.images].every(one => one.naturalWidth > 0)")
 
 
@@ -189,7 +190,8 @@ def test_whatever_a_report_holds_is_shown_as_text(opened, first):
 def test_a_page_without_anything_still_has_every_section(opened):
     for reports in ([bare()], [bare(), bare()], [report(), bare()]):
         page = opened(reports, 390)
-        wanted = [name for name in SECTIONS if name != "steps" or any(one.steps for one in reports)]
+        wanted = [name for name in SECTIONS if name not in ("steps", "restoration")
+                  or any(one.steps for one in reports)]
         assert [one.get_attribute("id") for one in page.query_selector_all("main section")] == wanted
         assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
     assert "Nothing was measured." in page.inner_text("header")
@@ -200,6 +202,7 @@ def test_parts_that_are_missing_are_left_out(opened):
     one.data["kind"] = "array"
     one.measures = [replace(measure, found=replace(measure.found, limit=None), floor=None) for measure in one.measures]
     one.likelihood = [replace(like, bits=None, bits_error=None, terms=()) for like in one.likelihood]
+    one.restorations = []
     one.steps, one.levels = None, [Curve("held out", (-1.0, 0.0, 2.0), (0.5, float("nan"), 0.1), (0.1, 0.1, 0.1))]
     one.pictures = {"samples": Image.new("RGBA", (640, 400))}  # a drawing of traces
     page = opened([one])
@@ -252,7 +255,7 @@ def test_the_figures_on_the_page_are_those_of_the_report(opened, tmp_path):
     page = opened([one])
     shown = {section: page.evaluate(f"[...document.querySelectorAll('#{section} data')]"
                                     ".map(one => [Number(one.value), one.textContent])")
-             for section in ("distances", "likelihood", "memorisation")}
+             for section in ("distances", "likelihood", "memorisation", "restoration")}
     held = {section: {value for value, _ in found} for section, found in shown.items()}
     for measure in facts["measures"]:
         assert {measure[name] for name in ("value", "low", "high", "limit", "floor", "floor_low", "floor_high")
@@ -263,7 +266,10 @@ def test_the_figures_on_the_page_are_those_of_the_report(opened, tmp_path):
     copies = facts["memorisation"]
     assert {copies[name] for name in ("share", "expected", "threshold", "p_value", "distance", "typical")
             } <= held["memorisation"]
-    for value, text in shown["distances"] + shown["likelihood"]:
+    found, = facts["restorations"]
+    for name in ("half", "most", "crps", "error", "linear_crps", "linear_error"):
+        assert {found[name][end] for end in ("value", "low", "high")} <= held["restoration"]
+    for value, text in shown["distances"] + shown["likelihood"] + shown["restoration"]:
         mantissa, _, power = text.replace("−", "-").replace(",", "").partition("×10")
         unit = 10.0 ** int(power.translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789"))) if power else 1.0
         last = unit * 10.0 ** -len(mantissa.partition(".")[2])

@@ -59,6 +59,8 @@ def blocks(page: str) -> list[tuple[str, str]]:
 def desk(page, tmp_path, monkeypatch):
     """A folder with what a page takes for granted: pictures, and one of them alone."""
     monkeypatch.chdir(tmp_path)
+    for name in ("LEAST", "MOST"):  # rows that an evaluation restores
+        monkeypatch.setattr(f"ornstein.evaluation.restoration.{name}", 10)
     rng = np.random.default_rng(0)
     sets = {"photos": ("cats", "dogs"),
             "twemoji": ("flags", "food-drink", "people-body", "smileys-emotion", "symbols")}

@@ -25,6 +25,10 @@ Guidance = Annotated[float | None, Parameter(help="Scale of classifier-free guid
 Features = Annotated[str, Parameter(
     help="Spaces to measure in, with commas: pixels, network, inception=FILE, dinov2=FILE.")]
 Likelihood = Annotated[bool, Parameter(help="Whether to ask for likelihoods.")]
+Restore = Annotated[tuple[str, ...], Parameter(
+    help="Restore held-out rows from a measurement, such as mask=0.5, and say how sure the model is; may be repeated.",
+    negative=(), show_default=False)]
+Noise = Annotated[float, Parameter(help="Standard deviation of the noise of that measurement, of data in -1..1.")]
 Overwrite = Annotated[bool, Parameter(help="Replace the report in --out.", negative=())]
 Json = Annotated[bool, Parameter(help="Print each event as one line of JSON.", negative=())]
 
@@ -33,8 +37,9 @@ Json = Annotated[bool, Parameter(help="Print each event as one line of JSON.", n
 def evaluate(run: Run, other: Other = None, *, out: Place, data: Unseen = None, trained_on: TrainedOn = None,
              count: Count = None, nfe: Nfe = None, steps: Steps = None, sampler: Sampler = "auto",
              guidance: Guidance = None, features: Features = "pixels,network", likelihood: Likelihood = True,
-             seed: Seed = 0, overwrite: Overwrite = False, json: Json = False) -> None:
-    """Tell how good a model is: distances with error bars, likelihoods, evidence of copies, on one page."""
+             restore: Restore = (), noise: Noise = 0.0, seed: Seed = 0, overwrite: Overwrite = False,
+             json: Json = False) -> None:
+    """Tell how good and how sure a model is: distances with error bars, likelihoods, copies, on one page."""
     _refuse(out, overwrite)
     from ornstein.display import Parts
     from ornstein.evaluation.compare import FIGURES, PAGE, lines, write_report
@@ -60,8 +65,8 @@ def evaluate(run: Run, other: Other = None, *, out: Place, data: Unseen = None, 
         for place, (model, known, held, facts, notes) in opened:
             with Parts(json, "" if other is None else _name(place)) as parts:
                 report = judge(model, known, held=unseen or held, count=count, sampler=rule_, nfe=nfe, steps=steps,
-                               guidance=guidance, spaces=spaces, likelihood=likelihood, seed=seed, name=_name(place),
-                               facts=facts, notes=notes, tell=parts, partial=kept)
+                               guidance=guidance, spaces=spaces, likelihood=likelihood, restore=restore, noise=noise,
+                               seed=seed, name=_name(place), facts=facts, notes=notes, tell=parts, partial=kept)
             report.drawn["sampler"] = sampler
             report.model |= {"run": str(place)} if place.is_dir() else {}
             reports.append(report)

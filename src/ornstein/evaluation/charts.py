@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ornstein.evaluation.results import Curve, Interval, Likelihood, Measure
+from ornstein.evaluation.results import Curve, Interval, Likelihood, Measure, Restoration
 from ornstein.evaluation.words import Side
 from ornstein.figures.chart import Line, Mark, intervals, lines, number, waterfall
 
-__all__ = ["interval_chart", "levels", "steps", "terms"]
+__all__ = ["interval_chart", "levels", "ranks", "steps", "terms"]
 
 COSTS = ("prior", "diffusion")  # terms that the bound subtracts
 DASHES = {"training": "--", "lowest possible": ":"}
@@ -84,6 +84,16 @@ def steps(sides: Sequence[Side]) -> str:
     curves = [_line(side.report.steps, side.letter or side.report.steps.name, side.tone)
               for side in sides if side.report.steps]
     return lines(curves, "Terms of the bound by log SNR", AXIS, "nats a step")
+
+
+def ranks(one: Restoration, tone: str) -> str:
+    """The histogram of the truth's ranks among the draws, as a line of steps, beside the even one."""
+    ends = [end for place in range(len(one.ranks)) for end in (place / len(one.ranks), (place + 1) / len(one.ranks))]
+    heights, errors = ([value for value in values for _ in range(2)] for values in (one.ranks, one.ranks_error))
+    return lines([Line("found", ends, heights, errors, tone or "a"),
+                  Line("as it should be", (0, 1), (1, 1), tone="quiet", dash="--")],
+                 f"Ranks of the truth among the draws, restored from {one.operator}",
+                 "share of the draws below the truth", "how often, over what would be even")
 
 
 def _line(curve: Curve, name: str, tone: str, dash: str = "") -> Line:

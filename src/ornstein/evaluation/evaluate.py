@@ -34,6 +34,7 @@ from ornstein.evaluation.noise_levels import by_noise_level
 from ornstein.evaluation.pace import Pace, Tell
 from ornstein.evaluation.ranking import COARSE
 from ornstein.evaluation.report import Report
+from ornstein.evaluation.restoration import operators, restoration, seconds_of_rows
 from ornstein.evaluation.results import Curve, Memorisation
 from ornstein.evaluation.rows import LEAST, Rows, careful, sides, without
 from ornstein.evaluation.trials import expected
@@ -46,6 +47,7 @@ __all__ = ["FEATURES", "evaluate"]
 
 FEATURES = ("pixels", "network")
 PARTS = ("features", "real data", "samples", "distances", "copies", "noise levels", "bounds", "flow")
+RESTORED = "restored rows"  # a part, too, where it is asked for
 FLOOR = 2_000  # training rows, at most, that no feature is fitted to
 COMPARED = 10_000  # rows of a side, at most
 VALUES = 2**27  # and values in them
@@ -57,9 +59,11 @@ SHOWN, POINTS = 40, 1_000  # samples on the page, beside as many real ones; of v
 def evaluate(model: Denoiser, data: Dataset | Any, *, held: Dataset | Any | None = None, count: int | None = None,
              sampler: str | Rule = "auto", nfe: int | None = None, steps: int | None = None,
              guidance: float | None = None, spaces: Sequence[str] = FEATURES, likelihood: bool = True,
-             conditional: bool = True, seed: int = 0, name: str | None = None, facts: dict[str, Any] | None = None,
-             notes: Sequence[str] = (), tell: Tell | None = None, partial: str | Path | None = None) -> Report:
-    """Find out how good a model is: distances to unseen data with error bars, likelihoods, and evidence of copies.
+             restore: str | Sequence[str] = (), noise: float = 0.0, conditional: bool = True, seed: int = 0,
+             name: str | None = None, facts: dict[str, Any] | None = None, notes: Sequence[str] = (),
+             tell: Tell | None = None, partial: str | Path | None = None) -> Report:
+    """Find out how good a model is: distances to unseen data with error bars, likelihoods, evidence of copies, and
+    whether it is as sure as it may be of what a measurement leaves open.
 
     Args:
         model: any `Denoiser`.
@@ -69,6 +73,8 @@ def evaluate(model: Denoiser, data: Dataset | Any, *, held: Dataset | Any | None
         sampler, nfe, steps, guidance: as for `sample`.
         spaces: feature spaces for distances, as `features` names them.
         likelihood: whether to ask for likelihoods, which needs a model that can be differentiated.
+        restore: operators by name, as for `restore`, from whose measurements held-out rows are restored: "mask=0.5".
+        noise: standard deviation of the noise of these measurements, on the scale where the data lie in -1..1.
         conditional: whether the model is told the labels or conditions of the data; False for a model that takes none
             and does not say so.
         seed: of everything that is drawn.
@@ -84,7 +90,7 @@ def evaluate(model: Denoiser, data: Dataset | Any, *, held: Dataset | Any | None
         `Report`; print it, or make a page of it with `write_report`.
 
     Raises:
-        ValueError: too few rows or samples, shapes that differ, data that are all alike.
+        ValueError: too few rows or samples, shapes that differ, data that are all alike, an unknown operator.
         FileNotFoundError: a feature space whose file is not there.
         RuntimeError: samples that are not finite, or a flow that cannot be followed.
     """
@@ -100,6 +106,7 @@ def evaluate(model: Denoiser, data: Dataset | Any, *, held: Dataset | Any | None
     for space in spaces:
         check(space)
     plan(model, sampler, nfe, steps, None)  # refuses what no sampler can do, before minutes are spent
+    asked = operators(restore, noise, model.shape)
     training, unseen, more = sides(model, data, held, conditional)
     if guidance is not None and guidance != 1:
         Guided(model, guidance)
@@ -111,13 +118,15 @@ def evaluate(model: Denoiser, data: Dataset | Any, *, held: Dataset | Any | None
         name or training.spec.name, datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         importlib.metadata.version("ornstein"), _of_data(training, unseen), _of_model(model, facts), drawn,
         notes=[*notes, *more])
-    pace = Pace(tell or (lambda *_: None), PARTS if likelihood else PARTS[:-2])
-    kept = Kept() if partial is None else Kept(Path(partial), _identity(report, sampler, spaces, training, unseen))
-    return _filled(report, model, training, unseen, sampler, spaces, likelihood, kept, pace)
+    pace = Pace(tell or (lambda *_: None), (*PARTS[:None if likelihood else -2], *([RESTORED] if asked else [])))
+    kept = Kept() if partial is None else Kept(Path(partial), _identity(report, sampler, spaces, training, unseen) | {
+        "restored": [*asked, noise]})
+    return _filled(report, model, training, unseen, sampler, spaces, likelihood, asked, noise, kept, pace)
 
 
 def _filled(report: Report, model: Denoiser, training: Dataset, unseen: Dataset, sampler: str | Rule,
-            spaces: Sequence[str], likelihood: bool, kept: Kept, pace: Pace) -> Report:
+            spaces: Sequence[str], likelihood: bool, restored: Sequence[str], deviation: float, kept: Kept,
+            pace: Pace) -> Report:
     """The report with its figures, part after part."""
     spec, seed, count, size = training.spec, report.drawn["seed"], report.drawn["count"], math.prod(model.shape)
     fit, apart = _for_features(training, seed)
@@ -139,7 +148,8 @@ def _filled(report: Report, model: Denoiser, training: Dataset, unseen: Dataset,
 
     cost = expected(exact, training, seen, rows, compared, spaces, likelihood, kept, pace)
     draws = (report.drawn["steps"] or report.drawn["nfe"]) * (1 if report.drawn["guidance"] in (None, 1) else 2)
-    pace.expect(cost.parts | {"samples": cost.calls(draws * count, 64) / cores()})
+    pace.expect(cost.parts | {"samples": cost.calls(draws * count, 64) / cores()} | (
+        {RESTORED: len(restored) * seconds_of_rows(model.shape, cost.calls(1, 64))} if restored else {}))
     with part("features") as piece:
         compared.spaces = [_space(space, fit, seed, max(4, min(64, fewest // 4)), piece, number, len(spaces))
                            for number, space in enumerate(spaces)]
@@ -162,9 +172,24 @@ def _filled(report: Report, model: Denoiser, training: Dataset, unseen: Dataset,
         with part("flow") as piece:
             report.likelihood.append(flow(exact, rows, spec, seed, piece=piece))
             report.likelihood += gaussians(rows, training, seed)
+    if restored:
+        _restored(report, model, training, unseen, restored, deviation, kept, pace)
     report.seconds = pace.seconds
     report.drawn["seconds"] = report.seconds["samples"]
     return report
+
+
+def _restored(report: Report, model: Denoiser, training: Dataset, unseen: Dataset, names: Sequence[str],
+              deviation: float, kept: Kept, pace: Pace) -> None:
+    """Add what rows are like that are restored from their measurements."""
+    with pace(RESTORED) as share:
+        piece = Pieces(kept, share, pace.clock)
+        for number, name in enumerate(names):
+            found, image = restoration(model, name, deviation, training, unseen, report.drawn["seed"], piece=piece,
+                                       number=number, share=(number / len(names), (number + 1) / len(names)))
+            report.restorations.append(found)
+            if image is not None:
+                report.pictures[f"restored-{number}"] = image
 
 
 def _identity(report: Report, sampler: str | Rule, spaces: Sequence[str], training: Dataset,

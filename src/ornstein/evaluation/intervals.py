@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -12,8 +13,8 @@ from ornstein.evaluation import distances
 from ornstein.evaluation.distances import Gaussian, Neighbours, apart, both_as_rows, fitted, kernels, on_itself
 from ornstein.evaluation.results import LEVEL, NORMAL, Interval
 
-__all__ = ["NeighbourIntervals", "frechet_interval", "kernel_interval", "neighbour_intervals",
-           "share_interval"]
+__all__ = ["NeighbourIntervals", "frechet_interval", "kernel_interval", "neighbour_intervals", "pooled_interval",
+           "pooled_share_interval", "share_interval"]
 
 GROUPS = 32  # more of them change no interval by more than a few per cent
 WIDE_GROUPS = 10  # where one distance costs seconds
@@ -156,6 +157,26 @@ def share_interval(share: float, count: float, quantile: float = NORMAL) -> Inte
     # At 0 and 1 the end is the share itself, which rounding would miss.
     return Interval(float(share), None, float(max(0.0, min(share, middle - reach))),
                     float(min(1.0, max(share, middle + reach))))
+
+
+def pooled_interval(sums: np.ndarray, counts: np.ndarray) -> Interval:
+    """Mean of values that lie in independent rows and are correlated within each, from (N,) sums and counts of a row,
+    by deleting one row in turn."""
+    value, variance, quantile = _pooled(sums, counts)
+    reach = quantile * math.sqrt(variance)
+    return Interval(value, None, value - reach, value + reach)
+
+
+def pooled_share_interval(sums: np.ndarray, counts: np.ndarray) -> Interval:
+    """The same of a share: Wilson's interval, of as many independent values as a share of that variance would have."""
+    value, variance, quantile = _pooled(sums, counts)
+    independent = value * (1 - value) / variance if variance > 0 else len(sums)
+    return share_interval(value, min(independent, float(np.sum(counts))), quantile)
+
+
+def _pooled(sums: np.ndarray, counts: np.ndarray) -> tuple[float, float, float]:
+    total, count = sums.sum(), counts.sum()
+    return float(total / count), *_jackknife((total - sums) / (count - counts))
 
 
 def _label(count: int, groups: int, draw: np.random.Generator) -> np.ndarray:

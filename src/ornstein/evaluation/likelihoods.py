@@ -27,7 +27,8 @@ from ornstein.evaluation.results import Curve, Likelihood
 from ornstein.evaluation.rows import Rows
 from ornstein.workers import each, shared
 
-__all__ = ["METHODS", "bounds", "calls_of_bounds", "flow", "flow_blocks", "gaussians"]
+__all__ = ["METHODS", "bounds", "calls_of_bounds", "flow", "flow_blocks", "gaussians",
+           "shrunk_covariance"]
 
 T = TypeVar("T")
 METHODS = ("elbo", "ode")
@@ -144,8 +145,6 @@ def flow_blocks(count: int, size: int) -> list[int]:
 def gaussians(unseen: Rows, training: Dataset, seed: int = 0) -> Iterator[Likelihood]:
     """One Gaussian and one a class, with full covariances, on the same unseen rows, dequantised as for the flow;
     correlations are shrunk (Ledoit & Wolf 2004), so that few rows for many values are no handicap."""
-    from sklearn.covariance import ledoit_wolf
-
     spec = training.spec
     size, levels = math.prod(spec.shape), spec.bins
     if size > WIDEST:
@@ -158,11 +157,8 @@ def gaussians(unseen: Rows, training: Dataset, seed: int = 0) -> Iterator[Likeli
     spread = 0.0 if levels is None else (1 / (levels - 1)) ** 2 / 3
 
     def fitted(rows: Tensor) -> ExactGaussian:
-        # Shrunk as they are, values that hardly vary would be given the mean variance of all.
-        scale = (rows.var(0) + spread).sqrt()
-        covariance = torch.from_numpy(ledoit_wolf((rows / scale).numpy())[0]) * scale[:, None] * scale
         floor = spread * torch.eye(size, dtype=torch.float64, device="cpu")
-        return ExactGaussian(rows.mean(0), covariance + floor, Cosine())
+        return ExactGaussian(rows.mean(0), shrunk_covariance(rows, spread) + floor, Cosine())
 
     if spread == 0 and not fit.std(0).min() > 0:  # a value that never varies has no density
         return
@@ -182,6 +178,15 @@ def gaussians(unseen: Rows, training: Dataset, seed: int = 0) -> Iterator[Likeli
         log_prob[mine] = fitted(fit[labels == label]).log_prob(x[mine])
     yield _likelihood("gaussian-class", "Gaussian a class, full covariance", "", log_prob + _of_bins(size, levels),
                       size, levels)
+
+
+def shrunk_covariance(rows: Tensor, more: float = 0.0) -> Tensor:
+    """Covariance of (N, D) rows whose correlations are shrunk, with `more` variance that the values have."""
+    from sklearn.covariance import ledoit_wolf
+
+    # Shrunk as they are, values that hardly vary would be given the mean variance of all.
+    scale = (rows.var(0) + more).sqrt()
+    return torch.from_numpy(ledoit_wolf((rows / scale.clamp(min=1e-12)).numpy())[0]) * scale[:, None] * scale
 
 
 def _of_bins(size: int, levels: int | None) -> float:

@@ -14,9 +14,10 @@ from jinja2 import Environment, StrictUndefined
 from PIL.Image import Image
 
 from ornstein.evaluation import words
-from ornstein.evaluation.charts import interval_chart, levels, steps, terms
+from ornstein.evaluation.charts import interval_chart, levels, ranks, steps, terms
 from ornstein.evaluation.report import Report
 from ornstein.evaluation.results import Likelihood, Measure
+from ornstein.evaluation.verdict import certainty
 from ornstein.figures.chart import number
 
 __all__ = ["render"]
@@ -58,7 +59,7 @@ def render(reports: Sequence[Report]) -> str:
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     names = {"number": number, "percent": lambda share: f"{number(100 * share)} %", "fact": _fact, "uri": _uri,
              "duration": _duration, "lead": words.lead, "pairs": _pairs, "terms": terms, "unlike": words.unlike,
-             "advice": words.advice, "likelihoods": words.LIKELIHOODS,
+             "advice": words.advice, "likelihoods": words.LIKELIHOODS, "ranks": ranks, "certainty": certainty,
              "small": lambda image: image.width < SMALL}
     return page.from_string(source).render(
         names, sides=sides, two=len(sides) == 2, rows=rows, same_data=sides[0].report.same_data(sides[-1].report),

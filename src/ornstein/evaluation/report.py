@@ -11,10 +11,10 @@ from typing import Any
 from PIL.Image import Image
 
 from ornstein.evaluation.ranking import finding
-from ornstein.evaluation.results import Curve, Interval, Likelihood, Measure, Memorisation, Pair
+from ornstein.evaluation.results import Curve, Interval, Likelihood, Measure, Memorisation, Pair, Restoration
 from ornstein.evaluation.verdict import verdict
 
-__all__ = ["Curve", "Interval", "Likelihood", "Measure", "Memorisation", "Pair", "Report"]
+__all__ = ["Curve", "Interval", "Likelihood", "Measure", "Memorisation", "Pair", "Report", "Restoration"]
 
 FORMAT = 1
 
@@ -35,9 +35,11 @@ class Report:
         steps: the bound's terms in nats by log SNR; None without.
         levels: denoising losses by log SNR.
         memorisation: evidence of copies; None where nothing is held out.
+        restorations: how held-out rows come back from their measurements, one of each operator that was asked for.
         seconds: of each part of the evaluation.
         notes: sentences that a reader must know.
-        pictures: "samples", "real", and "pair-0-sample", "pair-0-training" ...: images that the page shows.
+        pictures: "samples", "real", and "pair-0-sample", "pair-0-training", "restored-0" ...: images that the page
+            shows.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Report:
     steps: Curve | None = None
     levels: list[Curve] = field(default_factory=list)
     memorisation: Memorisation | None = None
+    restorations: list[Restoration] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     pictures: dict[str, Image] = field(default_factory=dict, repr=False)
@@ -73,6 +76,13 @@ class Report:
         if (copies := self.memorisation) is not None:
             yield (f"  {'E' if copies.copies else 'No e'}vidence of copies: {100 * copies.share:.2f} % of the samples "
                    f"are near a training picture, {100 * copies.expected:.2f} % expected (p = {copies.p_value:.2g})")
+        for one in self.restorations:
+            yield f"  {one.how}"
+            yield f"    {'inside the 50 % intervals':32}  {one.half}"
+            yield f"    {'inside the 90 % intervals':32}  {one.most}"
+            for name, found, linear in (("error of the mean", one.error, one.linear_error),
+                                        ("CRPS", one.crps, one.linear_crps)):
+                yield f"    {name:32}  {found}" + (f"  best linear estimate {linear}" if linear else "")
         if (sentence := finding(self.measures, self.things)) is not None:
             yield f"  {sentence.striptags()}"
         yield from (f"  {note}" for note in self.notes)
@@ -85,7 +95,7 @@ class Report:
     @property
     def verdict(self) -> list[str]:
         """What was found, in sentences without a technical term."""
-        return verdict(self.measures, self.memorisation, self.things)
+        return verdict(self.measures, self.memorisation, self.things, self.restorations)
 
     def same_data(self, other: Report) -> bool:
         """Whether another model was judged by the same unseen rows."""

@@ -8,7 +8,10 @@ from typing import Any
 
 from ornstein.figures.chart import LEVEL, NORMAL, number
 
-__all__ = ["LEVEL", "NORMAL", "Curve", "Interval", "Likelihood", "Measure", "Memorisation", "Pair"]
+__all__ = ["LEVEL", "NORMAL", "Curve", "Interval", "Likelihood", "Measure", "Memorisation", "Pair",
+           "Restoration"]
+
+MOST = 0.9  # of the truth lies inside the intervals by which it is judged how sure a model is
 
 
 @dataclass(frozen=True)
@@ -239,3 +242,58 @@ class Memorisation:
     def read(cls, facts: dict[str, Any]) -> Memorisation:
         """The same from plain JSON values."""
         return cls(**facts | {"pairs": tuple(Pair(**pair) for pair in facts["pairs"])})
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """How well held-out rows are restored from their own measurements, and how sure of it the model is.
+
+    Errors and CRPS are on the scale of the model, where the data lie in -1..1, over the values that the measurement
+    leaves open. Intervals are over rows: the values of one row are not independent.
+
+    Args:
+        operator: what was measured of each row, such as "mask=0.5".
+        noise: standard deviation of the measurements' noise, on the model's scale.
+        rows: rows that were restored.
+        draws: of each row.
+        nfe: network calls a draw.
+        values: of a row that the measurement leaves open.
+        half: share of them inside the central 50 % interval of the draws.
+        most: share of them inside the central 90 % interval.
+        ranks: how often the truth has each rank among the draws, in 20 equal bins, over what would be even: 1 each if
+            the model is right.
+        ranks_error: standard errors of those.
+        crps: mean continuous ranked probability score of the draws, estimated without bias (Ferro 2014); lower is
+            better.
+        error: root mean square error of the mean of the draws.
+        linear_crps, linear_error: the same of the best linear estimate, a Gaussian with the training data's mean and
+            covariance given the measurement; None for samples of so many values that it would take too long.
+    """
+
+    operator: str
+    noise: float
+    rows: int
+    draws: int
+    nfe: int
+    values: int
+    half: Interval
+    most: Interval
+    ranks: tuple[float, ...]
+    ranks_error: tuple[float, ...]
+    crps: Interval
+    error: Interval
+    linear_crps: Interval | None = None
+    linear_error: Interval | None = None
+
+    @property
+    def sure(self) -> str:
+        """What its 90 % intervals say: "too sure", "less sure than it could be", or "as sure as it should be"."""
+        return ("too sure" if self.most.high < MOST else
+                "less sure than it could be" if self.most.low > MOST else "as sure as it should be")
+
+    @property
+    def how(self) -> str:
+        """How it was done, as a line of text."""
+        exact = f"noise {number(self.noise)}" if self.noise else "no noise"
+        return (f"restored from {self.operator} with {exact}: {self.rows} rows, {self.draws} draws each of {self.nfe} "
+                f"network calls, {self.values:,} value{'s' * (self.values != 1)} a row left open")

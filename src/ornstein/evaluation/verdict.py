@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ornstein.evaluation.ranking import shown, weak
-from ornstein.evaluation.results import Measure, Memorisation
+from ornstein.evaluation.results import Measure, Memorisation, Restoration
 
-__all__ = ["verdict"]
+__all__ = ["certainty", "verdict"]
 
 TOLD = (  # area under the curve from which on it is said
     (0.97, "A program tells these {} from real ones almost every time"),
@@ -23,13 +23,22 @@ MORE = {"recall": "they are more spread out than real ones", "coverage": "they a
         "precision": "they keep too close to what is usual", "density": "they keep too close to what is usual"}
 
 
-def verdict(measures: Sequence[Measure], copies: Memorisation | None, things: str) -> list[str]:
+def verdict(measures: Sequence[Measure], copies: Memorisation | None, things: str,
+            restorations: Sequence[Restoration] = ()) -> list[str]:
     """What was found, in sentences for anyone, the most important one first."""
     sentences = list(_found(measures, things))
     if copies is not None and copies.copies:
         said = f"It may be copying: these {things} lie closer to single training {things} than new ones would"
         sentences.insert(0 if not any(one.differs for one in _told(measures)) else len(sentences), said)
+    sentences += map(certainty, restorations)
     return [f"{sentence[:1].upper()}{sentence[1:]}." for sentence in sentences] or ["Nothing was measured."]
+
+
+def certainty(found: Restoration) -> str:
+    """Whether a model is as sure of what a measurement leaves open as it should be."""
+    share, low, high = (f"{100 * end:.0f}" for end in (found.most.value, found.most.low, found.most.high))
+    return (f"restoring from {found.operator}, the model is {found.sure}: its 90 % ranges hold the truth in {share} % "
+            f"of cases ({low} to {high})")
 
 
 def _told(measures: Sequence[Measure]) -> list[Measure]:

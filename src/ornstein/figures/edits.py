@@ -14,7 +14,7 @@ from ornstein.figures.arrays import COLOURS, canvas, fields, plain, rendered, sh
 from ornstein.figures.lattice import lattice
 from ornstein.figures.pictures import picture
 
-__all__ = ["LEVELS", "edited", "numbers"]
+__all__ = ["LEVELS", "bands", "edited", "figures_of", "numbers"]
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)  # of the quantiles that are kept and drawn
 DRAWS, ROWS = 6, 10  # draws and samples that a sheet has room for
@@ -31,7 +31,7 @@ def numbers(spec: DataSpec, draws: Tensor, given: np.ndarray) -> dict[str, np.nd
     if given.shape[1:] == spec.shape and np.isnan(given).any():
         found["known"] = spec.arrange(np.where(np.isnan(given), 0, 1).astype(x.dtype)).astype(bool)
         x = np.where(np.isnan(given)[:, None], x, given[:, None]).astype(np.promote_types(x.dtype, np.float32))
-    for name, values in {"x": x, **_figures(x)}.items():
+    for name, values in {"x": x, **figures_of(x)}.items():
         rows = values.reshape(-1, *spec.shape)
         found[name] = spec.arrange(rows).reshape(*values.shape[:-len(spec.shape)], *spec.arrange(rows).shape[1:])
     return found
@@ -48,16 +48,16 @@ def edited(spec: DataSpec, action: str, draws: Tensor, given: np.ndarray | None)
         return sheet(spec, spec.decode(draws.flatten(0, 1)))
     if spec.kind == "picture":
         return _pictures(spec, action, draws, given, names)
-    figures = _figures(spec.decode(draws))
+    figures = figures_of(spec.decode(draws))
     if len(spec.shape) < 3:
-        return _bands(spec, figures, given, names)
+        return bands(spec, figures, given, names)
     parts = [] if given is None else [("given", given[0])]
     parts += [(f"draw {n + 1}", spec.decode(draws[0, n])) for n in range(min(draws.shape[1], DRAWS))]
     parts += [("mean", figures["mean"][0])] * (draws.shape[1] > 1)
     return fields(np.stack([part for _, part in parts]).astype(np.float64), [name for name, _ in parts], "rows")
 
 
-def _figures(values: np.ndarray) -> dict[str, np.ndarray]:
+def figures_of(values: np.ndarray) -> dict[str, np.ndarray]:
     """Mean and std (B, *shape) and quantiles (5, B, *shape) of draws (B, count, *shape) in the data's own units."""
     wide = values.astype(np.float64)
     return {"mean": wide.mean(1), "std": wide.std(1), "quantiles": np.quantile(wide, LEVELS, 1)}
@@ -72,7 +72,7 @@ def _pictures(spec: DataSpec, action: str, draws: Tensor, given: np.ndarray | No
         columns[:0] = [("given", _chequered(spec, given))]
     if action != "interpolate" and many > 1:
         low, high = spec.extent
-        wide = (_figures(spec.decode(draws))["std"] / (high - low)).mean(1)
+        wide = (figures_of(spec.decode(draws))["std"] / (high - low)).mean(1)
         most = max(float(wide.max()), LEAST)
         heat = np.round(255 * wide / most).astype(np.uint8)[..., None].repeat(3, -1)
         columns += [("mean", picture(spec, draws.mean(1))), (f"spread to {100 * most:.0f} %", heat)]
@@ -94,19 +94,19 @@ def _chequered(spec: DataSpec, given: np.ndarray) -> np.ndarray:
     return np.where(unknown, checks, picture(spec, spec.encode(np.nan_to_num(given))))
 
 
-def _bands(spec: DataSpec, figures: dict[str, np.ndarray], given: np.ndarray | None,
-           names: Sequence[str]) -> Image.Image:
+def bands(spec: DataSpec, figures: dict[str, np.ndarray], given: np.ndarray | None, names: Sequence[str],
+          called: str = "given") -> Image.Image:
     """Traces, a plot for each sample and channel, or vectors, a plot for each sample: what is known, the median, and
     the middle 50 and 90 % of the draws.
     """
     traces = len(spec.shape) == 2
     channels, rows = spec.shape[0] if traces else 1, len(figures["mean"])
     figure = canvas(max(4.2 * channels, 6.4), 1.7 * rows + 0.5)
-    bands = figures["quantiles"].reshape(len(LEVELS), rows, channels, -1)
+    found = figures["quantiles"].reshape(len(LEVELS), rows, channels, -1)
     known = None if given is None else given.reshape(rows, channels, -1)
-    place: Any = np.arange(bands.shape[-1])
+    place: Any = np.arange(found.shape[-1])
     for (row, channel), axes in np.ndenumerate(figure.subplots(rows, channels, squeeze=False, sharex=True)):
-        low, lower, middle, upper, high = bands[:, row, channel]
+        low, lower, middle, upper, high = found[:, row, channel]
         if traces:
             axes.fill_between(place, low, high, color=COLOURS[0], alpha=0.18, lw=0, label="90 % of the draws")
             axes.fill_between(place, lower, upper, color=COLOURS[0], alpha=0.35, lw=0, label="50 %")
@@ -115,7 +115,7 @@ def _bands(spec: DataSpec, figures: dict[str, np.ndarray], given: np.ndarray | N
             axes.vlines(place, low, high, color=COLOURS[0], alpha=0.3, lw=4, label="90 % of the draws")
             axes.vlines(place, lower, upper, color=COLOURS[0], alpha=0.6, lw=4, label="50 %")
         if known is not None:
-            axes.plot(place, known[row, channel], "-" if traces else ".", color="black", lw=1, ms=6, label="given")
+            axes.plot(place, known[row, channel], "-" if traces else ".", color="black", lw=1, ms=6, label=called)
         name = ", ".join(filter(None, [names[row], f"channel {channel}" if channels > 1 else ""]))
         plain(axes, name, x=("place" if traces else "value") if row == rows - 1 else "", size=9)
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=4, fontsize=8,
