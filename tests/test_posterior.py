@@ -9,7 +9,8 @@ import torch
 
 import ornstein as orn
 from ornstein.diffusion.editing.draws import Draws
-from ornstein.diffusion.editing.posterior import resample, secant, steady
+from ornstein.diffusion.editing.posterior import Measured, resample, secant, steady
+from ornstein.diffusion.linear import Gaussian
 
 
 def walk(size: int) -> orn.ExactGaussian:
@@ -85,3 +86,17 @@ def test_walks_go_on_in_the_shares_of_their_weights() -> None:
     assert torch.equal(steady(weight.log()), weight.log())
     wild = steady(100 * weight.log())
     assert wild.std(correction=0) < 2.5
+
+
+def test_a_measurement_of_single_directions_is_that_of_its_matrix() -> None:
+    g = torch.Generator().manual_seed(1)
+    matrix = torch.tensor([[0.5, 0.5, 0, 0, 0], [0, 0, 0, -2, 0]], dtype=torch.float64)
+    mean, variance = torch.randn(2, 5, generator=g, dtype=torch.float64)
+    quick, plain = (Measured(Gaussian(mean, variance**2), matrix, 0.3) for _ in range(2))
+    assert quick.matrix is None
+    plain.matrix = matrix
+    x, y, eps, error = (torch.randn(7, size, generator=g, dtype=torch.float64) for size in (5, 2, 5, 2))
+    white, whole = quick.whitener(variance**2), plain.whitener(variance**2)
+    assert torch.allclose(quick.log_likelihood(y, x, white), plain.log_likelihood(y, x, whole))
+    assert torch.allclose(quick.draw(y, x, variance**2, white, eps, error),
+                          plain.draw(y, x, variance**2, whole, eps, error))

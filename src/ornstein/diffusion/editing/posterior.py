@@ -97,6 +97,9 @@ def levels(schedule: Schedule, steps: int, deviation: float, like: Tensor) -> li
 class Measured:
     """A linear measurement, seen from the principal directions of the data.
 
+    One whose values depend on different directions each, as a mask of independent pixels, is kept as what each
+    direction goes into and by which factor, and its values are as independent as the directions.
+
     Args:
         data: the Gaussian with their moments.
         matrix: of the measurement, (M, D).
@@ -104,12 +107,29 @@ class Measured:
     """
 
     def __init__(self, data: Gaussian, matrix: Tensor, noise: float) -> None:
-        self.data, self.noise = data, noise
-        self.centre, self.matrix = matrix @ data.mean, data.along(matrix)
-        self.least = SINGULAR * float((self.matrix**2 @ data.variance).mean())
+        self.data, self.noise, self.centre = data, noise, matrix @ data.mean
+        along = data.along(matrix)
+        self.matrix: Tensor | None = along
+        if len(along) and ((along != 0).sum(0) <= 1).all():
+            self.into, self.factor, self.matrix = along.abs().argmax(0), along.sum(0), None
+        self.least = SINGULAR * float((along**2 @ data.variance).sum()) / max(len(along), 1)
+
+    def apply(self, x: Tensor) -> Tensor:
+        """(N, M) of x (N, D)."""
+        if self.matrix is not None:
+            return x @ self.matrix.T
+        return x.new_zeros(len(x), len(self.centre)).index_add_(1, self.into, x * self.factor)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """(N, D) of y (N, M)."""
+        return y[:, self.into] * self.factor if self.matrix is None else y @ self.matrix
 
     def whitener(self, variance: Tensor) -> Tensor:
-        """The inverse of the Cholesky factor of the covariance of y, for x of variances (D,)."""
+        """What makes y white for x of variances (D,): the inverse of the Cholesky factor (M, M) of its covariance, or
+        of its deviations (M,).
+        """
+        if self.matrix is None:
+            return (self.apply((variance * self.factor)[None])[0] + self.noise**2 + self.least).rsqrt()
         covariance = self.matrix * variance @ self.matrix.T
         covariance.diagonal().add_(self.noise**2 + self.least)
         unit = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
@@ -117,12 +137,15 @@ class Measured:
 
     def log_likelihood(self, y: Tensor, mean: Tensor, white: Tensor) -> Tensor:
         """log p(y) less its constant for x of means (N, D), (N,) nats."""
-        return white.diagonal().log().sum() - 0.5 * ((y - mean @ self.matrix.T) @ white.T).square().sum(1)
+        gap = y - self.apply(mean)
+        gap, scale = (gap * white, white) if white.ndim == 1 else (gap @ white.T, white.diagonal())
+        return scale.log().sum() - 0.5 * gap.square().sum(1)
 
     def draw(self, y: Tensor, mean: Tensor, variance: Tensor, white: Tensor, eps: Tensor, error: Tensor) -> Tensor:
         """Draws of x ~ N(mean, variance) given y, by Matheron's rule: x + K (y - A x - noise)."""
         x = mean + variance.sqrt() * eps
-        return x + (y - x @ self.matrix.T - self.noise * error) @ white.T @ white @ self.matrix * variance
+        gap = y - self.apply(x) - self.noise * error
+        return x + variance * self.adjoint(gap * white**2 if white.ndim == 1 else gap @ white.T @ white)
 
 
 def population(measured: Measured, y: Tensor, ratios: Sequence[float],
