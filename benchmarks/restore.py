@@ -2,7 +2,7 @@
 
     python benchmarks/restore.py                          # ours at 20, 50 and 100 calls a draw
     python benchmarks/restore.py --peers --calls 50       # azula's methods too (pip install --no-deps azula einops)
-    python benchmarks/restore.py --cells d64 --quick      # some of the cells, fewer observations
+    python benchmarks/restore.py --cells d64 --pairs 60    # some of the cells, less certain
 
 A cell is a law of the data (mixtures of 3, 12 and 24 isotropic Gaussians in d = 2, 8 and 64, and a Gaussian random walk
 of 64), a measurement (every second value, a circular Gaussian blur of width 1.5, a random projection to d / 2) and its
@@ -198,13 +198,13 @@ def main() -> None:
     parser.add_argument("--calls", type=int, nargs="+", default=[20, 50, 100])
     parser.add_argument("--cells", nargs="+", default=[""], help="parts of the names of cells")
     parser.add_argument("--peers", action="store_true")
-    parser.add_argument("--quick", action="store_true", help="2 observations and 60 pairs")
+    parser.add_argument("--observations", type=int, default=8, help="with 1,000 draws each, for the distance")
+    parser.add_argument("--pairs", type=int, default=200, help="with 50 draws each, for coverage")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
-    ours.ROWS = 2048  # closed forms have no reason for small blocks
+    ours.ROWS = 256  # closed forms have no reason for small blocks
     chosen = [cell for cell in cells() if any(part in cell.name for part in asked.cells)]
-    observations, pairs = (2, 60) if asked.quick else (8, 200)
     methods: dict[str, Method] = {"exact": exact, "ornstein": ornstein}
     if asked.peers:
         from restore_peers import peers
@@ -214,7 +214,7 @@ def main() -> None:
         for name, method in methods.items():
             begun, rows[name] = time.monotonic(), []
             for cell in chosen:
-                rows[name].append(judge(cell, method, calls, observations, pairs))
+                rows[name].append(judge(cell, method, calls, asked.observations, asked.pairs))
             report(name, calls, rows[name], time.monotonic() - begun)
             print("   ", "; ".join(f"{cell.name} {row[0]:.2f} ({row[1]:.2f})"
                                    for cell, row in zip(chosen, rows[name], strict=True)), flush=True)

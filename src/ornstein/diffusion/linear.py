@@ -17,7 +17,7 @@ __all__ = ["KINDS", "MOST_SIDE", "Gaussian", "LinearGuess", "wiener"]
 MOST_SIDE = 4096  # of samples whose waves are transformed by matrices of that size
 KINDS = get_args(Guess)
 LEAST = 1e-6  # variance in a direction, in parts of the mean of all
-MOST_SIZE = 4096  # values of a sample whose directions are held as a matrix
+MOST_SIZE = 1024  # values of a sample whose directions are held as a matrix
 
 
 class Gaussian:

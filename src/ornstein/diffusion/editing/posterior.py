@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -17,11 +17,12 @@ from ornstein.diffusion.guidance import Guided
 from ornstein.diffusion.linear import Gaussian
 from ornstein.diffusion.schedule import Schedule
 from ornstein.noise import generator
+from ornstein.workers import each, shared
 
 __all__ = ["posterior"]
 
 ROWS = 64  # of one network call
-TOGETHER = 4096  # walks, of several measurements, that ask the network together
+TOGETHER = 256  # walks, of several measurements, that ask the network together
 # Levels are at noise / signal = deviation of the data * tan(WIDEST u^POWER) for even u. From benchmarks/restore.py.
 WIDEST, POWER = math.atan(12.0), 1.3
 EVEN = 0.3  # share of the walks that the weights at one level may not concentrate beyond
@@ -68,22 +69,28 @@ def posterior(denoiser: Denoiser, y: Tensor, operator: Operator, noise: float, c
         denoiser = Guided(denoiser, guidance)
     measured = Measured(data, operator.matrix().to(y.device), noise)
     numbers = range(len(y)) if numbers is None else numbers
-    drawn = y.new_empty(len(y) * count, *denoiser.shape)
+    drawn = shared((len(y) * count, *denoiser.shape), y)
     walk = levels(denoiser.schedule, nfe, data.deviation, drawn)
     ratios = [moment.noise / moment.signal for moment in walk]
     some = max(1, TOGETHER // count)
-    for first in range(0, len(y), some):
-        rows = slice(first, first + some)
+
+    def draw(part: int) -> Iterator[None]:
+        rows = slice(part * some, (part + 1) * some)
         told = None if conditions is None else conditions[rows].repeat_interleave(count, 0)
         ask = Batched(denoiser, told, ROWS)
-        walks = [population(measured, one.flatten().double(), ratios, Draws(1, count, seed, [number]))
-                 for one, number in zip(y[rows], numbers[rows], strict=True)]
-        zeta = torch.cat([next(each) for each in walks])
+        walks = [population(measured, seen.flatten().double(), ratios, Draws(1, count, seed, [number]))
+                 for seen, number in zip(y[rows], numbers[rows], strict=True)]
+        zeta = torch.cat([next(one) for one in walks])
         for moment in walk[:-1]:
             z = (moment.signal * data.back(zeta)).reshape(-1, *denoiser.shape).to(drawn)
             answers = data.turn(ask(z, moment.clock).x.flatten(1).double()).split(count)
-            zeta = torch.cat([each.send(answer) for each, answer in zip(walks, answers, strict=True)])
-        drawn[first * count:first * count + len(zeta)] = data.back(zeta).reshape(-1, *denoiser.shape).to(drawn)
+            zeta = torch.cat([one.send(answer) for one, answer in zip(walks, answers, strict=True)])
+            yield
+        first = part * some * count
+        drawn[first:first + len(zeta)] = data.back(zeta).reshape(-1, *denoiser.shape).to(drawn)
+
+    for _ in each(draw, -(-len(y) // some), y.device):
+        pass
     return drawn
 
 
