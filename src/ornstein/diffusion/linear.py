@@ -162,7 +162,7 @@ class LinearGuess(nn.Module):
         if self.shape is not None:
             if size > MOST_SIZE:
                 return self.variance.mean().expand(size), None
-            waves = torch.eye(int(self.shape[0]), device=self.variance.device)
+            waves = torch.eye(int(self.shape[0]), dtype=torch.float64, device=self.variance.device)
             for axis in range(len(self.sides)):
                 waves = torch.kron(waves, getattr(self, f"waves{axis}"))
             return self.variance, waves.T
