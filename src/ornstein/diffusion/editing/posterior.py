@@ -27,7 +27,7 @@ TOGETHER = 256  # walks, of several measurements, that ask the network together
 WIDEST, POWER = math.atan(12.0), 1.3
 EVEN = 0.3  # share of the walks that the weights at one level may not concentrate beyond
 PRECISE = 0.3, 1e4  # least and most precision of x given noiseless z, in parts of that of the data
-SPREAD = 2.5  # nats by which the weights of one step may differ before they are taken for the model's error
+AT_FIRST, SPREAD = 0.5, 2.5  # nats by which weights may differ at the first level, and by those of one step later
 SINGULAR = 1e-10  # of the variance of a measurement: noise of one that has none
 
 
@@ -170,7 +170,7 @@ def population(measured: Measured, y: Tensor, ratios: Sequence[float],
     log_weight, precision, natural = y.new_zeros(many), 1 / data.variance, y.new_zeros(many, size)
     *fresh, eps = noise(0)
     x = measured.draw(y, natural, data.variance, measured.whitener(data.variance), *fresh)
-    zeta, above, last = x, math.inf, None
+    zeta, above, last, trust = x, math.inf, None, 1.0
     for step, s in enumerate(ratios, 1):
         kept = (s / above) ** 2  # of what zeta is off x by
         zeta = x + kept * (zeta - x) + s * math.sqrt(1 - kept) * eps
@@ -185,7 +185,10 @@ def population(measured: Measured, y: Tensor, ratios: Sequence[float],
             precision = secant(x_hat - last[0], g - last[1], data.variance)
         variance = 1 / (precision + s**-2)
         white = measured.whitener(variance)
-        log_weight = log_weight + steady(measured.log_likelihood(y, x_hat, white) - foretold)
+        gain = measured.log_likelihood(y, x_hat, white) - foretold
+        if last is None:  # under so much noise any data look Gaussian: weights that differ are the model's own error
+            trust = at_most(AT_FIRST, gain)
+        log_weight = log_weight + trust * at_most(SPREAD, gain) * gain
         chosen, log_weight = resample(log_weight, draws, step, step == len(ratios) - 1)
         zeta, x_hat, g = zeta[chosen], x_hat[chosen], g[chosen]
         natural, last, above = precision * x_hat - g, (x_hat, g), s
@@ -193,12 +196,10 @@ def population(measured: Measured, y: Tensor, ratios: Sequence[float],
         x = measured.draw(y, x_hat, variance, white, *fresh)
 
 
-def steady(gain: Tensor) -> Tensor:
-    """The log weights that one step adds, (N,): less of them where they spread so wide that the model's own error must
-    have a part in them.
-    """
-    spread = float(gain.std(correction=0))
-    return gain * min(1.0, (SPREAD / spread) ** 2) if spread else gain
+def at_most(spread: float, gain: Tensor) -> float:
+    """The share of log weights (N,) that counts: less the more they differ by beyond what the data can make them."""
+    deviation = float(gain.std(correction=0))
+    return min(1.0, (spread / deviation) ** 2) if deviation else 1.0
 
 
 def secant(dx: Tensor, dg: Tensor, variance: Tensor) -> Tensor:
