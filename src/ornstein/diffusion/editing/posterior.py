@@ -46,7 +46,8 @@ def posterior(denoiser: Denoiser, y: Tensor, operator: Operator, noise: float, c
     last level. P is diagonal in the principal directions of the data, and the walks of one measurement share it. Given
     y this is a Gaussian again, of which x is drawn, and the next zeta is of q(zeta' | zeta, x). A walk's weight is the
     likelihood of y by the new answer over that which the last one foretold: 1 for Gaussian data; of others it sees to
-    it that modes have their shares.
+    it that modes have their shares. The error of a trained network makes weights differ too. At the first level, where
+    any data look Gaussian, it is all that does, and the more they differ there, the less they count everywhere.
 
     Args:
         denoiser: any.

@@ -35,6 +35,10 @@ def restore(denoiser: Denoiser, observation: Tensor, operator: Operator | Tensor
             guidance: float | None = None) -> Tensor:
     """Draw samples that a linear measurement may have been made of, q(x | y) with y = operator(x) + noise eps.
 
+    The draws of one measurement are one population, whose members are weighed against one another on the way, so that
+    modes have their shares: ask for some dozens, also where a few are wanted. A call of the network a step, and no
+    derivative of it, is all that a draw costs.
+
     Args:
         denoiser: any `Denoiser`; its samples are what is expected before the measurement.
         observation: (B, *into) measurements, in the units of the samples.
