@@ -76,7 +76,7 @@ def _wrapped(kind: str, cost: int, eta: float, iterations: int = 1) -> Method:
             apart = mean - weight @ mean
             whole = (weight[:, None, None] * covariance).sum(0) + apart.T @ (weight[:, None] * apart)
             given = azula.guidance.jfps.JFPSDenoiser(denoiser, rows, forward, IsotropicCovariance(noise**2),
-                                                     FullCovariance(whole), iterations=iterations)
+                                                     FullCovariance(*torch.linalg.eigh(whole)[::-1]), iterations=iterations)
         elif kind == "TMPD":
             given = azula.guidance.tmpd.TMPDenoiser(denoiser, rows, forward, noise**2)
         else:
