@@ -75,8 +75,9 @@ def _wrapped(kind: str, cost: int, eta: float, iterations: int = 1) -> Method:
             weight, mean, covariance = cell.data.components()
             apart = mean - weight @ mean
             whole = (weight[:, None, None] * covariance).sum(0) + apart.T @ (weight[:, None] * apart)
+            power, basis = torch.linalg.eigh(whole)
             given = azula.guidance.jfps.JFPSDenoiser(denoiser, rows, forward, IsotropicCovariance(noise**2),
-                                                     FullCovariance(*torch.linalg.eigh(whole)[::-1]), iterations=iterations)
+                                                     FullCovariance(basis, power), iterations=iterations)
         elif kind == "TMPD":
             given = azula.guidance.tmpd.TMPDenoiser(denoiser, rows, forward, noise**2)
         else:
