@@ -27,7 +27,7 @@ TOGETHER = 256  # walks, of several measurements, that ask the network together
 WIDEST, POWER = math.atan(12.0), 1.3
 EVEN = 0.3  # share of the walks that the weights at one level may not concentrate beyond
 PRECISE = 0.3, 1e4  # least and most precision of x given noiseless z, in parts of that of the data
-AT_FIRST, SPREAD = 0.5, 2.5  # nats by which weights may differ at the first level, and by those of one step later
+AT_FIRST = 0.5  # nats by which weights may differ at the first level before they count for less
 SINGULAR = 1e-10  # of the variance of a measurement: noise of one that has none
 
 
@@ -189,7 +189,7 @@ def population(measured: Measured, y: Tensor, ratios: Sequence[float],
         gain = measured.log_likelihood(y, x_hat, white) - foretold
         if last is None:  # under so much noise any data look Gaussian: weights that differ are the model's own error
             trust = at_most(AT_FIRST, gain)
-        log_weight = log_weight + trust * at_most(SPREAD, gain) * gain
+        log_weight = log_weight + trust * gain
         chosen, log_weight = resample(log_weight, draws, step, step == len(ratios) - 1)
         zeta, x_hat, g = zeta[chosen], x_hat[chosen], g[chosen]
         natural, last, above = precision * x_hat - g, (x_hat, g), s
