@@ -62,10 +62,10 @@ def report(name: str = "digits", worse: float = 1.0, seed: int = 0) -> Report:
                 curve("lowest possible", 0.9 / (1 + np.exp(where / 2.2)) + 0.0027, 0.0)],
         memorisation=Memorisation(0.013, 0.0101, 0.62, 0.31, 0.01, False, 0.0, 0.97, 0.93, pairs),
         restorations=[Restoration(
-            "mask=0.5", 0.0, 100, 39, 50, 32, Interval(0.452, None, 0.431, 0.474), Interval(0.871, None, 0.853, 0.887),
+            Interval(0.452, None, 0.431, 0.474), Interval(0.871, None, 0.853, 0.887),
             tuple(1 + 0.8 * abs(place / 9.5 - 1) ** 4 for place in range(20)), (0.08,) * 20,
             Interval(0.1123, None, 0.1042, 0.1204), Interval(0.283, None, 0.257, 0.307),
-            Interval(0.181, None, 0.168, 0.194), Interval(0.382, None, 0.353, 0.41))],
+            "mask=0.5", 0.0, 100, 39, 50, 32, Interval(0.181, None, 0.168, 0.194), Interval(0.382, None, 0.353, 0.41))],
         seconds={"drawing": 1.62, "distances": 75.8}, notes=["297 held-out pictures are few."], pictures=pictures)
 
 

@@ -100,3 +100,11 @@ def test_a_measurement_of_single_directions_is_that_of_its_matrix() -> None:
     assert torch.allclose(quick.log_likelihood(y, x, white), plain.log_likelihood(y, x, whole))
     assert torch.allclose(quick.draw(y, x, variance**2, white, eps, error),
                           plain.draw(y, x, variance**2, whole, eps, error))
+
+
+def test_a_denoiser_around_another_knows_the_same_of_the_data() -> None:
+    mean, variance = torch.tensor([[-3.0, 1.0], [2.0, 5.0]]), torch.tensor([0.1, 0.2])
+    data, y = orn.ExactMixture(torch.ones(2), mean, variance, orn.Cosine()), torch.tensor([[2.5]])
+    inner, outer = (orn.restore(one, y, torch.tensor([[1.0, 0.0]]), 0.1, 8, nfe=5, condition=1)
+                    for one in (data, orn.Guided(data, 1.0)))
+    assert torch.equal(inner, outer)

@@ -31,7 +31,8 @@ def posterior(seed: int, spread: float = 1.0, rows: int = ROWS) -> tuple[np.ndar
 
 
 def found(seed: int, spread: float) -> Restoration:
-    return Restoration("mask=0.5", 0.0, ROWS, DRAWS, 50, SIZE, **calibration(*posterior(seed, spread))._asdict())
+    return Restoration(**vars(calibration(*posterior(seed, spread))), operator="mask=0.5", noise=0.0, rows=ROWS,
+                       draws=DRAWS, nfe=50, values=SIZE)
 
 
 def test_exact_draws_are_said_to_be_right_in_nineteen_cases_of_twenty():

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ornstein.diffusion.condition import Condition
-from ornstein.diffusion.denoiser import Denoiser
+from ornstein.diffusion.denoiser import Denoiser, Wrapped
 from ornstein.diffusion.estimate import Estimate
 from ornstein.names import real
 
@@ -15,7 +15,7 @@ __all__ = ["Damped", "as_damping"]
 MOST = 0.5
 
 
-class Damped(Denoiser):
+class Damped(Wrapped):
     """A share of the velocity is given up for that of the data's mean.
 
     v' = (1 - damping) v - damping s mean,   with s = noise / hypot(signal, noise)
@@ -33,13 +33,8 @@ class Damped(Denoiser):
     """
 
     def __init__(self, denoiser: Denoiser, damping: float) -> None:
-        super().__init__(denoiser.schedule, denoiser.shape)
-        self.denoiser, self.damping = denoiser, as_damping(damping)
-
-    def read_condition(self, condition: Condition, rows: int,
-                       device: torch.device | str | None = None) -> Tensor | None:
-        """As for the denoiser inside."""
-        return self.denoiser.read_condition(condition, rows, device)
+        super().__init__(denoiser)
+        self.damping = as_damping(damping)
 
     def forward(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Estimate:
         estimate = self.denoiser(z, t, condition)

@@ -21,7 +21,7 @@ from ornstein.machine import has_bf16
 from ornstein.names import Precision, ascending, require
 from ornstein.workers import each, shared
 
-__all__ = ["Batched", "Denoiser", "NetworkDenoiser", "kind_of", "pure_noise"]
+__all__ = ["Batched", "Denoiser", "NetworkDenoiser", "Wrapped", "kind_of", "pure_noise"]
 
 
 class Denoiser(nn.Module):
@@ -96,6 +96,23 @@ class Denoiser(nn.Module):
         if ready is not None and ready.signal.dtype is z.dtype and ready.signal.device == z.device:
             return ready
         return self.schedule.level(as_time(t)).fit(z)
+
+
+class Wrapped(Denoiser):
+    """A denoiser around another one, of the same data and conditions."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        super().__init__(denoiser.schedule, denoiser.shape)
+        self.denoiser = denoiser
+
+    def read_condition(self, condition: Condition, rows: int,
+                       device: torch.device | str | None = None) -> Tensor | None:
+        """As for the denoiser inside."""
+        return self.denoiser.read_condition(condition, rows, device)
+
+    def gaussian(self) -> Gaussian | None:
+        """As for the denoiser inside."""
+        return self.denoiser.gaussian()
 
 
 class Batched:

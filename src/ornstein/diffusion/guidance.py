@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 from ornstein.diffusion.condition import Condition, nothing
-from ornstein.diffusion.denoiser import Denoiser
+from ornstein.diffusion.denoiser import Denoiser, Wrapped
 from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.level import as_time, spread
 from ornstein.names import real
 
-__all__ = ["Guided"]
+__all__ = ["Guided", "guided"]
 
 
-class Guided(Denoiser):
+class Guided(Wrapped):
     """Classifier-free guidance (Ho & Salimans 2022): away from what the model draws without a condition.
 
     v = v(z) + scale (v(z | condition) - v(z)), within an interval of times (Kynkäänniemi et al. 2024); outside it,
@@ -30,15 +30,10 @@ class Guided(Denoiser):
     """
 
     def __init__(self, denoiser: Denoiser, scale: float, interval: tuple[float, float] = (0.0, 1.0)) -> None:
-        super().__init__(denoiser.schedule, denoiser.shape)
+        super().__init__(denoiser)
         if not 0 <= interval[0] <= interval[1] <= 1:
             raise ValueError(f"interval is {interval}; it must satisfy 0 <= least <= most <= 1")
-        self.denoiser, self.scale, self.interval = denoiser, real("scale", scale), interval
-
-    def read_condition(self, condition: Condition, rows: int,
-                       device: torch.device | str | None = None) -> Tensor | None:
-        """As for the denoiser inside."""
-        return self.denoiser.read_condition(condition, rows, device)
+        self.scale, self.interval = real("scale", scale), interval
 
     def forward(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Estimate:
         entries = self.read_condition(condition, len(z), z.device)
@@ -53,3 +48,8 @@ class Guided(Denoiser):
         with_it, without = both.v.chunk(2)
         scale = spread(torch.where(inside, torch.tensor(self.scale, dtype=torch.float64, device="cpu"), 1.0), z)
         return Estimate(z, self.level(z, t), without + scale * (with_it - without))
+
+
+def guided(denoiser: Denoiser, guidance: float | None) -> Denoiser:
+    """The denoiser with guidance at all times, or itself where none is asked for; 1 is none."""
+    return denoiser if guidance is None or real("guidance", guidance) == 1 else Guided(denoiser, guidance)

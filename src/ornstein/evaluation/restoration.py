@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from ornstein.diffusion.editing.restore import NFE
 from ornstein.evaluation.intervals import pooled_interval, pooled_share_interval
 from ornstein.evaluation.kept import Pieces
 from ornstein.evaluation.likelihoods import shrunk_covariance
-from ornstein.evaluation.results import NORMAL, Interval, Restoration
+from ornstein.evaluation.results import NORMAL, Calibration, Interval, Restoration
 from ornstein.evaluation.rows import Rows
 from ornstein.figures.restored import restored
 from ornstein.names import real, shown
@@ -59,7 +58,7 @@ def restoration(model: Denoiser, name: str, deviation: float, training: Dataset,
                 piece: Pieces, number: int, share: tuple[float, float]) -> tuple[Restoration, Image.Image | None]:
     """Held-out rows drawn back from their own measurements, at most 100 and at least 30 of them: as many as there is
     time for after the first ten; and a picture of the first ones."""
-    spec, operator = unseen.spec, read_operator(name, model.shape)
+    spec, operator, data = unseen.spec, read_operator(name, model.shape), model.gaussian()
     count = _draws(spec.shape)
     rows = Rows.of(unseen, int(min(MOST, max(LEAST, VALUES // (count * math.prod(spec.shape))))), seed)
     y = operator(rows.x.to(kind_of(model)))
@@ -69,8 +68,8 @@ def restoration(model: Denoiser, name: str, deviation: float, training: Dataset,
         def make() -> dict[str, Tensor]:
             told = None if rows.condition is None else rows.condition[start:stop]
             # Measurements of real rows need none of the checks of `restore`, which warns of strange ones.
-            x = posterior(model, y[start:stop], operator, deviation, count, NFE, seed, told,
-                          numbers=range(start, stop)).detach().float().cpu().unflatten(0, (-1, count))
+            x = posterior(model, data, y[start:stop], operator, deviation, count, NFE, seed, told,
+                          numbers=range(start, stop)).float().cpu().unflatten(0, (-1, count))
             return {"x": _on_levels(spec, x.flatten(0, 1)).reshape(x.shape)}
 
         return piece.tensors(f"restored-{number}-{start}", make, share[0] + (share[1] - share[0]) * done)["x"]
@@ -91,8 +90,8 @@ def restoration(model: Denoiser, name: str, deviation: float, training: Dataset,
     linear = linear_estimate(training, operator, seen, deviation, seed)
     scored = (None, None) if linear is None else scores(
         true, gaussian_crps(true, *(part[..., left] for part in linear)), linear[0][:, left])
-    return (Restoration(name, deviation, many, count, NFE, int(left.sum()), **found._asdict(),
-                        linear_crps=scored[0], linear_error=scored[1]),
+    return (Restoration(**vars(found), operator=name, noise=deviation, rows=many, draws=count, nfe=NFE,
+                        values=int(left.sum()), linear_crps=scored[0], linear_error=scored[1]),
             restored(spec, truth, as_sample(operator, seen), x))
 
 
@@ -114,18 +113,6 @@ def hidden(operator: Operator) -> Tensor:
     """Which values (D,) of a sample are not themselves measured: of a mask those that it hides, of a blur all."""
     one = torch.from_numpy(np.random.default_rng(0).standard_normal((1, *operator.shape)))
     return ~torch.isclose(operator.adjoint(operator(one)), one, rtol=1e-6).flatten()
-
-
-class Calibration(NamedTuple):
-    """Shares of the truth inside central intervals of 50 and 90 %, the ranks of the truth and their standard errors in
-    `BINS`, the CRPS, and the root mean square error of the mean."""
-
-    half: Interval
-    most: Interval
-    ranks: tuple[float, ...]
-    ranks_error: tuple[float, ...]
-    crps: Interval
-    error: Interval
 
 
 def calibration(truth: np.ndarray, draws: np.ndarray) -> Calibration:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ornstein.figures.chart import LEVEL, NORMAL, number
 
-__all__ = ["LEVEL", "NORMAL", "Curve", "Interval", "Likelihood", "Measure", "Memorisation", "Pair",
+__all__ = ["LEVEL", "NORMAL", "Calibration", "Curve", "Interval", "Likelihood", "Measure", "Memorisation", "Pair",
            "Restoration"]
 
 MOST = 0.9  # of the truth lies inside the intervals by which it is judged how sure a model is
@@ -245,7 +245,30 @@ class Memorisation:
 
 
 @dataclass(frozen=True)
-class Restoration:
+class Calibration:
+    """How draws of what a measurement leaves open go with the truth, over all values that are left open.
+
+    Args:
+        half: share of the truth inside the central 50 % interval of the draws.
+        most: share of it inside the central 90 % interval.
+        ranks: how often the truth has each rank among the draws, in 20 equal bins, over what would be even: 1 each if
+            the model is right.
+        ranks_error: standard errors of those.
+        crps: mean continuous ranked probability score of the draws, estimated without bias (Ferro 2014); lower is
+            better.
+        error: root mean square error of the mean of the draws.
+    """
+
+    half: Interval
+    most: Interval
+    ranks: tuple[float, ...]
+    ranks_error: tuple[float, ...]
+    crps: Interval
+    error: Interval
+
+
+@dataclass(frozen=True)
+class Restoration(Calibration):
     """How well held-out rows are restored from their own measurements, and how sure of it the model is.
 
     Errors and CRPS are on the scale of the model, where the data lie in -1..1, over the values that the measurement
@@ -258,14 +281,6 @@ class Restoration:
         draws: of each row.
         nfe: network calls a draw.
         values: of a row that the measurement leaves open.
-        half: share of them inside the central 50 % interval of the draws.
-        most: share of them inside the central 90 % interval.
-        ranks: how often the truth has each rank among the draws, in 20 equal bins, over what would be even: 1 each if
-            the model is right.
-        ranks_error: standard errors of those.
-        crps: mean continuous ranked probability score of the draws, estimated without bias (Ferro 2014); lower is
-            better.
-        error: root mean square error of the mean of the draws.
         linear_crps, linear_error: the same of the best linear estimate, a Gaussian with the training data's mean and
             covariance given the measurement; None for samples of so many values that it would take too long.
     """
@@ -276,12 +291,6 @@ class Restoration:
     draws: int
     nfe: int
     values: int
-    half: Interval
-    most: Interval
-    ranks: tuple[float, ...]
-    ranks_error: tuple[float, ...]
-    crps: Interval
-    error: Interval
     linear_crps: Interval | None = None
     linear_error: Interval | None = None
 

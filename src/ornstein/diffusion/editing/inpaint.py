@@ -45,7 +45,7 @@ def inpaint(denoiser: Denoiser, x: Tensor, mask: Tensor | np.ndarray | None = No
     count, nfe = budget(count, nfe, seed)
     x, known = known_part(samples_of("x", x, denoiser.shape, finite=False), mask)
     fits(len(x), count, denoiser.shape, x)
-    conditions = denoiser.read_condition(condition, len(x), "cpu")
+    conditions, data = denoiser.read_condition(condition, len(x), "cpu"), denoiser.gaussian()
     drawn = x.repeat_interleave(count, 0).unflatten(0, (-1, count))
     masks, group = known.flatten(1).cpu().unique(dim=0, return_inverse=True)
     for number, one in enumerate(masks):
@@ -57,10 +57,10 @@ def inpaint(denoiser: Denoiser, x: Tensor, mask: Tensor | np.ndarray | None = No
         operator, numbers = places(one.reshape(denoiser.shape)), rows.tolist()
         rows = rows.to(x.device)
         seen = operator(x[rows])
-        warn_of_unlikely(denoiser, seen, operator, 0.0, numbers)
-        new = posterior(denoiser, seen, operator, 0.0, count, nfe, seed, told, guidance, numbers)
+        warn_of_unlikely(data, seen, operator, 0.0, numbers)
+        new = posterior(denoiser, data, seen, operator, 0.0, count, nfe, seed, told, guidance, numbers)
         hole = (~known[rows])[:, None]
-        drawn[rows] = torch.where(hole, new.detach().unflatten(0, (-1, count)), drawn[rows])
+        drawn[rows] = torch.where(hole, new.unflatten(0, (-1, count)), drawn[rows])
     return drawn.flatten(0, 1)
 
 

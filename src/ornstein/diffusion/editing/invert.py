@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import torch
 from torch import Tensor
 
@@ -11,13 +9,10 @@ from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.denoiser import Batched, Denoiser
 from ornstein.diffusion.editing.restore import NFE, budget, samples_of
 from ornstein.diffusion.estimate import Estimate
-from ornstein.diffusion.grid import Moment, moments, powers
-from ornstein.diffusion.guidance import Guided
-from ornstein.diffusion.level import as_time
-from ornstein.diffusion.samplers.loop import SAMPLERS, automatic
-from ornstein.diffusion.samplers.rule import Call, Step
+from ornstein.diffusion.grid import moments, powers
+from ornstein.diffusion.guidance import guided
+from ornstein.diffusion.samplers.loop import SAMPLERS, automatic, follow
 from ornstein.isolation import isolated
-from ornstein.names import real
 
 __all__ = ["invert"]
 
@@ -53,24 +48,15 @@ def invert(denoiser: Denoiser, x: Tensor, *, nfe: int = NFE, condition: Conditio
         raise ValueError(f"nfe is {nfe}; the way to noise needs at least 2 calls")
     x = samples_of("x", x, denoiser.shape)
     conditions = denoiser.read_condition(condition, len(x), "cpu")
-    if guidance is not None and real("guidance", guidance) != 1:
-        denoiser = Guided(denoiser, guidance)
+    denoiser = guided(denoiser, guidance)
     rule, times = SAMPLERS[automatic(nfe)], powers(denoiser.schedule, nfe, *POWERS)
     latents = torch.empty_like(x)
     for first in range(0, len(x), ROWS):
         rows = slice(first, first + ROWS)
         denoise = Batched(denoiser, None if conditions is None else conditions[rows], ROWS)
-
-        def ask(z: Tensor, time: float, denoise: Batched = denoise) -> Estimate:
-            return denoise(z, time.clock if isinstance(time, Moment) else as_time(time))
-
-        z, past = x[rows], ()
-        walk = moments(denoiser.schedule, times, z)[::-1]
-        estimate = Estimate.from_v(torch.zeros_like(z), z, denoiser.schedule.level(walk[0].clock))
-        for t, s in itertools.pairwise(walk):
-            z = rule.advance(Step(denoiser.schedule, t, s, estimate, past, ask, z.clone))
-            past = (Call(t, estimate), *past)[:rule.memory]
-            if s < 1:
-                estimate = ask(z, s)
-        latents[rows] = z
+        walk = moments(denoiser.schedule, times, x)[::-1]
+        still = Estimate.from_v(torch.zeros_like(x[rows]), x[rows], denoiser.schedule.level(walk[0].clock))
+        # The rules of "auto" draw no noise.
+        for _, z, _ in follow(rule, walk, x[rows], denoise, lambda _, z: z.clone, still):
+            latents[rows] = z
     return latents

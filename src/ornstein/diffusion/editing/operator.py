@@ -55,11 +55,8 @@ class Operator:
             back, = torch.autograd.grad(made, x, y)
         return back
 
-    def matrix(self, dtype: torch.dtype = torch.float64) -> Tensor:
+    def matrix(self) -> Tensor:
         """A as (M, D) float64 on the CPU, with M and D the numbers of values of a measurement and a sample.
-
-        Args:
-            dtype: that the map is calculated in.
 
         Raises:
             ValueError: more than 2^27 entries.
@@ -71,7 +68,7 @@ class Operator:
         columns = torch.empty(size, many, dtype=torch.float64, device="cpu")
         for first in range(0, size, ROWS):
             rows = min(ROWS, size - first)
-            unit = torch.zeros(rows, size, dtype=dtype, device=self.device)
+            unit = torch.zeros(rows, size, dtype=torch.float64, device=self.device)
             unit[:, first:first + rows].fill_diagonal_(1)
             columns[first:first + rows] = self(unit.reshape(rows, *self.shape)).detach().reshape(rows, many).cpu()
         return columns.T

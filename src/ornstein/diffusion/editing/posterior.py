@@ -13,7 +13,7 @@ from ornstein.diffusion.denoiser import Batched, Denoiser
 from ornstein.diffusion.editing.draws import Draws
 from ornstein.diffusion.editing.operator import Operator
 from ornstein.diffusion.grid import Moment, moments
-from ornstein.diffusion.guidance import Guided
+from ornstein.diffusion.guidance import guided
 from ornstein.diffusion.linear import Gaussian
 from ornstein.diffusion.schedule import Schedule
 from ornstein.noise import generator
@@ -32,8 +32,8 @@ SINGULAR = 1e-10  # of the variance of a measurement: noise of one that has none
 
 
 @torch.no_grad()
-def posterior(denoiser: Denoiser, y: Tensor, operator: Operator, noise: float, count: int, nfe: int, seed: int,
-              condition: Condition = None, guidance: float | None = None,
+def posterior(denoiser: Denoiser, data: Gaussian | None, y: Tensor, operator: Operator, noise: float, count: int,
+              nfe: int, seed: int, condition: Condition = None, guidance: float | None = None,
               numbers: Sequence[int] | None = None) -> Tensor:
     """Draw x of q(x | y) for y = operator(x) + noise eps; all arguments are checked already.
 
@@ -51,6 +51,7 @@ def posterior(denoiser: Denoiser, y: Tensor, operator: Operator, noise: float, c
 
     Args:
         denoiser: any.
+        data: the Gaussian with the moments of the data, `denoiser.gaussian()`; a standard normal one stands for None.
         y: (B, *into), gives dtype and device.
         operator: from samples to `into`.
         noise: deviation of the measurement, >= 0.
@@ -65,9 +66,8 @@ def posterior(denoiser: Denoiser, y: Tensor, operator: Operator, noise: float, c
         (B * count, *shape), those of one measurement adjacent.
     """
     conditions = denoiser.read_condition(condition, len(y), "cpu")
-    data = (denoiser.gaussian() or Gaussian.standard(math.prod(denoiser.shape))).to(y.device)
-    if guidance is not None and guidance != 1:
-        denoiser = Guided(denoiser, guidance)
+    data = (data or Gaussian.standard(math.prod(denoiser.shape))).to(y.device)
+    denoiser = guided(denoiser, guidance)
     measured = Measured(data, operator.matrix().to(y.device), noise)
     numbers = range(len(y)) if numbers is None else numbers
     drawn = shared((len(y) * count, *denoiser.shape), y)
@@ -233,11 +233,10 @@ def resample(log_weight: Tensor, draws: Draws, step: int, final: bool) -> tuple[
         return torch.arange(many, device=log_weight.device), log_weight
     power = 1.0
     if effective(1) < EVEN:
-        low, power = 0.0, 1.0
+        power, high = 0.0, 1.0
         for _ in range(20):
-            middle = (low + power) / 2
-            low, power = (middle, power) if effective(middle) >= EVEN else (low, middle)
-        power = low
+            middle = (power + high) / 2
+            power, high = (middle, high) if effective(middle) >= EVEN else (power, middle)
     ends = (power * log_weight).softmax(0).cumsum(0)
     start = generator(draws.seed, "edit", draws.numbers[0], step).random()
     places = (torch.arange(many, dtype=ends.dtype, device=ends.device) + start) / many

@@ -15,6 +15,7 @@ from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.editing.operator import Map, Operator, read_operator
 from ornstein.diffusion.editing.posterior import posterior
+from ornstein.diffusion.linear import Gaussian
 from ornstein.diffusion.schedule import MOST_STEPS
 from ornstein.isolation import isolated
 from ornstein.machine import memory
@@ -69,8 +70,9 @@ def restore(denoiser: Denoiser, observation: Tensor, operator: Operator | Tensor
     y = samples_of("observation", observation, measured.into)
     fits(len(y), count, denoiser.shape, y)
     denoiser.read_condition(condition, len(y), "cpu")
-    warn_of_unlikely(denoiser, y, measured, noise)
-    return posterior(denoiser, y, measured, float(noise), count, nfe, seed, condition, guidance).detach()
+    data = denoiser.gaussian()
+    warn_of_unlikely(data, y, measured, noise)
+    return posterior(denoiser, data, y, measured, float(noise), count, nfe, seed, condition, guidance)
 
 
 def budget(count: int, nfe: int, seed: int) -> tuple[int, int]:
@@ -101,18 +103,18 @@ def fits(samples: int, count: int, shape: Sequence[int], like: Tensor) -> None:
                          f"{max(0, count * there // (2 * need)):,} for each of the {samples} samples fit well")
 
 
-def warn_of_unlikely(denoiser: Denoiser, y: Tensor, operator: Operator, noise: float,
+def warn_of_unlikely(data: Gaussian | None, y: Tensor, operator: Operator, noise: float,
                      numbers: Sequence[int] | None = None) -> None:
-    """Warn of measurements (B, *into) that no data can have given, by a Gaussian with the moments of the data.
-
-    These are those of a network's linear guess, or of draws where the law of the data is known; without either nothing
-    is known.
+    """Warn of measurements (B, *into) that no data can have given, by the Gaussian with the moments of the data, of
+    which DRAWS are measured too; where it is not known, nothing is.
     """
-    data = _typical(denoiser)
     if data is None or not y.numel():
         return
-    likely, observed = operator(data).flatten(1).double(), y.flatten(1).double().to(data.device)
-    deviation = likely.std(0).clamp(min=LEAST * float(likely.std(0).square().mean().sqrt()))
+    white = per_sample(0, "edit", range(DRAWS), 0, data.mean.new_empty(DRAWS, len(data.mean)))
+    typical = data.back(data.variance.sqrt() * white).reshape(DRAWS, *operator.shape)
+    likely, observed = operator(typical).flatten(1).double(), y.flatten(1).double().to(typical.device)
+    deviation = likely.std(0)
+    deviation = deviation.clamp(min=LEAST * float(deviation.square().mean().sqrt()))
     deviation = torch.hypot(deviation, deviation.new_tensor(noise)).clamp(min=torch.finfo(torch.float64).tiny)
     off = (observed - likely.mean(0)) / deviation
     far = off.square().mean(1).sqrt()
@@ -125,11 +127,3 @@ def warn_of_unlikely(denoiser: Denoiser, y: Tensor, operator: Operator, noise: f
                       f"lies {float(far[first]):.3g} standard deviations (root mean square) from what a Gaussian "
                       f"with the moments of the data gives, its log-likelihood is {float(density):.4g} nats where "
                       f"{float(usual):.4g} is usual; is it in the units of the samples?", RuntimeWarning, stacklevel=3)
-
-
-def _typical(denoiser: Denoiser) -> Tensor | None:
-    """Draws of the Gaussian with the moments of the data, (DRAWS, *shape)."""
-    if (data := denoiser.gaussian()) is None:
-        return None
-    white = per_sample(0, "edit", range(DRAWS), 0, data.mean.new_empty(DRAWS, len(data.mean)))
-    return data.back(data.variance.sqrt() * white).reshape(DRAWS, *denoiser.shape)

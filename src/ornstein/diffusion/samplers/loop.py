@@ -15,7 +15,7 @@ from ornstein.diffusion.damping import Damped
 from ornstein.diffusion.denoiser import Batched, Denoiser, kind_of, pure_noise
 from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.grid import Moment, falling, grid, moments
-from ornstein.diffusion.guidance import Guided
+from ornstein.diffusion.guidance import guided
 from ornstein.diffusion.level import as_time
 from ornstein.diffusion.samplers.accurate import accurate
 from ornstein.diffusion.samplers.adams import Adams
@@ -34,10 +34,10 @@ from ornstein.diffusion.samplers.stochastic import StochasticAdams
 from ornstein.diffusion.schedule import MOST_STEPS
 from ornstein.display import telling
 from ornstein.isolation import isolated
-from ornstein.names import find, real, whole
+from ornstein.names import find, whole
 from ornstein.workers import each, shared
 
-__all__ = ["AUTO", "NFE", "SAMPLERS", "Frame", "NotFinite", "generate", "sample", "samplers"]
+__all__ = ["AUTO", "NFE", "SAMPLERS", "Frame", "NotFinite", "follow", "generate", "sample", "samplers"]
 
 NFE = 20  # network calls a sample when the caller names no budget
 # Rows of one network call on a CPU, fixed so that a picture does not depend on its neighbours; half as many where a
@@ -197,14 +197,14 @@ def _walks(denoiser: Denoiser, count: int, sampler: str | Rule, nfe: int | None,
            times: Sequence[float] | Tensor | None, z: Tensor | None, condition: Condition, guidance: float | None,
            seed: int, batch: int | None, first: int = 0) -> Walks:
     """The walks that the arguments of `sample` ask for, after refusing what cannot be."""
-    guided = guidance is not None and real("guidance", guidance) != 1
-    choice = None if guided or sampler != "auto" else tuned_for(denoiser, nfe, steps, times)
+    asked = guided(denoiser, guidance)
+    choice = None if asked is not denoiser or sampler != "auto" else tuned_for(denoiser, nfe, steps, times)
     if choice is None:
         rule, walk = plan(denoiser, sampler, nfe, steps, times, start=1.0 if z is None else None)
     else:
         rule, walk = choice.rule(SAMPLERS), choice.walk(denoiser.schedule)
         if choice.damping:
-            denoiser = Damped(denoiser, choice.damping)
+            asked = Damped(denoiser, choice.damping)
     whole("seed", seed, 0, noise.MOST_SEED)
     if z is None:
         count = whole("count", count)
@@ -218,11 +218,9 @@ def _walks(denoiser: Denoiser, count: int, sampler: str | Rule, nfe: int | None,
     count, like = (count, kind_of(denoiser)) if z is None else (len(z), z)
     first = whole("first", first, 0, noise.MOST_INDEX + 1 - count)
     conditions = denoiser.read_condition(condition, count, "cpu")
-    if guided:
-        denoiser = Guided(denoiser, guidance)
     rows = 4 * ROWS if like.device.type != "cpu" else ROWS if math.prod(denoiser.shape) <= VALUES else ROWS // 2
     rows = rows if batch is None else whole("batch", batch)
-    return Walks(denoiser, rule, walk, count, z, like, conditions, seed, rows, first)
+    return Walks(asked, rule, walk, count, z, like, conditions, seed, rows, first)
 
 
 @dataclass(frozen=True)
@@ -264,20 +262,42 @@ class Walks:
     def frames(self, rows: range) -> Iterator[Frame]:
         """Some of the walks, step by step."""
         z, denoise = self.start(rows), Batched(self.denoiser, self.conditions_of(rows), self.rows)
-        walk, past = moments(self.denoiser.schedule, self.times, z), ()
+        walk = moments(self.denoiser.schedule, self.times, z)
 
-        def ask(z: Tensor, time: float) -> Estimate:
-            return denoise(z, time.clock if isinstance(time, Moment) else as_time(time))
+        def draws(step: int, like: Tensor) -> Callable[[], Tensor]:
+            return _draws(self.seed, self.numbers(rows), step, like)
 
-        estimate = ask(z, walk[0])
-        for number, (t, s) in enumerate(itertools.pairwise(walk)):
-            yield Frame(float(t), z, estimate)
-            draws = _draws(self.seed, self.numbers(rows), number, z)
-            z = self.rule.advance(Step(self.denoiser.schedule, t, s, estimate, past, ask, draws))
-            past = (Call(t, estimate), *past)[:self.rule.memory]
-            if s > 0:
-                estimate = ask(z, s)
-        yield Frame(0.0, z, estimate)
+        for t, latent, estimate in follow(self.rule, walk, z, denoise, draws):
+            yield Frame(float(t), latent, estimate)
+
+
+def follow(rule: Rule, walk: Sequence[Moment], z: Tensor, denoise: Batched,
+           draws: Callable[[int, Tensor], Callable[[], Tensor]],
+           estimate: Estimate | None = None) -> Iterator[tuple[Moment, Tensor, Estimate]]:
+    """A walk by a rule, to data or to noise: each moment with the latent there and the estimate of it, the last moment,
+    at which the denoiser is not asked, with that of the moment before.
+
+    Args:
+        rule: takes the steps.
+        walk: the moments.
+        z: the latent at the first.
+        denoise: the denoiser.
+        draws: from a step's number and its latent to the noise of the step.
+        estimate: at the first moment, where the denoiser is not to be asked.
+    """
+    past: tuple[Call, ...] = ()
+
+    def ask(z: Tensor, time: float) -> Estimate:
+        return denoise(z, time.clock if isinstance(time, Moment) else as_time(time))
+
+    estimate = ask(z, walk[0]) if estimate is None else estimate
+    for number, (t, s) in enumerate(itertools.pairwise(walk)):
+        yield t, z, estimate
+        z = rule.advance(Step(denoise.denoiser.schedule, t, s, estimate, past, ask, draws(number, z)))
+        past = (Call(t, estimate), *past)[:rule.memory]
+        if s is not walk[-1]:
+            estimate = ask(z, s)
+    yield walk[-1], z, estimate
 
 
 def tuned_for(denoiser: Denoiser, nfe: int | None, steps: int | None,
