@@ -96,7 +96,7 @@ def orders() -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("package", ["data", "training", "evaluation", "diffusion.likelihood", "diffusion.samplers",
-                                     "diffusion.editing"])
+                                     "diffusion.editing", "tuning"])
 def test_inside_a_package_a_module_imports_only_those_that_the_page_names_before_it(package):
     """Every module is named there, once; what is imported from the package as a whole may use all of them."""
     order, door = orders()[package], f"ornstein.{package}"

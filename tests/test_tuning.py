@@ -20,7 +20,7 @@ def short():
     """Samples do not depend on the rows of a call, the time of exact models does; and a short search finds enough."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ornstein.diffusion.samplers.loop.ROWS", 512)
-        patch.setattr("ornstein.tuning.CALLS", 300)
+        patch.setattr("ornstein.tuning.search.CALLS", 300)
         yield
 
 
@@ -177,8 +177,8 @@ def test_a_search_that_cannot_be_is_refused_before_the_model_is_called(words, me
 
 
 def test_the_command_tunes_a_run_and_sampling_uses_it(command, monkeypatch):
-    monkeypatch.setattr("ornstein.tuning.SAMPLES", (200, 200))
-    monkeypatch.setattr("ornstein.tuning.LEAST", 15)
+    monkeypatch.setattr("ornstein.tuning.judge.SAMPLES", (200, 200))
+    monkeypatch.setattr("ornstein.tuning.search.LEAST", 15)
     assert command("train", "moons", "--images", "256", "--out", "run", "--set", "options={width: 8, depth: 1}")[0] == 0
     code, out, errors = command("tune", "run", "--nfe", "3", "--starts", "16")
     assert (code, errors) == (0, "")

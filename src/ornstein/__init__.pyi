@@ -46,6 +46,6 @@ from ornstein.sheet import save_sheet as save_sheet
 from ornstein.training.reaverage import reaverage as reaverage
 from ornstein.training.trackers import TensorBoard as TensorBoard, Tracker as Tracker
 from ornstein.training.trainer import Trainer as Trainer
-from ornstein.tuning import tune as tune
+from ornstein.tuning.tune import tune as tune
 
 __version__: str

@@ -157,7 +157,7 @@ def model_of(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], network: n
     if not isinstance(tuned, list):
         raise ValueError(f"tuned is {shown(tuned)}; it must be a list of choices")
     choices = [Choice.from_dict(entry, SAMPLERS) for entry in tuned]
-    model.tuned = {choice.nfe: choice for choice in choices}
+    model.tuned = {choice.key: choice for choice in choices}
     return model
 
 

@@ -40,7 +40,8 @@ def describe(model: NetworkDenoiser) -> dict[str, Any]:
         "data": None if model.data is None else model.data.as_dict(),
         "metrics": model.metrics,
         # Nothing where nothing was tuned: such a file is what it was before there was tuning.
-        **({"tuned": [model.tuned[nfe].as_dict() for nfe in sorted(model.tuned)]} if model.tuned else {}),
+        **({"tuned": [choice.as_dict() for choice in sorted(
+            model.tuned.values(), key=lambda choice: (choice.nfe, choice.guidance))]} if model.tuned else {}),
     }
 
 

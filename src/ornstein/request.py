@@ -85,8 +85,8 @@ class Request:
 
     def choice(self, model: NetworkDenoiser) -> Choice | None:
         """What `ornstein.tune` chose for just this, if that is what will be used."""
-        plain = self.sampler == "auto" and not self.guided and self.tolerance is None
-        return tuned_for(model, self.nfe, self.steps, None) if plain else None
+        plain = self.sampler == "auto" and self.tolerance is None
+        return tuned_for(model, self.nfe, self.steps, None, self.guidance) if plain else None
 
     def draw(self, model: NetworkDenoiser, progress: bool | Callable[[float], None] = False) -> Tensor:
         """The samples, (count, *shape), the same for the same request and model.

@@ -3,71 +3,105 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from ornstein.cli.app import Run, app
 from ornstein.display import say
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ornstein.data import Dataset
+    from ornstein.diffusion.samplers.choice import Choice
+
 __all__ = ["tune"]
 
 DRAWN = 500  # starts to search with, and as many again to confirm on, at most
+ROWS = 10_000  # of the training data, at most, that samples are judged by
+BLURRED = 2  # calls up to which no rule draws what many calls draw
 
 
 @app.command(sort_key=3)
 def tune(
     run: Run,
     *,
-    nfe: Annotated[int, Parameter(help="Network calls a sample to choose for.")],
+    nfe: Annotated[str, Parameter(help="Network calls a sample to choose for; several as in 3,4,6.")],
+    guidance: Annotated[float | None, Parameter(help="Scale of classifier-free guidance to choose for.")] = None,
+    quick: Annotated[bool, Parameter(negative="", help="Seconds rather than a minute, for nearly as much.")] = False,
     starts: Annotated[int, Parameter(help="Noises to search with; as many again confirm.")] = 128,
     seed: Annotated[int, Parameter(help="Of these noises.")] = 0,
 ) -> None:
-    """Choose the sampler and its times for this model and a number of network calls."""
+    """Learn a sampler for this model and a number of network calls, or choose the best known one and its times."""
+    try:
+        budgets = sorted({int(part) for part in nfe.split(",")})
+    except ValueError:
+        raise ValueError(f"--nfe is {nfe!r}; it must be a number of calls, or several as in 3,4,6") from None
     if not 16 <= starts <= DRAWN:
         raise ValueError(f"--starts is {starts}; it must lie from 16 to {DRAWN}")
-    if nfe < 1:
-        raise ValueError(f"--nfe is {nfe}; it must be at least 1")
+    if budgets[0] < 1:
+        raise ValueError(f"--nfe is {budgets[0]}; it must be at least 1")
     from ornstein.checkpoint import MODEL
     from ornstein.training.run import held
 
     # From before the model is read: what another process kept in it meanwhile would be lost.
     with held(run, run / MODEL if run.is_dir() else run):
-        _tune(run, nfe, starts, seed)
+        _tune(run, budgets, guidance, quick, starts, seed)
 
 
-def _tune(run: Path, nfe: int, starts: int, seed: int) -> None:
+def _tune(run: Path, budgets: list[int], guidance: float | None, quick: bool, starts: int, seed: int) -> None:
     import torch
 
     from ornstein.checkpoint import MODEL, load, save
-    from ornstein.evaluation.distances import frechet
-    from ornstein.evaluation.features import features
     from ornstein.machine import device
     from ornstein.training.reopen import reopen
-    from ornstein.tuning import tune as search
+    from ornstein.tuning.tune import tune as search
 
+    place, distance = run / MODEL if run.is_dir() else run, None
     if run.is_dir():
         opened = reopen(run)
-        model, training = opened.model, opened.trained_on.split()[0]
-        space = features("pixels", training)
-        real = space(training.batch(range(min(len(training), 10_000)))[0])
-
-        def distance(x: torch.Tensor) -> float:
-            return frechet(real, space(x.cpu()))
+        model, distance = opened.model, _distance(opened.trained_on.split()[0])
     else:
-        model, distance = load(run).to(device()), None
+        model = load(run).to(device())
         say(f"{run} is a file that does not say what it was trained on: no distance to data confirms the choice")
     labels = model.data.cycle(2 * starts) if model.data else None
+    if labels is not None:
+        labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))]
     live = sys.stderr.isatty()
-    choice = search(model, nfe, starts=starts, seed=seed, distance=distance,
-                    condition=None if labels is None else labels[torch.randperm(
-                        len(labels), generator=torch.Generator().manual_seed(seed))],
-                    progress=lambda line: say(line, error=True) if live else None)
-    say(f"median error against the exact path, {starts} unseen starts, {nfe} calls")
+    for nfe in budgets:
+        begin = time.perf_counter()
+        choice = search(model, nfe, starts=starts, seed=seed, distance=distance, guidance=guidance, quick=quick,
+                        condition=labels, progress=lambda line: say(line, error=True) if live else None)
+        _told(choice, starts, time.perf_counter() - begin)
+        save(model, place)
+    wide = "without guidance" if guidance is None or guidance == 1 else f"--guidance {guidance:g}"
+    say(f"kept in {place}: sampler auto uses it at --nfe {' or '.join(map(str, budgets))}, {wide}")
+
+
+def _distance(training: Dataset) -> Callable[[Tensor], float] | None:
+    """How far samples are from the training data; None, with a word, where these are too few."""
+    from ornstein.evaluation.features import features
+    from ornstein.evaluation.nearness import LEAST_ROWS, nearness
+
+    if len(training) < LEAST_ROWS:
+        say(f"{len(training)} samples to train on are too few to judge by ({LEAST_ROWS} are needed): the choice is by "
+            "the error against the exact path alone")
+        return None
+    space = features("pixels", training)
+    judged = nearness(space(training.batch(range(min(len(training), ROWS)))[0]))
+    return lambda x: judged(space(x.cpu()))
+
+
+def _told(choice: Choice, starts: int, seconds: float) -> None:
+    """Say what was tried, what was chosen and how long it took."""
+    say(f"median error against the exact path, {starts} unseen starts, {choice.nfe} call{'s' * (choice.nfe > 1)}")
     for name, error in sorted(choice.errors.items(), key=lambda entry: entry[1]):
         say(f"  {name:30s} {error:.3g}")
-    say(f"chosen: {choice.why}")
-    place = run / MODEL if run.is_dir() else run
-    save(model, place)
-    say(f"kept in {place}: sampler auto uses it at --nfe {nfe}, without guidance")
+    say(f"chosen: {choice.why}; {seconds:.0f} s")
+    if choice.nfe <= BLURRED:
+        say(f"{choice.nfe} call{'s' * (choice.nfe > 1)} cannot draw what many do, whatever the sampler: expect blurred "
+            "samples; from 3 calls on little is lost")

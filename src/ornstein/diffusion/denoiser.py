@@ -36,7 +36,7 @@ class Denoiser(nn.Module):
 
     schedule: Schedule
     shape: tuple[int, ...]
-    tuned: dict[int, Any]  # by network calls, what `ornstein.tune` chose
+    tuned: dict[Any, Any]  # by network calls, or these with a guidance, what `ornstein.tune` chose
     _takes = Conditions()  # what it can be told of each sample, as far as it is known
 
     def __init__(self, schedule: Schedule, shape: Sequence[int]) -> None:

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ornstein.diffusion.damping import as_damping
 from ornstein.diffusion.grid import falling
+from ornstein.diffusion.samplers.learned import Learned
 from ornstein.diffusion.samplers.rule import Rule
 from ornstein.diffusion.schedule import Schedule
 from ornstein.names import find, real, shown, whole
 
-__all__ = ["Choice"]
+__all__ = ["Choice", "tuned_key"]
 
 MOST = 1000  # calls of a choice that is read from a file
 SAME = 1e-9  # difference of two angles that are one
+
+
+def tuned_key(nfe: int, guidance: float | None = None) -> int | tuple[int, float]:
+    """The key of a denoiser's `tuned` for so many calls: with the guidance where there is any."""
+    return nfe if guidance is None or guidance == 1 else (nfe, float(guidance))
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,11 @@ class Choice:
         why: one sentence.
         damping: of the model's velocity (`Damped`).
         noise: version of the random numbers that it was chosen on (`ornstein.noise.VERSION`).
+        guidance: scale of classifier-free guidance that it is for; 1 is none.
+        points, slopes: weights of the rule that was learned (`Learned`), where sampler is "learned".
     """
+
+    LEARNED: ClassVar = "learned"
 
     nfe: int
     sampler: str
@@ -46,10 +56,22 @@ class Choice:
     why: str = ""
     damping: float = 0.0
     noise: int = 1
+    guidance: float = 1.0
+    points: tuple[tuple[float, ...], ...] = ()
+    slopes: tuple[tuple[float, ...], ...] = ()
+
+    @property
+    def key(self) -> int | tuple[int, float]:
+        """Where a denoiser's `tuned` has it: the calls, with the guidance if there is any."""
+        return tuned_key(self.nfe, self.guidance)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {**vars(self), "times": list(self.times), "angles": list(self.angles), "errors": dict(self.errors)}
+        facts = {**vars(self), "times": list(self.times), "angles": list(self.angles), "errors": dict(self.errors),
+                 "points": [list(row) for row in self.points], "slopes": [list(row) for row in self.slopes]}
+        left_out = {name for name in ("points", "slopes") if not facts[name]}
+        left_out |= {"guidance"} if self.guidance == 1 else set()  # such a file is what it was before there were any
+        return {name: value for name, value in facts.items() if name not in left_out}
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any], rules: Mapping[str, Rule]) -> Choice:
@@ -67,7 +89,8 @@ class Choice:
             sampler, why = facts["sampler"], facts["why"]
             if not isinstance(sampler, str) or not isinstance(why, str):
                 raise TypeError(f"sampler is {shown(sampler)} and why {shown(why)}; they must be text")
-            choice = cls(nfe, sampler, times, angles, errors, why, damping, whole("noise", facts.get("noise", 1)))
+            choice = cls(nfe, sampler, times, angles, errors, why, damping, whole("noise", facts.get("noise", 1)),
+                         real("guidance", facts.get("guidance", 1.0)), facts.get("points", ()), facts.get("slopes", ()))
         except (KeyError, TypeError, AttributeError, OverflowError, ValueError) as error:
             raise ValueError(f"a tuned choice is not whole ({type(error).__name__}: {error}); tune the model "
                              "again") from None
@@ -76,17 +99,24 @@ class Choice:
         if choice.sampler == "auto":
             return choice
         rule = choice.rule(rules)
+        if isinstance(rule, Learned):  # as they were checked
+            choice = replace(choice, points=rule.points, slopes=rule.slopes)
         steps = len(times) - 1
         falling(times)
         if rule.stochastic or rule.calls * steps > nfe:
             raise ValueError(f"a tuned choice for {nfe} calls takes {steps} steps of {choice.sampler}; it must be a "
                              "deterministic rule of no more calls")
+        if isinstance(rule, Learned) and len(rule.points) != steps:
+            raise ValueError(f"a tuned choice has weights of {len(rule.points)} steps and times of {steps}; tune the "
+                             "model again")
         if len(angles) != len(times) or not all(0 <= angle <= math.pi / 2 for angle in angles):
             raise ValueError("a tuned choice has other angles than times; tune the model again")
         return choice
 
     def rule(self, rules: Mapping[str, Rule]) -> Rule:
-        """The rule of its name; ValueError where there is none."""
+        """The rule of its name, or the one that was learned; ValueError where there is none."""
+        if self.sampler == self.LEARNED:
+            return Learned(self.points, self.slopes)
         return find("sampler of a tuned choice", self.sampler, rules)
 
     def walk(self, schedule: Schedule) -> Tensor:

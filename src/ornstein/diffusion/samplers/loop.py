@@ -20,7 +20,7 @@ from ornstein.diffusion.level import as_time
 from ornstein.diffusion.samplers.accurate import accurate
 from ornstein.diffusion.samplers.adams import Adams
 from ornstein.diffusion.samplers.ancestral import Ancestral
-from ornstein.diffusion.samplers.choice import Choice
+from ornstein.diffusion.samplers.choice import Choice, tuned_key
 from ornstein.diffusion.samplers.churn import Churn
 from ornstein.diffusion.samplers.ddim import DDIM
 from ornstein.diffusion.samplers.dpm import DPM
@@ -114,8 +114,8 @@ def sample(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto",
     Args:
         denoiser: any `Denoiser`.
         count: how many samples, >= 1.
-        sampler: a name of `samplers()`, a `Rule`, or "auto": what `ornstein.tune` chose for this model without guidance
-            and for just this nfe, else the best choice without tuning.
+        sampler: a name of `samplers()`, a `Rule`, or "auto": what `ornstein.tune` chose for this model, just this
+            nfe and just this guidance, else the best choice without tuning.
         nfe: budget of network calls a sample, never exceeded; a rule with e calls a step takes floor(nfe / e) steps.
             20 if neither nfe nor steps nor times is given.
         steps: steps of the rule, in place of nfe.
@@ -198,13 +198,13 @@ def _walks(denoiser: Denoiser, count: int, sampler: str | Rule, nfe: int | None,
            seed: int, batch: int | None, first: int = 0) -> Walks:
     """The walks that the arguments of `sample` ask for, after refusing what cannot be."""
     asked = guided(denoiser, guidance)
-    choice = None if asked is not denoiser or sampler != "auto" else tuned_for(denoiser, nfe, steps, times)
+    choice = None if sampler != "auto" else tuned_for(denoiser, nfe, steps, times, guidance)
     if choice is None:
         rule, walk = plan(denoiser, sampler, nfe, steps, times, start=1.0 if z is None else None)
     else:
         rule, walk = choice.rule(SAMPLERS), choice.walk(denoiser.schedule)
         if choice.damping:
-            asked = Damped(denoiser, choice.damping)
+            asked = Damped(asked, choice.damping)
     whole("seed", seed, 0, noise.MOST_SEED)
     if z is None:
         count = whole("count", count)
@@ -301,11 +301,11 @@ def follow(rule: Rule, walk: Sequence[Moment], z: Tensor, denoise: Batched,
 
 
 def tuned_for(denoiser: Denoiser, nfe: int | None, steps: int | None,
-              times: Sequence[float] | Tensor | None) -> Choice | None:
-    """What `ornstein.tune` chose for this model and just this many calls, or None."""
+              times: Sequence[float] | Tensor | None, guidance: float | None = None) -> Choice | None:
+    """What `ornstein.tune` chose for this model, just this many calls and just this guidance, or None."""
     if steps is not None or times is not None:
         return None
-    choice = denoiser.tuned.get(NFE if nfe is None else whole("nfe", nfe, most=MOST_STEPS))
+    choice = denoiser.tuned.get(tuned_key(NFE if nfe is None else whole("nfe", nfe, most=MOST_STEPS), guidance))
     return None if choice is None or choice.sampler == "auto" else choice
 
 

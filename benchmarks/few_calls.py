@@ -1,0 +1,119 @@
+"""Few calls: what `ornstein tune` learns beside auto, the known rules and 50 calls, all from the same noise.
+
+Fréchet distance of pixels to the held-out digits in floors (excess over 50 calls) and the area under the curve of a
+forest that tells samples from the training digits; on exact mixtures the errors against the flow's own end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from judges import Judge
+from samplers import MIXTURES, SCHEDULES, WIDTHS, errors, mixture, reference
+
+import ornstein as orn
+
+MANY = 50
+COUNT = 2000
+
+
+def digits(runs: list[Path], budgets: list[int], seeds: list[int], quick: bool, peers: bool) -> None:
+    """A line a run and budget: excess distance and AUC of auto and tuned, and the best scheduler of diffusers."""
+    from ornstein.evaluation.nearness import nearness
+
+    data = orn.load_data("digits")
+    judge, labels = Judge(data), torch.arange(COUNT) % 10
+    near = nearness(judge.train)
+
+    def judged(x: torch.Tensor) -> tuple[float, float]:
+        rows = judge.rounded(x)
+        return judge.distance(rows), float(np.mean([judge._forest(rows, labels.numpy(), seed) for seed in range(2)]))
+
+    for run in runs:
+        model = orn.load(run)
+        model.tuned = {}
+        starts = [torch.randn(COUNT, *model.shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        many = [judged(orn.sample(model, z=z, condition=labels, nfe=MANY)) for z in starts]
+        print(f"{run.name}: 50 calls {np.mean([one[0] for one in many]):.3f} / {np.mean([one[1] for one in many]):.3f}",
+              flush=True)
+        for calls in budgets:
+            begin = time.perf_counter()
+            choice = orn.tune(model, calls, condition=torch.arange(256) % 10, quick=quick,
+                              distance=lambda x: near(judge.rounded(x)))
+            seconds, tuned = time.perf_counter() - begin, model.tuned.pop(calls)
+            for name in ("auto", "tuned"):
+                model.tuned = {calls: tuned} if name == "tuned" else {}
+                found = [judged(orn.sample(model, z=z, condition=labels, nfe=calls)) for z in starts]
+                excess = [one[0] - other[0] for one, other in zip(found, many, strict=True)]
+                area = [one[1] for one in found]
+                about = f"{choice.sampler}, damping {choice.damping:g}, {seconds:.0f} s" if name == "tuned" else ""
+                print(json.dumps({"run": run.name, "calls": calls, "name": name, "excess": round(np.mean(excess), 4),
+                                  "error": round(np.std(excess, ddof=1) / math.sqrt(len(excess)), 4),
+                                  "auc": round(np.mean(area), 4), "about": about}), flush=True)
+            if peers:
+                from sampler_digits import scheduled
+                from sampler_peers import schedulers
+
+                theirs = {name: scheduled(make, model, starts[0], labels, calls) for name, make in schedulers()}
+                best = min((judge.distance(judge.rounded(x)), name) for name, x in theirs.items()
+                           if x is not None and x.isfinite().all())
+                print(json.dumps({"run": run.name, "calls": calls, "name": f"diffusers {best[1]}",
+                                  "excess": round(best[0] - many[0][0], 4),
+                                  "auc": round(judged(theirs[best[1]])[1], 4)}), flush=True)
+
+
+def mixtures(budgets: list[int], seeds: list[int], before: Path | None) -> None:
+    """A line a mixture and budget: median and root mean square error, and their ratios to those in a file of before."""
+    old = {} if before is None else {tuple(row["cell"]): row for row in map(json.loads, before.open(encoding="utf-8"))}
+    ratios: dict[int, list[tuple[float, float]]] = {}
+    for path, schedule in SCHEDULES.items():
+        for seed in seeds:
+            for dim, components in MIXTURES:
+                model = mixture(schedule, dim, components, *WIDTHS["narrow"], seed)
+                z = torch.randn(256, dim, dtype=torch.float64, generator=torch.Generator().manual_seed(seed + 50))
+                z *= schedule.level(1.0).radius
+                truth = reference(model, z)
+                for calls in budgets:
+                    model.tuned = {}
+                    begin = time.perf_counter()
+                    choice = orn.tune(model, calls, starts=128, seed=1)
+                    seconds = time.perf_counter() - begin
+                    median, square = errors(orn.sample(model, z=z, nfe=calls), truth)
+                    row = {"cell": [path, seed, dim, calls], "median": median, "rms": square, "rule": choice.sampler,
+                           "seconds": round(seconds, 1)}
+                    if was := old.get((path, seed, dim, calls)):
+                        row["ratio"] = [round(was["median"] / median, 2), round(was["rms"] / square, 2)]
+                        ratios.setdefault(calls, []).append((was["median"] / median, was["rms"] / square))
+                    print(json.dumps(row), flush=True)
+    for calls, found in ratios.items():
+        means = [math.exp(np.mean(np.log([one[which] for one in found]))) for which in (0, 1)]
+        print(f"{calls} calls, {len(found)} cells: median divided by {means[0]:.2f} (least "
+              f"{min(one[0] for one in found):.2f}), root mean square by {means[1]:.2f}", flush=True)
+
+
+def main() -> None:
+    """What is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", type=Path, nargs="*", help="of `ornstein train digits`; none: exact mixtures")
+    parser.add_argument("--calls", type=int, nargs="+", default=[3, 4, 6])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--peers", action="store_true", help="every scheduler of diffusers, on the first noise")
+    parser.add_argument("--before", type=Path, help="lines of the mixtures by another version, to divide by these")
+    asked = parser.parse_args()
+    warnings.simplefilter("ignore")
+    if asked.runs:
+        digits(asked.runs, asked.calls, asked.seeds, asked.quick, asked.peers)
+    else:
+        mixtures(asked.calls, asked.seeds, asked.before)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""A linear rule whose weights were learned for one model, one grid of times and one number of calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ornstein.diffusion.samplers.rule import Rule, Step
+from ornstein.names import real
+
+__all__ = ["MOST_LEARNED", "Learned"]
+
+MOST_LEARNED = 16  # steps; what more would gain is little, and their weights are many
+LARGEST = 1e6  # weight
+
+
+class Learned(Rule):
+    """Each step is a weighted sum of all latents and velocities of the walk so far.
+
+        z_(n+1) = sum_(j <= n) points_nj z_j + slopes_nj v_j
+
+    Every linear multistep rule is one of these (Pokle et al. 2026); here the weights are what `ornstein.tune` learned.
+
+    Args:
+        points: n + 1 weights of z_0 ... z_n for each step n = 0, 1, ...
+        slopes: as many of v_0 ... v_n.
+
+    Raises:
+        ValueError: weights that are too many or too few, not finite or above 1e6.
+    """
+
+    order = 1
+    spacing = "power"
+
+    def __init__(self, points: Sequence[Sequence[float]], slopes: Sequence[Sequence[float]]) -> None:
+        self.points, self.slopes = (_triangle(name, rows) for name, rows in (("points", points), ("slopes", slopes)))
+        if len(self.points) != len(self.slopes):
+            raise ValueError(f"points has {len(self.points)} steps and slopes {len(self.slopes)}; they must agree")
+        self.memory = len(self.points) - 1
+
+    def advance(self, step: Step) -> Tensor:
+        number = len(step.past)
+        if number >= len(self.points) or step.last != (number == len(self.points) - 1):
+            raise ValueError(f"the rule was learned for walks of {len(self.points)} steps; this one has other steps")
+        # Latest first, as the calls are; z_j = signal_j x-hat_j + noise_j eps-hat_j.
+        of_now, *of_past = reversed(self.points[number])
+        past = list(zip(of_past, (call.at for call in step.past), strict=True))
+        return step.mix(z=of_now, x=[0.0, *(weight * at.signal for weight, at in past)],
+                        eps=[0.0, *(weight * at.noise for weight, at in past)], v=self.slopes[number][::-1])
+
+
+def _triangle(name: str, rows: Any) -> tuple[tuple[float, ...], ...]:
+    """Rows of 1, 2, 3, ... finite numbers."""
+    if isinstance(rows, str) or not isinstance(rows, Sequence) or not 1 <= len(rows) <= MOST_LEARNED:
+        raise ValueError(f"{name} must be weights of 1 to {MOST_LEARNED} steps")
+    for number, row in enumerate(rows):
+        if isinstance(row, str) or not isinstance(row, Sequence) or len(row) != number + 1:
+            raise ValueError(f"{name}[{number}] must hold {number + 1} numbers")
+        if (most := max(abs(real(f"{name}[{number}]", value)) for value in row)) > LARGEST:
+            raise ValueError(f"{name}[{number}] holds {most:g}; a weight is at most {LARGEST:g}")
+    return tuple(tuple(map(float, row)) for row in rows)

@@ -1,0 +1,70 @@
+"""Noise, and the exact paths of a model from there to data: what rules are compared on and learn from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ornstein.diffusion.denoiser import Denoiser, kind_of, pure_noise
+from ornstein.diffusion.grid import grid
+from ornstein.diffusion.level import as_time
+from ornstein.diffusion.samplers.loop import generate
+
+__all__ = ["Path", "Starts", "exact_starts"]
+
+ACCURATE, STEPS, FINER = "adams-moulton", 60, 8  # of the paths: rule, least steps, steps a call
+
+
+@dataclass(frozen=True)
+class Path:
+    """Latents, on the unit radius, and velocities of walks, (M, B, *shape), at (M,) falling angles above 0."""
+
+    angles: Tensor
+    points: Tensor
+    slopes: Tensor
+
+    def at(self, denoiser: Denoiser, time: Tensor) -> Tensor:
+        """z at a time, (B, *shape), by Hermite's cubic in the angle, in which the path turns with its velocity."""
+        level = denoiser.schedule.level(as_time(time))
+        low = int((self.angles > level.angle).sum().clamp(1, len(self.angles) - 1))
+        width = self.angles[low] - self.angles[low - 1]
+        u = (level.angle - self.angles[low - 1]) / width
+        before, after = self.points[low - 1], self.points[low]
+        y = ((1 + 2 * u) * (1 - u)**2).to(before) * before + (u**2 * (3 - 2 * u)).to(before) * after + (
+            width * u * (1 - u)**2).to(before) * self.slopes[low - 1] - (width * u**2 * (1 - u)).to(
+            before) * self.slopes[low]
+        return level.radius.to(before) * y
+
+
+@dataclass(frozen=True)
+class Starts:
+    """Noise at t = 1 with the end of its exact path, and the path itself where something is to learn from it."""
+
+    z: Tensor
+    condition: Tensor | None
+    end: Tensor
+    path: Path | None = None
+
+    def first(self, count: int) -> Starts:
+        """So many of them, without their path."""
+        return replace(self, z=self.z[:count], end=self.end[:count], path=None,
+                       condition=None if self.condition is None else self.condition[:count])
+
+
+def exact_starts(denoiser: Denoiser, nfe: int, numbers: range, conditions: Tensor | None, seed: int,
+                 keep: bool = False) -> Starts:
+    """Starts by number, followed exactly enough for a budget of calls, with their paths if these are to be kept."""
+    z = pure_noise(denoiser, seed, "tune", numbers, kind_of(denoiser))
+    times = grid(denoiser.schedule, max(STEPS, FINER * nfe), "power")
+    angles, points, slopes, end = [], [], [], z
+    for frame in generate(denoiser, z=z, condition=conditions, sampler=ACCURATE, times=times):
+        if keep and frame.time > 0:
+            level = denoiser.schedule.level(as_time(frame.time))
+            angles.append(level.angle)
+            points.append(frame.latent / level.radius.to(z))
+            slopes.append(frame.estimate.v)
+        end = frame.latent
+    path = Path(torch.stack(angles), torch.stack(points), torch.stack(slopes)) if keep else None
+    return Starts(z, conditions, end, path)
