@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -21,6 +22,8 @@ def short():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ornstein.diffusion.samplers.loop.ROWS", 512)
         patch.setattr("ornstein.tuning.search.CALLS", 300)
+        for name in ("ITERATIONS", "LONGER"):
+            patch.setattr(f"ornstein.tuning.tune.{name}", 10)
         yield
 
 
@@ -193,3 +196,32 @@ def test_the_command_tunes_a_run_and_sampling_uses_it(command, monkeypatch):
         assert code == 2
         assert errors.count("\n") == 1
     assert command("tune", "nowhere", "--nfe", "3")[0] == 2
+
+
+def test_several_budgets_are_learned_in_seconds_and_for_guidance(command):
+    """A line for each budget; guided samples use what is for their guidance, and others say that they do not."""
+    assert command("train", "digits", "--images", "128", "--out", "run", "--set", "options={widths: [8], depths: [1]}",
+                   "--set", "batch=32")[0] == 0
+    code, out, errors = command("tune", "run", "--nfe", "4,2,4", "--quick", "--starts", "16", "--guidance", "1.5")
+    assert (code, errors) == (0, "")
+    assert [out.count(f"unseen starts, {calls} calls") for calls in (2, 4)] == [1, 1]
+    assert "2 calls cannot draw what many do" in out
+    assert "--nfe 2 or 4, --guidance 1.5" in out
+    assert list(orn.load(Path("run")).tuned) == [(2, 1.5), (4, 1.5)]
+    guided = command("sample", "run", "--nfe", "4", "--guidance", "1.5", "--count", "2", "--out", "a.npz")[1]
+    assert "tuned for 4 calls" in guided
+    plain = command("sample", "run", "--nfe", "4", "--count", "2", "--out", "b.npz")[1]
+    assert "by auto: what was tuned for so many calls is for guidance 1.5" in plain
+    for words in ("4,x", "", "0,4"):
+        code, _, errors = command("tune", "run", "--nfe", words)
+        assert (code, errors.count("\n")) == (2, 1)
+
+
+def test_a_run_on_few_samples_is_judged_by_the_error_alone(command):
+    np.save("few.npy", np.random.default_rng(0).standard_normal((60, 2)).astype("f4"))
+    small = ("--set", "options={width: 8, depth: 1}")
+    assert command("train", "few.npy", "--images", "256", "--out", "run", *small)[0] == 0
+    code, out, _ = command("tune", "run", "--nfe", "3", "--quick", "--starts", "16")
+    assert code == 0
+    assert "are too few to judge by" in out
+    assert "distance to data" not in out

@@ -33,7 +33,8 @@ def tune(
     nfe: Annotated[str, Parameter(help="Network calls a sample to choose for; several as in 3,4,6.")],
     guidance: Annotated[float | None, Parameter(help="Scale of classifier-free guidance to choose for.")] = None,
     quick: Annotated[bool, Parameter(negative="", help="Seconds rather than a minute, for nearly as much.")] = False,
-    starts: Annotated[int, Parameter(help="Noises to search with; as many again confirm.")] = 128,
+    starts: Annotated[int | None, Parameter(help="Noises to search with, as many again confirm; 128 unless given, 32 "
+                                            "for samples of more than 256 values.")] = None,
     seed: Annotated[int, Parameter(help="Of these noises.")] = 0,
 ) -> None:
     """Learn a sampler for this model and a number of network calls, or choose the best known one and its times."""
@@ -41,7 +42,7 @@ def tune(
         budgets = sorted({int(part) for part in nfe.split(",")})
     except ValueError:
         raise ValueError(f"--nfe is {nfe!r}; it must be a number of calls, or several as in 3,4,6") from None
-    if not 16 <= starts <= DRAWN:
+    if starts is not None and not 16 <= starts <= DRAWN:
         raise ValueError(f"--starts is {starts}; it must lie from 16 to {DRAWN}")
     if budgets[0] < 1:
         raise ValueError(f"--nfe is {budgets[0]}; it must be at least 1")
@@ -53,13 +54,15 @@ def tune(
         _tune(run, budgets, guidance, quick, starts, seed)
 
 
-def _tune(run: Path, budgets: list[int], guidance: float | None, quick: bool, starts: int, seed: int) -> None:
+def _tune(run: Path, budgets: list[int], guidance: float | None, quick: bool, starts: int | None,
+          seed: int) -> None:
     import torch
 
     from ornstein.checkpoint import MODEL, load, save
     from ornstein.machine import device
     from ornstein.training.reopen import reopen
     from ornstein.tuning.tune import tune as search
+    from ornstein.tuning.tune import usual_starts
 
     place, distance = run / MODEL if run.is_dir() else run, None
     if run.is_dir():
@@ -68,6 +71,7 @@ def _tune(run: Path, budgets: list[int], guidance: float | None, quick: bool, st
     else:
         model = load(run).to(device())
         say(f"{run} is a file that does not say what it was trained on: no distance to data confirms the choice")
+    starts = usual_starts(model) if starts is None else starts
     labels = model.data.cycle(2 * starts) if model.data else None
     if labels is not None:
         labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))]

@@ -13,14 +13,24 @@ from ornstein.diffusion.samplers.loop import ROWS, VALUES
 from ornstein.tuning.paths import Starts
 from ornstein.tuning.student import Student
 
-__all__ = ["Matching", "improve", "log_error", "regressed"]
+__all__ = ["Matching", "improve", "log_error", "regressed", "takes_gradients"]
 
 Cost = Callable[[Tensor, Tensor], Tensor]
 
 DIRECTIONS, FLOOR = 64, 1e-2  # whose moments are matched, and the least variance in one, in parts of the mean
 MOMENTS = 20.0  # weight of the moments beside the squared error
 LEAST = 1e-12  # squared error below which nothing is gained
-ITERATIONS = 25
+
+
+def takes_gradients(denoiser: Denoiser, starts: Starts) -> bool:
+    """Whether a gradient goes through a denoiser; through one whose answers are found outside of PyTorch none does."""
+    some = starts.first(1)
+    with torch.enable_grad():
+        time = torch.tensor(0.5, dtype=torch.float64, device="cpu", requires_grad=True)
+        try:
+            return denoiser(some.z.requires_grad_(), time, some.condition).v.requires_grad
+        except RuntimeError:  # PyTorch's own, where an array is made of what needs a gradient
+            return False
 
 
 def regressed(denoiser: Denoiser, times: Tensor, starts: Starts) -> Student:
@@ -67,7 +77,7 @@ class Matching:
 
 
 def improve(student: Student, starts: Starts, cost: Cost, parameters: Sequence[nn.Parameter],
-            iterations: int = ITERATIONS) -> None:
+            iterations: int) -> None:
     """Move some of a student's numbers to where its samples cost least, by the method of Broyden, Fletcher, Goldfarb
     and Shanno; samples are taken again, a few at a time, for the gradient, so that memory does not grow with them.
     """

@@ -16,7 +16,7 @@ from ornstein.diffusion.samplers.loop import ROWS, SAMPLERS, NotFinite, plan, sa
 from ornstein.diffusion.samplers.rule import Rule
 from ornstein.tuning.paths import Starts
 
-__all__ = ["PLAIN", "Walk", "errors", "known_walks"]
+__all__ = ["PLAIN", "Walk", "errors", "known_walks", "log_errors"]
 
 Walk = tuple[str | Rule, Tensor]  # a rule, by its name if it has one, and its times
 
@@ -34,10 +34,10 @@ def known_walks(model: Denoiser, nfe: int, search: Starts, grids: bool, fitted: 
     pairs = [(name, spacing, grid(model.schedule, nfe // rule.calls, spacing)) for name, rule in SAMPLERS.items()
              if not rule.stochastic and rule.calls <= nfe for spacing in SPACINGS]
     first = search.first(FEW)
-    pairs.sort(key=lambda pair: _cost(model, pair[0], pair[2], first))
+    pairs.sort(key=lambda pair: log_errors(model, pair[0], pair[2], first))
     tell(f"{len(pairs)} pairs of a rule and a grid tried")
     best: dict[str, tuple[str, Tensor]] = {}
-    for name, spacing, times in sorted(pairs[:LEFT], key=lambda pair: _cost(model, pair[0], pair[2], search)):
+    for name, spacing, times in sorted(pairs[:LEFT], key=lambda pair: log_errors(model, pair[0], pair[2], search)):
         best.setdefault(name, (spacing, times))
     walks: dict[str, Walk] = {PLAIN: plan(model, PLAIN, nfe, None, None)}
     for name, (spacing, times) in list(best.items())[:OTHERS if grids else 0]:
@@ -59,9 +59,9 @@ def errors(model: Denoiser, rule: str | Rule, times: Tensor, starts: Starts) -> 
     return (x - starts.end).double().square().flatten(1).mean(1).sqrt().nan_to_num(math.inf, math.inf)
 
 
-def _cost(model: Denoiser, name: str, times: Tensor, starts: Starts) -> float:
+def log_errors(model: Denoiser, rule: str | Rule, times: Tensor, starts: Starts) -> float:
     """Mean logarithm of the errors of the samples, as smooth in the times as they are, and as robust as a median."""
-    return float(errors(model, name, times, starts).clamp(1e-12, 1e6).log().mean())
+    return float(errors(model, rule, times, starts).clamp(1e-12, 1e6).log().mean())
 
 
 def _stretched(model: Denoiser, name: str, times: Tensor, starts: Starts, nfe: int) -> Tensor:
@@ -82,7 +82,7 @@ def _stretched(model: Denoiser, name: str, times: Tensor, starts: Starts, nfe: i
         walk = moved(shift)
         if not np.isfinite(shift).all() or not (walk.diff() < 0).all():
             return math.inf
-        return _cost(model, name, walk, starts)
+        return log_errors(model, name, walk, starts)
 
     first = np.zeros(1 + knots)
     simplex = np.vstack([first, first + np.eye(len(first)) * np.where(np.arange(len(first)) == 0, 0.5, 0.3)])

@@ -12,31 +12,32 @@ from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.guidance import guided
 from ornstein.diffusion.samplers.choice import MOST, Choice
-from ornstein.diffusion.samplers.learned import MOST_LEARNED, Learned
+from ornstein.diffusion.samplers.learned import Learned
 from ornstein.diffusion.samplers.loop import automatic
 from ornstein.isolation import isolated
 from ornstein.names import whole
 from ornstein.tuning.judge import SMALL, Judge
-from ornstein.tuning.learn import Matching, improve, log_error, regressed
+from ornstein.tuning.learn import Matching, improve, log_error, regressed, takes_gradients
 from ornstein.tuning.paths import Starts, exact_starts
-from ornstein.tuning.search import PLAIN, Walk, errors, known_walks
+from ornstein.tuning.search import PLAIN, Walk, errors, known_walks, log_errors
 
-__all__ = ["tune"]
+__all__ = ["tune", "usual_starts"]
 
-PUPILS = (256, 64)  # starts to learn from, where samples have at most SMALL values and else
-LONGER = 50  # iterations, with the times
+FEW = 10  # calls up to which a rule is learned; of more the known ones are as good
+STARTS, PUPILS = (128, 32), (256, 64)  # to search with and to learn from, for samples of up to SMALL values and else
+ITERATIONS, LONGER = 25, 50  # of the gradients, for the weights and then for the times as well
 ALIKE = 1.001  # of the least distance to data: what lies within is told apart by the error on the paths
 
 
 @isolated(gradients=False, evaluating=True)
-def tune(model: Denoiser, nfe: int, *, starts: int = 128, condition: Condition = None, seed: int = 0,
+def tune(model: Denoiser, nfe: int, *, starts: int | None = None, condition: Condition = None, seed: int = 0,
          guidance: float | None = None, quick: bool = False, distance: Callable[[Tensor], float] | None = None,
          progress: Callable[[str], None] | None = None) -> Choice:
     """Find the rule and the times that are best at a number of network calls, and keep them in the model.
 
     The error is that against the end of the exact path (probability flow) from the same noise, followed in many steps.
     Every known rule walks every kind of grid; the steps of the best ones are then stretched by a smooth factor of the
-    log SNR, whose values at a few knots are found by Nelder and Mead's method. Up to 16 calls a rule is learned as
+    log SNR, whose values at a few knots are found by Nelder and Mead's method. Up to 10 calls a rule is learned as
     well (`Learned`): each step any weighted sum of all latents and velocities before it, by regression on exact paths,
     then by gradients of the error at the end (and of the samples' moments, with a distance to data; else of the times
     too). What was found is confirmed on as many starts again, which the search has not seen. With a distance to data,
@@ -48,7 +49,8 @@ def tune(model: Denoiser, nfe: int, *, starts: int = 128, condition: Condition =
     Args:
         model: any `Denoiser`; its `tuned` gets the choice.
         nfe: network calls a sample, 1 to 1,000.
-        starts: noises to search with, >= 16; as many again confirm.
+        starts: noises to search with, >= 16; as many again confirm. Unless given 128, or 32 where a sample has more than
+            256 values.
         condition: a class or vector for all, (2 starts,) classes or (2 starts, K) vectors, or None.
         seed: of the noise, which is other noise than that of samples.
         guidance: scale of classifier-free guidance that the walk is for; None or 1 is none.
@@ -64,7 +66,8 @@ def tune(model: Denoiser, nfe: int, *, starts: int = 128, condition: Condition =
     """
     if whole("nfe", nfe) > MOST:
         raise ValueError(f"nfe is {nfe}; it must be at most {MOST}")
-    if whole("starts", starts) < 16:
+    starts = usual_starts(model) if starts is None else whole("starts", starts)
+    if starts < 16:
         raise ValueError(f"starts is {starts}; it must be at least 16")
     tell = progress or (lambda _: None)
     asked = guided(model, guidance)
@@ -77,12 +80,16 @@ def tune(model: Denoiser, nfe: int, *, starts: int = 128, condition: Condition =
 
     search, unseen = followed(0, starts), followed(starts, starts)
     tell(f"{2 * starts} exact paths")
-    # Times of which samples are nearest to the data are those by which they are told apart most easily.
-    fitted = not quick and (distance is None or nfe > MOST_LEARNED)
+    # Times that are learned too bring samples nearer to the data, which are told from it more easily.
+    fitted = not quick and (distance is None or nfe > FEW)
     walks = known_walks(asked, nfe, search, distance is not None or quick, fitted, tell)
     pupils = PUPILS[math.prod(model.shape) > SMALL]
-    if nfe <= MOST_LEARNED:
-        walks |= _learned(asked, walks, followed(2 * starts, pupils, keep=True), search, distance is not None, quick)
+    if nfe <= FEW:
+        taught = followed(2 * starts, pupils, keep=True)
+        gradients = not quick and takes_gradients(asked, taught)
+        if not (quick or gradients):
+            tell("no gradient goes through the model: a rule is learned by regression alone")
+        walks |= _learned(asked, walks, taught, search, distance is not None, gradients)
         tell("a rule learned")
     wrong = {what: float(errors(asked, *walk, unseen).median()) for what, walk in walks.items()}
     wrong = {what: error for what, error in wrong.items() if math.isfinite(error)}
@@ -100,19 +107,21 @@ def tune(model: Denoiser, nfe: int, *, starts: int = 128, condition: Condition =
     return choice
 
 
+def usual_starts(model: Denoiser) -> int:
+    """Noises to search with where nobody says how many."""
+    return STARTS[math.prod(model.shape) > SMALL]
+
+
 def _learned(model: Denoiser, walks: dict[str, Walk], pupils: Starts, search: Starts, judged: bool,
-             quick: bool) -> dict[str, Walk]:
-    """The rules that are learned, on the times of the known walk on which regression leads nearest."""
+             gradients: bool) -> dict[str, Walk]:
+    """The rules that are learned: on the times of auto if judged, else on those on which regression leads nearest."""
     found: dict[str, Walk] = {}
-    students = [regressed(model, times, pupils) for name, (_, times) in walks.items() if len(times) - 1 <= MOST_LEARNED]
-
-    def cost(rule: Learned, times: Tensor) -> float:
-        return float(errors(model, rule, times, search).clamp(1e-12, 1e6).log().mean())
-
-    student = min(students, key=lambda student: cost(student.rule(), student.times()))
+    # Of the grids, that of auto gives the samples that are hardest to tell from data (benchmarks/README.md).
+    students = [regressed(model, times, pupils) for name, (_, times) in walks.items() if name == PLAIN or not judged]
+    student = min(students, key=lambda student: log_errors(model, student.rule(), student.times(), search))
     found["learned by regression"] = student.rule(), student.times()
-    if not quick:
-        improve(student, pupils, Matching(pupils.end) if judged else log_error, student.corrections)
+    if gradients:
+        improve(student, pupils, Matching(pupils.end) if judged else log_error, student.corrections, ITERATIONS)
         found["learned"] = student.rule(), student.times()
         if not judged:
             improve(student, pupils, log_error, [*student.corrections, student.gaps], LONGER)

@@ -15,7 +15,7 @@ from ornstein.diffusion.grid import Moment
 from ornstein.diffusion.samplers.rule import Rule, Step
 from ornstein.names import require, whole
 
-__all__ = ["FRAMES", "Multistep", "adams", "response"]
+__all__ = ["FINE", "FRAMES", "NEAR", "Multistep", "adams", "response"]
 
 GROWTH = {"v": 0.0, "x": 1.0, "eps": -1.0}  # of the density of each frame in its place
 FRAMES = tuple(GROWTH)
