@@ -175,7 +175,7 @@ def advice(report: Report) -> tuple[str, str] | None:
         return (f"more real {things} to compare with, that it was not trained on",
                 f"ornstein evaluate {shlex.quote(run)} --data MORE --out {shlex.quote(f'{run}-report')}")
     return ("nothing that this report can see. To sample in fewer network calls",
-            f"ornstein tune {shlex.quote(run)} --nfe 8")
+            f"ornstein tune {shlex.quote(run)} --nfe 4")
 
 
 def _budget(settings: dict[str, Any], times: float) -> str:

@@ -49,8 +49,8 @@ def tune(model: Denoiser, nfe: int, *, starts: int | None = None, condition: Con
     Args:
         model: any `Denoiser`; its `tuned` gets the choice.
         nfe: network calls a sample, 1 to 1,000.
-        starts: noises to search with, >= 16; as many again confirm. Unless given 128, or 32 where a sample has more than
-            256 values.
+        starts: noises to search with, >= 16; as many again confirm. Unless given 128, or 32 where a sample has more
+            than 256 values.
         condition: a class or vector for all, (2 starts,) classes or (2 starts, K) vectors, or None.
         seed: of the noise, which is other noise than that of samples.
         guidance: scale of classifier-free guidance that the walk is for; None or 1 is none.
