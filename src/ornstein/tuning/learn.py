@@ -36,8 +36,7 @@ def takes_gradients(denoiser: Denoiser, starts: Starts) -> bool:
 def regressed(denoiser: Denoiser, times: Tensor, starts: Starts) -> Student:
     """A student on these times whose every step leads as near as may be to the exact path."""
     student, ask = Student(denoiser, times), Batched(denoiser, starts.condition, _rows(denoiser))
-    path = [*(starts.path.at(denoiser, time) for time in times[:-1]), starts.end] if starts.path else []
-    student.regress([starts.z, *path[1:]], lambda z, time: ask(z, time).v)
+    student.regress(starts.along(denoiser, times), lambda z, time: ask(z, time).v)
     return student
 
 
@@ -82,6 +81,7 @@ def improve(student: Student, starts: Starts, cost: Cost, parameters: Sequence[n
     and Shanno; samples are taken again, a few at a time, for the gradient, so that memory does not grow with them.
     """
     rows = _rows(student.denoiser)
+    before = [parameter.detach().clone() for parameter in parameters]
     parts = [slice(first, first + rows) for first in range(0, len(starts.z), rows)]
     told = [None if starts.condition is None else starts.condition[part] for part in parts]
 
@@ -103,6 +103,9 @@ def improve(student: Student, starts: Starts, cost: Cost, parameters: Sequence[n
 
     torch.optim.LBFGS(parameters, max_iter=iterations, history_size=iterations, tolerance_change=1e-9,
                       line_search_fn="strong_wolfe").step(closure)
+    if not all(parameter.isfinite().all() for parameter in parameters):
+        for parameter, value in zip(parameters, before, strict=True):
+            parameter.data.copy_(value)
 
 
 def _rows(denoiser: Denoiser) -> int:

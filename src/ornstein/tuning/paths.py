@@ -47,6 +47,12 @@ class Starts:
     end: Tensor
     path: Path | None = None
 
+    def along(self, denoiser: Denoiser, times: Tensor) -> list[Tensor]:
+        """Latents of the exact paths at times from 1 to 0; ValueError where the paths were not kept."""
+        if self.path is None:
+            raise ValueError("path is None; keep it to learn from it")
+        return [self.z, *(self.path.at(denoiser, time) for time in times[1:-1]), self.end]
+
     def first(self, count: int) -> Starts:
         """So many of them, without their path."""
         return replace(self, z=self.z[:count], end=self.end[:count], path=None,

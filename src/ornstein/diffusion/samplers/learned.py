@@ -13,7 +13,7 @@ from ornstein.names import real
 __all__ = ["MOST_LEARNED", "Learned"]
 
 MOST_LEARNED = 16  # steps; what more would gain is little, and their weights are many
-LARGEST = 1e6  # weight
+LARGEST = 1e18  # weight; they are as large as the noise of a schedule may be
 
 
 class Learned(Rule):
@@ -28,7 +28,7 @@ class Learned(Rule):
         slopes: as many of v_0 ... v_n.
 
     Raises:
-        ValueError: weights that are too many or too few, not finite or above 1e6.
+        ValueError: weights that are too many or too few, not finite or above 1e18.
     """
 
     order = 1
