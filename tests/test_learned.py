@@ -193,12 +193,12 @@ def test_a_model_that_no_gradient_goes_through_is_tuned():
 
 
 def test_nearness_knows_data_from_what_is_not():
-    """Unseen rows lie about 2, 1 for either judge; with noise on them, or without half of them, further."""
+    """Unseen rows lie at 1 or 2, as halves of the data do; with noise on them, or without half of them, further."""
     rng = np.random.default_rng(0)
     real, unseen = rng.standard_normal((2, 300, 4)) * [1, 2, 0.5, 0.1]
     judge = nearness(real)
     near = judge(unseen)
-    assert 1.4 < near < 3.0
+    assert 0.8 < near < 3.0
     assert judge(unseen + 0.3 * rng.standard_normal(unseen.shape)) > near + 0.2
     assert judge(unseen[unseen[:, 1] > 0]) > near + 0.2
     with pytest.raises(ValueError, match="real holds 99 samples"):

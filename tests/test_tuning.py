@@ -27,6 +27,14 @@ def short():
         yield
 
 
+@pytest.fixture
+def hasty(monkeypatch):
+    """Judges that see few samples, and a forest of few trees."""
+    monkeypatch.setattr("ornstein.tuning.judge.SAMPLES", (200, 200))
+    monkeypatch.setattr("ornstein.evaluation.nearness.TREES", 10)
+    monkeypatch.setattr("ornstein.tuning.search.LEAST", 15)
+
+
 def medians(model, nfe, choice, z):
     """Median errors of the choice and of auto without tuning."""
     end, found = orn.sample(model, z=z, sampler="adams-moulton", nfe=500), []
@@ -179,9 +187,8 @@ def test_a_search_that_cannot_be_is_refused_before_the_model_is_called(words, me
         orn.tune(Silent(orn.Cosine(), (2,)), **words)
 
 
-def test_the_command_tunes_a_run_and_sampling_uses_it(command, monkeypatch):
-    monkeypatch.setattr("ornstein.tuning.judge.SAMPLES", (200, 200))
-    monkeypatch.setattr("ornstein.tuning.search.LEAST", 15)
+@pytest.mark.usefixtures("hasty")
+def test_the_command_tunes_a_run_and_sampling_uses_it(command):
     assert command("train", "moons", "--images", "256", "--out", "run", "--set", "options={width: 8, depth: 1}")[0] == 0
     code, out, errors = command("tune", "run", "--nfe", "3", "--starts", "16")
     assert (code, errors) == (0, "")
@@ -198,6 +205,7 @@ def test_the_command_tunes_a_run_and_sampling_uses_it(command, monkeypatch):
     assert command("tune", "nowhere", "--nfe", "3")[0] == 2
 
 
+@pytest.mark.usefixtures("hasty")
 def test_several_budgets_are_learned_in_seconds_and_for_guidance(command):
     """A line for each budget; guided samples use what is for their guidance, and others say that they do not."""
     assert command("train", "digits", "--images", "128", "--out", "run", "--set", "options={widths: [8], depths: [1]}",
@@ -209,7 +217,8 @@ def test_several_budgets_are_learned_in_seconds_and_for_guidance(command):
     assert "--nfe 2 or 4, --guidance 1.5" in out
     assert list(orn.load(Path("run")).tuned) == [(2, 1.5), (4, 1.5)]
     guided = command("sample", "run", "--nfe", "4", "--guidance", "1.5", "--count", "2", "--out", "a.npz")[1]
-    assert "tuned for 4 calls" in guided
+    assert "what was tuned" not in guided
+    assert ("tuned for 4 calls" in guided) == (orn.load(Path("run")).tuned[4, 1.5].sampler != "auto")
     plain = command("sample", "run", "--nfe", "4", "--count", "2", "--out", "b.npz")[1]
     assert "by auto: what was tuned for so many calls is for guidance 1.5" in plain
     for words in ("4,x", "", "0,4"):

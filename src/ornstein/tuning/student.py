@@ -127,7 +127,7 @@ class _Frame:
 
     def known(self, n: int) -> tuple[Tensor, Tensor]:
         """Weights of z_0 ... z_n and v_0 ... v_n in Adams' step, or in x-hat where the step is the last."""
-        here = torch.zeros(n + 1, dtype=self.place.dtype)
+        here = torch.zeros(n + 1, dtype=self.place.dtype, device=self.place.device)
         here[n] = 1.0
         if n == len(self.place) - 2:
             (c, s), radius = self.level.unit, self.level.radius
@@ -151,5 +151,5 @@ def _adams(places: Tensor, start: Tensor, end: Tensor) -> Tensor:
     if abs(float((end - start).detach())) <= FINE:  # no step at all
         return torch.zeros_like(places)
     apart = (places - start) / (end - start)
-    powers = torch.arange(len(places), dtype=places.dtype)
+    powers = torch.arange(len(places), dtype=places.dtype, device=places.device)
     return (end - start) * torch.linalg.solve(apart[None] ** powers[:, None], 1 / (powers + 1))
