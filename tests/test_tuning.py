@@ -208,8 +208,8 @@ def test_the_command_tunes_a_run_and_sampling_uses_it(command):
 @pytest.mark.usefixtures("hasty")
 def test_several_budgets_are_learned_in_seconds_and_for_guidance(command):
     """A line for each budget; guided samples use what is for their guidance, and others say that they do not."""
-    assert command("train", "digits", "--images", "128", "--out", "run", "--set", "options={widths: [8], depths: [1]}",
-                   "--set", "batch=32")[0] == 0
+    small = ("--set", "options={width: 8, depth: 1}")
+    assert command("train", "moons", "--images", "256", "--out", "run", *small)[0] == 0
     code, out, errors = command("tune", "run", "--nfe", "4,2,4", "--quick", "--starts", "16", "--guidance", "1.5")
     assert (code, errors) == (0, "")
     assert [out.count(f"unseen starts, {calls} calls") for calls in (2, 4)] == [1, 1]
