@@ -16,7 +16,7 @@ from ornstein import noise
 from ornstein.data.spec import DataSpec
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.samplers.choice import Choice
-from ornstein.diffusion.samplers.loop import Frame, generate, sample, tuned_for
+from ornstein.diffusion.samplers.loop import NFE, Frame, generate, sample, tuned_for
 from ornstein.diffusion.samplers.rule import Rule
 from ornstein.names import whole
 
@@ -87,6 +87,13 @@ class Request:
         """What `ornstein.tune` chose for just this, if that is what will be used."""
         plain = self.sampler == "auto" and self.tolerance is None
         return tuned_for(model, self.nfe, self.steps, None, self.guidance) if plain else None
+
+    def tuned_guidance(self, model: NetworkDenoiser) -> set[float]:
+        """The guidance that so many calls were tuned for, none of which is what is asked for."""
+        if self.sampler != "auto" or self.steps is not None or self.tolerance is not None:
+            return set()
+        scales = {choice.guidance for choice in model.tuned.values() if choice.nfe == (self.nfe or NFE)}
+        return set() if (1.0 if self.guidance is None else self.guidance) in scales else scales
 
     def draw(self, model: NetworkDenoiser, progress: bool | Callable[[float], None] = False) -> Tensor:
         """The samples, (count, *shape), the same for the same request and model.

@@ -179,16 +179,12 @@ def _shown(frames: Iterable[Frame], live: bool) -> Generator[Frame, None, None]:
 def _told(model: NetworkDenoiser, request: Request, conditions: Tensor | None, out: Path | None,
           save_steps: Path | None) -> None:
     """Say what was drawn, and how."""
-    from ornstein.diffusion.samplers.loop import NFE
-
     spec: Any = model.data
     alike = f", without --condition {','.join(spec.conditions).upper()}: drawn from all conditions alike"
     tuned = request.choice(model)
     damped = f", velocity damped by {tuned.damping:g}" if tuned and tuned.damping else ""
     how = f" by {tuned.sampler}, tuned for {tuned.nfe} calls{damped}" if tuned else ""
-    if tuned is None and request.sampler == "auto" and request.steps is None and request.tolerance is None:
-        scales = {choice.guidance for choice in model.tuned.values() if choice.nfe == (request.nfe or NFE)}
-        if scales and (request.guidance or 1.0) not in scales:
-            how = f" by auto: what was tuned for so many calls is for guidance {min(scales):g}"
+    if scales := request.tuned_guidance(model):
+        how = f" by auto: what was tuned for so many calls is for guidance {min(scales):g}"
     where = " and ".join(([f"in {out}"] if out else []) + ([f"forming in {save_steps}"] if save_steps else []))
     say(f"{request.count} samples {where}{how}{alike if spec.conditions and conditions is None else ''}")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ornstein.diffusion.denoiser import Batched, Denoiser
-from ornstein.diffusion.samplers.loop import ROWS, VALUES
+from ornstein.diffusion.samplers.loop import usual_rows
 from ornstein.tuning.paths import Starts
 from ornstein.tuning.student import Student
 
@@ -35,7 +35,7 @@ def takes_gradients(denoiser: Denoiser, starts: Starts) -> bool:
 
 def regressed(denoiser: Denoiser, times: Tensor, starts: Starts) -> Student:
     """A student on these times whose every step leads as near as may be to the exact path."""
-    student, ask = Student(denoiser, times), Batched(denoiser, starts.condition, _rows(denoiser))
+    student, ask = Student(denoiser, times), Batched(denoiser, starts.condition, usual_rows(denoiser, starts.z))
     student.regress(starts.along(denoiser, times), lambda z, time: ask(z, time).v)
     return student
 
@@ -80,14 +80,17 @@ def improve(student: Student, starts: Starts, cost: Cost, parameters: Sequence[n
     """Move some of a student's numbers to where its samples cost least, by the method of Broyden, Fletcher, Goldfarb
     and Shanno; samples are taken again, a few at a time, for the gradient, so that memory does not grow with them.
     """
-    rows = _rows(student.denoiser)
+    rows = usual_rows(student.denoiser, starts.z)
     before = [parameter.detach().clone() for parameter in parameters]
     parts = [slice(first, first + rows) for first in range(0, len(starts.z), rows)]
     told = [None if starts.condition is None else starts.condition[part] for part in parts]
 
     def closure() -> float:
+        with torch.enable_grad():
+            weights = student.weights()
         with torch.no_grad():
-            x = torch.cat([student(starts.z[part], condition) for part, condition in zip(parts, told, strict=True)])
+            x = torch.cat([student(starts.z[part], condition, weights)
+                           for part, condition in zip(parts, told, strict=True)])
         with torch.enable_grad():
             value = cost(x.requires_grad_(), starts.end)
             pull, = torch.autograd.grad(value, x)
@@ -95,7 +98,8 @@ def improve(student: Student, starts: Starts, cost: Cost, parameters: Sequence[n
                 return math.inf  # the search along the line turns back
             total = [torch.zeros_like(parameter) for parameter in parameters]
             for part, condition in zip(parts, told, strict=True):
-                found = torch.autograd.grad(student(starts.z[part], condition), parameters, pull[part])
+                found = torch.autograd.grad(student(starts.z[part], condition, weights), parameters, pull[part],
+                                            retain_graph=True)  # of the weights, which all parts share
                 total = [so_far + more for so_far, more in zip(total, found, strict=True)]
         for parameter, gradient in zip(parameters, total, strict=True):
             parameter.grad = gradient
@@ -106,8 +110,3 @@ def improve(student: Student, starts: Starts, cost: Cost, parameters: Sequence[n
     if not all(parameter.isfinite().all() for parameter in parameters):
         for parameter, value in zip(parameters, before, strict=True):
             parameter.data.copy_(value)
-
-
-def _rows(denoiser: Denoiser) -> int:
-    """Rows of one network call, as when samples are drawn."""
-    return ROWS if math.prod(denoiser.shape) <= VALUES else ROWS // 2

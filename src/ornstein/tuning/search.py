@@ -39,10 +39,12 @@ def known_walks(model: Denoiser, nfe: int, search: Starts, grids: bool, fitted: 
     best: dict[str, tuple[str, Tensor]] = {}
     for name, spacing, times in sorted(pairs[:LEFT], key=lambda pair: log_errors(model, pair[0], pair[2], search)):
         best.setdefault(name, (spacing, times))
-    walks: dict[str, Walk] = {PLAIN: plan(model, PLAIN, nfe, None, None)}
+    plain = plan(model, PLAIN, nfe, None, None)
+    walks: dict[str, Walk] = {PLAIN: plain}
     for name, (spacing, times) in list(best.items())[:OTHERS if grids else 0]:
-        # A distance may prefer a rule whose error is of another kind.
-        walks[f"{name}, times {spacing}"] = name, times
+        # A distance may prefer a rule whose error is of another kind; auto is one of these pairs itself.
+        if SAMPLERS[name] is not plain[0] or not times.equal(plain[1]):
+            walks[f"{name}, times {spacing}"] = name, times
     for name, (_, times) in list(best.items())[:FINALISTS if fitted else 0]:
         walks[f"{name}, fitted times"] = name, _stretched(model, name, times, search, nfe)
         tell(f"times of {name} fitted")

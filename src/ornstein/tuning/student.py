@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.samplers.learned import Learned
-from ornstein.diffusion.samplers.multistep import FINE, NEAR
+from ornstein.diffusion.samplers.multistep import FINE, NEAR, adams
 
 __all__ = ["Student"]
 
@@ -64,9 +64,9 @@ class Student:
             slopes.append(nn.functional.pad(of_v, (0, self.steps - n - 1)))
         return times, torch.stack(points), torch.stack(slopes)
 
-    def __call__(self, z: Tensor, condition: Tensor | None) -> Tensor:
-        """Samples from latents at t = 1, (B, *shape)."""
-        times, points, slopes = self.weights()
+    def __call__(self, z: Tensor, condition: Tensor | None, weights: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """Samples from latents at t = 1, (B, *shape), by what `weights` gave."""
+        times, points, slopes = weights
         points, slopes = points.to(z), slopes.to(z)
         latents, velocities = [z], []
         for n in range(self.steps):
@@ -135,21 +135,11 @@ class _Frame:
         first = n
         while first > max(n + 1 - ORDER, 0) and self._apart(first, n):
             first -= 1
-        share = nn.functional.pad(_adams(self.place[first:n + 1], self.place[n], self.place[n + 1]), (first, 0))
-        share = self.scale[n + 1] * share
+        share = torch.stack(adams([*self.place[first:n + 1]], self.place[n], self.place[n + 1]))
+        share = self.scale[n + 1] * nn.functional.pad(share, (first, 0))
         return here * self.scale[n + 1] / self.scale[n] + share * self.of_z[:n + 1], share * self.of_v[:n + 1]
-
 
     def _apart(self, node: int, last: int) -> bool:
         """Whether a slope can be told from rounding between a moment and the one before it."""
         gap, latest = (float((self.place[j - 1] - self.place[j]).detach().abs()) for j in (node, last))
         return gap > max(NEAR * latest, FINE)
-
-
-def _adams(places: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    """Weights of values at `places` in the integral of their polynomial from start to end."""
-    if abs(float((end - start).detach())) <= FINE:  # no step at all
-        return torch.zeros_like(places)
-    apart = (places - start) / (end - start)
-    powers = torch.arange(len(places), dtype=places.dtype, device=places.device)
-    return (end - start) * torch.linalg.solve(apart[None] ** powers[:, None], 1 / (powers + 1))

@@ -37,7 +37,7 @@ from ornstein.isolation import isolated
 from ornstein.names import find, whole
 from ornstein.workers import each, shared
 
-__all__ = ["AUTO", "NFE", "SAMPLERS", "Frame", "NotFinite", "follow", "generate", "sample", "samplers"]
+__all__ = ["AUTO", "NFE", "SAMPLERS", "Frame", "NotFinite", "follow", "generate", "sample", "samplers", "usual_rows"]
 
 NFE = 20  # network calls a sample when the caller names no budget
 # Rows of one network call on a CPU, fixed so that a picture does not depend on its neighbours; half as many where a
@@ -218,9 +218,15 @@ def _walks(denoiser: Denoiser, count: int, sampler: str | Rule, nfe: int | None,
     count, like = (count, kind_of(denoiser)) if z is None else (len(z), z)
     first = whole("first", first, 0, noise.MOST_INDEX + 1 - count)
     conditions = denoiser.read_condition(condition, count, "cpu")
-    rows = 4 * ROWS if like.device.type != "cpu" else ROWS if math.prod(denoiser.shape) <= VALUES else ROWS // 2
-    rows = rows if batch is None else whole("batch", batch)
+    rows = usual_rows(denoiser, like) if batch is None else whole("batch", batch)
     return Walks(asked, rule, walk, count, z, like, conditions, seed, rows, first)
+
+
+def usual_rows(denoiser: Denoiser, like: Tensor) -> int:
+    """Rows of one network call on the device of a tensor, where nobody says how many."""
+    if like.device.type != "cpu":
+        return 4 * ROWS
+    return ROWS if math.prod(denoiser.shape) <= VALUES else ROWS // 2
 
 
 @dataclass(frozen=True)

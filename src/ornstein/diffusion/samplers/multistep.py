@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -47,8 +47,10 @@ def view(frame: str, variance: float, at: Moment) -> View:
     return View(at.noise, at.log_ratio, 1.0, 0.0) if frame == "x" else View(at.signal, at.log_ratio, 0.0, -1.0)
 
 
-def adams(places: Sequence[float], start: float, end: float, growth: float = 0.0) -> list[float]:
+def adams(places: Sequence[Any], start: Any, end: Any, growth: float = 0.0) -> list[Any]:
     """Weights of values at `places` in the integral, from start to end, of exp(growth p) times their polynomial in p.
+
+    Places are numbers or, without growth, tensors () that a gradient may go through; weights are what they are.
     """
     middle, half = (start + end) / 2, (end - start) / 2
     weights = [0.0] * len(places)
@@ -59,8 +61,8 @@ def adams(places: Sequence[float], start: float, end: float, growth: float = 0.0
             basis = weight
             for k, other in enumerate(places):
                 if k != j:
-                    basis *= (p - other) / (place - other)
-            weights[j] += basis
+                    basis = basis * ((p - other) / (place - other))
+            weights[j] = weights[j] + basis
     return weights
 
 
