@@ -23,7 +23,7 @@ from ornstein.tuning.search import PLAIN, Walk, errors, known_walks, log_errors
 
 __all__ = ["tune", "usual_starts"]
 
-FEW = 10  # calls up to which a rule is learned; of more the known ones are as good
+FEW = 10  # calls up to which a rule is learned
 STARTS, PUPILS = (128, 32), (256, 64)  # to search with and to learn from, for samples of up to SMALL values and else
 ITERATIONS, LONGER = 25, 50  # of the gradients, for the weights and then for the times as well
 ALIKE = 1.001  # of the least distance to data: what lies within is told apart by the error on the paths

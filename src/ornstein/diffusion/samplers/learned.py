@@ -12,7 +12,7 @@ from ornstein.names import real
 
 __all__ = ["MOST_LEARNED", "Learned"]
 
-MOST_LEARNED = 16  # steps; what more would gain is little, and their weights are many
+MOST_LEARNED = 16  # steps, the square of which is how many weights there are
 LARGEST = 1e18  # weight; they are as large as the noise of a schedule may be
 
 
