@@ -33,6 +33,7 @@ export const query = given =>
   new URLSearchParams(Object.entries(given).filter(([, value]) => value !== null && value !== undefined && value !== "")).toString();
 
 function sentence(text) {
+  text = text.replace(/: input should be/i, "; it must be");
   const whole = text.charAt(0).toUpperCase() + text.slice(1);
   return /[.!?]$/.test(whole) ? whole : `${whole}.`;
 }
@@ -143,6 +144,10 @@ export function duration(seconds) {
 }
 
 export const short = (value, digits = 3) =>
-  value === null || value === undefined ? "∞" : Number(value.toPrecision(digits)).toLocaleString("en", { maximumSignificantDigits: digits });
+  value === null || value === undefined ? "∞" : value.toLocaleString("en", { maximumSignificantDigits: digits }).replace("-", "−");
 
 export const many = (count, one, more = `${one}s`) => `${count.toLocaleString("en")} ${count === 1 ? one : more}`;
+
+// On a narrow screen results are below the form: they are brought into view.
+export const reveal = element => innerWidth < 860
+  && element.scrollIntoView({ behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });

@@ -52,10 +52,10 @@ export function Chart({ label, x, lines, marks = [], bars, height = 170, xRange,
         x: { time: false, range: (_, low, high) => now.current.xRange ?? [low, high] },
         y: { range: (_, low, high) => now.current.yRange ?? (low === high ? [low - 1, high + 1] : [low - (high - low) * 0.06, high + (high - low) * 0.06]) },
       },
-      axes: [{ ...axis, grid: { show: false }, size: xLabel ? 46 : 30, label: xLabel, labelSize: 16, labelFont: axis.font, space: 50 }, { ...axis, size: 48, space: 36 }],
+      axes: [{ ...axis, grid: { show: false }, size: 26, label: xLabel, labelSize: 18, labelGap: 0, labelFont: axis.font, space: 50 }, { ...axis, size: 44, space: 36 }],
       series: [{}, ...lines.map(line => ({
         stroke: colour(line.ink), width: 2, points: { show: false }, dash: line.dashed ? [6, 4] : undefined,
-        fill: line.filled ? `${colour(line.ink)}26` : undefined, paths: bars ? uPlot.paths.bars({ size: [1, 100], gap: 1 }) : undefined,
+        fill: line.filled || bars ? `${colour(line.ink)}${bars ? "80" : "26"}` : undefined, paths: bars ? uPlot.paths.bars({ size: [1, 100], gap: 1 }) : undefined,
       }))],
       hooks: { draw: [self => drawMarks(self, now.current.marks)] },
     };

@@ -1,6 +1,6 @@
 // Edit: a hole filled, variations, a walk between two pictures, and a measurement undone.
 import { html, useEffect, useRef, useState } from "./vendor/preact.js";
-import { chance, many, number, short, upload, useJob } from "./api.js";
+import { chance, many, number, reveal, short, upload, useJob } from "./api.js";
 import { Alarm, Choice, Code, Empty, Field, Head, Progress, Segments, Slider, useForm } from "./parts.js";
 import { Picture, Well, tiles } from "./pictures.js";
 import { Mask, maskOf } from "./mask.js";
@@ -53,10 +53,10 @@ function Blend({ samples }) {
 
 function Answers({ job, busy, go }) {
   const done = job.status === "done", frame = job.frames.at(-1), count = done ? job.samples.length : Math.min(Number(job.request.count) || 1, 64);
-  const restored = job.request.kind === "interpolate";
+  const blended = job.request.kind === "interpolate";
   return html`<div class="stage-body">
     ${busy && html`<${Progress} value=${job.progress} left=${job.left} label=${job.status === "queued" ? "Waiting for its turn" : `Call ${job.done ?? 0} of ${job.of ?? "…"}`} />`}
-    ${done && restored && count > 1 && html`<${Blend} samples=${job.samples} />`}
+    ${done && blended && count > 1 && html`<${Blend} samples=${job.samples} />`}
     ${done && job.extra.spread && html`<div class="tiles few plain-caption">
       <figure class="tile"><${Picture} src=${job.extra.mean} alt="Mean of the answers" /><figcaption><b>Mean</b> of ${many(count, "answer")}</figcaption></figure>
       <figure class="tile"><${Picture} src=${job.extra.spread} alt="Where the answers differ" /><figcaption><b>Spread</b>: white is where they differ most, by ${short(100 * job.result.spread, 2)} % of the range</figcaption></figure></div>`}
@@ -68,7 +68,7 @@ function Answers({ job, busy, go }) {
           <a class="quiet" href=${`${sample.url}?download=true`} title="Download" aria-label=${`Download answer ${place + 1}`}>↓</a></span></figcaption>`}</figure>`;
     })}</div>
     ${done && job.result.notes?.map(note => html`<p class="note" key=${note}>${note}</p>`)}
-    ${done && html`<p class="cost">${many(count, "answer")} · ${many(job.calls.total, "network call")} each · ${short(job.finished - job.started, 2)} s in all</p>
+    ${done && html`<p class="cost">${many(count, blended ? "picture" : "answer")} · ${many(job.calls.total, "network call")} each · ${short(job.finished - job.started, 2)} s in all</p>
       <${Code} label="Python" text=${job.python} /><${Code} label="Command" text=${job.command} />`}
     ${job.status === "cancelled" && html`<p class="note">Stopped.</p>`}</div>`;
 }
@@ -77,7 +77,7 @@ export function Edit({ model, handed, go }) {
   const [kind, setKind] = useState("fill");
   const { form, set, bind } = useForm({ picture: null, other: null, strength: 0.5, operator: "blur", amount: 1.5, noise: "", label: "", count: 8, nfe: 50 });
   const [local, setLocal] = useState(null);
-  const canvas = useRef(null);
+  const canvas = useRef(null), answers = useRef(null);
   const { job, busy, start, stop } = useJob();
   useEffect(() => {
     if (!handed) return;
@@ -99,6 +99,7 @@ export function Edit({ model, handed, go }) {
       if (kind === "interpolate" && !form.other) return setLocal({ field: "other", message: "Choose a second picture." });
       const body = await bodyOf(kind, form, model, canvas.current);
       if (kind === "fill" && !body.mask && !form.picture.name?.toLowerCase().endsWith(".png")) return setLocal({ field: "mask", message: "Paint over a part of the picture first." });
+      reveal(answers.current);
       await start(body);
     } catch (fault) {
       setLocal(fault);
@@ -109,16 +110,16 @@ export function Edit({ model, handed, go }) {
   return html`<${Head} title="Edit a picture">${WHAT[kind]}</${Head}>
     <div class="bench"><form class="controls" onSubmit=${submit} noValidate>
         <${Segments} label="What to do" options=${KINDS} value=${kind} onChange=${value => { setLocal(null); setKind(value); }} />
-        <${Well} label=${kind === "interpolate" ? "From" : "Picture"} name="picture" value=${form.picture} onChange=${pick("picture")} fault=${fault} />
+        <${Well} label=${kind === "interpolate" ? "From" : "Picture"} name="picture" value=${form.picture} onChange=${pick("picture")} fault=${fault} small=${kind === "fill" && form.picture} />
         ${kind === "interpolate" && html`<${Well} label="To" name="other" value=${form.other} onChange=${pick("other")} fault=${fault} />`}
         <${Settings} kind=${kind} model=${model} form=${form} set=${set} bind=${bind} fault=${fault} />
         <${Alarm} fault=${fault} fields=${FIELDS.filter(name => name !== "mask")} />
         <div class="buttons">${busy ? html`<button type="button" onClick=${stop}>Stop</button>` : html`<button class="main">${KINDS.find(([name]) => name === kind)[1]}</button>`}</div>
       </form>
       <div class="stage"><div class="stage-body">
-        ${kind === "fill" && form.picture && html`<div class="painting"><${Mask} picture=${form.picture} canvas=${canvas} /></div>`}
-        ${job && job.status !== "refused" && !(job.status === "failed" && !job.frames.length) ? html`<${Answers} job=${job} busy=${busy} go=${go} />`
+        ${kind === "fill" && form.picture && html`<${Mask} picture=${form.picture} canvas=${canvas} />`}
+        <div ref=${answers}>${job && job.status !== "refused" && !(job.status === "failed" && !job.frames.length) ? html`<${Answers} job=${job} busy=${busy} go=${go} />`
           : !(kind === "fill" && form.picture) && html`<${Empty} title=${form.picture ? "Ready" : "Choose a picture"}><p>${form.picture ? `Press ${KINDS.find(([name]) => name === kind)[1]}, and see several answers.`
-            : `Drop one of your own on the left, or take one from the gallery. It is brought to the model's ${model.width} × ${model.height} pixels.`}</p></${Empty}>`}
+            : `Drop one of your own on the left, or take one from the gallery. It is brought to the model's ${model.width} × ${model.height} pixels.`}</p></${Empty}>`}</div>
       </div></div></div>`;
 }

@@ -1,6 +1,6 @@
 // Generate: new pictures, as they form.
-import { html, useEffect, useState } from "./vendor/preact.js";
-import { chance, many, number, short, useJob } from "./api.js";
+import { html, useEffect, useRef, useState } from "./vendor/preact.js";
+import { chance, many, number, reveal, short, useJob } from "./api.js";
 import { Alarm, Choice, Code, Empty, Field, Head, Progress, Slider, Tick, useForm } from "./parts.js";
 import { Film, Picture, tiles, useFilm } from "./pictures.js";
 
@@ -90,12 +90,13 @@ export function Generate({ model, samplers, handed, go }) {
   const { form, set, bind, tick } = useForm(START);
   const drawing = useJob(), single = useJob();
   const [place, setPlace] = useState(null), [swapped, setSwapped] = useState({});
-  const { job, busy } = drawing;
+  const { job, busy } = drawing, stage = useRef(null);
 
   const draw = values => {
     const seed = values.fresh ? chance() : values.seed === "" ? 0 : values.seed;
     set({ ...values, seed });
     setSwapped({});
+    reveal(stage.current);
     drawing.start(bodyOf({ ...values, seed }, model));
   };
   useEffect(() => { if (handed?.request) { const told = formOf(handed.request); set(told); if (handed.draw) draw(told); } }, [handed]);
@@ -118,7 +119,7 @@ export function Generate({ model, samplers, handed, go }) {
       ${model.kind === "picture" ? ` ${model.width} × ${model.height} pixels` : " arrays"}${model.classes.length ? ` of ${many(model.classes.length, "class", "classes")}` : ""}.</${Head}>
     <div class="bench"><${Form} model=${model} samplers=${samplers} form=${form} set=${set} bind=${bind} tick=${tick} busy=${busy} fault=${fault}
         onSubmit=${event => { event.preventDefault(); draw(form); }} onStop=${drawing.stop} />
-      <div class="stage">${job && job.status !== "refused" && !(job.status === "failed" && !job.frames.length)
+      <div class="stage" ref=${stage}>${job && job.status !== "refused" && !(job.status === "failed" && !job.frames.length)
         ? html`<${Stage} job=${job} busy=${busy} again=${{ ...single, place }} swapped=${swapped} reroll=${reroll} go=${go} /><${Alarm} fault=${single.job?.fault} />`
         : html`<${Empty} title="Nothing drawn yet"><p>Press <b>Draw</b>, and watch pictures come out of noise. All that is drawn is kept in the gallery, with its settings inside.</p></${Empty}>`}</div></div>`;
 }

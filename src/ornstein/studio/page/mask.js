@@ -81,9 +81,9 @@ export function Mask({ picture, canvas }) {
     canvas.current.getContext("2d").clearRect(0, 0, width, height);
     setSaid("The mask is empty.");
   };
-  return html`<div class="card"><div class="mask"><${Picture} src=${picture.url} alt="The picture below the mask" />
+  return html`<div class="card painting"><div class="mask"><${Picture} src=${picture.url} alt="The picture below the mask" />
       <canvas ref=${canvas} width=${width} height=${height} role="img" aria-label="Paint here what is to be filled; rectangles by numbers are below" key=${picture.id}
-        style="opacity: .72" onPointerDown=${down} onPointerMove=${move} onPointerUp=${() => { last.current = null; }} onPointerCancel=${() => { last.current = null; }}></canvas></div>
+        onPointerDown=${down} onPointerMove=${move} onPointerUp=${() => { last.current = null; }} onPointerCancel=${() => { last.current = null; }}></canvas></div><div class="cards">
     <${Segments} label="Brush" options=${[["paint", "Paint"], ["erase", "Erase"]]} value=${tool} onChange=${setTool} />
     <${Slider} label="Width of the brush" name="size" min="1" max="40" value=${size} shown=${`${size} %`} onInput=${event => setSize(Number(event.target.value))} />
     <p class="chips">${PRESETS.map(([name, ...sides]) => html`<button type="button" class="chip" key=${name} onClick=${() => fill(...sides)}>${name}</button>`)}
@@ -92,5 +92,5 @@ export function Mask({ picture, canvas }) {
         value=${box[key]} onInput=${event => setBox({ ...box, [key]: Number(event.target.value) })} />`)}</div>
       <p class="said">In per cent of the picture.</p>
       <button type="button" onClick=${() => fill(box.x / 100, box.y / 100, box.width / 100, box.height / 100)}>Add the rectangle</button></details>
-    <p class="unseen" role="status">${said}</p></div>`;
+    <p class="unseen" role="status">${said}</p></div></div>`;
 }

@@ -73,7 +73,7 @@ export function Picker({ open, onClose, onPick }) {
 }
 
 // One picture that a form asks for: dropped, chosen, or from the gallery.
-export function Well({ label, name, value, onChange, fault }) {
+export function Well({ label, name, value, onChange, fault, small }) {
   const [own, setOwn] = useState(null), [busy, setBusy] = useState(false), [picking, setPicking] = useState(false);
   const said = useId("well");
   const wrong = own ?? (fault?.field === name ? fault.message : null);
@@ -87,9 +87,9 @@ export function Well({ label, name, value, onChange, fault }) {
     }
     setBusy(false);
   };
-  return html`<div class="well"><h2 class="well-label">${label}</h2>
-    ${value && html`<div class="well-shown"><${Picture} src=${value.url} alt=${label} /></div>`}
-    <${Drop} label=${value ? "Drop another" : "Drop a picture"} hint="or press to choose a file" onFiles=${take} busy=${busy} invalid=${wrong} said=${said} />
+  return html`<div class=${small ? "well small" : "well"}><h2 class="well-label">${label}</h2>
+    ${value && !small && html`<div class="well-shown"><${Picture} src=${value.url} alt=${label} /></div>`}
+    <${Drop} label=${value || small ? "Drop another picture" : "Drop a picture"} hint="or press to choose a file" onFiles=${take} busy=${busy} invalid=${wrong} said=${said} />
     <button type="button" class="quiet" onClick=${() => setPicking(true)}>From the gallery</button>
     <p class="said" id=${said} role=${wrong ? "alert" : null}>${wrong}</p>
     <${Picker} open=${picking} onClose=${() => setPicking(false)} onPick=${one => { setOwn(null); onChange(one); }} />

@@ -1,1 +1,180 @@
-import { html } from "./vendor/preact.js"; import { Head } from "./parts.js"; export function Train() { return html`<${Head} title="Train">soon</${Head}>`; }
+// Train: pictures dropped, a model learnt from them, watched as it learns; and all models with their reports.
+import { html, useEffect, useMemo, useRef, useState } from "./vendor/preact.js";
+import { Fault, ask, listen, many, number, post, short, upload } from "./api.js";
+import { Chart } from "./chart.js";
+import { Alarm, Choice, Code, Empty, Field, Head, Progress, Tick, useForm } from "./parts.js";
+import { Drop, Film, Picture, useFilm } from "./pictures.js";
+import { Models } from "./models.js";
+
+const SENDERS = 4; // uploads at once
+const KIND = /\.(png|jpe?g|jpe|jfif|webp|gif|bmp|tiff?|avif|heic|zip|npy)$/i;
+const SIZES = [["", "what suits the pictures"], ...[8, 16, 24, 32, 48, 64].map(side => [side, `${side} × ${side}`])];
+const FIELDS = ["name", "minutes", "size", "classes", "from"];
+const GOING = ["waiting", "running", "stopping"];
+
+// What was dropped, before anything is sent.
+function look(files) {
+  const used = files.filter(({ file, path }) => KIND.test(path) || file.type.startsWith("image/"));
+  const folders = [...new Set(used.map(({ path }) => path.split("/").slice(0, -1).pop()).filter(Boolean))];
+  return { used, folders, left: files.length - used.length, bytes: used.reduce((sum, { file }) => sum + file.size, 0) };
+}
+
+function Found({ found, onClear }) {
+  const shown = useMemo(() => found.used.filter(({ file }) => file.type.startsWith("image/")).slice(0, 24).map(({ file }) => URL.createObjectURL(file)), [found]);
+  useEffect(() => () => shown.forEach(url => URL.revokeObjectURL(url)), [shown]);
+  return html`<div class="card"><div class="row"><h2>${many(found.used.length, "file")} found</h2><button type="button" class="quiet" onClick=${onClear}>Choose others</button></div>
+    <p class="note">${(found.bytes / 1e6).toLocaleString("en", { maximumFractionDigits: 1 })} MB${found.folders.length > 1 ? `, in ${many(found.folders.length, "folder")}: ${found.folders.slice(0, 8).join(", ")}${found.folders.length > 8 ? " …" : ""}` : ""}.
+      ${found.left > 0 && ` ${many(found.left, "file")} that ${found.left === 1 ? "is no picture is" : "are no pictures are"} left out.`}</p>
+    ${found.used.length < 100 && !found.used.some(({ path }) => /\.(zip|npy)$/i.test(path)) && html`<p class="note">A few hundred pictures are better: of so few a model learns the pictures themselves, rather than their kind.</p>`}
+    <div class="thumbs">${shown.map((url, place) => html`<img src=${url} alt=${`Picture ${place + 1} of those found`} key=${url} />`)}</div></div>`;
+}
+
+async function sendAll(files, told) {
+  const ids = [], refused = [];
+  let next = 0;
+  const send = async () => {
+    while (next < files.length) {
+      const { file, path } = files[next++];
+      try {
+        ids.push((await upload(file, path)).id);
+      } catch (fault) {
+        refused.push(`${path}: ${fault.message}`);
+      }
+      told(ids.length + refused.length);
+    }
+  };
+  await Promise.all(Array.from({ length: SENDERS }, send));
+  if (!ids.length) throw new Fault(refused[0] ?? "Nothing was sent.");
+  return { ids, refused };
+}
+
+function Begin({ models, onBegun }) {
+  const { form, set, bind, tick } = useForm({ name: "", minutes: 10, size: "", classes: true, from: "" });
+  const [found, setFound] = useState(null), [sent, setSent] = useState(null), [fault, setFault] = useState(null), [refused, setRefused] = useState([]);
+  const take = files => {
+    const next = look(files);
+    setFault(next.used.length ? null : new Fault("None of these files is a picture, a zip of pictures or a .npy file."));
+    if (!next.used.length) return;
+    setFound(next);
+    setRefused([]);
+    if (!form.name) set({ name: (next.used[0].path.split("/")[0].replace(/\.[^.]*$/, "") || "my pictures").slice(0, 64) });
+  };
+  const begin = async (body, files) => {
+    setFault(null);
+    try {
+      if (files) {
+        setSent(0);
+        const { ids, refused: bad } = await sendAll(files, setSent);
+        setRefused(bad);
+        body.files = ids;
+      }
+      const training = await post("/api/trainings", body);
+      setFound(null);
+      onBegun(training);
+    } catch (problem) {
+      setFault(problem);
+    }
+    setSent(null);
+  };
+  const submit = event => {
+    event.preventDefault();
+    const body = { name: form.name.trim(), minutes: number(form.minutes) };
+    if (form.size !== "") body.size = Number(form.size);
+    if (!form.classes) body.classes = false;
+    if (form.from !== "") body.from = form.from;
+    begin(body, found.used);
+  };
+  if (!found) {
+    return html`<div class="cards"><div class="first"><${Drop} label="Drop your pictures here" hint="files, a folder, or a zip whose folders are the classes; or press to choose files" onFiles=${take} multiple folder accept="image/*,.zip,.npy" />
+      <${Alarm} fault=${fault} /></div>
+      <p class="row start"><span class="note">No pictures at hand?</span><button type="button" onClick=${() => begin({ name: "digits", data: "digits", minutes: 1 })}>Learn handwritten digits, in a minute</button></p></div>`;
+  }
+  const sending = sent !== null;
+  return html`<div class="bench"><form class="controls" onSubmit=${submit} noValidate>
+      <${Field} label="Name of the model" maxlength="64" fault=${fault} ...${bind("name")} />
+      <${Field} label="Minutes" type="number" min="0.5" max="1440" step="any" fault=${fault} hint="Ten are a beginning; the longer, the better." ...${bind("minutes")} />
+      <${Choice} label="Size in pixels" options=${SIZES} fault=${fault} hint="Small ones are learnt much faster." ...${bind("size")} />
+      ${models.length > 0 && html`<${Choice} label="Start from" options=${[["", "nothing"], ...models.filter(one => !one.error).map(one => [one.name, one.name])]} fault=${fault} ...${bind("from")} />`}
+      <${Tick} label="Learn the folders as classes" ...${tick("classes")} />
+      <${Alarm} fault=${fault} fields=${FIELDS.filter(name => name !== "classes")} />
+      ${sending ? html`<${Progress} value=${sent / found.used.length} label=${`Sending ${sent} of ${found.used.length}`} />` : html`<div class="buttons"><button class="main">Start training</button></div>`}
+    </form><${Found} found=${found} onClear=${() => setFound(null)} /></div>
+    ${refused.length > 0 && html`<p class="note">${many(refused.length, "file")} could not be used. ${refused[0]}</p>`}`;
+}
+
+// Everything that happens to a training, while it is looked at.
+function useTraining(first, onChange) {
+  const [points, setPoints] = useState([]), [log, setLog] = useState([]), [previews, setPreviews] = useState(first.previews ?? []), [fault, setFault] = useState(null);
+  const told = useRef(onChange);
+  told.current = onChange;
+  const going = GOING.includes(first.status);
+  useEffect(() => {
+    let here = true;
+    const readPoints = () => ask(`/api/trainings/${first.id}/metrics`).then(answer => here && setPoints(answer.points), problem => here && setFault(problem));
+    const again = () => ask(`/api/trainings/${first.id}`).then(now => { if (here) { setPreviews(now.previews ?? []); told.current(now); } }, problem => here && setFault(problem));
+    readPoints();
+    if (!going) return () => { here = false; };
+    const heard = {
+      status: now => told.current(now), metrics: point => setPoints(before => [...before, point]),
+      log: ({ line }) => setLog(before => [...before.slice(-199), line]),
+      preview: one => setPreviews(before => (before.some(old => old.images === one.images) ? before : [...before, one])),
+    };
+    for (const kind of ["done", "failed", "stopped"]) heard[kind] = () => { again(); readPoints(); };
+    const stop = listen(`/api/trainings/${first.id}/events`, heard, ["done", "failed", "stopped"], again);
+    return () => { here = false; stop(); };
+  }, [first.id, going]);
+  return { points, log, previews, fault };
+}
+
+const Reasons = ({ title, list }) => list?.length > 0 && html`<div><h3>${title}</h3><ul class="reasons">${list.map(one => {
+  const text = typeof one === "string" ? one : [`${one.name}: ${one.value}`, one.reason ?? one.why].filter(Boolean).join(", ");
+  return html`<li key=${text}>${text}</li>`;
+})}</ul></div>`;
+
+function Training({ training, onChange, go, reload }) {
+  const { points, log, previews, fault } = useTraining(training, onChange);
+  const [own, setOwn] = useState(null);
+  const film = useFilm(previews.length, false, 500);
+  const going = GOING.includes(training.status), shown = previews[film.place];
+  const images = useMemo(() => points.map(point => point.images), [points]);
+  const loss = useMemo(() => points.map(point => point.loss ?? null), [points]), held = useMemo(() => points.map(point => point.held_out ?? null), [points]);
+  const act = async (method, path = "") => {
+    setOwn(null);
+    try {
+      onChange(await ask(`/api/trainings/${training.id}${path}`, { method }));
+    } catch (problem) {
+      setOwn(problem);
+    }
+  };
+  useEffect(() => { if (training.model) reload(); }, [training.model, training.status]);
+  return html`<article class="card" aria-label=${`Training ${training.name}`}>
+    <div class="row"><h2>${training.name}</h2><span class=${`status ${training.status}`}>${training.status}</span></div>
+    ${going && html`<${Progress} value=${training.progress ?? 0} left=${training.seconds_left}
+      label=${training.status === "waiting" ? `Waiting: ${training.position ?? 0} before it` : `${many(training.images ?? 0, "picture")} seen${training.rate ? `, ${Math.round(training.rate)} a second` : ""}`} />`}
+    <${Alarm} fault=${own ?? fault} />
+    ${training.error && html`<p class="alarm" role="alert">${typeof training.error === "string" ? training.error : training.error.error}</p>`}
+    <div class="watch">
+      ${points.length > 1 ? html`<${Chart} label="Loss by pictures seen" x=${images} height=${230} xLabel="pictures seen" lines=${[{ name: "loss", y: loss, ink: "--c1" }, { name: "on pictures never trained on", y: held, ink: "--c2" }]} />`
+        : going && html`<p class="note">The curve of the loss begins in a few seconds.</p>`}
+      ${shown ? html`<div class="preview-sheet"><${Picture} src=${shown.url} alt=${`Drawn after ${shown.images} pictures`} />
+        <${Film} film=${film} count=${previews.length} label="Previews of the training" shown=${`after ${shown.images.toLocaleString("en")}`} /></div>` : going && html`<p class="note">Pictures that it draws on the way appear here.</p>`}</div>
+    <div class="reads"><${Reasons} title="What was found" list=${training.notes} /><${Reasons} title="What was chosen" list=${training.chosen} /></div>
+    <div class="buttons">
+      ${training.model && html`<button type="button" class="main" onClick=${() => go("generate", { model: training.model })}>Draw with it</button>`}
+      ${["waiting", "running"].includes(training.status) && html`<button type="button" onClick=${() => act("DELETE")}>Stop and save</button>`}
+      ${["stopped", "failed"].includes(training.status) && html`<button type="button" onClick=${() => act("POST", "/resume")}>Go on</button>`}
+      ${training.loss != null && html`<span class="note">loss ${short(training.loss)}${training.held_out != null ? `, ${short(training.held_out)} on unseen ones` : ""}</span>`}</div>
+    ${log.length > 0 && html`<details><summary>Its log</summary><pre class="log" tabindex="0">${log.join("\n")}</pre></details>`}
+    <${Code} label="Command" text=${training.command} /></article>`;
+}
+
+export function Train({ model, models, shown, go, reload }) {
+  const [trainings, setTrainings] = useState(null), [fault, setFault] = useState(null);
+  useEffect(() => { if (shown) ask("/api/trainings").then(answer => setTrainings(answer.trainings), setFault); }, [shown]);
+  const change = now => setTrainings(before => (before.some(one => one.id === now.id) ? before.map(one => (one.id === now.id ? now : one)) : [now, ...before]));
+  return html`<${Head} title="Teach a model your pictures">Drop a few hundred pictures of one kind. After some minutes it draws new ones.</${Head}>
+    <${Begin} models=${models} onBegun=${change} /><${Alarm} fault=${fault} />
+    ${trainings?.length > 0 && html`<h2 class="below">Trainings</h2><div class="cards">${trainings.map(one => html`<${Training} key=${one.id} training=${one} onChange=${change} go=${go} reload=${reload} />`)}</div>`}
+    ${trainings && !trainings.length && !model && html`<${Empty} title="Nothing has been trained yet"><p>Begin above. You can watch it learn, stop it, and go on later.</p></${Empty}>`}
+    <${Models} models=${models} go=${go} />`;
+}
