@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from ornstein import __version__
 from ornstein.cli.app import Out, app
+from ornstein.display import say
 
 __all__ = ["studio"]
 
@@ -29,6 +30,8 @@ def studio(
         help="Text that clients must know, or 'new' for one that is made up and printed.")] = None,
     database: Annotated[str | None, Parameter(
         help="URL of the database; a SQLite file in the data folder by default.")] = None,
+    rebuild: Annotated[bool, Parameter(
+        help="Make the database of --folder anew from its pictures, and end.", negative=())] = False,
     folder: Annotated[Out, Parameter(help="Of the studio's own data: pictures, uploads, trainings.")] = Path("studio"),
 ) -> None:
     """Open a page to train, draw and edit on, and serve models over HTTP."""
@@ -40,12 +43,17 @@ def studio(
     if token is not None and (len(token) < 16 or not token.isascii() or not token.isprintable() or " " in token):
         raise ValueError("--token must be 16 or more printable characters without spaces; --token new makes one")
     try:
+        from ornstein.studio.rebuild import rebuild as make_anew
         from ornstein.studio.safety import is_local
         from ornstein.studio.server import serve
         from ornstein.studio.state import Studio
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"the studio needs the package {error.name} (pip install 'ornstein[studio]')"
                                   ) from None
+    if rebuild:
+        counts = make_anew(folder)
+        say(", ".join(f"{count:,} {name}" for name, count in counts.items()))
+        return
     if token is None and not is_local(host):
         raise ValueError(f"--host is {host}, which others can reach; give --token new, and they need the address that "
                          "is printed")

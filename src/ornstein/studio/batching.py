@@ -157,6 +157,9 @@ class Batcher:
         pieces = []
         while group and size:
             ask = group[0]
+            if ask.done.is_set():  # it has failed in part
+                group.popleft()
+                continue
             some = min(size, len(ask.z) - ask.taken)
             pieces.append((ask, slice(ask.taken, ask.taken + some)))
             ask.taken, size = ask.taken + some, size - some

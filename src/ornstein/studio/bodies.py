@@ -85,6 +85,7 @@ class Restore(_Edit):
     operator: Text = Field(description="As for `ornstein edit RUN restore`.", examples=["down=4", "blur=1.5", "grey"])
     noise: Annotated[float, Field(ge=0, le=10**9)] | None = Field(
         None, description="Deviation of its noise, in the data's own values; a hundredth of their range unless given.")
+    measure: bool = Field(False, description="Whether the picture is whole and is to be measured first, as a trial.")
     count: Count = 8
 
 

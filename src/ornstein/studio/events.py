@@ -10,8 +10,11 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
-__all__ = ["Listeners"]
+__all__ = ["SSE", "STREAM", "Listeners"]
 
+SSE = "text/event-stream"
+STREAM = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+MOST = 200  # lines that are kept for a listener
 ALIVE = 10.0  # seconds after which a silent stream sends a comment, by which a lost client is noticed
 
 
@@ -22,7 +25,9 @@ class Listener:
         self.loop, self.news, self.waiting = asyncio.get_running_loop(), dict[str, Any](), asyncio.Event()
 
     def put(self, kind: str, data: Any) -> None:
-        """Keep an event in place of the last one of its kind; called in the loop's own thread."""
+        """Keep an event in place of the last one of its kind, but every line; called in the loop's own thread."""
+        if kind == "log":
+            data = [*self.news.get(kind, ()), data][-MOST:]
         self.news.pop(kind, None)
         self.news[kind] = data
         self.waiting.set()
@@ -57,7 +62,8 @@ class Listeners:
                 listener.waiting.clear()
                 news, listener.news = listener.news, {}
                 for kind, data in news.items():
-                    yield f"event: {kind}\ndata: {json.dumps(data)}\n\n"
+                    for one in data if kind == "log" else [data]:
+                        yield f"event: {kind}\ndata: {json.dumps(one)}\n\n"
                     if kind in last:
                         return
         finally:

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from ornstein.names import printable, shortened
 
-__all__ = ["ANSWERS", "Fault", "Refused", "answer", "install", "sentence"]
+__all__ = ["ANSWERS", "EVENTS", "PNG", "Fault", "Refused", "answer", "install", "sentence"]
 
 
 class Fault(BaseModel):
@@ -46,6 +46,9 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
     429: {"model": Fault, "description": "This client has too many jobs; come again after Retry-After seconds."},
     503: {"model": Fault, "description": "The queue is full; come again after Retry-After seconds."},
 }
+
+PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
+EVENTS: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
 
 
 def sentence(error: BaseException | str) -> str:
@@ -84,6 +87,8 @@ def install(app: FastAPI) -> None:
 def _first(error: RequestValidationError) -> tuple[str, str | None, Any]:
     """The first thing that is wrong with a request; what was sent is repeated only where it is short."""
     first = error.errors()[0]
+    if first["type"] in ("model_attributes_type", "missing") and first["loc"] == ("body",):
+        return "the body must be a JSON object, sent as Content-Type: application/json", None, None
     place = [str(part) for part in first["loc"][1:] if part not in KINDS]
     field, limits = shortened(printable(".".join(place)), 60) or None, first.get("ctx", {})
     limit = next((limits[name] for name in ("le", "ge", "lt", "gt", "max_length", "min_length", "pattern", "expected",

@@ -31,7 +31,7 @@ class Studio:
     """
 
     def __init__(self, place: Path | None, folder: Path, database: str | None = None, limits: Limits = LIMITS,
-                 version: str = "") -> None:
+                 version: str = "0") -> None:
         self.limits, self.version, self.metrics = limits, version, Metrics()
         self.store = Store(folder, database)
         self.uploads = Uploads(self.store, limits)

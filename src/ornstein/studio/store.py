@@ -19,7 +19,7 @@ from ornstein.studio.tables import jobs, pictures
 
 __all__ = ["Store", "new_id"]
 
-FOLDERS = ("pictures", "uploads", "runs", "logs")
+FOLDERS = ("pictures", "uploads", "sets", "runs", "logs")
 DATABASE = "studio.sqlite"
 
 

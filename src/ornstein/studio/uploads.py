@@ -6,7 +6,7 @@ import hashlib
 import time
 import zipfile
 from collections.abc import AsyncIterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,12 @@ from starlette.concurrency import run_in_threadpool
 from ornstein import files
 from ornstein.data.pictures import FORMATS, header, reason
 from ornstein.names import printable, shortened
-from ornstein.studio.limits import Limits
+from ornstein.studio.limits import LIMITS, Limits
 from ornstein.studio.refusal import Refused, sentence
 from ornstein.studio.store import Store
 from ornstein.studio.tables import pictures, uploads
 
-__all__ = ["Uploads", "picture_path"]
+__all__ = ["Uploads", "inside", "look", "picture_path", "pictures_of"]
 
 MAGIC = (b"\x89PNG", ".png"), (b"\xff\xd8\xff", ".jpg"), (b"GIF8", ".gif"), (b"BM", ".bmp"), (
     b"II*\x00", ".tif"), (b"MM\x00*", ".tif"), (b"PK\x03\x04", ".zip"), (b"\x93NUMPY", ".npy")
@@ -70,59 +70,13 @@ class Uploads:
                     file.write(part)
                     part = await anext(parts, b"")
             row = {"id": id, "name": shortened(printable(name), 200), "bytes": size, "sha256": digest.hexdigest(),
-                   "created": time.time(), "ending": ending, "width": None, "height": None, "pictures": None,
-                   **await run_in_threadpool(self._looked_at, beside, ending)}
+                   "created": time.time(), "ending": ending,
+                   **await run_in_threadpool(look, beside, ending, self.limits)}
             if there is not None and there["sha256"] != row["sha256"]:
                 raise Refused(409, f"a file with the id {id} is there already, and is another one", "id")
         if there is None:
             self.store.add(uploads, row)
         return there or row
-
-    def _looked_at(self, path: Path, ending: str) -> dict[str, Any]:
-        """What a file is; raises Refused for what is of no use."""
-        if ending == ".zip":
-            return {"kind": "zip", "pictures": self._zip(path)}
-        if ending == ".npy":
-            self._numbers(path)
-            return {"kind": "numbers"}
-        try:
-            width, height = header(path)[:2]
-            if width * height > self.limits.pixels:
-                raise Refused(413, f"the picture has {width} x {height} pixels; {self.limits.pixels:,} are the most",
-                              "body", self.limits.pixels)
-            with Image.open(path) as image:
-                image.verify()
-        except Refused:
-            raise
-        except Exception as error:  # a broken file raises nearly any error of Pillow's
-            raise Refused(422, f"the picture cannot be read: {reason(error)}", "body") from None
-        return {"kind": "picture", "width": width, "height": height}
-
-    def _numbers(self, path: Path) -> None:
-        try:
-            values = np.load(path, allow_pickle=False, mmap_mode="r")
-            if values.dtype.kind not in "biuf" or not values.ndim:
-                raise ValueError(f"it holds {values.dtype}")
-        except Exception as error:  # of a broken file
-            raise Refused(422, f"the .npy file cannot be used: {sentence(error)}", "body") from None
-
-    def _zip(self, path: Path) -> int:
-        """How many pictures a zip holds, after refusing one that is too large or names places outside itself."""
-        try:
-            with zipfile.ZipFile(path) as archive:
-                entries = [one for one in archive.infolist() if not one.is_dir()]
-        except Exception as error:  # of a broken file
-            raise Refused(422, f"the zip cannot be read: {sentence(error)}", "body") from None
-        if len(entries) > self.limits.files:
-            raise Refused(413, f"the zip holds {len(entries):,} files; {self.limits.files:,} are the most", "body",
-                          self.limits.files)
-        if (size := sum(one.file_size for one in entries)) > self.limits.unpacked:
-            raise Refused(413, f"the zip holds {size:,} bytes; {self.limits.unpacked:,} are the most", "body",
-                          self.limits.unpacked)
-        found = sum(Path(one.filename).suffix.lower() in FORMATS for one in entries)
-        if not found:
-            raise Refused(422, "the zip holds no pictures", "body")
-        return found
 
     def path_of(self, row: dict[str, Any]) -> Path:
         """Where an upload lies."""
@@ -150,3 +104,64 @@ class Uploads:
         row = self.find(id)
         self.store.remove(uploads, uploads.c.id == id)
         files.remove(self.path_of(row))
+
+
+def look(path: Path, ending: str, limits: Limits = LIMITS) -> dict[str, Any]:
+    """What a file is: its kind, and what a picture or a zip has; raises Refused for what is of no use."""
+    facts: dict[str, Any] = {"kind": "picture", "width": None, "height": None, "pictures": None}
+    if ending == ".zip":
+        return {**facts, "kind": "zip", "pictures": _zip(path, limits)}
+    if ending == ".npy":
+        _numbers(path)
+        return {**facts, "kind": "numbers"}
+    try:
+        width, height = header(path)[:2]
+        if width * height > limits.pixels:
+            raise Refused(413, f"the picture has {width} x {height} pixels; {limits.pixels:,} are the most", "body",
+                          limits.pixels)
+        with Image.open(path) as image:
+            image.verify()
+    except Refused:
+        raise
+    except Exception as error:  # a broken file raises nearly any error of Pillow's
+        raise Refused(422, f"the picture cannot be read: {reason(error)}", "body") from None
+    return {**facts, "width": width, "height": height}
+
+
+def _numbers(path: Path) -> None:
+    try:
+        values = np.load(path, allow_pickle=False, mmap_mode="r")
+        if values.dtype.kind not in "biuf" or not values.ndim:
+            raise ValueError(f"it holds {values.dtype}")
+    except Exception as error:  # of a broken file
+        raise Refused(422, f"the .npy file cannot be used: {sentence(error)}", "body") from None
+
+
+def _zip(path: Path, limits: Limits) -> int:
+    """How many pictures a zip holds, after refusing one that is too large or names places outside itself."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            found = pictures_of(archive)
+    except Exception as error:  # of a broken file
+        raise Refused(422, f"the zip cannot be read: {sentence(error)}", "body") from None
+    if len(entries) > limits.files:
+        raise Refused(413, f"the zip holds {len(entries):,} files; {limits.files:,} are the most", "body", limits.files)
+    if (size := sum(one.file_size for one in entries)) > limits.unpacked:
+        raise Refused(413, f"the zip holds {size:,} bytes; {limits.unpacked:,} are the most", "body", limits.unpacked)
+    if any(one.filename.startswith(("/", "\\")) or ".." in inside(one.filename).parts for one in entries):
+        raise Refused(422, "the zip names places outside itself", "body")
+    if not found:
+        raise Refused(422, "the zip holds no pictures", "body")
+    return len(found)
+
+
+def inside(name: str) -> PurePosixPath:
+    """The name of a file in a zip or in a folder that was dropped, as a path of any system's."""
+    return PurePosixPath(name.replace("\\", "/"))
+
+
+def pictures_of(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """The pictures in a zip, without what systems hide there."""
+    return [one for one in archive.infolist() if not one.is_dir() and inside(one.filename).suffix.lower() in FORMATS
+            and not any(part.startswith((".", "__MACOSX")) for part in inside(one.filename).parts)]

@@ -6,12 +6,13 @@ import base64
 import io
 import shlex
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -21,12 +22,12 @@ from ornstein.diffusion.samplers.loop import NFE, SAMPLERS
 from ornstein.evaluation.nearest import nearest
 from ornstein.figures import pictures, trace
 from ornstein.figures.edits import figures_of
-from ornstein.figures.subject import read_sample
+from ornstein.figures.subject import read_sample, subject
 from ornstein.given import edited, fit_of, read_given, read_mask, read_measured
 from ornstein.names import require
 from ornstein.request import Request
 from ornstein.studio.library import Model
-from ornstein.studio.refusal import Refused
+from ornstein.studio.refusal import Refused, sentence
 from ornstein.studio.uploads import Uploads
 from ornstein.training.reopen import reopen
 
@@ -122,14 +123,18 @@ def _drawn(spec: DataSpec, x: Tensor, labels: Sequence[str | None] = ()) -> Outc
 
 def _edited(model: Model, body: Mapping[str, Any], uploads: Uploads) -> Outcome:
     kind, spec, fit = body["kind"], model.spec, fit_of(model.path)
-    places = [uploads.locate(body[name], name) for name in ("picture", "other") if body.get(name)]
+    places = {name: uploads.locate(body[name], name) for name in ("picture", "other") if body.get(name)}
     measured = read_operator(body["operator"], spec.shape) if kind == "restore" else None
-    given = [read_given(spec, path, fit) if measured is None else read_measured(spec, measured.into, path, fit)
-             for path in places]
+    whole = measured is None or body["measure"]
+    given = [_given(name, path, lambda path: read_given(spec, path, fit) if whole else
+                    read_measured(spec, measured.into, path, fit))
+             for name, path in places.items()]
+    if measured is not None and whole:
+        given[0].values = measured(torch.from_numpy(given[0].values)).numpy()
     if body.get("mask") is not None:
-        known = read_mask(spec, uploads.locate(body["mask"], "mask"), given[0], fit)
+        known = _given("mask", uploads.locate(body["mask"], "mask"), lambda path: read_mask(spec, path, given[0], fit))
         given[0].values = np.where(known, given[0].values, np.nan)
-    for one, name in zip(given, ("picture", "other"), strict=False):
+    for one, name in zip(given, places, strict=True):
         if len(one.values) > 1:
             raise Refused(422, f"{name} holds {len(one.values)} samples; it must hold one", name)
         lost = int(np.isnan(one.values).sum())
@@ -144,11 +149,20 @@ def _edited(model: Model, body: Mapping[str, Any], uploads: Uploads) -> Outcome:
     x = edited(model.denoiser, spec, kind, given, body["count"], body["seed"], words, measured, body.get("noise"),
                body.get("strength", 0.5)).cpu()
     drawn = _drawn(spec, x)
-    drawn.result = {"notes": [note for one in given for note in one.notes]}
+    drawn.result = {"notes": [note.replace(str(path), name)
+                              for one, (name, path) in zip(given, places.items(), strict=True) for note in one.notes]}
     if kind != "interpolate" and len(x) > 1 and spec.kind == "picture":
         drawn.extra, spread = _spread(spec, x)
         drawn.result["spread"] = spread
     return drawn
+
+
+def _given(name: str, path: Path, read: Callable[[Path], Any]) -> Any:
+    """What is read of a file, which messages call by its field: where it lies is nobody's business."""
+    try:
+        return read(path)
+    except (ValueError, OSError) as error:
+        raise Refused(422, sentence(error).replace(str(path), name), name) from None
 
 
 def _spread(spec: DataSpec, x: Tensor) -> tuple[dict[str, Image.Image], float]:
@@ -163,16 +177,20 @@ def _spread(spec: DataSpec, x: Tensor) -> tuple[dict[str, Image.Image], float]:
 def _traced(model: Model, body: Mapping[str, Any], uploads: Uploads) -> Outcome:
     image = None if body["picture"] is None else uploads.locate(body["picture"], "picture")
     label = None if body["label"] is None else str(body["label"])
+    of = _given("picture", image or Path(), lambda _: subject(model.denoiser, image, label, body["seed"]))
+    if image is not None:
+        of = replace(of, what="a picture of your own")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "trace.png"
-        trace.draw(model.denoiser, out, image, label, body["seed"], body["figure"])
+        trace.write(of, out, body["figure"])
         with Image.open(out) as drawn:
             return Outcome([drawn.copy()], [None])
 
 
 def _neighbours(model: Model, body: Mapping[str, Any], uploads: Uploads) -> Outcome:
     data = reopen(model.path, judged=False).trained_on
-    found = nearest(read_sample(model.spec, uploads.locate(body["picture"], "picture")), data, body["count"])[0]
+    x = _given("picture", uploads.locate(body["picture"], "picture"), lambda path: read_sample(model.spec, path))
+    found = nearest(x, data, body["count"])[0]
     drawn = _drawn(data.spec, data.batch([one.row for one in found])[0], [one.label or None for one in found])
     drawn.result = {"neighbours": [{"row": one.row, "name": Path(one.name).name, "label": one.label or None,
                                     "distance": one.distance, "how": one.how} for one in found]}

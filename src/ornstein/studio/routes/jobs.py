@@ -10,9 +10,9 @@ from starlette.concurrency import run_in_threadpool
 
 from ornstein.studio import work
 from ornstein.studio.bodies import Asked, Id
-from ornstein.studio.events import Listeners
+from ornstein.studio.events import SSE, STREAM, Listeners
 from ornstein.studio.jobs import ENDED, left
-from ornstein.studio.refusal import Refused
+from ornstein.studio.refusal import EVENTS, PNG, Refused
 from ornstein.studio.state import Studio, Used
 from ornstein.studio.tables import jobs, pictures
 from ornstein.studio.uploads import picture_path
@@ -58,8 +58,7 @@ def cancel(id: Id, studio: Used) -> dict[str, Any]:
     return of(id, studio)
 
 
-@router.get("/{id}/events", response_class=StreamingResponse,
-            responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}})
+@router.get("/{id}/events", response_class=StreamingResponse, responses=EVENTS)
 async def events(id: Id, studio: Used) -> StreamingResponse:
     """Server-sent events: progress, preview, and last done, failed or cancelled."""
     job = studio.jobs.active.get(id)
@@ -76,8 +75,7 @@ async def events(id: Id, studio: Used) -> StreamingResponse:
     return StreamingResponse(job.listeners.stream(first, ENDED, ended), media_type=SSE, headers=STREAM)
 
 
-@router.get("/{id}/samples/{number}.png", response_class=FileResponse,
-            responses={200: {"content": {"image/png": {}}}})
+@router.get("/{id}/samples/{number}.png", response_class=FileResponse, responses=PNG)
 def sample(id: Id, number: Number, studio: Used, download: bool = False) -> FileResponse:
     """A finished picture, in its own pixels, with its settings inside."""
     row = studio.store.one(pictures, (pictures.c.job == id) & (pictures.c.number == number))
@@ -87,15 +85,11 @@ def sample(id: Id, number: Number, studio: Used, download: bool = False) -> File
     return _file(studio, id, f"{number:05d}", f"{row['model']}-{row['seed']}-{number}" if download else None)
 
 
-@router.get("/{id}/{name}.png", response_class=FileResponse, responses={200: {"content": {"image/png": {}}}})
+@router.get("/{id}/{name}.png", response_class=FileResponse, responses=PNG)
 def extra(id: Id, name: Annotated[str, Path(pattern="^(mean|spread)$")], studio: Used) -> FileResponse:
     """Mean of a job's draws, or how far they are spread: white is the most."""
     of(id, studio)
     return _file(studio, id, name, None)
-
-
-SSE = "text/event-stream"
-STREAM = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 def last(job: dict[str, Any]) -> dict[str, Any]:
