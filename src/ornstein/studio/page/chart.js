@@ -54,7 +54,7 @@ export function Chart({ label, x, lines, marks = [], bars, height = 170, xRange,
       },
       axes: [{ ...axis, grid: { show: false }, size: 26, label: xLabel, labelSize: 18, labelGap: 0, labelFont: axis.font, space: 50 }, { ...axis, size: 44, space: 36 }],
       series: [{}, ...lines.map(line => ({
-        stroke: colour(line.ink), width: 2, points: { show: false }, dash: line.dashed ? [6, 4] : undefined,
+        stroke: colour(line.ink), width: 2, spanGaps: true, points: { show: line.dots, size: 6, fill: colour(line.ink) }, dash: line.dashed ? [6, 4] : undefined,
         fill: line.filled || bars ? `${colour(line.ink)}${bars ? "80" : "26"}` : undefined, paths: bars ? uPlot.paths.bars({ size: [1, 100], gap: 1 }) : undefined,
       }))],
       hooks: { draw: [self => drawMarks(self, now.current.marks)] },

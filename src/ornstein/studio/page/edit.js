@@ -1,7 +1,7 @@
 // Edit: a hole filled, variations, a walk between two pictures, and a measurement undone.
 import { html, useEffect, useRef, useState } from "./vendor/preact.js";
 import { chance, many, number, reveal, short, upload, useJob } from "./api.js";
-import { Alarm, Choice, Code, Empty, Field, Head, Progress, Segments, Slider, useForm } from "./parts.js";
+import { Alarm, Choice, Code, Empty, Field, Head, Progress, Segments, Slider, Tick, useForm } from "./parts.js";
 import { Picture, Well, tiles } from "./pictures.js";
 import { Mask, maskOf } from "./mask.js";
 
@@ -22,6 +22,7 @@ async function bodyOf(kind, form, model, canvas) {
   if (kind === "interpolate") body.other = form.other?.id;
   if (kind === "restore") {
     body.operator = form.amount === "" ? form.operator : `${form.operator}=${form.amount}`;
+    body.measure = form.measure;
     if (number(form.noise) !== undefined) body.noise = number(form.noise);
   }
   if (kind === "fill") {
@@ -31,14 +32,15 @@ async function bodyOf(kind, form, model, canvas) {
   return body;
 }
 
-function Settings({ kind, model, form, set, bind, fault }) {
+function Settings({ kind, model, form, set, bind, tick, fault }) {
   const [, , amount] = OPERATORS.find(([name]) => name === form.operator);
   return html`
     ${kind === "vary" && html`<${Slider} label="How far" min="0" max="1" step="0.05" fault=${fault} hint="Near 0 the picture stays; at 1 nothing of it does." ...${bind("strength")} shown=${Number(form.strength).toFixed(2)} />`}
     ${kind === "restore" && html`<${Choice} label="What was done to it" options=${OPERATORS.map(([name, text]) => [name, text])} fault=${fault} ...${bind("operator")}
         onInput=${event => set({ operator: event.target.value, amount: OPERATORS.find(([name]) => name === event.target.value)[2] ?? "" })} />
       ${amount !== null && html`<${Field} label="How much" type="number" step="any" min="0" fault=${fault} hint=${{ blur: "Width of the blur in pixels.", down: "How many times smaller.", mask: "Share that is covered." }[form.operator]} ...${bind("amount")} />`}
-      <${Field} label="Noise in it" type="number" step="any" min="0" placeholder="a hundredth of the range" fault=${fault} ...${bind("noise")} />`}
+      <${Field} label="Noise in it" type="number" step="any" min="0" placeholder="a hundredth of the range" fault=${fault} ...${bind("noise")} />
+      <${Tick} label="The picture is whole: do this to it first" ...${tick("measure")} />`}
     ${model.classes.length > 0 && html`<${Choice} label="Class" options=${[["", "not told"], ...model.classes.map(name => [name, name])]} fault=${fault} ...${bind("label")} />`}
     <${Field} label=${kind === "interpolate" ? "Steps between" : "How many answers"} type="number" min="1" max="64" fault=${fault} ...${bind("count")} />
     <${Slider} label="Network calls an answer" min="5" max="200" step="5" fault=${fault} ...${bind("nfe")} />`;
@@ -75,7 +77,7 @@ function Answers({ job, busy, go }) {
 
 export function Edit({ model, handed, go }) {
   const [kind, setKind] = useState("fill");
-  const { form, set, bind } = useForm({ picture: null, other: null, strength: 0.5, operator: "blur", amount: 1.5, noise: "", label: "", count: 8, nfe: 50 });
+  const { form, set, bind, tick } = useForm({ picture: null, other: null, strength: 0.5, operator: "blur", amount: 1.5, noise: "", measure: true, label: "", count: 8, nfe: 50 });
   const [local, setLocal] = useState(null);
   const canvas = useRef(null), answers = useRef(null);
   const { job, busy, start, stop } = useJob();
@@ -112,7 +114,7 @@ export function Edit({ model, handed, go }) {
         <${Segments} label="What to do" options=${KINDS} value=${kind} onChange=${value => { setLocal(null); setKind(value); }} />
         <${Well} label=${kind === "interpolate" ? "From" : "Picture"} name="picture" value=${form.picture} onChange=${pick("picture")} fault=${fault} small=${kind === "fill" && form.picture} />
         ${kind === "interpolate" && html`<${Well} label="To" name="other" value=${form.other} onChange=${pick("other")} fault=${fault} />`}
-        <${Settings} kind=${kind} model=${model} form=${form} set=${set} bind=${bind} fault=${fault} />
+        <${Settings} kind=${kind} model=${model} form=${form} set=${set} bind=${bind} tick=${tick} fault=${fault} />
         <${Alarm} fault=${fault} fields=${FIELDS.filter(name => name !== "mask")} />
         <div class="buttons">${busy ? html`<button type="button" onClick=${stop}>Stop</button>` : html`<button class="main">${KINDS.find(([name]) => name === kind)[1]}</button>`}</div>
       </form>

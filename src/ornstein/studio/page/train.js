@@ -7,7 +7,7 @@ import { Drop, Film, Picture, useFilm } from "./pictures.js";
 import { Models } from "./models.js";
 
 const SENDERS = 4; // uploads at once
-const KIND = /\.(png|jpe?g|jpe|jfif|webp|gif|bmp|tiff?|avif|heic|zip|npy)$/i;
+const KIND = /\.(png|jpe?g|jpe|jfif|webp|gif|bmp|tiff?|avif|heic|zip)$/i;
 const SIZES = [["", "what suits the pictures"], ...[8, 16, 24, 32, 48, 64].map(side => [side, `${side} × ${side}`])];
 const FIELDS = ["name", "minutes", "size", "classes", "from"];
 const GOING = ["waiting", "running", "stopping"];
@@ -16,7 +16,7 @@ const GOING = ["waiting", "running", "stopping"];
 function look(files) {
   const used = files.filter(({ file, path }) => KIND.test(path) || file.type.startsWith("image/"));
   const folders = [...new Set(used.map(({ path }) => path.split("/").slice(0, -1).pop()).filter(Boolean))];
-  return { used, folders, left: files.length - used.length, bytes: used.reduce((sum, { file }) => sum + file.size, 0) };
+  return { used, folders, zip: used.some(({ path }) => /\.zip$/i.test(path)), left: files.length - used.length, bytes: used.reduce((sum, { file }) => sum + file.size, 0) };
 }
 
 function Found({ found, onClear }) {
@@ -25,7 +25,7 @@ function Found({ found, onClear }) {
   return html`<div class="card"><div class="row"><h2>${many(found.used.length, "file")} found</h2><button type="button" class="quiet" onClick=${onClear}>Choose others</button></div>
     <p class="note">${(found.bytes / 1e6).toLocaleString("en", { maximumFractionDigits: 1 })} MB${found.folders.length > 1 ? `, in ${many(found.folders.length, "folder")}: ${found.folders.slice(0, 8).join(", ")}${found.folders.length > 8 ? " …" : ""}` : ""}.
       ${found.left > 0 && ` ${many(found.left, "file")} that ${found.left === 1 ? "is no picture is" : "are no pictures are"} left out.`}</p>
-    ${found.used.length < 100 && !found.used.some(({ path }) => /\.(zip|npy)$/i.test(path)) && html`<p class="note">A few hundred pictures are better: of so few a model learns the pictures themselves, rather than their kind.</p>`}
+    ${found.used.length < 100 && !found.zip && html`<p class="note">A few hundred pictures are better: of so few a model learns the pictures themselves, rather than their kind.</p>`}
     <div class="thumbs">${shown.map((url, place) => html`<img src=${url} alt=${`Picture ${place + 1} of those found`} key=${url} />`)}</div></div>`;
 }
 
@@ -53,7 +53,7 @@ function Begin({ models, onBegun }) {
   const [found, setFound] = useState(null), [sent, setSent] = useState(null), [fault, setFault] = useState(null), [refused, setRefused] = useState([]);
   const take = files => {
     const next = look(files);
-    setFault(next.used.length ? null : new Fault("None of these files is a picture, a zip of pictures or a .npy file."));
+    setFault(next.used.length ? null : new Fault("None of these files is a picture or a zip of pictures."));
     if (!next.used.length) return;
     setFound(next);
     setRefused([]);
@@ -80,12 +80,12 @@ function Begin({ models, onBegun }) {
     event.preventDefault();
     const body = { name: form.name.trim(), minutes: number(form.minutes) };
     if (form.size !== "") body.size = Number(form.size);
-    if (!form.classes) body.classes = false;
+    if (!form.classes) body.classes = false; // else the classes are learnt where there are some
     if (form.from !== "") body.from = form.from;
     begin(body, found.used);
   };
   if (!found) {
-    return html`<div class="cards"><div class="first"><${Drop} label="Drop your pictures here" hint="files, a folder, or a zip whose folders are the classes; or press to choose files" onFiles=${take} multiple folder accept="image/*,.zip,.npy" />
+    return html`<div class="cards"><div class="first"><${Drop} label="Drop your pictures here" hint="files, a folder, or a zip whose folders are the classes; or press to choose files" onFiles=${take} multiple folder accept="image/*,.zip" />
       <${Alarm} fault=${fault} /></div>
       <p class="row start"><span class="note">No pictures at hand?</span><button type="button" onClick=${() => begin({ name: "digits", data: "digits", minutes: 1 })}>Learn handwritten digits, in a minute</button></p></div>`;
   }
@@ -95,7 +95,7 @@ function Begin({ models, onBegun }) {
       <${Field} label="Minutes" type="number" min="0.5" max="1440" step="any" fault=${fault} hint="Ten are a beginning; the longer, the better." ...${bind("minutes")} />
       <${Choice} label="Size in pixels" options=${SIZES} fault=${fault} hint="Small ones are learnt much faster." ...${bind("size")} />
       ${models.length > 0 && html`<${Choice} label="Start from" options=${[["", "nothing"], ...models.filter(one => !one.error).map(one => [one.name, one.name])]} fault=${fault} ...${bind("from")} />`}
-      <${Tick} label="Learn the folders as classes" ...${tick("classes")} />
+      ${(found.folders.length > 1 || found.zip) && html`<${Tick} label="Learn the folders as classes" ...${tick("classes")} />`}
       <${Alarm} fault=${fault} fields=${FIELDS.filter(name => name !== "classes")} />
       ${sending ? html`<${Progress} value=${sent / found.used.length} label=${`Sending ${sent} of ${found.used.length}`} />` : html`<div class="buttons"><button class="main">Start training</button></div>`}
     </form><${Found} found=${found} onClear=${() => setFound(null)} /></div>
@@ -104,9 +104,10 @@ function Begin({ models, onBegun }) {
 
 // Everything that happens to a training, while it is looked at.
 function useTraining(first, onChange) {
-  const [points, setPoints] = useState([]), [log, setLog] = useState([]), [previews, setPreviews] = useState(first.previews ?? []), [fault, setFault] = useState(null);
+  const [points, setPoints] = useState([]), [log, setLog] = useState([]), [previews, setPreviews] = useState(first.previews ?? []), [live, setLive] = useState({}), [fault, setFault] = useState(null);
   const told = useRef(onChange);
   told.current = onChange;
+  told.waits = !first.chosen?.length; // for what was found and chosen, which is known once it begins
   const going = GOING.includes(first.status);
   useEffect(() => {
     let here = true;
@@ -115,7 +116,7 @@ function useTraining(first, onChange) {
     readPoints();
     if (!going) return () => { here = false; };
     const heard = {
-      status: now => told.current(now), metrics: point => setPoints(before => [...before, point]),
+      status: now => told.current(now), metrics: point => { if (told.waits) again(); setLive(point); setPoints(before => (point.loss === null ? before : [...before, point])); },
       log: ({ line }) => setLog(before => [...before.slice(-199), line]),
       preview: one => setPreviews(before => (before.some(old => old.images === one.images) ? before : [...before, one])),
     };
@@ -123,7 +124,7 @@ function useTraining(first, onChange) {
     const stop = listen(`/api/trainings/${first.id}/events`, heard, ["done", "failed", "stopped"], again);
     return () => { here = false; stop(); };
   }, [first.id, going]);
-  return { points, log, previews, fault };
+  return { points, log, previews, live, fault };
 }
 
 const Reasons = ({ title, list }) => list?.length > 0 && html`<div><h3>${title}</h3><ul class="reasons">${list.map(one => {
@@ -131,13 +132,20 @@ const Reasons = ({ title, list }) => list?.length > 0 && html`<div><h3>${title}<
   return html`<li key=${text}>${text}</li>`;
 })}</ul></div>`;
 
-function Training({ training, onChange, go, reload }) {
-  const { points, log, previews, fault } = useTraining(training, onChange);
+// Losses by pictures seen, one for each number of them.
+function curves(points) {
+  const found = new Map();
+  for (const { images, loss, held_out: held } of points) found.set(images, { loss: loss ?? found.get(images)?.loss ?? null, held: held ?? found.get(images)?.held ?? null });
+  const sorted = [...found].sort(([one], [other]) => one - other);
+  return [sorted.map(([images]) => images), sorted.map(([, one]) => one.loss), sorted.map(([, one]) => one.held)];
+}
+
+function Course({ training, onChange, go, reload }) {
+  const { points, log, previews, live, fault } = useTraining(training, onChange);
   const [own, setOwn] = useState(null);
   const film = useFilm(previews.length, false, 500);
-  const going = GOING.includes(training.status), shown = previews[film.place];
-  const images = useMemo(() => points.map(point => point.images), [points]);
-  const loss = useMemo(() => points.map(point => point.loss ?? null), [points]), held = useMemo(() => points.map(point => point.held_out ?? null), [points]);
+  const going = GOING.includes(training.status), now = going ? { ...training, ...live } : training, shown = previews[film.place];
+  const [images, loss, held] = useMemo(() => curves(points), [points]);
   const act = async (method, path = "") => {
     setOwn(null);
     try {
@@ -147,14 +155,13 @@ function Training({ training, onChange, go, reload }) {
     }
   };
   useEffect(() => { if (training.model) reload(); }, [training.model, training.status]);
-  return html`<article class="card" aria-label=${`Training ${training.name}`}>
-    <div class="row"><h2>${training.name}</h2><span class=${`status ${training.status}`}>${training.status}</span></div>
-    ${going && html`<${Progress} value=${training.progress ?? 0} left=${training.seconds_left}
-      label=${training.status === "waiting" ? `Waiting: ${training.position ?? 0} before it` : `${many(training.images ?? 0, "picture")} seen${training.rate ? `, ${Math.round(training.rate)} a second` : ""}`} />`}
+  return html`
+    ${going && html`<${Progress} value=${now.progress ?? 0} left=${now.seconds_left}
+      label=${training.status === "waiting" ? `Waiting: ${training.position ?? 0} before it` : now.images ? `${many(now.images, "picture")} seen${now.rate ? `, ${Math.round(now.rate)} a second` : ""}` : "Getting ready"} />`}
     <${Alarm} fault=${own ?? fault} />
     ${training.error && html`<p class="alarm" role="alert">${typeof training.error === "string" ? training.error : training.error.error}</p>`}
     <div class="watch">
-      ${points.length > 1 ? html`<${Chart} label="Loss by pictures seen" x=${images} height=${230} xLabel="pictures seen" lines=${[{ name: "loss", y: loss, ink: "--c1" }, { name: "on pictures never trained on", y: held, ink: "--c2" }]} />`
+      ${points.length > 1 ? html`<${Chart} label="Loss by pictures seen" x=${images} height=${230} xLabel="pictures seen" lines=${[{ name: "loss", y: loss, ink: "--c1" }, { name: "on pictures never trained on", y: held, ink: "--c2", dots: true }]} />`
         : going && html`<p class="note">The curve of the loss begins in a few seconds.</p>`}
       ${shown ? html`<div class="preview-sheet"><${Picture} src=${shown.url} alt=${`Drawn after ${shown.images} pictures`} />
         <${Film} film=${film} count=${previews.length} label="Previews of the training" shown=${`after ${shown.images.toLocaleString("en")}`} /></div>` : going && html`<p class="note">Pictures that it draws on the way appear here.</p>`}</div>
@@ -163,9 +170,17 @@ function Training({ training, onChange, go, reload }) {
       ${training.model && html`<button type="button" class="main" onClick=${() => go("generate", { model: training.model })}>Draw with it</button>`}
       ${["waiting", "running"].includes(training.status) && html`<button type="button" onClick=${() => act("DELETE")}>Stop and save</button>`}
       ${["stopped", "failed"].includes(training.status) && html`<button type="button" onClick=${() => act("POST", "/resume")}>Go on</button>`}
-      ${training.loss != null && html`<span class="note">loss ${short(training.loss)}${training.held_out != null ? `, ${short(training.held_out)} on unseen ones` : ""}</span>`}</div>
+      ${now.loss != null && html`<span class="note">loss ${short(now.loss)}${now.held_out != null ? `, ${short(now.held_out)} on unseen ones` : ""}</span>`}</div>
     ${log.length > 0 && html`<details><summary>Its log</summary><pre class="log" tabindex="0">${log.join("\n")}</pre></details>`}
-    <${Code} label="Command" text=${training.command} /></article>`;
+    <${Code} label="Command" text=${training.command} />`;
+}
+
+function Training({ latest, ...rest }) {
+  const { training } = rest;
+  const [open, setOpen] = useState(latest || GOING.includes(training.status));
+  return html`<details class="card training" open=${open} onToggle=${event => setOpen(event.target.open)}>
+    <summary><h3>${training.name}</h3><span class="note">${new Date(training.created * 1000).toLocaleString()}</span><span class=${`status ${training.status}`}>${training.status}</span></summary>
+    ${open && html`<div class="cards"><${Course} ...${rest} /></div>`}</details>`;
 }
 
 export function Train({ model, models, shown, go, reload }) {
@@ -174,7 +189,7 @@ export function Train({ model, models, shown, go, reload }) {
   const change = now => setTrainings(before => (before.some(one => one.id === now.id) ? before.map(one => (one.id === now.id ? now : one)) : [now, ...before]));
   return html`<${Head} title="Teach a model your pictures">Drop a few hundred pictures of one kind. After some minutes it draws new ones.</${Head}>
     <${Begin} models=${models} onBegun=${change} /><${Alarm} fault=${fault} />
-    ${trainings?.length > 0 && html`<h2 class="below">Trainings</h2><div class="cards">${trainings.map(one => html`<${Training} key=${one.id} training=${one} onChange=${change} go=${go} reload=${reload} />`)}</div>`}
+    ${trainings?.length > 0 && html`<h2 class="below">Trainings</h2><div class="cards">${trainings.map((one, place) => html`<${Training} key=${one.id} latest=${place === 0} training=${one} onChange=${change} go=${go} reload=${reload} />`)}</div>`}
     ${trainings && !trainings.length && !model && html`<${Empty} title="Nothing has been trained yet"><p>Begin above. You can watch it learn, stop it, and go on later.</p></${Empty}>`}
     <${Models} models=${models} go=${go} />`;
 }
