@@ -65,6 +65,8 @@ export function listen(path, heard, last, lost) {
 export const ENDED = ["done", "failed", "cancelled"];
 const FRAMES = 160; // kept of a job's previews, so that they can be watched again
 
+const busy = job => job?.status === "queued" || job?.status === "running";
+
 // A job from its request to its pictures, and how it forms.
 export function useJob() {
   const [job, setJob] = useState(null);
@@ -96,6 +98,7 @@ export function useJob() {
     current.current.stop();
     const mine = { stop() {}, id: null };
     current.current = mine;
+    const before = busy(job) || !job ? null : job;
     setJob({ status: "queued", frames: [], samples: [], request: body, progress: 0, fault: null });
     try {
       const { id } = await post("/api/jobs", body);
@@ -104,11 +107,11 @@ export function useJob() {
       change({ id });
       follow(id);
     } catch (fault) {
-      if (current.current === mine) change({ status: "refused", fault });
+      if (current.current === mine) setJob({ ...(before ?? { status: "refused" }), fault }); // what was drawn stays
     }
   };
   const stop = () => current.current.id && ask(`/api/jobs/${current.current.id}`, { method: "DELETE" }).catch(fault => change({ fault }));
-  return { job, start, stop, busy: job?.status === "queued" || job?.status === "running" };
+  return { job, start, stop, busy: busy(job) };
 }
 
 // The latest answer of a request that changes faster than it is answered; at most one is under way.
