@@ -57,7 +57,7 @@ function App() {
   }, []);
 
   const go = (to, what) => {
-    history.replaceState(null, "", `#${to}`);
+    if (wanted() !== to) location.hash = to;
     setTab(to);
     if (what) {
       if (what.model) setName(what.model);
@@ -70,6 +70,7 @@ function App() {
   const model = models.find(one => one.name === name && !one.error) ?? models.find(one => !one.error) ?? null;
   const shown = tab ?? (served && (model ? "generate" : "train"));
   if (shown) opened.current.add(shown);
+  useEffect(() => { if (shown) document.title = `${TABS[shown][0]} · Ornstein studio`; }, [shown]);
 
   return html`<header class="top"><a class="brand" href="#generate"><img src="icon.svg" alt="" width="28" height="28" />Ornstein</a>
       <${Tabs} tab=${shown} go=${go} /><${ModelChoice} models=${models} model=${model} choose=${setName} /></header>

@@ -105,6 +105,7 @@ function Posterior({ answer, share, setShare, s }) {
 function Start({ model, onPicture }) {
   const { job, start, busy } = useJob();
   useEffect(() => { if (job?.status === "done") onPicture(job.samples[0]); }, [job?.status]);
+  if (model.kind !== "picture") return html`<${Empty} title="Choose a sample"><p>This model draws no pictures. Drop a .npy file of one sample, as it was trained on.</p></${Empty}>`;
   return html`<${Empty} title="Choose a picture"><p>Drop one of your own, take one from the gallery, or have the model draw one. Then move time, and watch it go.</p>
     <button type="button" class="main" disabled=${busy} onClick=${() => start({ kind: "generate", model: model.name, count: 1, seed: chance() })}>${busy ? "Drawing …" : "Draw one"}</button>
     <${Alarm} fault=${job?.fault} /></${Empty}>`;

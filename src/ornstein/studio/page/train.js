@@ -5,8 +5,9 @@ import { Chart } from "./chart.js";
 import { Alarm, Choice, Code, Empty, Field, Head, Progress, Tick, useForm } from "./parts.js";
 import { Drop, Film, Picture, useFilm } from "./pictures.js";
 import { Models } from "./models.js";
+import { packed } from "./packing.js";
 
-const SENDERS = 4; // uploads at once
+const SENDERS = 4, MOST_SINGLE = 50; // uploads at once, and pictures that are sent one by one
 const KIND = /\.(png|jpe?g|jpe|jfif|webp|gif|bmp|tiff?|avif|heic|zip)$/i;
 const SIZES = [["", "what suits the pictures"], ...[8, 16, 24, 32, 48, 64].map(side => [side, `${side} × ${side}`])];
 const FIELDS = ["name", "minutes", "size", "classes", "from"];
@@ -30,22 +31,32 @@ function Found({ found, onClear }) {
 }
 
 async function sendAll(files, told) {
-  const ids = [], refused = [];
-  let next = 0;
+  const each = files.map(one => ({ files: [one], send: async () => one.file }));
+  const groups = files.length > MOST_SINGLE ? packed(files) : each, ids = [], refused = [];
+  let next = 0, done = 0;
   const send = async () => {
-    while (next < files.length) {
-      const { file, path } = files[next++];
+    while (next < groups.length) {
+      const group = groups[next++], [{ path }] = group.files;
       try {
-        ids.push((await upload(file, path)).id);
+        const file = await group.send();
+        ids.push((await upload(file, group.files.length > 1 ? file.name : path)).id);
       } catch (fault) {
         refused.push(`${path}: ${fault.message}`);
       }
-      told(ids.length + refused.length);
+      told(done += group.files.length);
     }
   };
   await Promise.all(Array.from({ length: SENDERS }, send));
   if (!ids.length) throw new Fault(refused[0] ?? "Nothing was sent.");
   return { ids, refused };
+}
+
+// A name that no model has.
+function free(name, models) {
+  const taken = new Set(models.map(one => one.name));
+  let number = 1;
+  while (taken.has(number > 1 ? `${name} ${number}` : name)) number++;
+  return number > 1 ? `${name} ${number}` : name;
 }
 
 function Begin({ models, onBegun }) {
@@ -57,7 +68,8 @@ function Begin({ models, onBegun }) {
     if (!next.used.length) return;
     setFound(next);
     setRefused([]);
-    if (!form.name) set({ name: (next.used[0].path.split("/")[0].replace(/\.[^.]*$/, "") || "my pictures").slice(0, 64) });
+    const top = next.used[0].path.includes("/") || next.zip ? next.used[0].path.split("/")[0].replace(/\.zip$/i, "") : "my pictures";
+    if (!form.name) set({ name: free(top.slice(0, 56), models) });
   };
   const begin = async (body, files) => {
     setFault(null);
@@ -87,7 +99,7 @@ function Begin({ models, onBegun }) {
   if (!found) {
     return html`<div class="cards"><div class="first"><${Drop} label="Drop your pictures here" hint="files, a folder, or a zip whose folders are the classes; or press to choose files" onFiles=${take} multiple folder accept="image/*,.zip" />
       <${Alarm} fault=${fault} /></div>
-      <p class="row start"><span class="note">No pictures at hand?</span><button type="button" onClick=${() => begin({ name: "digits", data: "digits", minutes: 1 })}>Learn handwritten digits, in a minute</button></p></div>`;
+      <p class="row start"><span class="note">No pictures at hand?</span><button type="button" onClick=${() => begin({ name: free("digits", models), data: "digits", minutes: 1 })}>Learn handwritten digits, in a minute</button></p></div>`;
   }
   const sending = sent !== null;
   return html`<div class="bench"><form class="controls" onSubmit=${submit} noValidate>
@@ -160,11 +172,11 @@ function Course({ training, onChange, go, reload }) {
       label=${training.status === "waiting" ? `Waiting: ${training.position ?? 0} before it` : now.images ? `${many(now.images, "picture")} seen${now.rate ? `, ${Math.round(now.rate)} a second` : ""}` : "Getting ready"} />`}
     <${Alarm} fault=${own ?? fault} />
     ${training.error && html`<p class="alarm" role="alert">${typeof training.error === "string" ? training.error : training.error.error}</p>`}
-    <div class="watch">
+    ${(going || points.length > 1 || shown) && html`<div class="watch">
       ${points.length > 1 ? html`<${Chart} label="Loss by pictures seen" x=${images} height=${230} xLabel="pictures seen" lines=${[{ name: "loss", y: loss, ink: "--c1" }, { name: "on pictures never trained on", y: held, ink: "--c2", dots: true }]} />`
         : going && html`<p class="note">The curve of the loss begins in a few seconds.</p>`}
       ${shown ? html`<div class="preview-sheet"><${Picture} src=${shown.url} alt=${`Drawn after ${shown.images} pictures`} />
-        <${Film} film=${film} count=${previews.length} label="Previews of the training" shown=${`after ${shown.images.toLocaleString("en")}`} /></div>` : going && html`<p class="note">Pictures that it draws on the way appear here.</p>`}</div>
+        <${Film} film=${film} count=${previews.length} label="Previews of the training" shown=${`after ${shown.images.toLocaleString("en")}`} /></div>` : going && html`<p class="note">Pictures that it draws on the way appear here.</p>`}</div>`}
     <div class="reads"><${Reasons} title="What was found" list=${training.notes} /><${Reasons} title="What was chosen" list=${training.chosen} /></div>
     <div class="buttons">
       ${training.model && html`<button type="button" class="main" onClick=${() => go("generate", { model: training.model })}>Draw with it</button>`}
