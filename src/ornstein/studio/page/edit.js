@@ -112,8 +112,8 @@ export function Edit({ model, handed, go }) {
   return html`<${Head} title="Edit a picture">${WHAT[kind]}</${Head}>
     <div class="bench"><form class="controls" onSubmit=${submit} noValidate>
         <${Segments} label="What to do" options=${KINDS} value=${kind} onChange=${value => { setLocal(null); setKind(value); }} />
-        <${Well} label=${kind === "interpolate" ? "From" : "Picture"} name="picture" value=${form.picture} onChange=${pick("picture")} fault=${fault} small=${kind === "fill" && form.picture} />
-        ${kind === "interpolate" && html`<${Well} label="To" name="other" value=${form.other} onChange=${pick("other")} fault=${fault} />`}
+        <${Well} model=${model} label=${kind === "interpolate" ? "From" : "Picture"} name="picture" value=${form.picture} onChange=${pick("picture")} fault=${fault} small=${kind === "fill" && form.picture} />
+        ${kind === "interpolate" && html`<${Well} model=${model} label="To" name="other" value=${form.other} onChange=${pick("other")} fault=${fault} />`}
         <${Settings} kind=${kind} model=${model} form=${form} set=${set} bind=${bind} tick=${tick} fault=${fault} />
         <${Alarm} fault=${fault} fields=${FIELDS.filter(name => name !== "mask")} />
         <div class="buttons">${busy ? html`<button type="button" onClick=${stop}>Stop</button>` : html`<button class="main">${KINDS.find(([name]) => name === kind)[1]}</button>`}</div>

@@ -134,10 +134,10 @@ export function Forward({ model, handed, go }) {
   }
   return html`<${Head} title="From picture to noise">Move time, and the picture goes. Every number stands beside its equation in chapter 20 of Bishop & Bishop, and the line of Python that computes it.</${Head}>
     <${Alarm} fault=${fault} />
-    ${!picture && html`<div class="bench"><div class="controls"><${Well} label="Picture" name="picture" onChange=${setPicture} /></div><${Start} model=${model} onPicture=${setPicture} /></div>`}
+    ${!picture && html`<div class="bench"><div class="controls"><${Well} model=${model} label="Picture" name="picture" onChange=${setPicture} /></div><${Start} model=${model} onPicture=${setPicture} /></div>`}
     ${picture && html`<div class="forward"><div class="aside"><${Time} t=${t} setT=${setT} playing=${playing} setPlaying=${setPlaying} />
         <div class="card"><${Alarm} fault=${noised.fault} /><${Noised} answer=${noised} model=${model} t=${t} pixel=${pixel} onPick=${model.width ? setPixel : null} onOther=${() => setSeed(chance())} /><${Histogram} answer=${noised} t=${t} />
-          <${Well} label="Another picture" name="picture" onChange=${setPicture} small /></div></div>
+          <${Well} model=${model} label="Another picture" name="picture" onChange=${setPicture} small /></div></div>
       <div class="laws"><${Levels} schedule=${schedule} t=${t} now=${noised.value} />
         <${Kernel} answer=${kernel} pixel=${pixel} setPixel=${setPixel} model=${model} />
         <${Posterior} answer=${posterior} share=${share} setShare=${setShare} s=${s} /></div></div>`}`;

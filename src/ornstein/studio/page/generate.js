@@ -64,7 +64,7 @@ function Cost({ job }) {
   return html`<p class="cost">${many(count, "picture")} · ${many(job.calls.total, "network call")} each · ${short(seconds, 2)} s in all · seed ${String(job.request.seed)}</p>`;
 }
 
-function Stage({ job, busy, again, swapped, reroll, go }) {
+function Stage({ model, job, busy, again, swapped, reroll, go }) {
   const frames = job.frames, film = useFilm(frames.length + 1, busy, 260);
   const done = job.status === "done", watching = done && film.place < frames.length;
   const frame = frames[watching ? film.place : frames.length - 1];
@@ -76,7 +76,7 @@ function Stage({ job, busy, again, swapped, reroll, go }) {
   };
   return html`<div class="stage-body">
     ${busy && html`<${Progress} value=${job.progress} left=${job.left} label=${job.status === "queued" ? "Waiting for its turn" : `Drawing: call ${job.done ?? 0} of ${job.of ?? "…"}`} />`}
-    <div class=${tiles(count)}>${Array.from({ length: count }, (_, place) => html`<${Tile} key=${place} src=${source(place)} go=${go} busy=${again.busy}
+    <div class=${model.kind === "picture" ? tiles(count) : "tiles few drawn"}>${Array.from({ length: count }, (_, place) => html`<${Tile} key=${place} src=${source(place)} go=${go} busy=${again.busy}
       alt=${`Picture ${place + 1}${job.samples[place]?.label ? `, ${job.samples[place].label}` : ""}`}
       sample=${done ? swapped[place] ?? job.samples[place] : null} onAgain=${() => reroll(place)} />`)}</div>
     ${done && html`<${Film} film=${film} count=${frames.length + 1} label="How the pictures formed" shown=${watching ? `after call ${frame.call} of ${frame.of}` : "as they are"} />`}
@@ -115,11 +115,11 @@ export function Generate({ model, samplers, handed, go }) {
     single.start({ ...job.request, ...(label === undefined || label === null ? {} : { label }), count: 1, seed: chance() });
   };
   const fault = job?.fault ?? null;
-  return html`<${Head} title="Draw new pictures">They begin as noise and form call by call. ${model.name} draws
-      ${model.kind === "picture" ? ` ${model.width} × ${model.height} pixels` : " arrays"}${model.classes.length ? ` of ${many(model.classes.length, "class", "classes")}` : ""}.</${Head}>
+  return html`<${Head} title="Draw new pictures">They begin as noise and form call by call. “${model.name}” draws
+      ${model.kind === "picture" ? ` pictures of ${model.width} × ${model.height} pixels` : ` arrays of ${model.shape.join(" × ")}`}${model.classes.length ? `, in ${many(model.classes.length, "class", "classes")}` : ""}.</${Head}>
     <div class="bench"><${Form} model=${model} samplers=${samplers} form=${form} set=${set} bind=${bind} tick=${tick} busy=${busy} fault=${fault}
         onSubmit=${event => { event.preventDefault(); draw(form); }} onStop=${drawing.stop} />
       <div class="stage" ref=${stage}>${job && job.status !== "refused" && !(job.status === "failed" && !job.frames.length)
-        ? html`<${Stage} job=${job} busy=${busy} again=${{ ...single, place }} swapped=${swapped} reroll=${reroll} go=${go} /><${Alarm} fault=${single.job?.fault} />`
+        ? html`<${Stage} model=${model} job=${job} busy=${busy} again=${{ ...single, place }} swapped=${swapped} reroll=${reroll} go=${go} /><${Alarm} fault=${single.job?.fault} />`
         : html`<${Empty} title="Nothing drawn yet"><p>Press <b>Draw</b>, and watch pictures come out of noise. All that is drawn is kept in the gallery, with its settings inside.</p></${Empty}>`}</div></div>`;
 }

@@ -1,6 +1,6 @@
 // Pictures: shown in their own pixels, dropped, and picked from the gallery.
 import { html, useEffect, useRef, useState } from "./vendor/preact.js";
-import { ask, upload } from "./api.js";
+import { ask, query, upload } from "./api.js";
 import { Dialog, useId } from "./parts.js";
 
 const SMALL = 160; // pixels a side below which a picture is drawn with sharp ones
@@ -60,20 +60,20 @@ export function Drop({ label, hint, onFiles, multiple = false, folder = false, a
   </div>`;
 }
 
-export function Picker({ open, onClose, onPick }) {
+export function Picker({ open, onClose, onPick, model }) {
   const [found, setFound] = useState(null);
   useEffect(() => {
-    if (open) ask("/api/gallery?limit=60").then(answer => setFound(answer.pictures), () => setFound([]));
-  }, [open]);
+    if (open) ask(`/api/gallery?${query({ model, limit: 60 })}`).then(answer => setFound(answer.pictures), () => setFound([]));
+  }, [open, model]);
   return html`<${Dialog} title="Choose a picture" open=${open} onClose=${onClose} wide>
-    ${found?.length === 0 && html`<p>The gallery is empty. Draw a few pictures under Generate first.</p>`}
+    ${found?.length === 0 && html`<p>This model has drawn nothing yet. Draw a few pictures under Generate first.</p>`}
     <div class="tiles all">${found?.map(one => html`<button type="button" class="tile" key=${one.id} onClick=${() => { onPick(one); onClose(); }}>
       <${Picture} src=${one.url} alt=${`Picture ${one.number + 1} of seed ${one.seed}${one.label ? `, ${one.label}` : ""}`} /></button>`)}</div>
   </${Dialog}>`;
 }
 
 // One picture that a form asks for: dropped, chosen, or from the gallery.
-export function Well({ label, name, value, onChange, fault, small }) {
+export function Well({ label, name, value, onChange, fault, small, model }) {
   const [own, setOwn] = useState(null), [busy, setBusy] = useState(false), [picking, setPicking] = useState(false);
   const said = useId("well");
   const wrong = own ?? (fault?.field === name ? fault.message : null);
@@ -92,7 +92,7 @@ export function Well({ label, name, value, onChange, fault, small }) {
     <${Drop} label=${value || small ? "Drop another picture" : "Drop a picture"} hint="or press to choose a file" onFiles=${take} busy=${busy} invalid=${wrong} said=${said} />
     <button type="button" class="quiet" onClick=${() => setPicking(true)}>From the gallery</button>
     <p class="said" id=${said} role=${wrong ? "alert" : null}>${wrong}</p>
-    <${Picker} open=${picking} onClose=${() => setPicking(false)} onPick=${one => { setOwn(null); onChange(one); }} />
+    <${Picker} model=${model.name} open=${picking} onClose=${() => setPicking(false)} onPick=${one => { setOwn(null); onChange(one); }} />
   </div>`;
 }
 
