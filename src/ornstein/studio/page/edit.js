@@ -109,19 +109,22 @@ export function Edit({ model, handed, go }) {
   };
   const fault = local ?? job?.fault ?? null;
   const pick = name => value => { setLocal(null); set({ [name]: value }); };
+  const painting = kind === "fill" && form.picture;
+  const buttons = html`<div class="buttons">${busy ? html`<button type="button" onClick=${stop}>Stop</button>`
+    : html`<button class="main" form="edit-form">${KINDS.find(([name]) => name === kind)[1]}</button>`}</div>`;
   return html`<${Head} title="Edit a picture">${WHAT[kind]}</${Head}>
-    <div class="bench"><form class="controls" onSubmit=${submit} noValidate>
+    <div class="bench"><form id="edit-form" class="controls" onSubmit=${submit} noValidate>
         <${Segments} label="What to do" options=${KINDS} value=${kind} onChange=${value => { setLocal(null); setKind(value); }} />
-        <${Well} model=${model} label=${kind === "interpolate" ? "From" : "Picture"} name="picture" value=${form.picture} onChange=${pick("picture")} fault=${fault} small=${kind === "fill" && form.picture} />
+        <${Well} model=${model} label=${kind === "interpolate" ? "From" : "Picture"} name="picture" value=${form.picture} onChange=${pick("picture")} fault=${fault} small=${painting} />
         ${kind === "interpolate" && html`<${Well} model=${model} label="To" name="other" value=${form.other} onChange=${pick("other")} fault=${fault} />`}
         <${Settings} kind=${kind} model=${model} form=${form} set=${set} bind=${bind} tick=${tick} fault=${fault} />
-        <${Alarm} fault=${fault} fields=${FIELDS.filter(name => name !== "mask")} />
-        <div class="buttons">${busy ? html`<button type="button" onClick=${stop}>Stop</button>` : html`<button class="main">${KINDS.find(([name]) => name === kind)[1]}</button>`}</div>
+        <${Alarm} fault=${fault} fields=${FIELDS} />
+        ${!painting && buttons}
       </form>
       <div class="stage"><div class="stage-body">
-        ${kind === "fill" && form.picture && html`<${Mask} picture=${form.picture} canvas=${canvas} />`}
+        ${painting && html`<${Mask} model=${model} picture=${form.picture} canvas=${canvas} fault=${fault}>${buttons}</${Mask}>`}
         <div ref=${answers}>${job && job.status !== "refused" && !(job.status === "failed" && !job.frames.length) ? html`<${Answers} job=${job} busy=${busy} go=${go} />`
-          : !(kind === "fill" && form.picture) && html`<${Empty} title=${form.picture ? "Ready" : "Choose a picture"}><p>${form.picture ? `Press ${KINDS.find(([name]) => name === kind)[1]}, and see several answers.`
+          : !painting && html`<${Empty} title=${form.picture ? "Ready" : "Choose a picture"}><p>${form.picture ? `Press ${KINDS.find(([name]) => name === kind)[1]}, and see several answers.`
             : `Drop one of your own on the left, or take one from the gallery. It is brought to the model's ${model.width} × ${model.height} pixels.`}</p></${Empty}>`}</div>
       </div></div></div>`;
 }

@@ -43,13 +43,24 @@ export async function maskOf(canvas, picture) {
   return painted ? new Promise(done => whole.toBlob(done, "image/png")) : null;
 }
 
-export function Mask({ picture, canvas }) {
+// What is left out of a picture that is cut to the shape of the model's: its width and height in parts of the whole.
+function left(picture, model) {
+  const shape = picture.width / picture.height / (model.width / model.height);
+  if (model.card.settings?.fit !== "cut" || Math.abs(shape - 1) < 0.01) return null;
+  return shape > 1 ? { wide: (1 - 1 / shape) / 2, high: 0 } : { wide: 0, high: (1 - shape) / 2 };
+}
+
+const Edge = props => html`<span class="edge" style=${props}></span>`;
+
+export function Mask({ picture, canvas, model, fault, children }) {
   const [tool, setTool] = useState("paint"), [size, setSize] = useState(10), [box, setBox] = useState({ x: 25, y: 25, width: 50, height: 50 });
   const [said, setSaid] = useState("");
   const last = useRef(null);
   const shrink = Math.min(1, MOST / Math.max(picture.width, picture.height));
   const width = Math.max(1, Math.round(picture.width * shrink)), height = Math.max(1, Math.round(picture.height * shrink));
   const tint = getComputedStyle(document.documentElement).getPropertyValue("--c2").trim();
+
+  const cut = left(picture, model), share = part => `${100 * part}%`;
 
   useEffect(() => setSaid(""), [picture.id]);
   const place = event => {
@@ -82,6 +93,8 @@ export function Mask({ picture, canvas }) {
     setSaid("The mask is empty.");
   };
   return html`<div class="card painting"><div class="mask"><${Picture} src=${picture.url} alt="The picture below the mask" />
+      ${cut && (cut.wide ? [html`<${Edge} width=${share(cut.wide)} />`, html`<${Edge} width=${share(cut.wide)} left="auto" />`]
+        : [html`<${Edge} height=${share(cut.high)} />`, html`<${Edge} height=${share(cut.high)} top="auto" />`])}
       <canvas ref=${canvas} width=${width} height=${height} role="img" aria-label="Paint here what is to be filled; rectangles by numbers are below" key=${picture.id}
         onPointerDown=${down} onPointerMove=${move} onPointerUp=${() => { last.current = null; }} onPointerCancel=${() => { last.current = null; }}></canvas></div><div class="cards">
     <${Segments} label="Brush" options=${[["paint", "Paint"], ["erase", "Erase"]]} value=${tool} onChange=${setTool} />
@@ -92,5 +105,7 @@ export function Mask({ picture, canvas }) {
         value=${box[key]} onInput=${event => setBox({ ...box, [key]: Number(event.target.value) })} />`)}</div>
       <p class="said">In per cent of the picture.</p>
       <button type="button" onClick=${() => fill(box.x / 100, box.y / 100, box.width / 100, box.height / 100)}>Add the rectangle</button></details>
-    <p class="unseen" role="status">${said}</p></div></div>`;
+    ${cut && html`<p class="said">Only the bright middle is used: the model draws ${model.width} × ${model.height} pixels.</p>`}
+    ${fault?.field === "mask" && html`<p class="alarm" role="alert">${fault.message}</p>`}
+    ${children}<p class="unseen" role="status">${said}</p></div></div>`;
 }

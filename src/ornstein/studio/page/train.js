@@ -13,6 +13,9 @@ const SIZES = [["", "what suits the pictures"], ...[8, 16, 24, 32, 48, 64].map(s
 const FIELDS = ["name", "minutes", "size", "classes", "from"];
 const GOING = ["waiting", "running", "stopping"];
 
+// So many of a list, from all of it.
+const some = (list, most) => (list.length <= most ? list : Array.from({ length: most }, (_, place) => list[Math.floor(place * list.length / most)]));
+
 // What was dropped, before anything is sent.
 function look(files) {
   const used = files.filter(({ file, path }) => KIND.test(path) || file.type.startsWith("image/"));
@@ -21,10 +24,10 @@ function look(files) {
 }
 
 function Found({ found, onClear }) {
-  const shown = useMemo(() => found.used.filter(({ file }) => file.type.startsWith("image/")).slice(0, 24).map(({ file }) => URL.createObjectURL(file)), [found]);
+  const shown = useMemo(() => some(found.used.filter(({ file }) => file.type.startsWith("image/")), 24).map(({ file }) => URL.createObjectURL(file)), [found]);
   useEffect(() => () => shown.forEach(url => URL.revokeObjectURL(url)), [shown]);
   return html`<div class="card"><div class="row"><h2>${many(found.used.length, "file")} found</h2><button type="button" class="quiet" onClick=${onClear}>Choose others</button></div>
-    <p class="note">${(found.bytes / 1e6).toLocaleString("en", { maximumFractionDigits: 1 })} MB${found.folders.length > 1 ? `, in ${many(found.folders.length, "folder")}: ${found.folders.slice(0, 8).join(", ")}${found.folders.length > 8 ? " …" : ""}` : ""}.
+    <p class="note">${found.bytes < 1e5 ? "Less than 0.1" : (found.bytes / 1e6).toLocaleString("en", { maximumFractionDigits: 1 })} MB${found.folders.length > 1 ? `, in ${many(found.folders.length, "folder")}: ${found.folders.slice(0, 8).join(", ")}${found.folders.length > 8 ? " …" : ""}` : ""}.
       ${found.left > 0 && ` ${many(found.left, "file")} that ${found.left === 1 ? "is no picture is" : "are no pictures are"} left out.`}</p>
     ${found.used.length < 100 && !found.zip && html`<p class="note">A few hundred pictures are better: of so few a model learns the pictures themselves, rather than their kind.</p>`}
     <div class="thumbs">${shown.map((url, place) => html`<img src=${url} alt=${`Picture ${place + 1} of those found`} key=${url} />`)}</div></div>`;
