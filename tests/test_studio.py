@@ -1,4 +1,4 @@
-"""The studio over HTTP: its pictures are the library's, nothing is lost, and what is not allowed is refused in one form."""
+"""The studio over HTTP: its pictures are the library's, nothing is lost, what is not allowed is refused in one form."""
 
 from __future__ import annotations
 
@@ -52,6 +52,13 @@ def opened(run, folder, token=None, **limits):
 @pytest.fixture
 def client(run, folder):
     with opened(run, folder) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def idle(run, tmp_path_factory):
+    """A studio for requests that leave nothing behind."""
+    with opened(run, tmp_path_factory.mktemp("idle")) as client:
         yield client
 
 
@@ -191,22 +198,23 @@ def test_clients_take_turns_and_have_their_limits(run, folder):
     ({"count": 10**6}, "count", 64), ({"count": 0}, "count", 1), ({"count": "3"}, "count", None),
     ({"nfe": 10**9}, "nfe", 1000), ({"seed": -1}, "seed", 0), ({"seed": 2**64}, "seed", 2**64 - 1),
     ({"guidance": float("nan")}, "guidance", None), ({"label": "eight"}, "label", None), ({"label": 11}, "label", None),
-    ({"sampler": "evil"}, "sampler", None), ({"condition": [1]}, "condition", None), ({"kind": "x" * 5000}, "kind", None),
-    ({"model": "../../etc/passwd"}, "model", None), ({"colour": 1}, "colour", None), ({"nfe": 2, "steps": 2}, "nfe", None),
+    ({"sampler": "evil"}, "sampler", None), ({"condition": [1]}, "condition", None),
+    ({"kind": "x" * 5000}, "kind", None), ({"model": "../../etc/passwd"}, "model", None),
+    ({"colour": 1}, "colour", None), ({"nfe": 2, "steps": 2}, "nfe", None),
     ({"kind": "vary", "picture": "../etc"}, "picture", None), ({"kind": "vary", "picture": "0" * 16}, "picture", None),
     ({"kind": "restore", "picture": "0" * 16, "operator": "__import__('os')"}, None, None)])
-def test_what_is_not_allowed_is_refused_with_its_field_and_limit(client, body, field, limit):
-    answer = client.post("/api/jobs", content=json.dumps({"kind": "generate", **body}),
+def test_what_is_not_allowed_is_refused_with_its_field_and_limit(idle, body, field, limit):
+    answer = idle.post("/api/jobs", content=json.dumps({"kind": "generate", **body}),
                          headers={"Content-Type": "application/json"})
     refused(answer, 404 if field == "model" else 422, field, limit)
-    assert client.get("/api/jobs").json()["jobs"] == []
+    assert idle.get("/api/jobs").json()["jobs"] == []
 
 
-@pytest.mark.parametrize("content", [b"[" * 60_000, b'{"kind": ' * 7000, b"", b"null", b"[]", b"\xff\xfe", b'{"kind": 3}',
-                                     b'{"kind": "generate", "count": 1e999}', b'{"kind":"generate","seed":' + b"9" * 5000
-                                     + b"}", b"a" * 70_000])
-def test_a_body_that_is_no_job_is_never_a_failure_of_the_server(client, content):
-    answer = client.post("/api/jobs", content=content, headers={"Content-Type": "application/json"})
+@pytest.mark.parametrize("content", [
+    b"[" * 60_000, b'{"kind": ' * 7000, b"", b"null", b"[]", b"\xff\xfe", b'{"kind": 3}', b"a" * 70_000,
+    b'{"kind": "generate", "count": 1e999}', b'{"kind":"generate","seed":' + b"9" * 5000 + b"}"])
+def test_a_body_that_is_no_job_is_never_a_failure_of_the_server(idle, content):
+    answer = idle.post("/api/jobs", content=content, headers={"Content-Type": "application/json"})
     refused(answer, answer.status_code)
     assert answer.status_code in (400, 413, 422)
     assert len(answer.content) < 1000
@@ -248,7 +256,7 @@ def test_uploads_are_looked_at_and_nothing_of_them_becomes_a_path(run, folder):
 
 
 def test_other_sites_other_hosts_and_those_without_the_token_are_refused(run, folder):
-    with opened(run, folder, token="0123456789abcdef") as client:
+    with opened(run, folder, token="0123456789abcdef") as client:  # noqa: S106
         refused(client.get("/api/models"), 401)
         refused(client.get("/api/models", headers={"Authorization": "Bearer 0123456789abcdeF"}), 401)
         refused(client.get("/?token=wrong"), 401)
@@ -269,12 +277,13 @@ def test_other_sites_other_hosts_and_those_without_the_token_are_refused(run, fo
             refused(client.get("/api/models", headers=headers), 403)
 
 
-@pytest.mark.parametrize("path", ["/../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/..%5c..%5cetc/passwd", "//etc/passwd",
-                                  "/%00", "/api/jobs/..%2f..%2fstudio.sqlite", "/api/files/%2e%2e/content", "/a" * 2000,
-                                  "/api/models/..%2f..%2fetc", "/api/evaluation/%2fetc%2fpasswd", "/%ff%fe",
-                                  "/api/jobs/0123456789abcdef/samples/../../x.png", "/api/jobs/0123456789abcdef/x.png"])
-def test_no_address_leads_to_a_file_of_others(client, path):
-    answer = client.get(HOST + path)
+@pytest.mark.parametrize("path", [
+    "/../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/..%5c..%5cetc/passwd", "//etc/passwd", "/%00", "/%ff%fe",
+    "/api/jobs/..%2f..%2fstudio.sqlite", "/api/files/%2e%2e/content", "/a" * 2000, "/api/models/..%2f..%2fetc",
+    "/api/evaluation/%2fetc%2fpasswd", "/api/jobs/0123456789abcdef/samples/../../x.png",
+    "/api/jobs/0123456789abcdef/x.png"])
+def test_no_address_leads_to_a_file_of_others(idle, path):
+    answer = idle.get(HOST + path)
     refused(answer, answer.status_code)
     assert answer.status_code in (404, 422)
 
@@ -318,8 +327,8 @@ def test_the_gallery_is_searched_page_by_page_and_has_a_bin(client):
     refused(client.get(found[0]["url"]), 404)
 
 
-def test_the_document_of_the_routes_names_every_error_and_no_other_host(client):
-    document = client.get("/openapi.json")
+def test_the_document_of_the_routes_names_every_error_and_no_other_host(idle):
+    document = idle.get("/openapi.json")
     assert "http://" not in document.text
     assert "https://" not in document.text
     for path, methods in document.json()["paths"].items():

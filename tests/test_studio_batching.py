@@ -37,7 +37,8 @@ class Told(nn.Module):
             raise RuntimeError("class 3 is poison")
         inner = self.convolution(y).flatten(1)
         told = torch.zeros(len(y)) if condition is None else condition.float()
-        return self.out(torch.tanh(self.inside(torch.cat([inner, log_snr[:, None], told[:, None]], 1)))).reshape(y.shape)
+        seen = torch.cat([inner, log_snr[:, None], told[:, None]], 1)
+        return self.out(torch.tanh(self.inside(seen))).reshape(y.shape)
 
 
 def model(fails: bool = False) -> orn.NetworkDenoiser:

@@ -23,7 +23,7 @@ from ornstein.diffusion.level import Level, remember
 
 __all__ = ["Batcher", "Stopped", "Walk"]
 
-PATIENCE = 0.5  # of a call's time that a call which is not full waits for walks that are between two calls
+PATIENCE = 1.0  # of a call's time that a call which is not full waits for walks that have not asked yet
 
 
 class Stopped(Exception):
@@ -66,7 +66,7 @@ class Batcher:
     def __init__(self, threads: int | None = None) -> None:
         self._condition = threading.Condition()
         self._groups: dict[Any, deque[Ask]] = {}
-        self._walking = self._waiting = 0  # walks that there are, and those whose rows wait or are being answered
+        self._walking = 0
         self._seconds: dict[Any, float] = {}  # of the last call of a group
         self._closed = False
         self.calls = self.rows = self.filled = 0
@@ -120,12 +120,10 @@ class Batcher:
                 raise Stopped(walk.why or "the studio is closing")
             walk.asking = ask
             self._groups.setdefault(_kind(ask), deque()).append(ask)
-            self._waiting += 1
             self._condition.notify()
         ask.done.wait()
         with self._condition:
             walk.asking = None
-            self._waiting -= 1
         if ask.error is not None:
             raise ask.error
         return ask.v
@@ -147,8 +145,9 @@ class Batcher:
                     continue
                 size = group[0].batched.rows
                 full = sum(len(ask.z) - ask.taken for ask in group) >= size
+                all_ask = sum(map(len, self._groups.values())) >= self._walking
                 patience = group[0].since + PATIENCE * self._seconds.get(kind, 0.0) - time.monotonic()
-                if full or self._waiting >= self._walking or patience <= 0:
+                if full or all_ask or patience <= 0:
                     return self._take(group, size)
                 self._condition.wait(patience)
         return None

@@ -106,6 +106,10 @@ class Guard:
             return answer(403, "another site may not ask the studio", "Sec-Fetch-Site")
         if (refusal := self._token(scope, headers)) is not None:
             return refusal
+        if "transfer-encoding" in headers and "content-length" in headers:  # a proxy may believe the other
+            response = answer(400, "Content-Length and Transfer-Encoding are both given", "Content-Length")
+            response.headers["Connection"] = "close"
+            return response
         length, most = headers.get("content-length", "0"), self._most(scope["path"])
         if not length.isascii() or not length.isdigit() or len(length) > 18:
             return answer(400, "Content-Length is no number", "Content-Length")

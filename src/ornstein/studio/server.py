@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import socket
 import sys
@@ -22,10 +23,20 @@ from ornstein.studio.routes import files, forward, gallery, health, jobs, models
 from ornstein.studio.safety import Guard
 from ornstein.studio.state import Studio
 
-__all__ = ["application", "serve"]
+__all__ = ["application", "configured", "serve"]
 
 PAGE = Path(__file__).parent / "page"
 THREADS = 16  # for routes that wait for the database or a disk
+
+
+class Lines(logging.Formatter):
+    """Each record as one line of JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        facts = {"time": self.formatTime(record), "level": record.levelname, "from": record.name,
+                 "message": record.getMessage()}
+        return json.dumps(facts | ({"traceback": self.formatException(record.exc_info)} if record.exc_info else {}))
 
 
 def application(studio: Studio, host: str = "127.0.0.1", token: str | None = None) -> FastAPI:
@@ -59,11 +70,10 @@ def serve(studio: Studio, host: str = "127.0.0.1", port: int = 8780, token: str 
     Raises:
         OSError: the port is taken, or not allowed.
     """
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr,
-                        format='{"time": "%(asctime)s", "level": "%(levelname)s", "from": "%(name)s", '
-                               '"message": "%(message)s"}')
-    for name in ("alembic", "httpx"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(Lines())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     door = socket.socket(family, socket.SOCK_STREAM)
     door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -78,7 +88,10 @@ def serve(studio: Studio, host: str = "127.0.0.1", port: int = 8780, token: str 
     shown = f"[{host}]" if ":" in host else host
     query = f"?token={token}" if token else ""
     say(f"the studio is at http://{shown}:{door.getsockname()[1]}/{query}  (Ctrl-C ends it)")
-    config = uvicorn.Config(application(studio, host, token), http=Deadlines, ws="none", log_config=None,
-                            access_log=False, server_header=False, h11_max_incomplete_event_size=HEADER,
-                            timeout_keep_alive=30, timeout_graceful_shutdown=3)
-    uvicorn.Server(config).run(sockets=[door])
+    uvicorn.Server(configured(application(studio, host, token))).run(sockets=[door])
+
+
+def configured(app: FastAPI, protocol: type[Deadlines] = Deadlines) -> uvicorn.Config:
+    """How an application is served: no websockets, small heads, and deadlines."""
+    return uvicorn.Config(app, http=protocol, ws="none", log_config=None, access_log=False, server_header=False,
+                          h11_max_incomplete_event_size=HEADER, timeout_keep_alive=30, timeout_graceful_shutdown=3)
