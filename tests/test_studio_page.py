@@ -269,3 +269,35 @@ def test_without_a_model_every_tab_says_what_to_do_first(browser, tmp_path):
     finally:
         page.close()
         studio.close()
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_dropped_becomes_pictures_without_a_command(browser, tmp_path):
+    """All that a person does who has only the address: choose a folder, start, watch, draw."""
+    for name, shade in (("dark", 40), ("light", 200)):
+        (tmp_path / "shades" / name).mkdir(parents=True)
+        for number in range(60):
+            values = np.random.default_rng(number).integers(-30, 30, (12, 12)) + shade
+            Image.fromarray(values.astype(np.uint8)).save(tmp_path / "shades" / name / f"{number}.png")
+    studio = Served(None, tmp_path / "studio")
+    page, trouble = watched(browser, studio.url)
+    page.set_default_timeout(240_000)
+    try:
+        page.goto(studio.url)
+        page.locator("#panel-train input[webkitdirectory]").set_input_files(tmp_path / "shades")
+        page.get_by_label("Minutes").fill("0.5")
+        page.get_by_role("button", name="Start training").click()
+        page.locator(".training .reasons li").first.wait_for()
+        page.locator(".training .status.done").wait_for()
+        page.locator(".training .preview-sheet img").wait_for()
+        page.get_by_role("button", name="Draw with it", exact=True).first.click()
+        page.get_by_role("button", name="Draw", exact=True).click()
+        page.locator("#panel-generate .cost").wait_for()
+        names = page.locator("#panel-generate .class-name").all_inner_texts()
+        means = [fetched(page, studio, path).mean() for path in shown(page, "#panel-generate .tile img")]
+        assert names[:2] == ["dark", "light"]
+        assert np.mean(means[::2]) < np.mean(means[1::2])
+        assert not trouble
+    finally:
+        page.close()
+        studio.close()

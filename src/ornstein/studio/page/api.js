@@ -50,15 +50,16 @@ export function number(text) {
 export const chance = () => crypto.getRandomValues(new Uint32Array(1))[0];
 
 // Follow server-sent events up to one of the last kinds; returns what stops it.
-export function listen(path, heard, last, lost) {
+export function listen(path, heard, last, lost, waits = () => {}) {
   const source = new EventSource(path);
   for (const kind of [...Object.keys(heard), ...last]) {
     source.addEventListener(kind, event => {
       if (last.includes(kind)) source.close();
+      waits(false);
       heard[kind]?.(JSON.parse(event.data));
     });
   }
-  source.onerror = () => source.readyState === EventSource.CLOSED && lost();
+  source.onerror = () => (source.readyState === EventSource.CLOSED ? lost() : waits(true));
   return () => source.close();
 }
 
@@ -92,7 +93,7 @@ export function useJob() {
       }),
     };
     for (const kind of ENDED) heard[kind] = () => ended(id);
-    current.current.stop = listen(`/api/jobs/${id}/events`, heard, ENDED, () => ended(id));
+    current.current.stop = listen(`/api/jobs/${id}/events`, heard, ENDED, () => ended(id), waits => setJob(before => (Boolean(before.waits) === waits ? before : { ...before, waits })));
   };
   const start = async body => {
     current.current.stop();

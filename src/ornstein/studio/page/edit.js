@@ -57,7 +57,7 @@ function Answers({ job, busy, go }) {
   const done = job.status === "done", frame = job.frames.at(-1), count = done ? job.samples.length : Math.min(Number(job.request.count) || 1, 64);
   const blended = job.request.kind === "interpolate";
   return html`<div class="stage-body">
-    ${busy && html`<${Progress} value=${job.progress} left=${job.left} label=${job.status === "queued" ? "Waiting for its turn" : `Call ${job.done ?? 0} of ${job.of ?? "…"}`} />`}
+    ${busy && html`<${Progress} value=${job.progress} left=${job.left} waits=${job.waits} label=${job.status === "queued" ? "Waiting for its turn" : `Call ${job.done ?? 0} of ${job.of ?? "…"}`} />`}
     ${done && blended && count > 1 && html`<${Blend} samples=${job.samples} />`}
     ${done && job.extra.spread && html`<div class="tiles few plain-caption">
       <figure class="tile"><${Picture} src=${job.extra.mean} alt="Mean of the answers" /><figcaption><b>Mean</b> of ${many(count, "answer")}</figcaption></figure>
@@ -87,6 +87,8 @@ export function Edit({ model, handed, go }) {
     if (handed.kind) setKind(handed.kind);
     if (handed.strength) set({ strength: handed.strength });
   }, [handed]);
+
+  useEffect(() => { if (model && form.label && !model.classes.includes(form.label)) set({ label: "" }); }, [model?.name]);
 
   if (!model || model.kind !== "picture") {
     return html`<${Head} title="Edit a picture">Fill a hole, vary, blend and restore, with what a model has learnt.</${Head}>

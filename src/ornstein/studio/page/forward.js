@@ -84,8 +84,8 @@ const Density = ({ curve, label, marks }) => curve
 
 function Kernel({ answer, pixel, setPixel, model }) {
   const now = answer.value;
-  return html`<div class="card"><h2>One pixel, given the picture</h2><${Alarm} fault=${answer.fault} fields=${["row", "column"]} />
-    <div class="numbers">${[["row", "height"], ["column", "width"]].map(([name, side]) => html`<${Field} key=${name} label=${name === "row" ? "Row" : "Column"} name=${name} type="number" min="0" max=${(model[side] ?? 1) - 1}
+  return html`<div class="card"><h2>One pixel, given the picture</h2><${Alarm} fault=${answer.fault} fields=${["row", "column", "picture"]} />
+    <div class="numbers">${[["row", -2], ["column", -1]].map(([name, side]) => html`<${Field} key=${name} label=${name === "row" ? "Row" : "Column"} name=${name} type="number" min="0" max=${(model.shape.at(side) ?? 1) - 1}
       fault=${answer.fault} value=${pixel[name]} onInput=${event => setPixel({ ...pixel, [name]: Math.max(0, Math.floor(Number(event.target.value)) || 0) })} />`)}</div>
     ${now && html`<${Density} curve=${now.curve} label=${`Density of the pixel: mean ${short(now.mean)}, variance ${short(now.variance)}`} marks=${[{ x: now.mean, ink: "--c3", dashed: true }, { x: now.x, ink: "--c2" }]} />
       <p class="reading">The pixel is <b>${fixed(now.x)}</b>; mean <b>${fixed(now.mean)}</b>, variance <b>${short(now.variance)}</b></p>
@@ -94,12 +94,12 @@ function Kernel({ answer, pixel, setPixel, model }) {
 
 function Posterior({ answer, share, setShare, s }) {
   const now = answer.value;
-  return html`<div class="card"><h2>One step back, were the picture known</h2><${Alarm} fault=${answer.fault} />
+  return html`<div class="card"><h2>One step back, were the picture known</h2><${Alarm} fault=${answer.fault} fields=${["row", "column", "picture"]} />
     <${Slider} label="Back to time s" name="s" min="0" max="0.99" step="0.01" value=${share} shown=${`s = ${s.toFixed(3)}`} onInput=${event => setShare(Number(event.target.value))} />
     ${now ? html`<${Density} curve=${now.curve} label=${`Density of the pixel at s: mean ${short(now.mean)}, variance ${short(now.variance)}`} marks=${[{ x: now.mean, ink: "--c3", dashed: true }, { x: now.x, ink: "--c2" }]} />
       <p class="reading">z at t is <b>${fixed(now.z)}</b>, x is <b>${fixed(now.x)}</b>; mean <b>${fixed(now.mean)}</b>, variance <b>${short(now.variance)}</b></p>
       <${Law} name="posterior" number="(20.15)–(20.17)" python=${now.python} />`
-      : html`<p class="note">Move t above 0 first.</p>`}</div>`;
+      : s === 0 && html`<p class="note">Move t above 0 first.</p>`}</div>`;
 }
 
 function Start({ model, onPicture }) {

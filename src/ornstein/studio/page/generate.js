@@ -75,7 +75,7 @@ function Stage({ model, job, busy, again, swapped, reroll, go }) {
     return frame?.images[place] ?? (done ? job.samples[place].url : null);
   };
   return html`<div class="stage-body">
-    ${busy && html`<${Progress} value=${job.progress} left=${job.left} label=${job.status === "queued" ? "Waiting for its turn" : `Drawing: call ${job.done ?? 0} of ${job.of ?? "…"}`} />`}
+    ${busy && html`<${Progress} value=${job.progress} left=${job.left} waits=${job.waits} label=${job.status === "queued" ? "Waiting for its turn" : `Drawing: call ${job.done ?? 0} of ${job.of ?? "…"}`} />`}
     <div class=${model.kind === "picture" ? tiles(count) : "tiles few drawn"}>${Array.from({ length: count }, (_, place) => html`<${Tile} key=${place} src=${source(place)} go=${go} busy=${again.busy}
       alt=${`Picture ${place + 1}${job.samples[place]?.label ? `, ${job.samples[place].label}` : ""}`}
       sample=${done ? swapped[place] ?? job.samples[place] : null} onAgain=${() => reroll(place)} />`)}</div>
@@ -103,6 +103,8 @@ export function Generate({ model, samplers, handed, go }) {
   useEffect(() => {
     if (single.job?.status === "done") setSwapped(before => ({ ...before, [place]: single.job.samples[0] }));
   }, [single.job?.status]);
+
+  useEffect(() => { if (model && form.label && !model.classes.includes(form.label)) set({ label: "" }); }, [model?.name]);
 
   if (!model) {
     return html`<${Head} title="Draw new pictures">A model that has learnt from pictures draws new ones out of noise.</${Head}>

@@ -41,12 +41,12 @@ export const Slider = ({ label, value, shown = value, ...rest }) => html`<${Fiel
 export const Alarm = ({ fault, fields = [] }) =>
   fault && !fields.includes(fault.field) && html`<p class="alarm" role="alert">${fault.message}</p>`;
 
-export function Progress({ value, label, left, children }) {
+export function Progress({ value, label, left, waits }) {
   const quarter = value < 1 ? Math.floor(value * 4) * 25 : 100;
   return html`<div class="progress">
     <progress max="1" value=${value} aria-label=${label}></progress>
-    <p><span>${label}</span><span>${left ? `${duration(left)} left` : ""}</span>${children}</p>
-    <p class="unseen" role="status">${label}, ${quarter} %</p>
+    <p><span>${waits ? "The studio does not answer. It is asked again …" : label}</span><span>${left && !waits ? `${duration(left)} left` : ""}</span></p>
+    <p class="unseen" role="status">${waits ? "The studio does not answer" : `${quarter} % done`}</p>
   </div>`;
 }
 
@@ -57,12 +57,19 @@ export const Head = ({ title, children }) => html`<header class="head"><h1>${tit
 // Text to take along: the same thing in Python, or as a command.
 export function Code({ label, text }) {
   const [copied, setCopied] = useState(false);
+  const code = useRef(null);
   const copy = async () => {
-    await navigator.clipboard.writeText(text).then(() => setCopied(true), () => setCopied(false));
+    try {
+      await navigator.clipboard.writeText(text); // which browsers have on this machine and over https alone
+      setCopied("Copied");
+    } catch {
+      getSelection().selectAllChildren(code.current);
+      setCopied("Selected");
+    }
     setTimeout(() => setCopied(false), 2000);
   };
-  return text && html`<div class="code"><span class="code-label">${label}</span><code tabindex="0">${text}</code>
-    <button type="button" class="quiet" onClick=${copy} aria-label=${`Copy: ${label}`}>${copied ? "Copied" : "Copy"}</button></div>`;
+  return text && html`<div class="code"><span class="code-label">${label}</span><code ref=${code} tabindex="0">${text}</code>
+    <button type="button" class="quiet" onClick=${copy} aria-label=${`Copy: ${label}`}>${copied || "Copy"}</button></div>`;
 }
 
 export function Dialog({ title, open, onClose, children, wide }) {
