@@ -28,7 +28,7 @@ HOST = "http://127.0.0.1:8780"
 def run(tmp_path_factory):
     """A small model of digits that nobody has trained."""
     torch.manual_seed(0)
-    spec = orn.load_data("digits").spec
+    spec = orn.DataSpec("digits", "picture", (1, 8, 8), 0.0, 16.0, 17, tuple("0123456789"))
     network = orn.UNet(spec.shape, widths=(16,), depths=(1,), classes=10)
     for value in network.parameters():
         torch.nn.init.normal_(value, std=0.05)

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 import uvicorn
+from fastapi.testclient import TestClient
 
 from ornstein.studio.limits import HEADER, Limits
 from ornstein.studio.protocol import Deadlines
@@ -124,3 +125,35 @@ def test_what_is_no_request_is_refused_in_the_form_of_all_errors(port, content, 
         fault = json.loads(said.partition(b"\r\n\r\n")[2])
         assert set(fault) == {"error", "field", "limit"}
         assert limit is None or fault["limit"] == limit
+
+
+@pytest.mark.slow
+def test_a_training_is_a_process_that_outlives_the_studio_and_is_found_again(tmp_path):
+    """One that is stopped saves and goes on; a second one waits for its turn; the first one's model is then served."""
+    with TestClient(application(Studio(None, tmp_path)), "http://127.0.0.1") as client:
+        def state(id):
+            return client.get(f"/api/trainings/{id}").json()
+
+        def until(id, *wanted):
+            while (status := state(id)["status"]) not in (*wanted, "done", "failed"):
+                time.sleep(0.2)
+            return status
+
+        first = client.post("/api/trainings", json={"name": "points", "data": "moons", "minutes": 1.5}).json()["id"]
+        second = client.post("/api/trainings", json={"name": "more", "data": "moons", "minutes": 0.1}).json()
+        assert (second["status"], second["position"]) == ("waiting", 1)
+        assert client.post("/api/trainings", json={"name": "points", "data": "moons"}).json()["field"] == "name"
+        until(first, "running")
+        while not client.get(f"/api/trainings/{first}/metrics").json()["points"]:
+            time.sleep(0.2)
+    with TestClient(application(Studio(None, tmp_path)), "http://127.0.0.1") as client:
+        assert until(first, "running") == "running"
+        assert client.delete(f"/api/trainings/{first}").json()["status"] == "stopping"
+        assert until(first, "stopped") == "stopped"
+        assert client.delete(f"/api/trainings/{second['id']}").json()["status"] in ("stopped", "running", "stopping")
+        assert client.post(f"/api/trainings/{first}/resume").status_code == 202
+        with client.stream("GET", f"/api/trainings/{first}/events") as stream:
+            kinds = {line for line in stream.iter_lines() if line.startswith("event: ")}
+        assert {"event: status", "event: metrics", "event: done"} <= kinds
+        assert client.post(f"/api/trainings/{first}/resume").status_code == 409
+        assert "points" in [one["name"] for one in client.get("/api/models").json()["models"]]

@@ -17,7 +17,7 @@ from ornstein.cli.app import app
 from ornstein.display import say
 from ornstein.names import ELSEWHERE
 
-WRITERS = {"edit", "evaluate", "sample", "trace", "train", "tune"}  # what they print is not all that they leave
+WRITERS = {"edit", "evaluate", "sample", "studio", "trace", "train", "tune"}  # they leave more than what they print
 FOR_PROGRAMMERS = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 
 __all__ = ["app", "average", "edit", "evaluate", "look", "main", "nearest", "sample", "studio", "train", "tune"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +14,7 @@ from ornstein.studio.jobs import Jobs
 from ornstein.studio.library import Library
 from ornstein.studio.limits import LIMITS, Limits
 from ornstein.studio.metrics import Metrics
+from ornstein.studio.refusal import Refused
 from ornstein.studio.store import Store
 from ornstein.studio.trainings import Trainings
 from ornstein.studio.uploads import Uploads
@@ -46,6 +49,12 @@ class Studio:
         """Begin to work."""
         self.jobs.start()
         self.trainings.start()
+        threading.Thread(target=self._warm, name="warm", daemon=True).start()
+
+    def _warm(self) -> None:
+        """Load the first model, and all that torch loads with it, before somebody waits for that."""
+        with suppress(Refused):  # there is none, or it says why when it is asked for
+            self.library.get(None)
 
     def close(self) -> None:
         """End; trainings go on by themselves."""
