@@ -33,12 +33,13 @@ class Served:
         self.door = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.door.getsockname()[1]}/"
         self.server = uvicorn.Server(uvicorn.Config(application(Studio(runs, folder)), http=Deadlines, ws="none",
-                                                    log_config=None, h11_max_incomplete_event_size=HEADER))
+                                                    log_config=None, h11_max_incomplete_event_size=HEADER,
+                                                    timeout_graceful_shutdown=1))
         self.thread = threading.Thread(target=self.server.run, args=([self.door],), daemon=True)
         self.thread.start()
 
     def close(self):
-        self.server.should_exit = self.server.force_exit = True
+        self.server.should_exit = True
         self.thread.join(20)
         self.door.close()
 
@@ -204,15 +205,28 @@ def test_a_hole_is_filled_and_the_rest_stays(page, served):
     path, = shown(page, "#panel-generate .tile img")[:1]
     page.get_by_role("button", name="Edit: Picture 1, 0").click()
     page.get_by_role("button", name="Lower half").click()
-    page.get_by_label("How many answers").fill("3")
+    page.get_by_label("How many answers").fill("4")
     page.get_by_role("slider", name="Network calls an answer").fill("10")
     page.get_by_role("button", name="Fill", exact=True).click()
     page.get_by_text("white is where they differ most").wait_for()
     answers = [fetched(page, served, one) for one in shown(page, "#panel-edit .tiles img") if "/samples/" in one]
     given = fetched(page, served, path)
-    assert len(answers) == 3
+    assert len(answers) == 4
     assert all((one[:4] == given[:4]).all() for one in answers)
     assert any((one[4:] != given[4:]).any() for one in answers)
+    page.locator("#tab-gallery").click()
+    page.get_by_label("How", exact=True).select_option("fill")
+    page.get_by_role("status").filter(has_text=re.compile("^4 pictures$")).wait_for()
+    page.locator(".wall .tile").first.click()
+    page.get_by_role("button", name="Same again").click()
+    assert page.get_by_label("How many answers").input_value() == "4"
+    page.wait_for_function("""() => {
+        const canvas = document.querySelector('.mask canvas'), { width, height } = canvas;
+        const pixels = canvas.getContext('2d').getImageData(0, 0, width, height).data;
+        return pixels[3] === 0 && pixels[pixels.length - 1] === 255;
+    }""")  # the mask is painted as it was
+    page.locator("#tab-gallery").click()
+    page.get_by_label("How", exact=True).select_option("")
 
 
 def test_a_picture_of_ornstein_fills_in_the_form(page, served, tmp_path):

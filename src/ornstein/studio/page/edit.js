@@ -1,6 +1,6 @@
 // Edit: a hole filled, variations, a walk between two pictures, and a measurement undone.
 import { html, useEffect, useRef, useState } from "./vendor/preact.js";
-import { chance, many, number, reveal, short, upload, useJob } from "./api.js";
+import { ask, chance, many, number, reveal, short, upload, useJob } from "./api.js";
 import { Alarm, Choice, Code, Empty, Field, Head, Progress, Segments, Slider, Tick, useForm } from "./parts.js";
 import { Picture, Well, tiles } from "./pictures.js";
 import { Mask, maskOf } from "./mask.js";
@@ -13,10 +13,10 @@ const WHAT = {
   restore: "What the picture may have been before it was blurred, shrunk or covered.",
 };
 const OPERATORS = [["blur", "blurred", 1.5], ["down", "made smaller", 4], ["grey", "made grey", null], ["mask", "covered at random", 0.5]];
-const FIELDS = ["picture", "other", "mask", "strength", "operator", "noise", "count", "nfe", "label", "amount"];
+const FIELDS = ["picture", "other", "mask", "strength", "operator", "noise", "count", "nfe", "label", "seed"];
 
 async function bodyOf(kind, form, model, canvas) {
-  const body = { kind, model: model.name, picture: form.picture?.id, count: number(form.count), nfe: number(form.nfe), seed: chance() };
+  const body = { kind, model: model.name, picture: form.picture?.id, count: number(form.count), nfe: number(form.nfe), seed: number(form.seed) ?? chance() };
   if (form.label !== "") body.label = form.label;
   if (kind === "vary") body.strength = Number(form.strength);
   if (kind === "interpolate") body.other = form.other?.id;
@@ -32,6 +32,18 @@ async function bodyOf(kind, form, model, canvas) {
   return body;
 }
 
+// A picture by its id: one that was sent, or one of the gallery.
+const find = id => (id ? ask(`/api/gallery/${id}`).catch(() => ask(`/api/files/${id}`)).catch(() => null) : null);
+
+// The form that a request stands for, so that the same can be asked again.
+async function formOf(request) {
+  const [operator, amount = ""] = (request.operator ?? "").split("="), [picture, other] = await Promise.all([find(request.picture), find(request.other)]);
+  const told = { picture, other, before: request.mask ?? null, seed: String(request.seed ?? ""), label: String(request.label ?? ""), count: request.count, nfe: request.nfe, noise: request.noise ?? "" };
+  if (request.strength !== undefined) told.strength = request.strength;
+  if (OPERATORS.some(([name]) => name === operator)) Object.assign(told, { operator, amount, measure: request.measure });
+  return told;
+}
+
 function Settings({ kind, model, form, set, bind, tick, fault }) {
   const [, , amount] = OPERATORS.find(([name]) => name === form.operator);
   return html`
@@ -43,7 +55,8 @@ function Settings({ kind, model, form, set, bind, tick, fault }) {
       <${Tick} label="The picture is whole: do this to it first" ...${tick("measure")} />`}
     ${model.classes.length > 0 && html`<${Choice} label="Class" options=${[["", "not told"], ...model.classes.map(name => [name, name])]} fault=${fault} ...${bind("label")} />`}
     <${Field} label=${kind === "interpolate" ? "Steps between" : "How many answers"} type="number" min="1" max="64" fault=${fault} ...${bind("count")} />
-    <${Slider} label="Network calls an answer" min="5" max="200" step="5" fault=${fault} ...${bind("nfe")} />`;
+    <${Slider} label="Network calls an answer" min="5" max="200" step="5" fault=${fault} ...${bind("nfe")} />
+    <${Field} label="Seed" inputmode="numeric" placeholder="a new one each time" fault=${fault} ...${bind("seed")} />`;
 }
 
 function Blend({ samples }) {
@@ -77,7 +90,7 @@ function Answers({ job, busy, go }) {
 
 export function Edit({ model, handed, go }) {
   const [kind, setKind] = useState("fill");
-  const { form, set, bind, tick } = useForm({ picture: null, other: null, strength: 0.5, operator: "blur", amount: 1.5, noise: "", measure: true, label: "", count: 8, nfe: 50 });
+  const { form, set, bind, tick } = useForm({ picture: null, other: null, strength: 0.5, operator: "blur", amount: 1.5, noise: "", measure: true, label: "", count: 8, nfe: 50, seed: "", before: null });
   const [local, setLocal] = useState(null);
   const canvas = useRef(null), answers = useRef(null);
   const { job, busy, start, stop } = useJob();
@@ -86,6 +99,7 @@ export function Edit({ model, handed, go }) {
     if (handed.picture) set({ picture: handed.picture });
     if (handed.kind) setKind(handed.kind);
     if (handed.strength) set({ strength: handed.strength });
+    if (handed.request) formOf(handed.request).then(set);
   }, [handed]);
 
   useEffect(() => { if (model && form.label && !model.classes.includes(form.label)) set({ label: "" }); }, [model?.name]);
@@ -110,7 +124,7 @@ export function Edit({ model, handed, go }) {
     }
   };
   const fault = local ?? job?.fault ?? null;
-  const pick = name => value => { setLocal(null); set({ [name]: value }); };
+  const pick = name => value => { setLocal(null); set({ [name]: value, before: null }); };
   const painting = kind === "fill" && form.picture;
   const buttons = html`<div class="buttons">${busy ? html`<button type="button" onClick=${stop}>Stop</button>`
     : html`<button class="main" form="edit-form">${KINDS.find(([name]) => name === kind)[1]}</button>`}</div>`;
@@ -124,7 +138,7 @@ export function Edit({ model, handed, go }) {
         ${!painting && buttons}
       </form>
       <div class="stage"><div class="stage-body">
-        ${painting && html`<${Mask} model=${model} picture=${form.picture} canvas=${canvas} fault=${fault}>${buttons}</${Mask}>`}
+        ${painting && html`<${Mask} model=${model} before=${form.before} picture=${form.picture} canvas=${canvas} fault=${fault}>${buttons}</${Mask}>`}
         <div ref=${answers}>${job && job.status !== "refused" && !(job.status === "failed" && !job.frames.length) ? html`<${Answers} job=${job} busy=${busy} go=${go} />`
           : !painting && html`<${Empty} title=${form.picture ? "Ready" : "Choose a picture"}><p>${form.picture ? `Press ${KINDS.find(([name]) => name === kind)[1]}, and see several answers.`
             : `Drop one of your own on the left, or take one from the gallery. It is brought to the model's ${model.width} × ${model.height} pixels.`}</p></${Empty}>`}</div>

@@ -5,6 +5,7 @@ import { Alarm, Choice, Code, Dialog, Empty, Field, Head, Tick, useForm } from "
 import { Drop, Picture } from "./pictures.js";
 
 const KINDS = { generate: "drawn", fill: "filled", vary: "varied", interpolate: "blended", restore: "restored", trace: "traced", nearest: "training pictures" };
+const EDITS = ["fill", "vary", "interpolate", "restore"];
 const WAIT = 250; // milliseconds after the last key before a search
 
 function useSearch(given, shown) {
@@ -70,6 +71,7 @@ function Detail({ one, onChange, onGone, go, models }) {
     <div><${Facts} one=${one} /><${Alarm} fault=${fault} />
       <div class="buttons">
         ${here && one.kind === "generate" && html`<button type="button" class="main" onClick=${() => go("generate", { request: one.request, model: one.model, draw: true })}>Same again</button>`}
+        ${here && EDITS.includes(one.kind) && html`<button type="button" class="main" onClick=${() => go("edit", { request: one.request, kind: one.kind, model: one.model })}>Same again</button>`}
         ${here && html`<button type="button" onClick=${() => go("edit", { picture: one, kind: "vary", strength: 0.4, model: one.model })}>More like this</button>
           <button type="button" onClick=${() => go("edit", { picture: one, kind: "fill", model: one.model })}>Edit</button>
           <button type="button" onClick=${() => go("forward", { picture: one, model: one.model })}>To noise</button>`}
@@ -98,7 +100,8 @@ function Reader({ go }) {
     <${Drop} label="Drop a picture that Ornstein made" hint="its settings are read, and can be drawn again" onFiles=${read} busy=${busy} accept="image/*" />
     <${Alarm} fault=${fault} />
     ${told && html`<div class="card"><dl class="facts">${shown.map(([name, value]) => html`<dt key=${name}>${name}</dt><dd>${value}</dd>`)}</dl>
-      ${told.model ? html`<div class="buttons">${told.request.kind === "generate" && html`<button type="button" class="main" onClick=${() => go("generate", { request: told.request, model: told.model })}>Fill in its settings</button>`}</div>
+      ${told.model ? html`<div class="buttons">${["generate", ...EDITS].includes(told.request.kind) && html`<button type="button" class="main" onClick=${() =>
+          go(told.request.kind === "generate" ? "generate" : "edit", { request: told.request, kind: told.request.kind, model: told.model })}>Fill in its settings</button>`}</div>
         <${Code} label="Python" text=${told.python} /><${Code} label="Command" text=${told.command} />`
         : html`<p class="note">The model that drew it is not here.</p>`}</div>`}</div></details>`;
 }

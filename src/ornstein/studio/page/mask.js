@@ -7,8 +7,10 @@ const MOST = 1024; // pixels a side of what is painted on; the mask itself has t
 const PRESETS = [["All", 0, 0, 1, 1], ["Lower half", 0, 0.5, 1, 0.5], ["Right half", 0.5, 0, 0.5, 1], ["Middle", 0.25, 0.25, 0.5, 0.5]];
 const SIDES = [["x", "Left"], ["y", "Top"], ["width", "Width"], ["height", "Height"]];
 
+const penOf = canvas => canvas.getContext("2d", { willReadFrequently: true }); // in memory: masks are read as much as painted
+
 function stroke(canvas, from, to, radius, erase, tint) {
-  const pen = canvas.getContext("2d");
+  const pen = penOf(canvas);
   pen.globalCompositeOperation = erase ? "destination-out" : "source-over";
   pen.fillStyle = tint;
   const steps = Math.max(1, Math.ceil(Math.hypot(to.x - from.x, to.y - from.y) / Math.max(0.4, radius / 3)));
@@ -29,7 +31,7 @@ export async function maskOf(canvas, picture) {
   const whole = document.createElement("canvas");
   whole.width = picture.width;
   whole.height = picture.height;
-  const pen = whole.getContext("2d");
+  const pen = penOf(whole);
   pen.imageSmoothingEnabled = false;
   pen.drawImage(canvas, 0, 0, whole.width, whole.height);
   const pixels = pen.getImageData(0, 0, whole.width, whole.height), values = pixels.data;
@@ -43,6 +45,22 @@ export async function maskOf(canvas, picture) {
   return painted ? new Promise(done => whole.toBlob(done, "image/png")) : null;
 }
 
+// Paint what an earlier mask has white.
+async function paintAgain(canvas, id, tint) {
+  const image = new Image();
+  image.src = `/api/files/${id}/content`;
+  await image.decode();
+  const pen = penOf(canvas), { width, height } = canvas;
+  pen.globalCompositeOperation = "source-over";
+  pen.drawImage(image, 0, 0, width, height);
+  const pixels = pen.getImageData(0, 0, width, height), values = pixels.data;
+  for (let at = 0; at < values.length; at += 4) values[at + 3] = values[at] > 127 ? 255 : 0;
+  pen.putImageData(pixels, 0, 0);
+  pen.globalCompositeOperation = "source-in";
+  pen.fillStyle = tint;
+  pen.fillRect(0, 0, width, height);
+}
+
 // What is left out of a picture that is cut to the shape of the model's: its width and height in parts of the whole.
 function left(picture, model) {
   const shape = picture.width / picture.height / (model.width / model.height);
@@ -52,7 +70,7 @@ function left(picture, model) {
 
 const Edge = props => html`<span class="edge" style=${props}></span>`;
 
-export function Mask({ picture, canvas, model, fault, children }) {
+export function Mask({ picture, canvas, model, before, fault, children }) {
   const [tool, setTool] = useState("paint"), [size, setSize] = useState(10), [box, setBox] = useState({ x: 25, y: 25, width: 50, height: 50 });
   const [said, setSaid] = useState("");
   const last = useRef(null);
@@ -62,7 +80,10 @@ export function Mask({ picture, canvas, model, fault, children }) {
 
   const cut = left(picture, model), share = part => `${100 * part}%`;
 
-  useEffect(() => setSaid(""), [picture.id]);
+  useEffect(() => {
+    setSaid("");
+    if (before) paintAgain(canvas.current, before, tint).catch(() => setSaid("The mask of before is gone."));
+  }, [picture.id, before]);
   const place = event => {
     const seen = canvas.current.getBoundingClientRect();
     return { x: (event.clientX - seen.left) / seen.width * width, y: (event.clientY - seen.top) / seen.height * height };
@@ -81,7 +102,7 @@ export function Mask({ picture, canvas, model, fault, children }) {
     last.current = to;
   };
   const fill = (x, y, wide, high) => {
-    const pen = canvas.current.getContext("2d"), at = [Math.round(x * width), Math.round(y * height), Math.round(wide * width), Math.round(high * height)];
+    const pen = penOf(canvas.current), at = [Math.round(x * width), Math.round(y * height), Math.round(wide * width), Math.round(high * height)];
     pen.globalCompositeOperation = "source-over";
     pen.fillStyle = tint;
     pen.clearRect(...at);
@@ -89,7 +110,7 @@ export function Mask({ picture, canvas, model, fault, children }) {
     setSaid("A rectangle was added to the mask.");
   };
   const clear = () => {
-    canvas.current.getContext("2d").clearRect(0, 0, width, height);
+    penOf(canvas.current).clearRect(0, 0, width, height);
     setSaid("The mask is empty.");
   };
   return html`<div class="card painting"><div class="mask"><${Picture} src=${picture.url} alt="The picture below the mask" />
