@@ -21,11 +21,10 @@ from ornstein import files
 from ornstein.diffusion.condition import Conditions
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.level import as_time
-from ornstein.diffusion.samplers.choice import Choice
-from ornstein.diffusion.samplers.loop import SAMPLERS, plan, tuned_for
 from ornstein.exporting.graph import CALL, Denoising, Drawing, Velocity, family
+from ornstein.exporting.times import chosen, name_of
 from ornstein.isolation import isolated
-from ornstein.names import real, shortened
+from ornstein.names import real, shortened, shown
 
 __all__ = ["KEY", "export", "refuse"]
 
@@ -98,8 +97,8 @@ def export(model: NetworkDenoiser, path: str | Path, nfe: int | None = None, *,
 def _denoising(model: NetworkDenoiser, guidance: float | None) -> tuple[Any, dict[str, Any]]:
     """The graph of the denoiser, and what the file says of it."""
     if guidance is not None:
-        raise ValueError(f"guidance is {guidance}, but nfe is not given; name it, or guide yourself: call the graph a "
-                         "second time with class -1 (or a condition of NaN)")
+        raise ValueError(f"guidance is {shown(guidance)}, but nfe is not given; name it, or guide yourself: call the "
+                         "graph a second time with class -1 (or a condition of NaN)")
     latents = _latents(model)
     inputs = {"z": latents, "log_snr": torch.linspace(-2, 2, ROWS, dtype=torch.float32), **_told(model)}
     outputs = ["x", "eps", "v"]
@@ -114,11 +113,7 @@ def _drawing(model: NetworkDenoiser, nfe: int, guidance: float | None) -> tuple[
     if scale != 1 and not told:
         raise ValueError(f"guidance is {scale:g}, but this model knows no classes or conditions to guide towards; "
                          "leave it out")
-    choice = tuned_for(model, nfe, None, None, scale)
-    if choice is None:
-        rule, times = plan(model, "auto", nfe, None, None)
-    else:
-        rule, times = choice.rule(SAMPLERS), choice.walk(model.schedule)
+    rule, times, choice = chosen(model, nfe, scale)
     damping = 0.0 if choice is None else choice.damping
     inputs = {"z": _latents(model), **told}
     level = {name: torch.tensor(0.5, dtype=torch.float32) for name in ("signal", "noise", "log_snr")}
@@ -127,9 +122,8 @@ def _drawing(model: NetworkDenoiser, nfe: int, guidance: float | None) -> tuple[
     drawing(*inputs.values())  # what a schedule calculates is calculated now
     walk = _graph(drawing, inputs, ["samples"], free=False)
     _join(walk, velocity)
-    name = next((name for name, known in SAMPLERS.items() if known is rule), Choice.LEARNED)
     return walk, {
-        "kind": "sampler", "inputs": list(inputs), "outputs": ["samples"], "nfe": nfe, "sampler": name,
+        "kind": "sampler", "inputs": list(inputs), "outputs": ["samples"], "nfe": nfe, "sampler": name_of(rule),
         "tuned": choice is not None, "times": times.tolist(), "guidance": scale, "damping": damping,
         "z_std": float(model.schedule.level(as_time(1.0)).radius)}
 
