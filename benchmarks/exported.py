@@ -46,9 +46,9 @@ def main() -> None:
                                                                         batch=len(z)),
                            "onnxruntime": lambda inputs=inputs: session.run(None, inputs)}, asked.rounds)
         ratios = [ours / theirs for ours, theirs in zip(*seconds.values(), strict=True)]
-        print(f"{rows:3d} samples: PyTorch {1e3 * statistics.median(seconds['PyTorch']):8.1f} ms, onnxruntime "
-              f"{1e3 * statistics.median(seconds['onnxruntime']):8.1f} ms, {statistics.median(ratios):.2f} times as fast "
-              f"({min(ratios):.2f} to {max(ratios):.2f})")
+        medians = ", ".join(f"{name} {1e3 * statistics.median(taken):8.1f} ms" for name, taken in seconds.items())
+        print(f"{rows:3d} samples: {medians}, {statistics.median(ratios):.2f} times as fast ({min(ratios):.2f} to "
+              f"{max(ratios):.2f})")
 
 
 def in_turn(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:

@@ -155,11 +155,10 @@ def test_every_network_is_a_graph_whatever_it_is_told(name, known, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("nfe", [2, 7, 20])
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_every_schedule_has_a_sampler(name, nfe, tmp_path):
+@pytest.mark.parametrize("name", ["chain-linear", "cosine", "linear", "exploding", "own"])
+def test_every_schedule_has_a_sampler(name, tmp_path):
     model = orn.NetworkDenoiser(weights(orn.MLP((3,), width=8, depth=1)), SCHEDULES[name], (3,)).eval()
-    check_sampler(model, tmp_path / "sampler.onnx", nfe)
+    check_sampler(model, tmp_path / "sampler.onnx", 20)
     if name != "own":
         check_denoiser(model, tmp_path / "denoiser.onnx")
 

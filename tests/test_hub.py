@@ -64,7 +64,7 @@ def test_figures_of_a_report_are_on_the_card_and_those_of_another_model_are_not(
     (there / "report.json").write_text(json.dumps(report_on(digest(run))))
     assert command("export", run, "--hub", "ours")[0] == 0
     text = (tmp_path / "ours" / "README.md").read_text("utf-8")
-    assert "| Fréchet distance, pixels | 2.0 [1.5, 2.5] | 0.1 [0.0, 0.2] |" in text
+    assert "| Fréchet distance, pixels | 2.0 [1.5, 2.5] | 0.10 [0.00, 0.20] |" in text
     assert "\\<b\\>half" in text
     (there / "report.json").write_text(json.dumps(report_on("0" * 64)))
     code, _, err = command("export", run, "--hub", "theirs")
