@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -60,7 +61,7 @@ def _use(facts: Facts) -> Iterator[str]:
     yield "With this folder downloaded and Ornstein installed:"
     yield ""
     yield "```bash"
-    yield f"ornstein sample {facts.name} --count 16 --out new.png"
+    yield f"ornstein sample {shlex.quote(facts.name)} --count 16 --out new.png"
     yield "```"
     yield ""
     yield "```python"

@@ -69,7 +69,6 @@ def export(model: NetworkDenoiser, path: str | Path, nfe: int | None = None, *,
             signal and noise do not follow from the log SNR; a network that ONNX cannot express, with the operation;
             weights of more than 2 GiB.
         ModuleNotFoundError: the extra "onnx" is not installed.
-        RuntimeError: the file that was made does not give what the model gives.
         OSError: the disk refuses.
     """
     if not isinstance(model, NetworkDenoiser):
