@@ -171,6 +171,16 @@ def saved() -> Any:
         return digest, orn.load(Path(place) / "m.safetensors").state_dict()
 
 
+def exported() -> Any:
+    """What an exported sampler draws."""
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory() as place:
+        orn.export(picture(), Path(place) / "m.onnx", 2)
+        session = onnxruntime.InferenceSession(Path(place) / "m.onnx")
+    return session.run(None, {"z": Q.detach().numpy(), "class": np.array([0, 1, -1])})
+
+
 def spec() -> Any:
     """Data through their encoding, and back."""
     data = orn.load_data("digits")
@@ -251,6 +261,7 @@ def tuned() -> Any:
 # By the public names that a call is of.
 CALLS: dict[str, Callable[[], Any]] = {
     "load save": saved,
+    "export": exported,
     "DataSpec Dataset load_data": spec,
     "Damped": lambda: orn.Damped(picture(), 0.1)(Q, HALF, 1),
     "Guided": lambda: (orn.Guided(picture(), 2.0)(Q, HALF, 1),
@@ -312,7 +323,7 @@ CALLS: dict[str, Callable[[], Any]] = {
     "tune": tuned,
 }
 LARGE = ("tune", "Trainer Tracker reaverage", "TensorBoard")  # seconds rather than hundredths
-LARGEST = ("evaluate write_report Report",)  # several seconds
+LARGEST = ("evaluate write_report Report", "export")  # several seconds
 
 
 def arrays(value: Any) -> Iterator[np.ndarray]:

@@ -28,7 +28,7 @@ FLOORS = {
     6: ("description", "diffusion.loss", "diffusion.likelihood", "diffusion.samplers"),
     7: ("checkpoint", "tuning", "figures", "own", "request", "diffusion.score", "diffusion.editing"),
     8: ("training", "evaluation", "check", "sheet"),
-    9: ("terminal",),
+    9: ("terminal", "exporting"),
     10: ("cli", "__main__", ""),
 }
 ROOMS = {f"ornstein.{room}".rstrip("."): floor for floor, rooms in FLOORS.items() for room in rooms}
@@ -96,7 +96,7 @@ def orders() -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("package", ["data", "training", "evaluation", "diffusion.likelihood", "diffusion.samplers",
-                                     "diffusion.editing", "tuning"])
+                                     "diffusion.editing", "tuning", "exporting"])
 def test_inside_a_package_a_module_imports_only_those_that_the_page_names_before_it(package):
     """Every module is named there, once; what is imported from the package as a whole may use all of them."""
     order, door = orders()[package], f"ornstein.{package}"

@@ -38,6 +38,7 @@ from ornstein.evaluation.compare import write_report as write_report
 from ornstein.evaluation.evaluate import evaluate as evaluate
 from ornstein.evaluation.nearest import Neighbour as Neighbour, nearest as nearest
 from ornstein.evaluation.report import Report as Report
+from ornstein.exporting.onnx import export as export
 from ornstein.figures.save import save_film as save_film, save_pictures as save_pictures
 from ornstein.networks import DiT as DiT, MLP as MLP, UNet as UNet
 from ornstein.request import Request as Request
