@@ -12,15 +12,15 @@ from cyclopts import CycloptsError, MissingArgumentError
 from cyclopts.exceptions import UnknownOptionError, UnusedCliTokensError
 
 from ornstein import terminal
-from ornstein.cli import average, edit, evaluate, look, nearest, sample, train, tune
+from ornstein.cli import average, compare, edit, evaluate, look, nearest, sample, train, tune
 from ornstein.cli.app import app
 from ornstein.display import say
 from ornstein.names import ELSEWHERE
 
-WRITERS = {"edit", "evaluate", "sample", "trace", "train", "tune"}  # what they print is not all that they leave
+WRITERS = {"compare", "edit", "evaluate", "sample", "trace", "train", "tune"}  # what they print is not all they leave
 FOR_PROGRAMMERS = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 
-__all__ = ["app", "average", "edit", "evaluate", "look", "main", "nearest", "sample", "train", "tune"]
+__all__ = ["app", "average", "compare", "edit", "evaluate", "look", "main", "nearest", "sample", "train", "tune"]
 
 
 def main() -> None:
