@@ -12,7 +12,7 @@ from cyclopts import CycloptsError, MissingArgumentError
 from cyclopts.exceptions import UnknownOptionError, UnusedCliTokensError
 
 from ornstein import terminal
-from ornstein.cli import average, compare, edit, evaluate, look, nearest, sample, train, tune
+from ornstein.cli import average, compare, edit, evaluate, info, look, nearest, sample, train, tune
 from ornstein.cli.app import app
 from ornstein.display import say
 from ornstein.names import ELSEWHERE
@@ -20,7 +20,8 @@ from ornstein.names import ELSEWHERE
 WRITERS = {"compare", "edit", "evaluate", "sample", "trace", "train", "tune"}  # what they print is not all they leave
 FOR_PROGRAMMERS = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 
-__all__ = ["app", "average", "compare", "edit", "evaluate", "look", "main", "nearest", "sample", "train", "tune"]
+__all__ = ["app", "average", "compare", "edit", "evaluate", "info", "look", "main", "nearest", "sample", "train",
+           "tune"]
 
 
 def main() -> None:

@@ -162,9 +162,9 @@ def _filled(reports: list[Report], sets: list[Dataset], both: _Real, spaces: Seq
     fewest = min(map(len, sets))
     compared, fit = Compared.of(training, unseen, fewest, seed)
     both.notes += compared.notes
-    if any(len(one) != fewest for one in sets) and compared.alike == fewest:
+    if any(len(one) != fewest for one in sets):
         both.notes.append(f"the sets have different sizes: figures that depend on the number of {_things(training)} "
-                          f"are measured on {fewest:,} of each, so that they can be compared")
+                          f"are measured on at most {compared.count:,} of each, so that they can be compared")
     floors, distances, copies = of_samples(training, compared, spaces, pace)
     pace.expect({"real data": sum(floors), "distances": len(sets) * sum(distances), "copies": len(sets) * copies})
 

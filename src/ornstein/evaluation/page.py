@@ -67,10 +67,17 @@ def render(reports: Sequence[Report]) -> str:
         names, sides=sides, two=len(sides) > 1, rows=rows, foreign=all(side.report.foreign for side in sides),
         same_data=all(sides[0].report.same_data(side.report) for side in sides),
         ranking=words.rank(sides, [row.verdict[0] for row in rows]), shown=_shown(sides), likelihood=_likelihood(sides),
+        shared=_shared(sides),
         better_likelihood=[f"{name}: {verdict}." for name, _, verdict in words.better_likelihood(*reports)],
         levels=levels(sides), steps=steps(sides),
         gaussians=any(not one.of_model for side in sides for one in side.report.likelihood),
         facts={name: _facts(sides, name) for name in ("drawn", "data", "model")})
+
+
+def _shared(sides: Sequence[words.Side]) -> list[str]:
+    """The notes that belong to every one of several sides."""
+    first, *others = (side.report.notes for side in sides)
+    return [note for note in first if all(note in notes for notes in others)] if others else []
 
 
 def _rows(sides: Sequence[words.Side]) -> list[Row]:

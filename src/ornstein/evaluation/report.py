@@ -109,13 +109,15 @@ class Report:
     @property
     def verdict(self) -> list[str]:
         """What was found, in sentences without a technical term."""
+        shared, count = self.drawn.get("also_real", 0), self.drawn.get("count")
         said = verdict(self.measures, self.memorisation, self.things, self.restorations, self.known)
-        shared, count = self.drawn.get("also_real", 0), self.drawn.get("count", 0)
+        if shared == count:
+            return [f"All of these {count:,} {self.things} are real ones, in both sets the same: this comparison says "
+                    "nothing of a generator."]
         if not shared:
             return said
-        these = "all" if shared == count else f"{shared:,} of"
-        return [f"{these.capitalize()} these {count:,} {self.things} are real ones: the same {self.things} are in both "
-                "sets.", *said]
+        return [*said, f"{shared:,} of these {count:,} {self.things} are real ones: the same {self.things} are in both "
+                       "sets."]
 
     def same_data(self, other: Report) -> bool:
         """Whether another model was judged by the same unseen rows."""

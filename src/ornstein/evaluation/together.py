@@ -152,7 +152,8 @@ def _in_units(one: Source, first: Source, spec: DataSpec) -> Dataset:
         changes.append(lambda values: values[:, :1])
     elif data.spec.shape[0] < spec.shape[0]:
         changes.append(lambda values: values.repeat(3, 1))
-    if one is not first and (ends := _other_units(one, first)):
+    ends = _other_units(one, first) if one is not first else None
+    if ends is not None:
         (low, high), (least, most) = ends
         changes.append(lambda values: least + (values.astype(np.float64) - low) / (high - low) * (most - least))
         one.notes.append(f"{one.name}: {low:g} is read as black and {high:g} as white, which are {least:g} and "
@@ -164,10 +165,9 @@ def _in_units(one: Source, first: Source, spec: DataSpec) -> Dataset:
         return values
 
     values = _Changed(data.values, spec.shape, change) if changes else data.values
-    if one is not first and values.dtype.kind == "f" and spec.rounds and _off_levels(values, spec):
-        rounded = len(changes)  # so far no value was off a level by itself
+    if one is not first and values.dtype.kind == "f" and spec.rounds and (ends or _off_levels(values, spec)):
         values = _Changed(values, spec.shape, lambda values: spec.decode(spec.encode(values)))
-        if not rounded:
+        if ends is None:  # else the arithmetic alone leaves them beside the levels
             one.notes.append(f"{one.name}: values between the levels of {first.name} were rounded to these")
     data = copy.copy(data)
     data.labels = numbered_by(spec, data)[0] if one is not first else data.labels
