@@ -80,7 +80,7 @@ def test_the_program_that_wrote_the_pictures_does_not_matter(real, tmp_path):
     for other in (save(tmp_path / "made", made), made / 255.0, made.transpose(0, 3, 1, 2) / 127.5 - 1):
         assert figures(orn.compare(real, other, **FEW)) == wanted
     digits = orn.load_data("digits").values[:, 0]
-    grey = save(tmp_path / "grey", np.round(digits[::20] * 255 / 16).astype(np.uint8)[..., None].repeat(3, -1))
+    grey = save(tmp_path / "grey", np.round(digits[::20] * (255.0 / 16)).astype(np.uint8)[..., None].repeat(3, -1))
     assert figures(orn.compare("digits", grey, **FEW)) == figures(orn.compare("digits", digits[::20], **FEW))
 
 
@@ -130,7 +130,7 @@ def test_sets_are_ranked_where_more_than_chance_is_shown(real, command, tmp_path
     assert kept["better"]["Told apart by a forest (AUC)"] is None
     assert "A is good, B is twin, C is bad" in said
     assert any("measured on at most 90 of each" in note for note in kept["reports"][0]["notes"])
-    assert (tmp_path / "report/index.html").read_text().count("Samples of ") == 3
+    assert (tmp_path / "report/index.html").read_text().count("<figcaption>Samples of ") == 3
 
 
 def test_the_best_of_three_is_named():
