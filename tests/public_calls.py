@@ -163,6 +163,13 @@ def judge() -> Any:
     return files, [(one.name, one.value, one.low, one.high) for one in report.measures]
 
 
+def beside() -> Any:
+    """Two sets of samples beside real ones."""
+    real, *made = (numbers(count, 2, seed=count).numpy() for count in (130, 40, 50))
+    report = orn.compare(real, *made, spaces=["pixels"])
+    return [(one.name, one.value, one.low, one.high) for other in (report, *report.others) for one in other.measures]
+
+
 def saved() -> Any:
     """A model through its file."""
     with tempfile.TemporaryDirectory() as place:
@@ -318,12 +325,13 @@ CALLS: dict[str, Callable[[], Any]] = {
     "MLP": lambda: network(orn.MLP, (3,), classes=2, width=16, depth=1),
     "Settings": lambda: orn.Settings.from_yaml(orn.Settings(images=5).to_yaml()).as_dict(),
     "TensorBoard": board,
+    "compare": beside,
     "evaluate write_report Report": judge,
     "Trainer Tracker reaverage": train,
     "tune": tuned,
 }
 LARGE = ("tune", "Trainer Tracker reaverage", "TensorBoard")  # seconds rather than hundredths
-LARGEST = ("evaluate write_report Report", "export")  # several seconds
+LARGEST = ("evaluate write_report Report", "compare", "export")  # several seconds
 
 
 def arrays(value: Any) -> Iterator[np.ndarray]:

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from ornstein.evaluation import charts
-from ornstein.evaluation.compare import write_report
 from ornstein.evaluation.page import render
 from ornstein.evaluation.report import Curve, Interval, Pair, Report
+from ornstein.evaluation.written import write_report
 from ornstein.figures.chart import Line, Mark, intervals, lines, number, waterfall
 from reports import alike, bare, report, words
 

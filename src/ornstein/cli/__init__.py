@@ -12,15 +12,17 @@ from cyclopts import CycloptsError, MissingArgumentError
 from cyclopts.exceptions import UnknownOptionError, UnusedCliTokensError
 
 from ornstein import terminal
-from ornstein.cli import average, edit, evaluate, export, look, nearest, sample, train, tune
+from ornstein.cli import average, compare, edit, evaluate, export, info, look, nearest, sample, train, tune
 from ornstein.cli.app import app
 from ornstein.display import say
 from ornstein.names import ELSEWHERE
 
-WRITERS = {"edit", "evaluate", "export", "sample", "trace", "train", "tune"}  # they leave more than they print
+# What they print is not all that they leave.
+WRITERS = {"compare", "edit", "evaluate", "export", "sample", "trace", "train", "tune"}
 FOR_PROGRAMMERS = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 
-__all__ = ["app", "average", "edit", "evaluate", "export", "look", "main", "nearest", "sample", "train", "tune"]
+__all__ = ["app", "average", "compare", "edit", "evaluate", "export", "info", "look", "main", "nearest", "sample",
+           "train", "tune"]
 
 
 def main() -> None:
