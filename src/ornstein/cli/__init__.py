@@ -12,15 +12,16 @@ from cyclopts import CycloptsError, MissingArgumentError
 from cyclopts.exceptions import UnknownOptionError, UnusedCliTokensError
 
 from ornstein import terminal
-from ornstein.cli import average, edit, evaluate, look, nearest, sample, train, tune
+from ornstein.cli import adopt, average, edit, evaluate, look, nearest, sample, train, tune
 from ornstein.cli.app import app
 from ornstein.display import say
 from ornstein.names import ELSEWHERE
 
-WRITERS = {"edit", "evaluate", "sample", "trace", "train", "tune"}  # what they print is not all that they leave
+# What they print is not all that they leave.
+WRITERS = {"adopt", "edit", "evaluate", "sample", "trace", "train", "tune"}
 FOR_PROGRAMMERS = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 
-__all__ = ["app", "average", "edit", "evaluate", "look", "main", "nearest", "sample", "train", "tune"]
+__all__ = ["adopt", "app", "average", "edit", "evaluate", "look", "main", "nearest", "sample", "train", "tune"]
 
 
 def main() -> None:
