@@ -24,15 +24,15 @@ from torch import Tensor, nn
 
 import ornstein as orn
 
-COUNT, BATCH, RATE, HALF_LIFE = 2000, 128, 1e-3, 500
+BATCH, RATE = 128, 1e-3
 CLEAN = {"clip_sample": False}
 
 
-def train(folder: Path, seconds: float, data: orn.Dataset) -> None:
+def train(folder: Path, seconds: float, widths: list[int], data: orn.Dataset) -> None:
     """A pipeline trained on the digits as the examples of diffusers do it, with averaged weights."""
     torch.manual_seed(0)
     unet = diffusers.UNet2DModel(
-        sample_size=8, in_channels=1, out_channels=1, block_out_channels=(32, 64), layers_per_block=1,
+        sample_size=8, in_channels=1, out_channels=1, block_out_channels=tuple(widths), layers_per_block=1,
         down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
         norm_num_groups=8, attention_head_dim=16, num_class_embeds=CLASSES)
     scheduler = diffusers.DDPMScheduler(**CLEAN)
@@ -80,17 +80,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("adopted"), help="of the pipeline; trained if not there")
     parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--widths", type=int, nargs=2, default=[32, 64])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--walks", nargs="+", help="of diffusers, by name; all unless given")
     parser.add_argument("--calls", type=int, default=8)
     parser.add_argument("--theirs", type=int, default=20)
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
     data = orn.load_data("digits")
     if not asked.folder.is_dir():
-        train(asked.folder, asked.seconds, data)
+        train(asked.folder, asked.seconds, asked.widths, data)
     unet = diffusers.UNet2DModel.from_pretrained(asked.folder / "unet").eval()
-    judge, labels = Judge(data), torch.arange(COUNT) % CLASSES
-    starts = [torch.randn(COUNT, 1, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in asked.seeds]
+    judge, labels = Judge(data), torch.arange(asked.count) % CLASSES
+    starts = [torch.randn(asked.count, 1, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in asked.seeds]
 
     def told(name: str, calls: int, samples: list[Tensor]) -> None:
         rows = [judge.rounded(x) for x in samples]
@@ -99,7 +102,7 @@ def main() -> None:
                           "auc": round(float(np.mean(areas)), 3)}), flush=True)
 
     found = []
-    for name, make in schedulers():
+    for name, make in (one for one in schedulers() if asked.walks is None or one[0] in asked.walks):
         x = drawn(make, unet, starts[0], labels, asked.theirs)
         if x is not None:
             found.append((judge.distance(judge.rounded(x)), name, make))

@@ -103,12 +103,11 @@ class Adopted(NetworkDenoiser):
         wide = z.to(torch.promote_types(z.dtype, self.data_std.dtype))
         exact, other = self.schedule.level(as_time(t)), as_time(clock)
         # In float64 up to here: a network's time is told as finely as it can be.
-        factor = self.means.enter(exact, as_time(t), self.schedule)[0]
-        time = self.means.enter(self.schedule.level(other), other, self.schedule)[1]
+        factor, time = self.means.enter(exact, as_time(t), self.schedule)
+        said = time if clock is t else self.means.enter(self.schedule.level(other), other, self.schedule)[1]
         x, level = wide * spread(factor, wide), exact.fit(wide)
-        time = time.to(wide).reshape(-1).expand(len(z))
-        answer = self._ask(x, time, self._classes(condition, z)).to(wide)
-        estimate = self.means.read(answer, x, time.reshape(-1, *[1] * (z.ndim - 1)), wide, level)
+        answer = self._ask(x, said.to(wide).reshape(-1).expand(len(z)), self._classes(condition, z)).to(wide)
+        estimate = self.means.read(answer, x, spread(time, wide), wide, level)
         return Estimate(z, narrow, self._limited(estimate, level).to(z))
 
     def _classes(self, condition: Condition, z: Tensor) -> Tensor | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
                 found = load_file(path)
             else:
                 # Nothing that such a file names is run: what is more than tensors is refused.
-                found = torch.load(file, map_location="cpu", weights_only=True)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # of a pickle that is refused in a moment
+                    found = torch.load(file, map_location="cpu", weights_only=True)
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{path} is not a whole safetensors file ({shown(str(error))})") from None
         except Exception as error:  # a damaged archive raises a dozen types

@@ -78,7 +78,7 @@ def doubts(model: Adopted, known: Tensor, held: Tensor, condition: Tensor | None
     as_said = seen.ratio()
     scales = {scale: seen.ratio(factor=scale[0], added=scale[1]) for scale in SCALES}
     best = min(scales, key=scales.__getitem__)
-    if scales[best] * BETTER < as_said and scales[best] < 1:
+    if scales[best] * BETTER < as_said:
         factor, added = best
         if ends is None:
             remedy = f"give data that are {factor:g} times as large" + (f", plus {added:g}" if added else "")

@@ -10,7 +10,7 @@ import torch
 from ornstein.adoption.unet import configured, diffusers
 from ornstein.diffusion.estimate import LEAST_SIGNAL
 from ornstein.diffusion.schedule import MOST_STEPS, Chain
-from ornstein.names import find, require, shown
+from ornstein.names import find, real, require, shown
 
 __all__ = ["Scheduled", "scheduled"]
 
@@ -48,21 +48,29 @@ def scheduled(config: Any, what: str = "scheduler_config.json") -> Scheduled:
     if predicts == "eps" and leaps:
         raise ValueError(f"{what} has rescale_betas_zero_snr and the prediction_type 'epsilon': at pure noise a "
                          "prediction of the noise says nothing of the data; such a model cannot be sampled from there")
+    try:
+        chain = Chain(beta)
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from None
     if predicts == "eps":
-        enough = (torch.cumprod(1 - beta, 0).sqrt() >= LEAST_SIGNAL).sum()
+        enough = int((chain.alpha[1:].sqrt() >= LEAST_SIGNAL).sum())
         if not enough:
             raise ValueError(f"{what} leaves no signal after the first step, from which a prediction of the noise says "
                              "nothing of the data")
         if enough < len(beta):
-            notes.append(f"the last {len(beta) - int(enough)} of {len(beta)} steps are left out: with so little signal "
+            notes.append(f"the last {len(beta) - enough} of {len(beta)} steps are left out: with so little signal "
                          "a prediction of the noise says nothing of the data")
-            beta = beta[:enough]
+            chain = Chain(beta[:enough])
+    for key in ("clip_sample_range", "dynamic_thresholding_ratio", "sample_max_value"):
+        if real(f"{what} {key}", options.get(key, 1)) <= 0 or (key.endswith("ratio") and options.get(key, 1) > 1):
+            raise ValueError(f"{what} {key} is {shown(options[key])}; it must be above 0"
+                             + " and at most 1" * key.endswith("ratio"))
     threshold, limit = None, None
     if options.get("thresholding"):
-        threshold = options["dynamic_thresholding_ratio"], options["sample_max_value"]
+        threshold = options["dynamic_thresholding_ratio"], max(options["sample_max_value"], 1.0)
     elif options.get("clip_sample"):
         limit = -options["clip_sample_range"], options["clip_sample_range"]
-    return Scheduled(Chain(beta), predicts, limit, threshold, tuple(notes))
+    return Scheduled(chain, predicts, limit, threshold, tuple(notes))
 
 
 def _betas(options: Mapping[str, Any], what: str) -> torch.Tensor:

@@ -51,14 +51,13 @@ def find_source(source: Any, inputs: Mapping[str, str] | None, output: str | Non
     """What a source is; `sized` where the caller says the shape of a sample, so that a U-Net need not."""
     if isinstance(source, str | Path):
         path = Path(source)
-        if path.is_dir():
-            found = _folder(path, sized)
-        elif path.suffix.lower() == ".onnx":
-            return _graph(path, inputs, output)
-        elif path.exists():
-            raise ValueError(f"{path} is a file that cannot be adopted; name an .onnx file, or a folder of diffusers")
-        else:
+        if not path.exists():
             raise FileNotFoundError(f"{path} does not exist; name a folder of diffusers, or an .onnx file")
+        if path.suffix.lower() == ".onnx":
+            return _graph(path, inputs, output)
+        if not path.is_dir():
+            raise ValueError(f"{path} is a file that cannot be adopted; name an .onnx file, or a folder of diffusers")
+        found = _folder(path, sized)
     else:
         found = _object(source, sized)
     if inputs or output:

@@ -13,6 +13,7 @@ from ornstein.names import require, shown
 
 __all__ = ["Unet", "build", "checked", "configured", "diffusers", "shape_of"]
 
+MOST_SIDE = 4096  # pixels
 MOST_ENTRIES = 64  # of a list in a configuration, and layers a block
 
 
@@ -97,7 +98,7 @@ def shape_of(options: Mapping[str, Any], what: str) -> tuple[int, int, int]:
     """The shape of one sample."""
     size = options["sample_size"]
     sides = list(size) if isinstance(size, list | tuple) else [size, size]
-    if len(sides) != 2 or any(type(side) is not int or not 1 <= side <= 2**16 for side in sides):
+    if len(sides) != 2 or any(type(side) is not int or not 1 <= side <= MOST_SIDE for side in sides):
         raise ValueError(f"{what} sample_size is {shown(size)}; it must be a number of pixels, or height and width: "
                          "name the shape of a sample with shape=")
     return options["in_channels"], *sides
@@ -108,7 +109,7 @@ def build(options: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Any:
     values = sum(tensor.numel() for tensor in tensors.values())
     for name, entry in options.items():
         entries = entry if isinstance(entry, list | tuple) else [entry]
-        limit = min(MOST_ENTRIES, len(tensors)) if name == "layers_per_block" else values
+        limit = min(MOST_ENTRIES, len(tensors)) if name in ("layers_per_block", "downsample_padding") else values
         if len(entries) > MOST_ENTRIES or any(isinstance(one, int | float) and abs(one) > max(limit, 1)
                                               for one in entries):
             raise ValueError(f"the configuration is of another network: {name} is {shown(entry)}, and the weights are "
