@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -36,3 +37,22 @@ def pipeline(folder: Path, scheduler: str = "DDPMScheduler", options: dict[str, 
 
     diffusers.DDPMPipeline(unet(**network), getattr(diffusers, scheduler)(**(options or {}))).save_pretrained(folder)
     return folder
+
+
+def graph(path: Path, rank: int = 1, batch: object = "batch", shape: tuple[int, ...] = (2, 3)) -> Path:
+    """An ONNX graph of 0.5 x + time, by names of its own; the time is a number, or one for each row."""
+    onnx = pytest.importorskip("onnx")
+    kind, helper = onnx.TensorProto.FLOAT, onnx.helper
+    nodes = [helper.make_node("Mul", ["sample", "half"], ["less"])]
+    if rank:
+        nodes.append(helper.make_node("Reshape", ["timestep", "column"], ["t"]))
+    nodes.append(helper.make_node("Add", ["less", "t" if rank else "timestep"], ["out"]))
+    one = helper.make_graph(nodes, "g", [
+        helper.make_tensor_value_info("timestep", kind, [batch] * rank),
+        helper.make_tensor_value_info("sample", kind, [batch, *shape])], [
+        helper.make_tensor_value_info("out", kind, [batch, *shape])], [
+        helper.make_tensor("half", kind, [], [0.5]),
+        helper.make_tensor("column", onnx.TensorProto.INT64, [1 + len(shape)], [-1, *[1] * len(shape)])])
+    model = helper.make_model(one, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    path.write_bytes(model.SerializeToString())
+    return path

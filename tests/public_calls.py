@@ -250,6 +250,8 @@ def tuned() -> Any:
 
 # By the public names that a call is of.
 CALLS: dict[str, Callable[[], Any]] = {
+    "adopt": lambda: orn.adopt(lambda x, sigma: x / (1 + sigma[:, None] ** 2), convention="k-diffusion",
+                               shape=(2,))(Z, T),
     "load save": saved,
     "DataSpec Dataset load_data": spec,
     "Damped": lambda: orn.Damped(picture(), 0.1)(Q, HALF, 1),

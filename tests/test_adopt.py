@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import ornstein as orn
-from adopted_models import MEAN, VARIANCE, clean
+from adopted_models import MEAN, VARIANCE, clean, graph
 
 T = torch.tensor([0.02, 0.2, 0.5, 0.8, 0.97], dtype=torch.float64)
 
@@ -169,25 +169,6 @@ def test_a_network_that_answers_something_else_is_refused():
             orn.adopt(network, convention="flow", shape=(2, 4, 4))
 
 
-def graph(path, rank: int = 1, batch: object = "batch"):
-    """An ONNX graph of 0.5 x + time, by its own names."""
-    onnx = pytest.importorskip("onnx")
-    kind, helper = onnx.TensorProto.FLOAT, onnx.helper
-    nodes = [helper.make_node("Mul", ["sample", "half"], ["less"])]
-    if rank:
-        nodes.append(helper.make_node("Reshape", ["timestep", "column"], ["t"]))
-    nodes.append(helper.make_node("Add", ["less", "t" if rank else "timestep"], ["out"]))
-    one = helper.make_graph(nodes, "g", [
-        helper.make_tensor_value_info("timestep", kind, [batch] * rank),
-        helper.make_tensor_value_info("sample", kind, [batch, 2, 3])], [
-        helper.make_tensor_value_info("out", kind, [batch, 2, 3])], [
-        helper.make_tensor("half", kind, [], [0.5]),
-        helper.make_tensor("column", onnx.TensorProto.INT64, [3], [-1, 1, 1])])
-    model = helper.make_model(one, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    path.write_bytes(model.SerializeToString())
-    return path
-
-
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_graph_is_a_denoiser_that_travels_in_its_file(tmp_path, rank):
     """Its own answer at the times that it is told, in any batch; saved and loaded it draws the same samples."""
@@ -230,7 +211,9 @@ def test_a_graph_of_one_batch_size_or_that_is_none_is_refused_in_one_line(tmp_pa
         assert "\n" not in str(caught.value)
 
 
-def test_a_module_of_ones_own_is_loaded_with_the_module(tmp_path):
+def test_a_module_of_ones_own_is_loaded_with_the_module_and_a_function_is_not_saved(tmp_path):
+    with pytest.raises(TypeError, match="make it a torch"):
+        orn.save(orn.adopt(same, convention="flow", shape=(2,)), tmp_path / "f.safetensors")
     model = orn.adopt(Labelled(), convention="edm", shape=(2,), classes=3)
     orn.save(model, tmp_path / "m.safetensors")
     with pytest.raises(ValueError, match=re.escape("load(path, network=...)")):

@@ -83,8 +83,9 @@ class Adopted(NetworkDenoiser):
         self.classes = whole("classes", classes, 0)
         read, schedule = convention_of(convention, schedule, time, self.classes)
         super().__init__(network, schedule, shape, read.predicts if read.predicts == "eps" else "v",
-                         1.0 if data_std is None else data_std, 0.0 if data_mean is None else data_mean,
                          x_range=x_range, data=data)
+        if data_mean is not None and data_std is not None:  # which the network does not see
+            self.data_mean, self.data_std = data_mean.to(self.data_mean), data_std.to(self.data_std)
         self.means, self.convention, self.clock, self.null = read, convention, time, null
         self.origin, self.trained_on, self.measured = origin, trained_on, data_mean is not None
         if null is not None:

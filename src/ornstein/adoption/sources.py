@@ -20,7 +20,7 @@ from ornstein.adoption.unet import Unet, build, checked, shape_of
 from ornstein.diffusion.schedule import SCHEDULES, Chain, Schedule
 from ornstein.names import require, shown
 
-__all__ = ["Found", "find_source", "read_schedule"]
+__all__ = ["Found", "Function", "find_source", "read_schedule"]
 
 ONNX_MOST = 2**31  # bytes of a graph with its weights inside, which no larger file can hold
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ornstein.adoption.adopted import Adopted
 from ornstein.adoption.onnx import OnnxNetwork
+from ornstein.adoption.sources import Function
 from ornstein.adoption.unet import Unet, build, checked
 from ornstein.data.spec import DataSpec
 from ornstein.diffusion.schedule import Schedule
@@ -25,6 +26,9 @@ ENTRIES = {"convention": str, "time": str, "classes": int, "null": int | None, "
 def card(model: Adopted) -> dict[str, Any]:
     """What a file must say of an adopted model beside what it says of any."""
     network, entry = model.network, None
+    if isinstance(network, Function):
+        raise TypeError(f"model is around a {model.origin}, of which no file can hold anything; make it a "
+                        "torch.nn.Module and adopt that")
     if isinstance(network, Unet):
         config = {name: value for name, value in network.unet.config.items() if not name.startswith("_")}
         entry = {"name": "UNet2DModel", "options": config}
