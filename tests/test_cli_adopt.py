@@ -12,6 +12,9 @@ from adopted_models import graph, pipeline
 from ornstein import cli
 
 
+pytestmark = pytest.mark.usefixtures("few_trees")
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     pytest.importorskip("diffusers")
