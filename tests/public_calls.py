@@ -267,6 +267,8 @@ def tuned() -> Any:
 
 # By the public names that a call is of.
 CALLS: dict[str, Callable[[], Any]] = {
+    "adopt": lambda: orn.adopt(lambda x, sigma: x / (1 + sigma[:, None] ** 2), convention="k-diffusion",
+                               shape=(2,))(Z, T),
     "load save": saved,
     "export": exported,
     "DataSpec Dataset load_data": spec,

@@ -12,17 +12,18 @@ from cyclopts import CycloptsError, MissingArgumentError
 from cyclopts.exceptions import UnknownOptionError, UnusedCliTokensError
 
 from ornstein import terminal
-from ornstein.cli import average, compare, edit, evaluate, export, info, look, nearest, sample, train, tune
+from ornstein.cli import adopt, average, compare, edit, evaluate, export, info, look, nearest, sample, train, tune
 from ornstein.cli.app import app
 from ornstein.display import say
 from ornstein.names import ELSEWHERE
 
 # What they print is not all that they leave.
-WRITERS = {"compare", "edit", "evaluate", "export", "sample", "trace", "train", "tune"}
+# What they print is not all that they leave.
+WRITERS = {"adopt", "compare", "edit", "evaluate", "export", "sample", "trace", "train", "tune"}
 FOR_PROGRAMMERS = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 
-__all__ = ["app", "average", "compare", "edit", "evaluate", "export", "info", "look", "main", "nearest", "sample",
-           "train", "tune"]
+__all__ = ["adopt", "app", "average", "compare", "edit", "evaluate", "export", "info", "look", "main", "nearest",
+           "sample", "train", "tune"]
 
 
 def main() -> None:

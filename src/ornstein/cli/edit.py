@@ -158,7 +158,7 @@ def _changed(model: NetworkDenoiser, spec: DataSpec, given: Given, strength: flo
     from ornstein.diffusion.editing.inpaint import inpaint
     from ornstein.diffusion.editing.vary import vary
 
-    x = spec.encode(given.values).to(next(model.parameters()).device)
+    x = spec.encode(given.values).to(model.data_std.device)
     return inpaint(model, x, **words) if action == "fill" else vary(model, x, strength, **words)
 
 
@@ -171,7 +171,7 @@ def _restored(model: NetworkDenoiser, spec: DataSpec, given: Given, measured: Op
     from ornstein.diffusion.editing.operator import Operator
     from ornstein.diffusion.editing.restore import restore
 
-    like = next(model.parameters())
+    like = model.data_std
     exact = spec.unrounded()
     low, middle = (torch.from_numpy(exact.decode(like.new_full(model.shape, end))).to(like) for end in (-1.0, 0.0))
     half = middle - low
@@ -186,7 +186,7 @@ def _by_latents(model: NetworkDenoiser, spec: DataSpec, given: list[Given], many
     from ornstein.diffusion.editing.interpolate import interpolate
     from ornstein.diffusion.editing.invert import invert
 
-    x = [spec.encode(one.values).to(next(model.parameters()).device) for one in given]
+    x = [spec.encode(one.values).to(model.data_std.device) for one in given]
     return invert(model, x[0], **words) if len(x) == 1 else interpolate(model, x[0], x[1], many, **words)
 
 
