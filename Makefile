@@ -3,13 +3,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo docs figures notebooks test test-slow check clean
+.PHONY: demo studio docs figures notebooks test test-slow check clean
 
 demo: $(READY)
 	$(BIN)/ornstein train digits --minutes 1 --out demo/run --resume
 	$(BIN)/ornstein sample demo/run --count 100 --out demo/digits.png
 	$(BIN)/ornstein trace demo/run --out demo/chain.png
 	@echo "Look at demo/digits.png (new digits) and demo/chain.png (the forward chain and the way back)."
+
+# The page, on the run of `make demo`, which is trained first where it is missing.
+studio: $(READY)
+	test -f demo/run/model.safetensors || $(BIN)/ornstein train digits --minutes 1 --out demo/run --resume
+	$(BIN)/ornstein studio demo/run --folder demo/studio
 
 # Two processes of a thread each; one that has nothing left to do takes half of what the other has.
 test: $(READY)

@@ -29,11 +29,12 @@ FLOORS = {
     6: ("description", "diffusion.loss", "diffusion.likelihood", "diffusion.samplers"),
     7: ("checkpoint", "tuning", "figures", "own", "request", "diffusion.score", "diffusion.editing"),
     8: ("training", "evaluation", "check", "sheet"),
-    9: ("terminal", "exporting"),
-    10: ("cli", "__main__", ""),
+    9: ("terminal", "given", "exporting"),
+    10: ("studio",),
+    11: ("cli", "__main__", ""),
 }
 ROOMS = {f"ornstein.{room}".rstrip("."): floor for floor, rooms in FLOORS.items() for room in rooms}
-FACE = 10  # the user's words and the public names are one room
+FACE = 11  # the user's words and the public names are one room
 UNSAFE = {"pickle", "dill", "cloudpickle", "joblib", "shelve"}
 
 
@@ -282,7 +283,7 @@ def test_one_room_alone_writes_renames_and_deletes():
     """What is written elsewhere is written into a place that the room has made, and takes its name when it is whole."""
     allowed = {"ornstein.checkpoint": {"save_file"},  # into a place that its callers have from there
                "ornstein.training.states": {"dcp.save"},  # into a state's folder, which is renamed when it is whole
-               "ornstein.evaluation.page": {"image.save"},  # into memory
+               "ornstein.evaluation.page": {"image.save"}, "ornstein.studio.work": {"image.save"},  # into memory
                "ornstein.figures.film": {"av.open"}}  # a place that it has from there
     ours = {"save", "checkpoint.save"}  # which writes by `replacing`
     seen = {name: {what for _, what in changes_of_the_disk(tree)} - allowed.get(name, set()) - ours

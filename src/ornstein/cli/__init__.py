@@ -12,18 +12,31 @@ from cyclopts import CycloptsError, MissingArgumentError
 from cyclopts.exceptions import UnknownOptionError, UnusedCliTokensError
 
 from ornstein import terminal
-from ornstein.cli import adopt, average, compare, edit, evaluate, export, info, look, nearest, sample, train, tune
+from ornstein.cli import (
+    adopt,
+    average,
+    compare,
+    edit,
+    evaluate,
+    export,
+    info,
+    look,
+    nearest,
+    sample,
+    studio,
+    train,
+    tune,
+)
 from ornstein.cli.app import app
 from ornstein.display import say
 from ornstein.names import ELSEWHERE
 
 # What they print is not all that they leave.
-# What they print is not all that they leave.
-WRITERS = {"adopt", "compare", "edit", "evaluate", "export", "sample", "trace", "train", "tune"}
+WRITERS = {"adopt", "compare", "edit", "evaluate", "export", "sample", "studio", "trace", "train", "tune"}
 FOR_PROGRAMMERS = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 
 __all__ = ["adopt", "app", "average", "compare", "edit", "evaluate", "export", "info", "look", "main", "nearest",
-           "sample", "train", "tune"]
+           "sample", "studio", "train", "tune"]
 
 
 def main() -> None:

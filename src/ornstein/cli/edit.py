@@ -15,17 +15,16 @@ from ornstein.names import either, require
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ornstein.cli.given import Given
     from ornstein.data import DataSpec
-    from ornstein.diffusion.denoiser import NetworkDenoiser
     from ornstein.diffusion.editing.operator import Operator
+    from ornstein.given import Given
 
 __all__ = ["edit"]
 
 # Inputs and, unless --count says otherwise, draws.
 ACTIONS = {"fill": (1, 16), "restore": (1, 16), "vary": (1, 16), "interpolate": (2, 8), "invert": (1, 1)}
 ONLY = {"mask": "fill", "operator": "restore", "noise": "restore", "strength": "vary"}
-STRENGTH, ROUNDED = 0.5, 0.01
+STRENGTH = 0.5
 
 Action = Annotated[str, Parameter(
     name="ACTION", help=f"{either(*ACTIONS)}: draw what is unknown, undo a measurement, draw variations, walk from one "
@@ -68,6 +67,7 @@ def edit(run: Run, action: Action, *inputs: Inputs, out: Place, count: Count = N
     from ornstein.diffusion.editing.operator import read_operator
     from ornstein.figures import pictures
     from ornstein.figures.formats import ending
+    from ornstein.given import edited
     from ornstein.machine import device
     from ornstein.request import Request
 
@@ -92,12 +92,8 @@ def edit(run: Run, action: Action, *inputs: Inputs, out: Place, count: Count = N
     for note in (note for one in given for note in one.notes):
         say(note)
     words: dict[str, Any] = {"nfe": nfe, "condition": told, "guidance": guidance}
-    if action in ("invert", "interpolate"):
-        drawn = _by_latents(model, spec, given, many, words)
-    else:
-        words |= {"count": many, "seed": seed}
-        drawn = _restored(model, spec, given[0], measured, noise, words) if measured is not None else _changed(
-            model, spec, given[0], STRENGTH if strength is None else strength, action, words)
+    drawn = edited(model, spec, action, given, many, seed, words, measured, noise,
+                   STRENGTH if strength is None else strength)
     facts = {**asked.facts(), "edit": action, "of": [path.name for path in inputs], "model": digest(run),
              "ornstein": __version__}
     _write(spec, action, drawn.unflatten(0, (samples, -1)).cpu(), given, out, facts)
@@ -131,7 +127,7 @@ def _read(run: Path, spec: DataSpec, action: str, inputs: tuple[Path, ...], meas
     """What is to be edited, with NaN where it is unknown; ValueError where that does not go with the action."""
     import numpy as np
 
-    from ornstein.cli.given import fit_of, read_given, read_mask, read_measured
+    from ornstein.given import fit_of, read_given, read_mask, read_measured
 
     fit = fit_of(run)
     given = [read_given(spec, path, fit) if measured is None else read_measured(spec, measured.into, path, fit)
@@ -150,44 +146,6 @@ def _read(run: Path, spec: DataSpec, action: str, inputs: tuple[Path, ...], meas
         raise ValueError(f"{inputs[0]} holds {len(given[0].values)} samples and {inputs[1]} {len(given[1].values)}; "
                          "they must be as many")
     return given
-
-
-def _changed(model: NetworkDenoiser, spec: DataSpec, given: Given, strength: float, action: str,
-             words: dict[str, Any]) -> Tensor:
-    """Samples with their gaps filled, or varied."""
-    from ornstein.diffusion.editing.inpaint import inpaint
-    from ornstein.diffusion.editing.vary import vary
-
-    x = spec.encode(given.values).to(model.data_std.device)
-    return inpaint(model, x, **words) if action == "fill" else vary(model, x, strength, **words)
-
-
-def _restored(model: NetworkDenoiser, spec: DataSpec, given: Given, measured: Operator, noise: float | None,
-              words: dict[str, Any]) -> Tensor:
-    """Samples of measurements in the data's own values: A v = A (h x) + A m, with h and m half and middle of the range.
-    """
-    import torch
-
-    from ornstein.diffusion.editing.operator import Operator
-    from ornstein.diffusion.editing.restore import restore
-
-    like = model.data_std
-    exact = spec.unrounded()
-    low, middle = (torch.from_numpy(exact.decode(like.new_full(model.shape, end))).to(like) for end in (-1.0, 0.0))
-    half = middle - low
-    own = Operator(measured.shape, measured.into, lambda x: measured(half.to(x) * x),
-                   lambda y: half.to(y) * measured.adjoint(y))
-    y = torch.from_numpy(given.values).to(like) - measured(middle[None])
-    return restore(model, y, own, ROUNDED * 2 * float(half.mean()) if noise is None else noise, **words)
-
-
-def _by_latents(model: NetworkDenoiser, spec: DataSpec, given: list[Given], many: int, words: dict[str, Any]) -> Tensor:
-    """Latents, or walks between samples."""
-    from ornstein.diffusion.editing.interpolate import interpolate
-    from ornstein.diffusion.editing.invert import invert
-
-    x = [spec.encode(one.values).to(model.data_std.device) for one in given]
-    return invert(model, x[0], **words) if len(x) == 1 else interpolate(model, x[0], x[1], many, **words)
 
 
 def _write(spec: DataSpec, action: str, drawn: Tensor, given: list[Given], out: Path, facts: dict[str, Any]) -> None:

@@ -1,21 +1,33 @@
-"""Samples of the user's own to be edited, from files: what is known of them, and what is not."""
+"""Samples of the user's own to be edited, from files: what is known of them, and what is drawn from that."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ornstein import files
 from ornstein.data import DataSpec, read_picture
 from ornstein.data.pictures import FORMATS, header
 from ornstein.data.spec import channel_first
+from ornstein.diffusion.denoiser import NetworkDenoiser
+from ornstein.diffusion.editing.inpaint import inpaint
+from ornstein.diffusion.editing.interpolate import interpolate
+from ornstein.diffusion.editing.invert import invert
+from ornstein.diffusion.editing.operator import Operator
+from ornstein.diffusion.editing.restore import restore
+from ornstein.diffusion.editing.vary import vary
 from ornstein.names import printable
+from ornstein.training.run import Run
 
-__all__ = ["Given", "fit_of", "read_given", "read_mask", "read_measured"]
+__all__ = ["Given", "edited", "fit_of", "read_given", "read_mask", "read_measured"]
 
+ROUNDED = 0.01  # deviation of a measurement's noise that nobody named, in parts of the data's range
 OPAQUE = 128  # opacity from which a pixel is known, and brightness from which one of a mask is to be painted
 SHADES = 0.1  # share of a mask's pixels that may be neither black nor white, as edges are
 
@@ -31,8 +43,6 @@ class Given:
 
 def fit_of(run: Path) -> str:
     """How pictures of another shape became training pictures of a run; "cut" where nothing says so."""
-    from ornstein.training.run import Run
-
     settings = Run(run).settings() if run.is_dir() else None
     return settings.fit if settings is not None else "cut"
 
@@ -106,6 +116,38 @@ def read_mask(spec: DataSpec, path: Path, given: Given, fit: str) -> np.ndarray:
         return known[None, None]
     raise ValueError(f"{path} has shape {known.shape}; a mask must have that of a sample, {own}, or of all, "
                      f"{(len(given.values), *own)}")
+
+
+def edited(model: NetworkDenoiser, spec: DataSpec, action: str, given: Sequence[Given], count: int, seed: int,
+           words: Mapping[str, Any], measured: Operator | None = None, noise: float | None = None,
+           strength: float = 0.5) -> Tensor:
+    """What an action of `ornstein edit` makes of samples: (N * count, *shape), those of one sample adjacent."""
+    like = model.data_std
+    if action == "restore":
+        if measured is None:
+            raise ValueError("operator is missing: what was measured, such as blur=1.5, down=4 or mean")
+        return _restored(model, spec, given[0], measured, noise, {"count": count, "seed": seed, **words})
+    x = [spec.encode(one.values).to(like.device) for one in given]
+    if action == "invert":
+        return invert(model, x[0], **words)
+    if action == "interpolate":
+        return interpolate(model, x[0], x[1], count, **words)
+    words = {"count": count, "seed": seed, **words}
+    return inpaint(model, x[0], **words) if action == "fill" else vary(model, x[0], strength, **words)
+
+
+def _restored(model: NetworkDenoiser, spec: DataSpec, given: Given, measured: Operator, noise: float | None,
+              words: Mapping[str, Any]) -> Tensor:
+    """Samples of measurements in the data's own values: A v = A (h x) + A m, with h and m half and middle of the range.
+    """
+    like = model.data_std
+    exact = spec.unrounded()
+    low, middle = (torch.from_numpy(exact.decode(like.new_full(model.shape, end))).to(like) for end in (-1.0, 0.0))
+    half = middle - low
+    own = Operator(measured.shape, measured.into, lambda x: measured(half.to(x) * x),
+                   lambda y: half.to(y) * measured.adjoint(y))
+    y = torch.from_numpy(given.values).to(like) - measured(middle[None])
+    return restore(model, y, own, ROUNDED * 2 * float(half.mean()) if noise is None else noise, **words)
 
 
 def is_picture(path: Path) -> bool:

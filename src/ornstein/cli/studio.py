@@ -1,0 +1,60 @@
+"""`ornstein studio`."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from ornstein import __version__
+from ornstein.cli.app import Out, app
+from ornstein.display import say
+
+__all__ = ["studio"]
+
+PORT, NEW = 8780, "new"
+
+
+@app.command(sort_key=5)
+def studio(
+    runs: Annotated[Out | None, Parameter(
+        name="RUN", help="A run, a model's file, or a folder of runs; without it the studio's own trainings alone.")
+        ] = None,
+    *,
+    port: Annotated[int, Parameter(help="To listen at; 0 for a free one.")] = PORT,
+    host: Annotated[str, Parameter(help="Address to listen at; any other than this machine's own demands --token.")
+                    ] = "127.0.0.1",
+    token: Annotated[str | None, Parameter(
+        help="Text that clients must know, or 'new' for one that is made up and printed.")] = None,
+    database: Annotated[str | None, Parameter(
+        help="URL of the database; a SQLite file in the data folder by default.")] = None,
+    rebuild: Annotated[bool, Parameter(
+        help="Make the database of --folder anew from its pictures, and end.", negative=())] = False,
+    folder: Annotated[Out, Parameter(help="Of the studio's own data: pictures, uploads, trainings.")] = Path("studio"),
+) -> None:
+    """Open a page to train, draw and edit on, and serve models over HTTP."""
+    if not 0 <= port < 65536:
+        raise ValueError(f"--port is {port}; it must be from 0 to 65535")
+    if runs is not None and not runs.exists():
+        raise FileNotFoundError(f"{runs} does not exist; name a run, or a folder of runs")
+    token = secrets.token_urlsafe(24) if token == NEW else token
+    if token is not None and (len(token) < 16 or not token.isascii() or not token.isprintable() or " " in token):
+        raise ValueError("--token must be 16 or more printable characters without spaces; --token new makes one")
+    try:
+        from ornstein.studio.rebuild import rebuild as make_anew
+        from ornstein.studio.safety import is_local
+        from ornstein.studio.server import serve
+        from ornstein.studio.state import Studio
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"the studio needs the package {error.name} (pip install 'ornstein[studio]')"
+                                  ) from None
+    if rebuild:
+        counts = make_anew(folder)
+        say(", ".join(f"{count:,} {name}" for name, count in counts.items()))
+        return
+    if token is None and not is_local(host):
+        raise ValueError(f"--host is {host}, which others can reach; give --token new, and they need the address that "
+                         "is printed")
+    serve(Studio(runs, folder, database, version=__version__), host, port, token)

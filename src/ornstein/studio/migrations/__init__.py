@@ -1,0 +1,1 @@
+"""Versions of the studio's database, one a file, by Alembic."""

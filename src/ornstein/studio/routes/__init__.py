@@ -1,0 +1,1 @@
+"""The studio's HTTP routes, a file for each subject."""

@@ -1,0 +1,30 @@
+"""Whether the studio is well, and what it allows."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from ornstein.studio.state import Used
+
+router = APIRouter(tags=["service"])
+
+
+@router.get("/healthz")
+async def health(studio: Used) -> dict[str, Any]:
+    """Whether the service is up, and how many jobs wait or run."""
+    return {"status": "ok", "version": studio.version, "jobs": len(studio.jobs.active)}
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+async def metrics(studio: Used) -> Response:
+    """Counters for Prometheus."""
+    return Response(studio.metrics.text(studio), media_type="text/plain; version=0.0.4")
+
+
+@router.get("/api/limits")
+async def limits(studio: Used) -> dict[str, Any]:
+    """What is refused above these numbers."""
+    return asdict(studio.limits)

@@ -1,0 +1,139 @@
+"""Jobs: asked for, followed, cancelled, and their pictures."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi.responses import FileResponse, StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from ornstein.studio import work
+from ornstein.studio.bodies import Asked, Id
+from ornstein.studio.events import SSE, STREAM, Listeners
+from ornstein.studio.jobs import ENDED, left
+from ornstein.studio.refusal import EVENTS, PNG, Refused
+from ornstein.studio.state import Studio, Used
+from ornstein.studio.tables import jobs, pictures
+from ornstein.studio.uploads import picture_path
+
+router = APIRouter(prefix="/api/jobs", tags=["jobs"])
+Number = Annotated[int, Path(ge=0, lt=10_000)]
+
+
+@router.post("", status_code=202)
+def submit(body: Asked, request: Request, response: Response, studio: Used,
+           key: Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=128)] = None,
+           client: Annotated[str | None, Header(alias="X-Client", min_length=1, max_length=64)] = None
+           ) -> dict[str, Any]:
+    """Ask for a job. Sent again with the same Idempotency-Key, it is the same job."""
+    who = client or (request.client.host if request.client else "")
+    id, new = studio.jobs.submit(body.model_dump(exclude={"model"} if body.model is None else None), who, key)
+    response.headers["Location"] = f"/api/jobs/{id}"
+    if not new:
+        response.status_code = 200
+    return of(id, studio)
+
+
+@router.get("")
+def every(studio: Used, status: Annotated[str | None, Query(max_length=16)] = None,
+          limit: Annotated[int, Query(ge=1, le=500)] = 50) -> dict[str, Any]:
+    """The latest jobs, newest first."""
+    where = [] if status is None else [jobs.c.status == status]
+    rows = studio.store.many(jobs, *where, order=[jobs.c.created.desc()], most=limit)
+    return {"jobs": [_shown(row, studio) for row in rows]}
+
+
+@router.get("/{id}")
+def one(id: Id, studio: Used) -> dict[str, Any]:
+    """How far a job is, and what came of it."""
+    return of(id, studio)
+
+
+@router.delete("/{id}")
+def cancel(id: Id, studio: Used) -> dict[str, Any]:
+    """Cancel a job: one that waits at once, one that runs at its next network call; one that has ended stays so."""
+    of(id, studio)
+    studio.jobs.cancel(id)
+    return of(id, studio)
+
+
+@router.get("/{id}/events", response_class=StreamingResponse, responses=EVENTS)
+async def events(id: Id, studio: Used) -> StreamingResponse:
+    """Server-sent events: progress, preview, and last done, failed or cancelled."""
+    job = studio.jobs.active.get(id)
+    if job is None:
+        row = await run_in_threadpool(of, id, studio)
+        return StreamingResponse(Listeners().stream([(row["status"], last(row))], ENDED), media_type=SSE,
+                                 headers=STREAM)
+    first = [("progress", {"id": id, "status": job.status, "progress": job.progress, "calls": job.calls,
+                           "of": job.total, "seconds_left": left(job)})]
+
+    def ended() -> tuple[str, Any] | None:
+        return (job.status, last(of(id, studio))) if job.status in ENDED else None
+
+    return StreamingResponse(job.listeners.stream(first, ENDED, ended), media_type=SSE, headers=STREAM)
+
+
+@router.get("/{id}/samples/{number}.png", response_class=FileResponse, responses=PNG)
+def sample(id: Id, number: Number, studio: Used, download: bool = False) -> FileResponse:
+    """A finished picture, in its own pixels, with its settings inside."""
+    row = studio.store.one(pictures, (pictures.c.job == id) & (pictures.c.number == number))
+    if row is None:
+        of(id, studio)
+        raise Refused(404, f"job {id} has no sample {number}", "number")
+    return _file(studio, id, f"{number:05d}", f"{row['model']}-{row['seed']}-{number}" if download else None)
+
+
+@router.get("/{id}/{name}.png", response_class=FileResponse, responses=PNG)
+def extra(id: Id, name: Annotated[str, Path(pattern="^(mean|spread)$")], studio: Used) -> FileResponse:
+    """Mean of a job's draws, or how far they are spread: white is the most."""
+    of(id, studio)
+    return _file(studio, id, name, None)
+
+
+def last(job: dict[str, Any]) -> dict[str, Any]:
+    """What the last event of a job says."""
+    return {"id": job["id"], "status": job["status"], "progress": 1.0, "error": job["error"]}
+
+
+def of(id: str, studio: Studio) -> dict[str, Any]:
+    """A job, as it is answered."""
+    row = studio.store.one(jobs, jobs.c.id == id)
+    if row is None:
+        raise Refused(404, f"there is no job {id}", "id")
+    return _shown(row, studio)
+
+
+def _shown(row: dict[str, Any], studio: Studio) -> dict[str, Any]:
+    id, result = row["id"], row["result"] or {}
+    job = studio.jobs.active.get(id)
+    status = job.status if job is not None and row["status"] in ("queued", "running") else row["status"]
+    drawn = studio.store.many(pictures, pictures.c.job == id, order=[pictures.c.number]) if status == "done" else []
+    try:
+        path = str(studio.library.find(row["model"])[1])
+    except Refused:  # the run has been moved since
+        path = row["model"]
+    return {
+        "id": id, "kind": row["kind"], "model": row["model"], "status": status, "request": row["request"],
+        "progress": 1.0 if status in ENDED else job.progress if job else 0.0,
+        "position": studio.jobs.place(job) if job is not None and status == "queued" else None,
+        "seconds_left": left(job) if job is not None else None,
+        "calls": {"done": job.calls if job else None, "total": work.calls(row["request"])},
+        "created": row["created"], "started": row["started"] or (job.started if job else None),
+        "finished": row["finished"], "error": row["error"],
+        "samples": [{"number": one["number"], "id": one["id"], "url": f"/api/jobs/{id}/samples/{one['number']}.png",
+                     "label": one["label"], "width": one["width"], "height": one["height"]} for one in drawn],
+        "extra": {name: f"/api/jobs/{id}/{name}.png" for name in result.get("extra", ())},
+        "result": {name: value for name, value in result.items() if name != "extra"},
+        **work.code(path, row["request"]),
+    }
+
+
+def _file(studio: Studio, id: str, name: str, download: str | None) -> FileResponse:
+    path = picture_path(studio.store.folder, id, 0).with_name(f"{name}.png")
+    if not path.is_file():
+        raise Refused(404, f"job {id} has no picture {name}")
+    kept = {"Cache-Control": "private, max-age=31536000, immutable"}  # what is drawn never changes
+    return FileResponse(path, media_type="image/png", headers=kept,
+                        filename=None if download is None else f"{download}.png")
