@@ -145,7 +145,7 @@ def lead(report: Report) -> Markup:
 
 def rank(sides: Sequence[Side], verdicts: Sequence[str]) -> str:
     """Who is better at how much, from how the verdicts are drawn."""
-    count = {word: verdicts.count(word) for word in (*(side.letter.lower() for side in sides), "same", "some")}
+    count = {word: verdicts.count(word) for word in (*map(str.lower, LETTERS), "same", "some")}
     compared = sum(count.values())
     if not compared:
         return "Nothing can be ranked."
