@@ -11,7 +11,6 @@ import ornstein as orn
 from adopted_models import graph, pipeline
 from ornstein import cli
 
-
 pytestmark = pytest.mark.usefixtures("few_trees")
 
 
