@@ -144,6 +144,8 @@ def test_learned_variances_are_dropped_and_classes_told(tmp_path):
     assert torch.equal(orn.adopt(live)(z, 0.5, told).v, model(z, 0.5, told).v)
     with pytest.raises(ValueError, match="never trained without a class"):
         model(z, 0.5)
+    with pytest.raises(ValueError, match="null is 4; it must be a whole number, from 0 to 3"):
+        orn.adopt(folder, null=4)
     guided = orn.adopt(folder, null=3)
     assert guided.classes == 3
     assert torch.equal(guided(z, 0.5).v, model(z, 0.5, 3).v)

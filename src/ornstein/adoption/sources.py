@@ -78,8 +78,8 @@ def _folder(path: Path, sized: bool) -> Found:
         _fill(unet, tensors)
     except ValueError as error:
         raise ValueError(f"{folder.unet}: {error}") from None
-    return Found(Unet(unet), f"UNet2DModel of diffusers in {path.resolve().name}", shape, options["num_class_embeds"],
-                 scheduler)
+    return Found(Unet(unet), f"UNet2DModel of diffusers in {path.resolve().name}", shape,
+                 options["num_class_embeds"] or 0, scheduler)
 
 
 def _fill(unet: nn.Module, tensors: dict[str, Tensor]) -> None:
@@ -109,7 +109,7 @@ def _object(source: Any, sized: bool) -> Found:
         options = checked({**dict(getattr(source, "config", {})), "_class_name": pipeline}, what)
         half = next(source.parameters()).dtype in (torch.float16, torch.bfloat16)
         return Found(Unet(copy.deepcopy(source).float() if half else source), "UNet2DModel of diffusers",
-                     None if sized else shape_of(options, what), options["num_class_embeds"])
+                     None if sized else shape_of(options, what), options["num_class_embeds"] or 0)
     if not callable(source):
         raise TypeError(f"source is a {pipeline}; it must be the path of a folder or an .onnx file, a pipeline or "
                         "U-Net of diffusers, a module or a function")

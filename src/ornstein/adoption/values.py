@@ -31,11 +31,14 @@ def classes_of(given: int | Sequence[str] | None, null: int | None, known: int |
         count = whole("classes", given, 0, MOST_CLASSES)
     else:
         # The last class of a network that has one more than there are names is none of them.
-        count = (known or 0) - (known is not None and null == known - 1)
-    if known is None and count == 0 and null is not None and null >= 0:
+        count = (known or 0) - (bool(known) and null == (known or 0) - 1)
+    if null is not None:
+        whole("null", null, 0, MOST_CLASSES if not known else known - 1)
+    if count == 0 and null is not None:
         raise ValueError(f"null is {null}, but the model is told no classes; say how many with classes=")
-    if known is not None and not 0 < count <= known:
-        raise ValueError(f"classes is {count}, and the network has {known}; give from 1 to {known}")
+    if known is not None and (count > known or (known and not count)):
+        allowed = f"give from 1 to {known}" if known else "leave it out"
+        raise ValueError(f"classes is {count}, and the network has {known}; {allowed}")
     return count, names if len(names) == count else tuple(str(number) for number in range(count))
 
 
