@@ -70,8 +70,8 @@ function Stage({ model, job, busy, again, swapped, reroll, go }) {
   const frame = frames[watching ? film.place : frames.length - 1];
   const count = done ? job.samples.length : Math.min(Number(job.request.count) || 1, 64);
   const source = place => {
-    if (again.busy && again.place === place) return again.job.frames.at(-1)?.images[0];
-    if (done && !watching) return (swapped[place] ?? job.samples[place]).url;
+    const forming = again.busy && again.place === place ? again.job.frames.at(-1)?.images[0] : null;
+    if (done && !watching) return forming ?? (swapped[place] ?? job.samples[place]).url;
     return frame?.images[place] ?? (done ? job.samples[place].url : null);
   };
   return html`<div class="stage-body">
