@@ -27,6 +27,8 @@ def search(store: Store, text: str | None, given: Mapping[str, Any], binned: boo
            limit: int) -> dict[str, Any]:
     """Pictures with such settings, newest first."""
     where: list[Any] = [pictures.c.deleted.is_(binned)]
+    if given.get("kind") is None:
+        where.append(pictures.c.kind != "nearest")  # nobody drew those
     where += [pictures.c[name] == value for name, value in given.items() if value is not None]
     for word in (text or "").split():
         fields = (pictures.c.model, pictures.c.label, pictures.c.kind, pictures.c.sampler, pictures.c.seed)
