@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import time
+from collections.abc import Callable
 from statistics import median
+from typing import Any
 
 import diffusers
 import torch
 from torch import Tensor
 
 import ornstein as orn
+from ornstein.diffusion.samplers.learned import Learned
+from ornstein.diffusion.samplers.loop import SAMPLERS, automatic
 
 SHAPE = (3, 32, 32)
 PAIRS = {"ddim": diffusers.DDIMScheduler, "dpm++": diffusers.DPMSolverMultistepScheduler,
          "unipc": diffusers.UniPCMultistepScheduler, "deis": diffusers.DEISMultistepScheduler,
-         "auto": diffusers.DPMSolverMultistepScheduler}
-TERMS = {"ddim": 2, "dpm++": 4, "unipc": 6, "deis": 6, "auto": 8}  # z and v of each call that a step looks at
+         "auto": diffusers.DPMSolverMultistepScheduler, "learned": diffusers.DPMSolverMultistepScheduler}
+FEW = 6  # steps of a walk by a learned rule, and of the scheduler beside it
+TERMS = {"ddim": 2, "dpm++": 4, "unipc": 6, "deis": 6, "auto": 8, "learned": FEW + 1}  # z and v that a step looks at
 
 
 class Free(orn.Denoiser):
@@ -30,23 +36,41 @@ class Free(orn.Denoiser):
         return orn.Estimate(z, self.level(z, t), self.v)
 
 
-def ours(name: str, rows: int, steps: int) -> float:
-    """Seconds a step of ours."""
+class Watch:
+    """Adds up the seconds that a function takes."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function, self.seconds = function, 0.0
+
+    def __call__(self, *given: Any) -> Any:
+        begin = time.perf_counter()
+        answer = self.function(*given)
+        self.seconds += time.perf_counter() - begin
+        return answer
+
+
+def ours(name: str, rows: int, steps: int) -> tuple[float, float]:
+    """Seconds a step of ours: of the whole walk, and of the rule alone."""
     denoiser, z = Free(rows), torch.randn(rows, *SHAPE)
+    weights = [[1 / (n + 1)] * (n + 1) for n in range(FEW)]
+    rule = Learned(weights, weights) if name == "learned" else copy.copy(SAMPLERS[
+        automatic(steps) if name == "auto" else name])
+    rule.advance = watch = Watch(rule.advance)
     begin = time.perf_counter()
-    orn.sample(denoiser, sampler=name, steps=steps, z=z, batch=rows)
-    return (time.perf_counter() - begin) / steps
+    orn.sample(denoiser, sampler=rule, steps=steps, z=z, batch=rows)
+    return (time.perf_counter() - begin) / steps, watch.seconds / steps
 
 
-def theirs(kind: type, rows: int, steps: int) -> float:
-    """Seconds a step of a scheduler of diffusers, made anew as a pipeline's user does."""
+def theirs(kind: type, rows: int, steps: int) -> tuple[float, float]:
+    """Seconds a step of a scheduler of diffusers: of the walk, made anew as a pipeline's user does, and of `step`."""
     answer, z = torch.randn(rows, *SHAPE), torch.randn(rows, *SHAPE)
     begin = time.perf_counter()
     walker = kind(num_train_timesteps=1000)
     walker.set_timesteps(steps)
+    watch = Watch(walker.step)
     for step in walker.timesteps:
-        z = walker.step(answer, step, z).prev_sample
-    return (time.perf_counter() - begin) / steps
+        z = watch(answer, step, z).prev_sample
+    return (time.perf_counter() - begin) / steps, watch.seconds / steps
 
 
 def bare(terms: int, rows: int, steps: int) -> float:
@@ -69,13 +93,15 @@ def main() -> None:
     torch.set_num_threads(1)
     for rows in (1, 16, 64):
         for name, kind in PAIRS.items():
-            ours(name, rows, options.steps), theirs(kind, rows, options.steps)
-            runs = [(ours(name, rows, options.steps), theirs(kind, rows, options.steps),
-                     bare(TERMS[name], rows, options.steps)) for _ in range(options.repeats)]
-            one, other, least = (median(side) for side in zip(*runs, strict=True))
-            print(f"{rows:3d} rows  {name:6s} {1e3 * one:7.3f} ms, its arithmetic {1e3 * least:7.3f} ms   "
-                  f"{kind.__name__:28s} {1e3 * other:7.3f} ms   ratio {median(a / b for a, b, _ in runs):.2f}, of the "
-                  f"arithmetic {median(c / b for _, b, c in runs):.2f}", flush=True)
+            steps = FEW if name == "learned" else options.steps
+            ours(name, rows, steps), theirs(kind, rows, steps)
+            runs = [(ours(name, rows, steps), theirs(kind, rows, steps), bare(TERMS[name], rows, steps))
+                    for _ in range(options.repeats)]
+            one, other = (median(run[side][0] for run in runs) for side in (0, 1))
+            print(f"{rows:3d} rows  {name:7s} {1e3 * one:7.3f} ms   {kind.__name__:28s} {1e3 * other:7.3f} ms   ratio "
+                  f"{median(a[0] / b[0] for a, b, _ in runs):.2f}, of the steps alone "
+                  f"{median(a[1] / b[1] for a, b, _ in runs):.2f}, of the arithmetic alone "
+                  f"{median(least / b[1] for _, b, least in runs):.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -212,6 +212,7 @@ def main() -> None:
         rows: dict = {"jobs": len(jobs), "samples": sum(job["count"] for job in jobs), "load": os.getloadavg()[0],
                       "start s": server.start()}
         try:
+            httpx.get(f"{server.url}/api/models", timeout=60)  # which loads the model
             rows["first preview s"] = sorted(round(one, 2) for one in asyncio.run(previews(server, classes)))
             before = offline(model, jobs)
             found = asyncio.run(load(server, jobs, asked.kill))

@@ -163,12 +163,29 @@ def judge() -> Any:
     return files, [(one.name, one.value, one.low, one.high) for one in report.measures]
 
 
+def beside() -> Any:
+    """Two sets of samples beside real ones."""
+    real, *made = (numbers(count, 2, seed=count).numpy() for count in (130, 40, 50))
+    report = orn.compare(real, *made, spaces=["pixels"])
+    return [(one.name, one.value, one.low, one.high) for other in (report, *report.others) for one in other.measures]
+
+
 def saved() -> Any:
     """A model through its file."""
     with tempfile.TemporaryDirectory() as place:
         orn.save(picture(), Path(place) / "m.safetensors")
         digest = hashlib.sha256((Path(place) / "m.safetensors").read_bytes()).hexdigest()
         return digest, orn.load(Path(place) / "m.safetensors").state_dict()
+
+
+def exported() -> Any:
+    """What an exported sampler draws."""
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory() as place:
+        orn.export(picture(), Path(place) / "m.onnx", 2)
+        session = onnxruntime.InferenceSession(Path(place) / "m.onnx")
+    return session.run(None, {"z": Q.detach().numpy(), "class": np.array([0, 1, -1])})
 
 
 def spec() -> Any:
@@ -250,7 +267,10 @@ def tuned() -> Any:
 
 # By the public names that a call is of.
 CALLS: dict[str, Callable[[], Any]] = {
+    "adopt": lambda: orn.adopt(lambda x, sigma: x / (1 + sigma[:, None] ** 2), convention="k-diffusion",
+                               shape=(2,))(Z, T),
     "load save": saved,
+    "export": exported,
     "DataSpec Dataset load_data": spec,
     "Damped": lambda: orn.Damped(picture(), 0.1)(Q, HALF, 1),
     "Guided": lambda: (orn.Guided(picture(), 2.0)(Q, HALF, 1),
@@ -307,12 +327,13 @@ CALLS: dict[str, Callable[[], Any]] = {
     "MLP": lambda: network(orn.MLP, (3,), classes=2, width=16, depth=1),
     "Settings": lambda: orn.Settings.from_yaml(orn.Settings(images=5).to_yaml()).as_dict(),
     "TensorBoard": board,
+    "compare": beside,
     "evaluate write_report Report": judge,
     "Trainer Tracker reaverage": train,
     "tune": tuned,
 }
 LARGE = ("tune", "Trainer Tracker reaverage", "TensorBoard")  # seconds rather than hundredths
-LARGEST = ("evaluate write_report Report",)  # several seconds
+LARGEST = ("evaluate write_report Report", "compare", "export")  # several seconds
 
 
 def arrays(value: Any) -> Iterator[np.ndarray]:

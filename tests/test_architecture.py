@@ -24,11 +24,12 @@ FLOORS = {
     2: ("diffusion.schedule",),
     3: ("diffusion.grid", "diffusion.encoder", "diffusion.estimate", "diffusion.linear", "diffusion.condition"),
     4: ("diffusion.denoiser",),
-    5: ("diffusion.exact", "diffusion.decoder", "diffusion.guidance", "diffusion.damping", "diffusion.adaptive"),
+    5: ("diffusion.exact", "diffusion.decoder", "diffusion.guidance", "diffusion.damping", "diffusion.adaptive",
+        "adoption"),
     6: ("description", "diffusion.loss", "diffusion.likelihood", "diffusion.samplers"),
     7: ("checkpoint", "tuning", "figures", "own", "request", "diffusion.score", "diffusion.editing"),
     8: ("training", "evaluation", "check", "sheet"),
-    9: ("terminal", "given"),
+    9: ("terminal", "given", "exporting"),
     10: ("studio",),
     11: ("cli", "__main__", ""),
 }
@@ -97,7 +98,7 @@ def orders() -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("package", ["data", "training", "evaluation", "diffusion.likelihood", "diffusion.samplers",
-                                     "diffusion.editing", "tuning"])
+                                     "diffusion.editing", "tuning", "exporting", "adoption"])
 def test_inside_a_package_a_module_imports_only_those_that_the_page_names_before_it(package):
     """Every module is named there, once; what is imported from the package as a whole may use all of them."""
     order, door = orders()[package], f"ornstein.{package}"
@@ -202,15 +203,18 @@ def test_the_reader_of_clocks_sees_every_form_of_one(code):
 
 
 def test_a_checkpoint_cannot_run_code_and_errors_are_not_assertions():
-    """No pickle, no torch.load, no eval or exec, no assert statement."""
-    for module, node in ((module, node) for module, tree in TREES.items() for node in ast.walk(tree)):
+    """No pickle, no torch.load but of tensors alone, no eval or exec, no assert statement."""
+    nodes = [(module, node) for module, tree in TREES.items() for node in ast.walk(tree)]
+    tensors = {f"{MODULES[module]}:{node.lineno}" for module, node in nodes if isinstance(node, ast.Call) and any(
+        word.arg == "weights_only" and getattr(word.value, "value", False) is True for word in node.keywords)}
+    for module, node in nodes:
         where = f"{MODULES[module]}:{getattr(node, 'lineno', 0)}"
         assert not isinstance(node, ast.Assert), where
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
             assert not {name.split(".")[0] for name in names} & UNSAFE, where
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            assert (node.value.id, node.attr) != ("torch", "load"), where
+            assert (node.value.id, node.attr) != ("torch", "load") or where in tensors
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert node.func.id not in {"eval", "exec"}, where
         if isinstance(node, ast.keyword):

@@ -20,7 +20,7 @@ from PIL.PngImagePlugin import PngInfo
 import ornstein as orn
 from ornstein import checkpoint, files
 from ornstein.evaluation import compare
-from ornstein.evaluation.compare import FIGURES, PAGE
+from ornstein.evaluation.written import FIGURES, PAGE
 from ornstein.figures import pictures
 from ornstein.figures.formats import write_picture
 from ornstein.training.events import Finished

@@ -27,6 +27,7 @@ QUICK = [(r"minutes=1\b", "images=256"), (r"--minutes \d+", "--images 256"), (r"
          (r"images=2000", "images=256"), (r"count=1000, spaces", "count=100, spaces"),
          (r"train moons", "train moons --images 256"),
          (r"(ornstein evaluate .*?)--out", r"\1--count 60 --no-likelihood --features pixels --out"),
+         (r"(ornstein compare .*?)--out", r"\1--features pixels --out"),
          (r"(ornstein likelihood .*)", r"\1 --count 8"), (r"--size 32", "--size 16"),
          (r'nfe=200\b', "nfe=40"), (r"(ornstein edit .*?)( +#.*)?\n", r"\1 --nfe 4\n"),
          (r"(ornstein edit .*)--count \d+", r"\1--count 9"),

@@ -212,12 +212,33 @@ def test_rates_at_a_singular_end_are_refused():
 
 @pytest.mark.parametrize(("beta", "message"), [
     ([], "shape"), ([[0.1]], "shape"), ([0.1, 0.0], r"beta\[1\] is 0.0"), ([1.0], r"beta\[0\] is 1.0"),
+    ([1.0, 0.1], r"beta\[0\] is 1.0"), ([0.1, 1.0, 1.0], r"beta\[1\] is 1.0"),
     ([5e-324], r"beta\[0\] is 5e-324"), ([0.5, 1e-20], r"beta\[1\] is 1e-20"), ([True], "beta"), ("0.1", "beta"),
     ([-0.1], r"beta\[0\] is -0.1"), ([0.1, math.nan], r"beta\[1\] is nan"), ([0.99] * 1000, "float64 holds no signal"),
 ])
 def test_impossible_betas_are_refused(beta, message):
     with pytest.raises(ValueError, match=message):
         orn.Chain(beta)
+
+
+def test_a_chain_may_take_all_signal_in_its_last_step_and_has_no_time_within_it():
+    """Its nodes are the chain's; grids of any spacing pass over the last step, and walks end in the law of the data."""
+    chain = orn.Chain([0.1, 0.2, 0.4, 0.6, 1.0])
+    nodes = torch.arange(6, dtype=F64) / 5
+    assert_close(chain.level(nodes).signal ** 2, torch.cumprod(torch.tensor([1, 0.9, 0.8, 0.6, 0.4, 0], dtype=F64), 0))
+    assert chain.log_snr(1.0) == -math.inf
+    for call in (chain.level, chain.rates):
+        with pytest.raises(ValueError, match="last step, whose beta is 1"):
+            call(0.81)
+    assert float(chain.time(-20.0)) == 0.8
+    for spacing in SPACINGS:
+        for steps in (1, 2, 7, 60):
+            times = orn.grid(chain, steps, spacing)
+            assert (len(times), float(times[0]), float(times[-1])) == (steps + 1, 1, 0)
+            assert (times.diff() < 0).all()
+            assert not ((times > 0.8) & (times < 1)).any()
+    law = orn.ExactGaussian(torch.zeros(2), torch.tensor([0.5, 2.0]), chain)
+    assert_close(orn.sample(law, 2000, nfe=20).double().var(0), torch.tensor([0.5, 2.0], dtype=F64), rtol=0.1, atol=0)
 
 
 def test_impossible_settings_are_refused():

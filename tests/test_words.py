@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 import ornstein as orn
 from ornstein.evaluation.classifier import told_apart
-from ornstein.evaluation.compare import lines
 from ornstein.evaluation.compared import Compared
 from ornstein.evaluation.features import features
 from ornstein.evaluation.kept import Kept, Pieces
@@ -18,6 +17,7 @@ from ornstein.evaluation.page import render
 from ornstein.evaluation.ranking import shown, weak
 from ornstein.evaluation.report import Report
 from ornstein.evaluation.rows import Rows, without
+from ornstein.evaluation.written import lines
 
 PRAISE = ("no difference from real", "no figure tells", "look real", "only slightly more often")
 

@@ -1,5 +1,6 @@
 """The public names and the room each lives in; `__init__.py` reads this list too, so there is no other."""
 
+from ornstein.adoption.source import adopt as adopt
 from ornstein.checkpoint import load as load, save as save
 from ornstein.data import DataSpec as DataSpec, Dataset as Dataset, load_data as load_data
 from ornstein.diffusion.damping import Damped as Damped
@@ -34,10 +35,12 @@ from ornstein.diffusion.score import (
 from ornstein.diffusion.schedule import (
     Chain as Chain, Cosine as Cosine, Exploding as Exploding, Linear as Linear, Schedule as Schedule,
 )
-from ornstein.evaluation.compare import write_report as write_report
+from ornstein.evaluation.written import write_report as write_report
+from ornstein.evaluation.compare import compare as compare
 from ornstein.evaluation.evaluate import evaluate as evaluate
 from ornstein.evaluation.nearest import Neighbour as Neighbour, nearest as nearest
 from ornstein.evaluation.report import Report as Report
+from ornstein.exporting.onnx import export as export
 from ornstein.figures.save import save_film as save_film, save_pictures as save_pictures
 from ornstein.networks import DiT as DiT, MLP as MLP, UNet as UNet
 from ornstein.request import Request as Request

@@ -10,6 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ornstein.adoption.adopted import Adopted
+from ornstein.adoption.stored import card, rebuilt
+from ornstein.adoption.stored import made as adopted
 from ornstein.data import DataSpec
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.estimate import PREDICTIONS
@@ -39,6 +42,7 @@ def describe(model: NetworkDenoiser) -> dict[str, Any]:
         "precision": model.precision,
         "data": None if model.data is None else model.data.as_dict(),
         "metrics": model.metrics,
+        **({"adopted": card(model)} if isinstance(model, Adopted) else {}),
         # Nothing where nothing was tuned: such a file is what it was before there was tuning.
         **({"tuned": [choice.as_dict() for choice in sorted(
             model.tuned.values(), key=lambda choice: (choice.nfe, choice.guidance))]} if model.tuned else {}),
@@ -69,11 +73,19 @@ def assemble(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], network: n
         raise ValueError(f"shape is {shown(shape)}, that of its data {list(data.shape)}; they must agree")
     if schedule is None:
         schedule = _schedule(facts["schedule"])
-    foreign = network is not None
+    other = facts.get("adopted")
+    foreign = network is not None or other is not None
+    if network is None and other is not None:
+        network = rebuilt(other, tensors)
     if network is None:
         network = _network(facts["network"], tensors, shape, data)
     _check_rest(tensors, shape, foreign)
     _check_network(tensors, network, foreign)
+    if other is not None:
+        model = adopted(other, network, schedule, shape, data, facts, tensors)
+        model.load_state_dict(dict(tensors), strict=True, assign=True)
+        model.metrics = dict(metrics)
+        return model
     linear = None
     if "linear.variance" in tensors:
         linear = LinearGuess(tensors["linear.variance"], tensors.get("linear.basis"), tensors["linear.rest"],

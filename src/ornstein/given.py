@@ -122,7 +122,7 @@ def edited(model: NetworkDenoiser, spec: DataSpec, action: str, given: Sequence[
            words: Mapping[str, Any], measured: Operator | None = None, noise: float | None = None,
            strength: float = 0.5) -> Tensor:
     """What an action of `ornstein edit` makes of samples: (N * count, *shape), those of one sample adjacent."""
-    like = next(model.parameters())
+    like = model.data_std
     if action == "restore":
         if measured is None:
             raise ValueError("operator is missing: what was measured, such as blur=1.5, down=4 or mean")
@@ -140,7 +140,7 @@ def _restored(model: NetworkDenoiser, spec: DataSpec, given: Given, measured: Op
               words: Mapping[str, Any]) -> Tensor:
     """Samples of measurements in the data's own values: A v = A (h x) + A m, with h and m half and middle of the range.
     """
-    like = next(model.parameters())
+    like = model.data_std
     exact = spec.unrounded()
     low, middle = (torch.from_numpy(exact.decode(like.new_full(model.shape, end))).to(like) for end in (-1.0, 0.0))
     half = middle - low

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,9 @@ from ornstein import noise
 from ornstein.data.spec import DataSpec
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.samplers.choice import Choice
-from ornstein.diffusion.samplers.loop import NFE, Frame, generate, sample, tuned_for
+from ornstein.diffusion.samplers.loop import NFE, SAMPLERS, Frame, generate, sample, tuned_for
 from ornstein.diffusion.samplers.rule import Rule
-from ornstein.names import whole
+from ornstein.names import find, shown, whole
 
 __all__ = ["Request"]
 
@@ -48,6 +48,27 @@ class Request:
     nfe: int | None = None
     steps: int | None = None
     tolerance: float | None = None
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Request:
+        """What was asked for, from what is written beside the samples (`facts`), which may say anything.
+
+        Raises:
+            ValueError: samples drawn with other random numbers, or by a rule of the user's own, which is never taken
+                from a file; an entry that cannot be.
+        """
+        if (version := facts.get("noise")) != noise.VERSION:
+            raise ValueError(f"it was drawn with version {shown(version)} of the random numbers, and this Ornstein has "
+                             f"version {noise.VERSION}: the same seed gives other noise")
+        kinds: dict[str, tuple[type, ...]] = {
+            "count": (int,), "seed": (int,), "nfe": (int,), "steps": (int,), "sampler": (str,),
+            "guidance": (int, float), "tolerance": (float,), "label": (str, int, list), "condition": (str, list)}
+        asked = {name: facts[name] for name in kinds if facts.get(name) is not None}
+        for name, value in asked.items():
+            if isinstance(value, bool) or not isinstance(value, kinds[name]):
+                raise ValueError(f"{name} is {shown(value)} in it, which cannot be: it was changed since it was drawn")
+        find("sampler", asked.get("sampler", "auto"), {"auto": None, **SAMPLERS})
+        return cls(**asked)
 
     def conditions(self, model: NetworkDenoiser) -> Tensor | None:
         """What the model is told of each sample: (count,) classes, (count, K) numbers, or None.
@@ -95,13 +116,19 @@ class Request:
         scales = {choice.guidance for choice in model.tuned.values() if choice.nfe == (self.nfe or NFE)}
         return set() if (1.0 if self.guidance is None else self.guidance) in scales else scales
 
-    def draw(self, model: NetworkDenoiser, progress: bool | Callable[[float], None] = False) -> Tensor:
-        """The samples, (count, *shape), the same for the same request and model.
+    def draw(self, model: NetworkDenoiser, progress: bool | Callable[[float], None] = False,
+             only: int | None = None) -> Tensor:
+        """The samples, (count, *shape), the same for the same request and model; or `only` one of them, by its number.
 
         Raises:
             ValueError: as for `ornstein.sample`, and as for `conditions`.
         """
-        return sample(model, progress=progress, tolerance=self.tolerance, **self._walk(model))
+        walk = self._walk(model)
+        if only is not None:
+            conditions = walk["condition"]
+            walk |= {"first": whole("only", only, 0, self.count - 1), "count": 1,
+                     "condition": None if conditions is None else conditions[only:only + 1]}
+        return sample(model, progress=progress, tolerance=self.tolerance, **walk)
 
     def frames(self, model: NetworkDenoiser) -> Iterator[Frame]:
         """The way to the samples of `draw`, step by step, as `ornstein.generate` gives it.
@@ -123,8 +150,8 @@ class Request:
         """What is written beside the samples, so that they can be drawn again."""
         rule = self.sampler if isinstance(self.sampler, str) else type(self.sampler).__name__
         more = {"tolerance": self.tolerance, "condition": self.condition}  # newer than the pictures that lack them
-        return {"seed": self.seed, "sampler": rule, "nfe": self.nfe, "steps": self.steps, "guidance": self.guidance,
-                "label": self.label, "noise": noise.VERSION,
+        return {"count": self.count, "seed": self.seed, "sampler": rule, "nfe": self.nfe, "steps": self.steps,
+                "guidance": self.guidance, "label": self.label, "noise": noise.VERSION,
                 **{name: value for name, value in more.items() if value is not None}}
 
 

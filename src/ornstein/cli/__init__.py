@@ -12,15 +12,31 @@ from cyclopts import CycloptsError, MissingArgumentError
 from cyclopts.exceptions import UnknownOptionError, UnusedCliTokensError
 
 from ornstein import terminal
-from ornstein.cli import average, edit, evaluate, look, nearest, sample, studio, train, tune
+from ornstein.cli import (
+    adopt,
+    average,
+    compare,
+    edit,
+    evaluate,
+    export,
+    info,
+    look,
+    nearest,
+    sample,
+    studio,
+    train,
+    tune,
+)
 from ornstein.cli.app import app
 from ornstein.display import say
 from ornstein.names import ELSEWHERE
 
-WRITERS = {"edit", "evaluate", "sample", "studio", "trace", "train", "tune"}  # they leave more than what they print
+# What they print is not all that they leave.
+WRITERS = {"adopt", "compare", "edit", "evaluate", "export", "sample", "studio", "trace", "train", "tune"}
 FOR_PROGRAMMERS = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 
-__all__ = ["app", "average", "edit", "evaluate", "look", "main", "nearest", "sample", "studio", "train", "tune"]
+__all__ = ["adopt", "app", "average", "compare", "edit", "evaluate", "export", "info", "look", "main", "nearest",
+           "sample", "studio", "train", "tune"]
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from ornstein import terminal
 from ornstein.cli.app import Out, Run, Sampler, Seed, TrainedOn, app, fits
 from ornstein.display import say
 
-__all__ = ["evaluate", "likelihood"]
+__all__ = ["Features", "Json", "Overwrite", "Place", "evaluate", "likelihood", "refuse"]
 
 Unseen = Annotated[str | None, Parameter(
     help="Unseen data, named as for train; the rows held out of the training by default.")]
@@ -40,11 +40,11 @@ def evaluate(run: Run, other: Other = None, *, out: Place, data: Unseen = None, 
              restore: Restore = (), noise: Noise = 0.0, seed: Seed = 0, overwrite: Overwrite = False,
              json: Json = False) -> None:
     """Tell how good and how sure a model is: distances with error bars, likelihoods, copies, on one page."""
-    _refuse(out, overwrite)
+    refuse(out, overwrite)
     from ornstein.display import Parts
-    from ornstein.evaluation.compare import FIGURES, PAGE, lines, write_report
     from ornstein.evaluation.evaluate import evaluate as judge
     from ornstein.evaluation.kept import clear, partial
+    from ornstein.evaluation.written import FIGURES, PAGE, lines, write_report
     from ornstein.own import rule
     from ornstein.training.reopen import reopen
 
@@ -133,14 +133,14 @@ def likelihood(
     say(likelihoods[0].units)
 
 
-def _refuse(out: Path, overwrite: bool) -> None:
+def refuse(out: Path, overwrite: bool) -> None:
     """Refuse a folder that holds anything, unless it is a report to be replaced."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"out is {out}, which is a file; name a folder")
     if parent := next((part for part in out.parents if part.exists() and not part.is_dir()), None):
         raise ValueError(f"out is {out}, but {parent} is a file; name another folder")
     from ornstein import files
-    from ornstein.evaluation.compare import strange
+    from ornstein.evaluation.written import strange
 
     files.check_writable(out)
     there = files.plain_entries(out)

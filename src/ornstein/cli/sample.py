@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from ornstein.diffusion.samplers import Frame
     from ornstein.request import Request
 
-__all__ = ["sample"]
+    Tuned = Callable[[NetworkDenoiser], None]
+
+__all__ = ["draw", "sample"]
 
 FLAGS = "nfe|steps|tolerance|guidance|condition|sampler|seed|label"  # that the library's messages name without dashes
 MANY, FILMED = 64, 40  # samples in all, and of a film alone at most
@@ -46,24 +48,46 @@ Label = Annotated[str | None, Parameter(
 Condition = Annotated[str | None, Parameter(
     help="Numbers that the data came with, as 1.5,2 (--condition=-1.5,2 if the first is negative).")]
 Guidance = Annotated[float | None, Parameter(help="Scale of classifier-free guidance; 1 is none.")]
+Again = Annotated[Path | None, Parameter(
+    help="A picture, film or .npz file that was drawn so: draw it again, into --out or beside it. RUN is needed only "
+         "if the run has moved.")]
 Scale = Annotated[int | None, Parameter(
     help="Enlarge every pixel of the pictures by a whole factor; sheets fill about 1,000 pixels by default.")]
 
 
 @app.command(sort_key=2)
-def sample(run: Run, *, out: Place = None, save_steps: Film = None, grid: Grid = None, count: Count = None,
-           nfe: Nfe = None, steps: Steps = None, tolerance: Tolerance = None, sampler: Sampler = "auto",
-           label: Label = None, condition: Condition = None, guidance: Guidance = None, scale: Scale = None,
-           seed: Seed = 0) -> None:
+def sample(run: Run | None = None, *, out: Place = None, save_steps: Film = None, grid: Grid = None,
+           count: Count = None, nfe: Nfe = None, steps: Steps = None, tolerance: Tolerance = None,
+           sampler: Sampler = "auto", label: Label = None, condition: Condition = None, guidance: Guidance = None,
+           scale: Scale = None, seed: Seed = 0, again: Again = None) -> None:
     """Draw samples from a trained model; a seed gives the same pictures again."""
+    if again is not None:
+        from ornstein.cli.again import redraw
+
+        given = {"save_steps": save_steps, "grid": grid, "count": count, "nfe": nfe, "steps": steps, "label": label,
+                 "tolerance": tolerance, "condition": condition, "guidance": guidance, "scale": scale,
+                 "seed": seed or None}
+        if named := [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]:
+            raise ValueError(f"--again and {named[0]} are both given, but {again} says how it was drawn; leave "
+                             f"{named[0]} out")
+        redraw(again, run, out, sampler)
+        return
+    if run is None:
+        raise ValueError("RUN is missing (ornstein sample --help says what it takes)")
+    draw(run, out=out, save_steps=save_steps, grid=grid, count=count, scale=scale, options={
+        "label": label, "condition": condition, "guidance": guidance, "seed": seed, "nfe": nfe, "sampler": sampler,
+        "steps": steps, "tolerance": tolerance})
+
+
+def draw(run: Path, *, out: Path | None, save_steps: Path | None, grid: list[str] | None, count: int | None,
+         scale: int | None, options: dict[str, Any], tuned: Tuned | None = None) -> None:
+    """Draw what the options of a `Request` ask for, with what `tuned` makes of what the model was tuned for."""
     kind = _places(out, save_steps, grid, scale)
     if count is not None and count < 1:
         raise ValueError(f"count is {count}; it must be at least 1")
-    options: dict[str, Any] = {"label": label, "condition": condition, "guidance": guidance, "seed": seed, "nfe": nfe,
-                               "sampler": sampler, "steps": steps, "tolerance": tolerance}
     values = _values(grid, options) if grid else {}
     from ornstein import files, sheet
-    from ornstein.checkpoint import digest, load
+    from ornstein.checkpoint import load
     from ornstein.figures import film, pictures
     from ornstein.machine import device
     from ornstein.own import rule
@@ -87,8 +111,10 @@ def sample(run: Run, *, out: Place = None, save_steps: Film = None, grid: Grid =
             files.refuse(place)
         files.check_writable(place)
     fits(many, spec.shape)
-    request = Request(many, **(options | {"sampler": rule(sampler)}))
-    facts = {**request.facts(), "sampler": sampler, "model": digest(run), "ornstein": __version__}
+    if tuned is not None:
+        tuned(model)
+    request = Request(many, **(options | {"sampler": rule(options["sampler"])}))
+    facts = facts_of(run, model, request, options["sampler"], scale, grid)
     live = sys.stderr.isatty()
     with _flags():
         if values:
@@ -103,6 +129,19 @@ def sample(run: Run, *, out: Place = None, save_steps: Film = None, grid: Grid =
     if out is not None:
         pictures.write(spec, x.cpu(), labels, out, facts, conditions if vectors else None, scale)
     _told(model, request, conditions, out, save_steps)
+
+
+def facts_of(run: Path, model: NetworkDenoiser, request: Request, sampler: str, scale: int | None,
+             grid: list[str] | None) -> dict[str, Any]:
+    """All that files say of themselves, so that they can be drawn again."""
+    from ornstein.checkpoint import digest
+
+    facts = {**request.facts(), "sampler": sampler, "run": str(run), "model": digest(run), "ornstein": __version__}
+    facts |= {} if scale is None else {"scale": scale}
+    if grid:
+        return facts | {"cells": grid}
+    chosen = request.choice(model)  # which another `ornstein tune` may replace
+    return facts if chosen is None else facts | {"tuned": chosen.as_dict() | {"errors": {}, "why": ""}}
 
 
 def _places(out: Path | None, save_steps: Path | None, grid: list[str] | None, scale: int | None) -> str | None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ornstein.training.display import Display
     from ornstein.training.trainer import Trainer
 
-__all__ = ["train"]
+__all__ = ["Fit", "Size", "train"]
 
 
 Place = Annotated[Out, Parameter(help="Folder of the run, made if missing.")]

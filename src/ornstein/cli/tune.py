@@ -59,19 +59,23 @@ def _tune(run: Path, budgets: list[int], guidance: float | None, quick: bool, st
           seed: int) -> None:
     import torch
 
+    from ornstein.adoption.adopted import Adopted
     from ornstein.checkpoint import MODEL, load, save
+    from ornstein.evaluation.rows import as_seen
     from ornstein.machine import device
     from ornstein.training.reopen import reopen
     from ornstein.tuning.tune import tune as search
     from ornstein.tuning.tune import usual_starts
 
-    place, distance = run / MODEL if run.is_dir() else run, None
-    if run.is_dir():
-        opened = reopen(run)
-        model, distance = opened.model, _distance(opened.trained_on.split()[0])
+    place, distance, model = run / MODEL if run.is_dir() else run, None, load(run).to(device())
+    known = model.trained_on if isinstance(model, Adopted) else run.is_dir()
+    if known:
+        training, notes = as_seen(model, reopen(run).trained_on.split()[0], "data", model.data)
+        for note in notes:
+            say(note)
+        distance = _distance(training)
     else:
-        model = load(run).to(device())
-        say(f"{run} is a file that does not say what it was trained on: no distance to data confirms the choice")
+        say(f"{run} does not say what it was trained on: no distance to data confirms the choice")
     starts = usual_starts(model) if starts is None else starts
     labels = model.data.cycle(2 * starts) if model.data else None
     if labels is not None:

@@ -22,7 +22,7 @@ __all__ = ["load_array", "load_array_file", "load_numbered", "read_layout"]
 
 CHANNELS = (1, 3, 4)
 PICTURE_SIDE, PICTURE_SHAPE = 8, 4  # the shortest side and the longest proportion of what is taken for grey pictures
-BESIDE = ("labels", "y", "classes", "conditions", "condition", "names", "columns")
+BESIDE = ("labels", "y", "classes", "conditions", "condition", "names", "columns", "ornstein")
 
 
 def load_array_file(path: Path, layout: str = "auto") -> Dataset:

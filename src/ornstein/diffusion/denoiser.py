@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -249,32 +250,35 @@ class NetworkDenoiser(Denoiser):
         # In the precision of the weights at least: latents may be coarser, and may be finer.
         wide = z.to(torch.promote_types(z.dtype, self.data_std.dtype))
         level = Level(*(entry.reshape(-1, *[1] * (z.ndim - 1)) for entry in self.level(wide, t)))
-        centred = wide - level.signal * self.data_mean
-        scaled = Level(level.signal * self.data_std, level.noise)
-        y = centred / scaled.radius
         # From float64 too: a logarithm of levels that were cast is coarse.
         log_snr = self.schedule.log_snr(as_time(t)).clamp(*self.log_snr_range).reshape(-1).expand(len(z))
-        kind = z.device.type
-        with torch.autocast(kind, enabled=False):  # the caller's
-            guess = None if self.linear is None else self.linear(y, scaled)
-        seen = torch.cat([y, guess], 1) if self.hints and guess is not None else y
         if self.known_conditions and isinstance(condition, Tensor) and condition.dtype == torch.int64:
             seen_condition = condition  # to look at them would be to wait for the device
         else:  # elsewhere they are checked: a GPU only dies of a class that is not there
             seen_condition = standardised(self.read_condition(condition, len(z), z.device), self.condition_mean,
                                           self.condition_std, self.data_std)
-        with torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bf16" and has_bf16(kind)):
-            answer = self.network(seen.to(self.data_std), log_snr.to(self.data_std), seen_condition).to(wide)
+        return Estimate(z, narrow, self.velocity(wide, level, log_snr, seen_condition).to(z))
+
+    def velocity(self, z: Tensor, level: Level, log_snr: Tensor, condition: Tensor | None) -> Tensor:
+        """What `forward` calculates once all is checked: v of z, (B, *shape), whose level broadcasts against it, with
+        (B,) log SNR in the range of the training and the condition as the network sees it."""
+        centred = z - level.signal * self.data_mean
+        scaled = Level(level.signal * self.data_std, level.noise)
+        y = centred / scaled.radius
+        kind = z.device.type
+        with _products(kind, bf16=False):  # the caller's
+            guess = None if self.linear is None else self.linear(y, scaled)
+        seen = torch.cat([y, guess], 1) if self.hints and guess is not None else y
+        with _products(kind, self.precision == "bf16" and has_bf16(kind)):
+            answer = self.network(seen.to(self.data_std), log_snr.to(self.data_std), condition).to(z)
         if guess is not None:
             answer = answer + getattr(Estimate(centred, scaled, guess), self.predicts)
         inner = _READ[self.predicts](answer, centred, scaled)
         x = self.data_mean + self.data_std * inner.x
         if self.x_range is not None and not self.training:
-            v = Estimate.from_x(x.clamp(*self.x_range), wide, level).v
-        else:
-            # The same v in the data's own units: c eps - s x.
-            v = (level.signal * inner.eps - level.noise * x) / level.radius
-        return Estimate(z, narrow, v.to(z))
+            return Estimate.from_x(x.clamp(*self.x_range), z, level).v
+        # The same v in the data's own units: c eps - s x.
+        return (level.signal * inner.eps - level.noise * x) / level.radius
 
     def gaussian(self) -> Gaussian:
         """The Gaussian with the moments of the data, whose variances are those of the linear guess if there is one."""
@@ -289,6 +293,12 @@ class NetworkDenoiser(Denoiser):
         """As for any denoiser; a class that no row of the training had is refused too, except in training itself."""
         known = Conditions.of(self.network, self.data, self.condition_mean)
         return known.read(condition, rows, device, unseen=self.training)
+
+
+def _products(kind: str, bf16: bool) -> AbstractContextManager[object]:
+    """Matrix products of a kind of device in bfloat16 or as they are, whatever the caller has set; a graph that is
+    exported has them as they are."""
+    return nullcontext() if torch.compiler.is_exporting() else torch.autocast(kind, torch.bfloat16, enabled=bf16)
 
 
 _READ = {"v": Estimate.from_v, "x": Estimate.from_x, "eps": Estimate.from_eps}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
+import torch
 from torch import Tensor
 
 from ornstein.diffusion.level import Level
@@ -68,7 +69,8 @@ class Estimate:
         """
         level = _fit(level, z)
         c, s = level.unit
-        if (c < LEAST_SIGNAL).any():
+        # A graph that is exported has no checks.
+        if not torch.compiler.is_exporting() and (c < LEAST_SIGNAL).any():
             raise ValueError(f"signal / hypot(signal, noise) is {float(c.min()):.2g}; a prediction of eps needs at "
                              f"least {LEAST_SIGNAL:g} (predict v, or end the schedule earlier)")
         return cls(z, level, (eps - s * z / level.radius) / c)

@@ -72,7 +72,7 @@ def grid(schedule: Schedule, steps: int, spacing: str = "angle", start: float = 
             first, last = torch.exp(-noisy / (2 * RHO)), math.exp(-clean / (2 * RHO))
             inner = -2 * RHO * torch.log(first + (last - first) * share)
         times[1:-1] = schedule.time(inner)
-    return times
+    return _reachable(times, schedule.edge)
 
 
 def powers(schedule: Schedule, steps: int, clean: float, noisy: float, start: float = 1.0) -> Tensor:
@@ -81,6 +81,15 @@ def powers(schedule: Schedule, steps: int, clean: float, noisy: float, start: fl
     inverse = torch.exp(schedule.log_snr(start) / (2 * noisy))
     u = times[1:-1] / start * 2 / (1 + torch.sqrt(1 + 4 * inverse))
     times[1:-1] = schedule.time(-2 * (clean * torch.log(u) - noisy * torch.log1p(-u)))
+    return _reachable(times, schedule.edge)
+
+
+def _reachable(times: Tensor, edge: float) -> Tensor:
+    """Falling times of which those that a schedule leaps over, from its edge on, are spread below the edge."""
+    count = int((times[1:] >= edge).sum())
+    if edge < 1 and count:
+        share = torch.arange(count, dtype=times.dtype, device="cpu") / count
+        times[1:count + 1] = edge + share * (times[count + 1] - edge)
     return times
 
 

@@ -30,6 +30,8 @@ class Schedule(ABC):
     near 0 and signal near 0 are differences that float32 cannot hold. `log_snr` must fall strictly in t.
     """
 
+    edge = 1.0  # time from which a schedule leaps to its end; there is none between
+
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if "level" in cls.__dict__:
@@ -141,8 +143,12 @@ class Chain(Schedule):
     alpha_n = prod_{i <= n} (1 - beta_i)   (20.7);  signal = sqrt(alpha_n), noise = sqrt(1 - alpha_n) at t = n / T.
     -log alpha is linear between the nodes, so the SDE has the constant rate -T log(1 - beta_n) inside step n.
 
+    A last beta of 1 takes all that is left of the data in one step (Lin et al. 2024). Between t = 1 - 1 / T and 1 there
+    is no time then: `level` refuses them, and `time` answers with that step's beginning.
+
     Args:
-        beta: (T,) the variances beta_1 .. beta_T, each in (0, 1); a sequence or a tensor.
+        beta: (T,) the variances beta_1 .. beta_T, each in (0, 1), but that the last of several may be 1; a sequence or
+            a tensor.
 
     Raises:
         ValueError: an empty or nested beta, an entry outside (0, 1), so much noise that float64 holds no signal, or
@@ -154,14 +160,17 @@ class Chain(Schedule):
         self.beta = doubles("beta", beta).detach()
         if self.beta.ndim != 1 or not len(self.beta):
             raise ValueError(f"beta has shape {tuple(self.beta.shape)}; it must be a list of T >= 1 variances")
-        outside = ~((self.beta > 0) & (self.beta < 1))
-        if outside.any():
-            first = int(outside.nonzero()[0])
-            raise ValueError(f"beta[{first}] is {self.beta[first].item()}; every beta must lie strictly in (0, 1)")
         self.T = len(self.beta)
+        leaps = self.T > 1 and bool(self.beta[-1] == 1)
+        outside = ~((self.beta > 0) & (self.beta < 1))
+        if outside[:self.T - leaps].any():
+            first = int(outside.nonzero()[0])
+            raise ValueError(f"beta[{first}] is {self.beta[first].item()}; every beta must lie strictly in (0, 1), but "
+                             "that the last of several may be 1")
+        self.edge = (self.T - 1) / self.T if leaps else 1.0
         self._decay = torch.cat([torch.zeros(1, dtype=torch.float64, device="cpu"), -torch.log1p(-self.beta).cumsum(0)])
-        if self._decay[-1] > FAINTEST:
-            raise ValueError(f"beta leaves alpha[{self.T}] = exp(-{self._decay[-1]:.0f}), and float64 holds no signal "
+        if (last := self._decay[self.T - leaps]) > FAINTEST:
+            raise ValueError(f"beta leaves alpha[{self.T - leaps}] = exp(-{last:.0f}), and float64 holds no signal "
                              f"below exp(-{FAINTEST:.0f} / 2); use fewer or smaller betas")
         if (unseen := self._decay.diff() < (1e-13 * self._decay[1:]).clamp(min=LEAST)).any():
             first = int(unseen.nonzero()[0])
@@ -175,21 +184,29 @@ class Chain(Schedule):
         return cls(torch.linspace(*ends, T, dtype=torch.float64, device="cpu"))
 
     def level(self, t: Tensor) -> Level:
+        if (within := (t > self.edge) & (t < 1)).any():
+            raise ValueError(f"t is {t[within].flatten()[0].item():g}, inside the last step, whose beta is 1; take a "
+                             f"time up to {self.edge:.9g}, or 1")
         place = t * self.T
         node = place.detach().floor().clamp(0, self.T - 1).long()
-        decay = torch.lerp(self._decay[node], self._decay[node + 1], place - node)
+        decay = torch.lerp(self._decay[node], self._decay[node + 1].clamp(max=FAINTEST), place - node)
+        if self.edge < 1:  # an infinite decay cannot be mixed with a finite one
+            decay = torch.where(t == 1, math.inf, decay)
         return Level(torch.exp(-decay / 2), torch.sqrt(-torch.expm1(-decay)))
 
     def rates(self, t: Tensor | float) -> tuple[Tensor, Tensor]:
         # In closed form, because the slope of noise is infinite at t = 0 while that of noise^2 is not.
         node = (as_time(t) * self.T).floor().clamp(0, self.T - 1).long()
         rate = self.T * (self._decay[node + 1] - self._decay[node])
+        if rate.isinf().any():
+            raise ValueError(f"rates of Chain are singular in its last step, whose beta is 1; take a time below "
+                             f"{self.edge:.9g}")
         return _cast(-rate / 2, t), _cast(rate, t)
 
     def _inverse(self, log_snr: Tensor) -> Tensor:
         decay = torch.nn.functional.softplus(-log_snr, threshold=50.0)  # -log of a sigmoid
         node = (torch.searchsorted(self._decay, decay) - 1).clamp(0, self.T - 1)
-        share = (decay - self._decay[node]) / (self._decay[node + 1] - self._decay[node])
+        share = (decay - self._decay[node]) / (self._decay[node + 1] - self._decay[node])  # 0 in a step that leaps
         return (node + share) / self.T
 
     def settings(self) -> dict[str, object]:

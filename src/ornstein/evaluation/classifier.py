@@ -74,6 +74,7 @@ def _votes(real: np.ndarray, generated: np.ndarray, trees: int, folds: int, seed
     splits = StratifiedKFold(folds, shuffle=True, random_state=seed % 2**32).split(rows, label)
     for number, (known, asked) in enumerate(splits):
         fitted = _forest(len(rows), trees, seed).fit(np.asfortranarray(rows[known]), label[known])
+        fitted.set_params(n_jobs=1)  # threads add votes up in any order, and ties are broken by the rounding then
         vote[asked] = fitted.predict_proba(np.ascontiguousarray(rows[asked]))[:, 1]
         if tell:
             tell((number + 1) / folds)

@@ -1,64 +1,209 @@
-"""Reports on disk, and what may be said of two models side by side."""
+"""Samples of any program beside real ones: all of an evaluation that needs no model."""
 
 from __future__ import annotations
 
-import json
+import datetime
+import importlib.metadata
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ornstein import files
-from ornstein.evaluation.page import render
+import numpy as np
+
+from ornstein.data import Dataset, named
+from ornstein.evaluation.compared import Compared
+from ornstein.evaluation.evaluate import FEATURES
+from ornstein.evaluation.features import check
+from ornstein.evaluation.images import add_images, shown
+from ornstein.evaluation.kept import Kept, Pieces
+from ornstein.evaluation.memorisation import Memorisation, memorisation, row_digests
+from ornstein.evaluation.pace import Pace, Tell
 from ornstein.evaluation.report import Report
-from ornstein.evaluation.words import advice, verdicts
+from ornstein.evaluation.rows import LEAST, LEAST_TRAINING, Rows, disjoint, facts_of, without
+from ornstein.evaluation.together import Source, overlap, together
+from ornstein.evaluation.trials import of_samples, shares
+from ornstein.isolation import isolated
+from ornstein.names import sides
 
-__all__ = ["FIGURES", "PAGE", "as_dict", "lines", "strange", "write_report"]
+__all__ = ["MOST", "compare"]
 
-PAGE, FIGURES = "index.html", "report.json"
+PARTS = ("features", "real data", "distances", "copies")
+MOST = 6  # sets that are compared at once
+THIRD = 3  # the share of few real rows that samples are compared with, one in so many
 
 
-def write_report(reports: Report | Sequence[Report], folder: str | Path) -> None:
-    """Write the page (index.html) and the figures (report.json) of one report, or of two that are compared.
+@dataclass
+class _Real:
+    """The real rows in their two parts, and notes on these."""
+
+    training: Dataset
+    unseen: Dataset
+    notes: list[str]
+
+
+@isolated(gradients=True)
+def compare(real: Any, *generated: Any, trained_on: Any = None, size: int | str | None = None, fit: str = "cut",
+            spaces: Sequence[str] = FEATURES, seed: int = 0, names: Sequence[str] = (),
+            tell: Tell | None = None) -> Report:
+    """Find out how good samples are, from whatever program: distances to real ones with error bars, and evidence of
+    copies. It is `evaluate` without the parts that need a model, and on the same rows its figures are the same.
+
+    Without `trained_on` the real samples are parted as for a training: a tenth, at most 2,000, is what the generated
+    ones are compared with, a third of fewer than 300; feature spaces are fitted to the others, and floors are measured
+    on a quarter of these.
 
     Args:
-        reports: one or two.
-        folder: made if missing; a report in it is replaced.
+        real: real samples, a `Dataset` or what `load_data` takes.
+        generated: sets of generated samples, one to six of them. Pictures of other sizes are all resized to the
+            smallest; those in 0..1 or -1..1 are read as black to white, as bytes are.
+        trained_on: what the program was trained on. All real samples that are not in it are compared with then, and
+            copies are looked for in it; else in the real samples themselves.
+        size: side of the pictures in pixels, or width x height as in "48x32"; None is the size of the smallest, at
+            most 64 pixels where files are read.
+        fit: how picture files of another shape become this one: "cut", "pad" or "stretch".
+        spaces: feature spaces for distances, as for `evaluate`.
+        seed: of all that is drawn.
+        names: of the generated sets, for people; what their data are called unless given.
+        tell: as for `evaluate`.
+
+    Returns:
+        `Report` of the first set, with those of the others in `others`; print it, or make a page of all of them with
+        `write_report`.
 
     Raises:
-        ValueError: a figure that is not finite.
-        OSError: the disk refuses.
+        ValueError: no generated set or more than six, too few samples, shapes that cannot agree, data that are all
+            alike.
+        FileNotFoundError: a path, or the file of a feature space, that is not there.
     """
-    reports = [reports] if isinstance(reports, Report) else reports
-    text, html, place = json.dumps(as_dict(reports), indent=1, allow_nan=False) + "\n", render(reports), Path(folder)
-    with files.filling(place) as folder:
-        files.write_text(folder / FIGURES, text)
-        files.write_text(folder / PAGE, html)
+    if not 1 <= len(generated) <= MOST:
+        raise ValueError(f"generated has {len(generated)} sets; from 1 to {MOST} are compared at once"
+                         + (": name folders, or patterns in quotation marks" if generated else ""))
+    if isinstance(spaces, str):
+        raise TypeError(f"spaces is {spaces!r}; it must be a list of names")
+    for space in spaces:
+        check(space)
+    # What samples were trained on, if it is known, or else the real ones, come first: they say what units are.
+    known = {"real": real} if trained_on is None else {"trained_on": trained_on, "real": real}
+    before = [Source.read(one, name, size, fit) for name, one in known.items()]
+    sources = [Source.read(one, "generated", size, fit) for one in generated]
+    alike = together([*before, *sources], None if size is None else sides("size", size)[::-1], fit)
+    there, sets = alike[len(before) - 1], alike[len(before):]
+    both = _apart(there) if trained_on is None else _unseen(alike[0], there)
+    for one in sets:
+        if len(one) < LEAST:
+            raise ValueError(f"generated {one.spec.name!r} has {len(one)} {_things(one)}; a comparison needs at least "
+                             f"{LEAST}, and some hundred to show much: give more of them")
+    reports = [_begun(one, source, there, both, trained_on is None, seed)
+               for one, source in zip(sets, sources, strict=True)]
+    for report, name in zip(reports, names or _names(reports, generated), strict=True):
+        report.name = name
+    both.notes += [note for one in before for note in one.notes]
+    return _filled(reports, sets, both, spaces, seed, Pace(tell or (lambda *_: None), PARTS))
 
 
-def strange(path: Path) -> bool:
-    """Whether a file in a folder for reports is of no report."""
-    if path.name == PAGE:
-        return not files.is_ours(path, b'<meta name="generator" content="Ornstein ')
-    begins = (b'{\n "format"', b'{\n "reports"')
-    return path.name != FIGURES or not (any(files.is_ours(path, mark) for mark in begins) or not path.stat().st_size)
+def _apart(real: Dataset) -> _Real:
+    """Real rows in two parts, as a training parts them, or where that leaves too few unseen ones with a third of them.
+    """
+    count = len(real)
+    training, unseen = real.split()
+    if len(unseen) < LEAST or len(training) < LEAST_TRAINING:
+        some = np.zeros(count, bool)
+        some[np.random.default_rng(0).permutation(count)[count - count // THIRD:]] = True
+        training, unseen = without(real, some)
+    notes = list[str]()
+    unseen, said = disjoint(training, unseen, notes, f"the real {_things(real)} to compare with")
+    if len(unseen) < LEAST or len(training) < LEAST_TRAINING:
+        raise ValueError(f"real {real.spec.name!r} has {count} {_things(real)}{f' ({said})' if said else ''}; a "
+                         f"comparison needs at least {THIRD * LEAST_TRAINING // 2}, and some hundred to show much: "
+                         "give more of them, or say what the program was trained on (--trained-on)")
+    notes.insert(0, f"{len(unseen):,} of the {count:,} real {_things(real)} are compared with the samples; features "
+                    "are fitted to the others, and floors measured on them")
+    return _Real(training, unseen, notes)
 
 
-def as_dict(reports: Sequence[Report]) -> dict[str, Any]:
-    """One report's figures, or those of both and which is better where their intervals are apart."""
-    if len(reports) == 1:
-        return reports[0].as_dict()
-    better = {name: who for name, who, _ in verdicts(*reports)}
-    return {"reports": [report.as_dict() for report in reports], "better": better}
+def _unseen(training: Dataset, real: Dataset) -> _Real:
+    """Training rows, and the real ones that are none of them."""
+    notes = list[str]()
+    held = np.array(training.held)
+    if held.any():
+        there = set(row_digests(real))
+        # Rows that a training holds out are unseen ones where they are real ones here; else all were trained on.
+        aside = without(training, held)[1]
+        held[:] = held if all(digest in there for digest in row_digests(aside)) else False
+    training = without(training, held)[0]
+    unseen, said = disjoint(training, real, notes, f"real {_things(real)}")
+    for data, what, least in ((training, "trained_on", LEAST_TRAINING), (unseen, "real", LEAST)):
+        if len(data) < least:
+            why = f" ({said})" if said and data is unseen else ""
+            raise ValueError(f"{what} {data.spec.name!r} has {len(data)} {_things(data)} that can be used{why}; a "
+                             f"comparison needs at least {least}, and some hundred to show much: give more of them")
+    return _Real(training, unseen, notes)
 
 
-def lines(reports: Sequence[Report]) -> Iterator[str]:
-    """The figures as lines of text, a model after the other."""
+def _begun(one: Dataset, source: Source, real: Dataset, both: _Real, own: bool, seed: int) -> Report:
+    """The report of a set, with all that is known before anything is measured."""
+    count, pairs = overlap(one, real)
+    notes = list(source.notes)
+    if count:
+        notes.append(f"{count:,} of the {len(one):,} generated {_things(one)} are real ones too, to the last bit: "
+                     f"{', '.join(pairs)}{' ...' if count > len(pairs) else ''}")
+    drawn = {"count": len(one), "source": str(named(source.source) or one.spec.name), "also_real": count, "seed": seed}
+    known = {} if not own else {"known": "real"}
+    return Report(one.spec.name, datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                  importlib.metadata.version("ornstein"), facts_of(both.training, both.unseen) | known, {}, drawn,
+                  notes=notes)
+
+
+def _filled(reports: list[Report], sets: list[Dataset], both: _Real, spaces: Sequence[str], seed: int,
+            pace: Pace) -> Report:
+    """The reports with their figures, part after part, the first of them with the others in it."""
+    training, unseen = both.training, both.unseen
+    fewest = min(map(len, sets))
+    compared, fit = Compared.of(training, unseen, fewest, seed)
+    both.notes += compared.notes
+    if any(len(one) != fewest for one in sets):
+        both.notes.append(f"the sets have different sizes: figures that depend on the number of {_things(training)} "
+                          f"are measured on at most {compared.count:,} of each, so that they can be compared")
+    floors, distances, copies = of_samples(training, compared, spaces, pace)
+    pace.expect({"real data": sum(floors), "distances": len(sets) * sum(distances), "copies": len(sets) * copies})
+
+    @contextmanager
+    def part(name: str) -> Iterator[list[Pieces]]:
+        with pace(name) as share:
+            yield [Pieces(Kept(), lambda done, place=place: share((place + done) / len(sets)), pace.clock)
+                   for place in range(len(sets))]
+
+    with pace("features") as share:
+        compared.learn(Pieces(Kept(), share, pace.clock), spaces, fit)
+    with pace("real data") as share:
+        compared.floors(Pieces(Kept(), share, pace.clock), shares(floors))
+    with part("distances") as pieces:
+        for report, one, piece in zip(reports, sets, pieces, strict=True):
+            rows = Rows.of(one, compared.most(one), seed)
+            report.measures = compared.measures(piece, rows.x, rows.condition, shares(distances))
+    with part("copies") as pieces:
+        for report, one, piece in zip(reports, sets, pieces, strict=True):
+            found = piece("copies", lambda one=one: memorisation(one, training, unseen, seed=seed), Memorisation.read)
+            report.memorisation = found if one.names is None else replace(found, pairs=tuple(
+                replace(pair, of=one.names[pair.sample]) for pair in found.pairs))
+            rows = Rows.of(one, shown(one), seed)
+            add_images(report, rows.x, rows.condition, unseen, training, lambda row, one=one: one.batch([row])[0])
     for report in reports:
-        yield from report.lines()
-        if len(reports) == 1 and (helps := advice(report)):
-            yield "  what would help most: {}: {}".format(*helps)
-    if len(reports) == 2:
-        a, b = reports
-        yield f"A is {a.name}, B is {b.name}"
-        for name, _, words in verdicts(a, b):
-            yield f"  {name}: {words}"
+        report.notes[:0] = both.notes
+    reports[0].seconds, reports[0].others = pace.seconds, reports[1:]
+    return reports[0]
+
+
+def _names(reports: Sequence[Report], generated: Sequence[Any]) -> list[str]:
+    """What the sets are called: their data's names, or where two have the same one, their places or numbers."""
+    own = [report.name for report in reports]
+    if len(set(own)) == len(own):
+        return own
+    places = [named(one) for one in generated]
+    apart = all(isinstance(one, str) for one in places) and len(set(map(str, places))) == len(places)
+    return [str(one) for one in places] if apart else [f"{name} {place}" for place, name in enumerate(own, 1)]
+
+
+def _things(data: Dataset) -> str:
+    return "pictures" if data.spec.kind == "picture" else "samples"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -11,29 +11,79 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ornstein import noise
+from ornstein.data import Dataset
 from ornstein.evaluation.classifier import accuracy_interval, told_apart
-from ornstein.evaluation.features import Features
+from ornstein.evaluation.features import Features, features
 from ornstein.evaluation.kept import Pieces
 from ornstein.evaluation.measures import forest_measure, forest_rows, intervals_between, measures_of, views
+from ornstein.evaluation.ranking import COARSE
 from ornstein.evaluation.results import Interval, Measure
-from ornstein.evaluation.rows import Rows
+from ornstein.evaluation.rows import Rows, without
 
 __all__ = ["Compared"]
+
+FLOOR = 2_000  # training rows, at most, that no feature is fitted to
+COMPARED = 10_000  # rows of a side, at most
+VALUES = 2**27  # and values in them
 
 
 @dataclass
 class Compared:
     """What samples are compared with: training rows (`real`), training rows that no feature is fitted to (`other`),
-    which give the floors, and unseen ones (`fresh`), in feature spaces that are set once they are fitted."""
+    which give the floors, and unseen ones (`fresh`), in feature spaces that are set once they are fitted.
+    Figures that depend on the number of samples are measured on `count` of them."""
 
     real: Rows
     other: Rows
     fresh: Rows
     count: int
     seed: int
+    fewest: int = 0
     spaces: list[Features] = field(default_factory=list)
     _unseen: dict[int, np.ndarray] = field(default_factory=dict)
     _floors: list[dict[str, Interval]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, training: Dataset, unseen: Dataset, count: int, seed: int) -> tuple[Compared, Dataset]:
+        """Training rows and unseen ones for so many samples to be compared with, in memory that has a bound; and the
+        rows that feature spaces are to be fitted to."""
+        # A network's features are other on the rows that it was trained on, and a perfect model would not reach a floor
+        # of those: a quarter of the rows is set aside.
+        some = np.zeros(len(training), bool)
+        some[noise.generator(seed, "evaluate", 2).permutation(len(training))[:min(len(training) // 4, FLOOR)]] = True
+        fit, apart = without(training, some)
+        most = cls.most(training)
+        real, other, fresh = (Rows.of(part, most, seed) for part in (training, apart, unseen))
+        return cls(real, other, fresh, min(count, most), seed, min(len(unseen), len(apart))), fit
+
+    @staticmethod
+    def most(data: Dataset) -> int:
+        """Rows of such data that are looked at, at most."""
+        return int(min(COMPARED, VALUES // np.prod(data.spec.shape)))
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences for the report."""
+        return [] if self.fewest >= COARSE else [
+            f"only {len(self.fresh)} unseen rows, and {len(self.other)} real ones to compare with: these figures can "
+            "show coarse differences only"]
+
+    def learn(self, piece: Pieces, names: Sequence[str], fit: Dataset) -> None:
+        """Fit the feature spaces, or take them from what is kept of them."""
+        most = max(4, min(64, self.fewest // 4))
+        self.spaces = [self._space(name, fit, most, piece, number, len(names))
+                       for number, name in enumerate(names)]
+
+    def _space(self, name: str, fit: Dataset, most: int, piece: Pieces, number: int, count: int) -> Features:
+        made, inside = list[Features](), piece.within(number / count, (number + 1) / count)
+
+        def make() -> dict[str, Tensor]:
+            made.append(features(name, fit, seed=self.seed, most=most, tell=inside))
+            return made[0].state()
+
+        state = piece.tensors(f"space-{number}", make, (number + 1) / count)
+        return made[0] if made else features(name, fit, seed=self.seed, most=most, state=state)
 
     @property
     def alike(self) -> int:
@@ -59,7 +109,7 @@ class Compared:
         """How far (N, *shape) samples in random order, drawn with the classes or conditions `asked` for, are from
         unseen rows."""
         real, fake, _ = self.trees
-        intervals = self._intervals(piece, "distance", x[:self.count], self.real.x[real], x[fake], shares)
+        intervals = self._intervals(piece, "distance", x, self.real.x[real], x[fake], shares)
         spaces, forests = intervals[:len(self.spaces)], intervals[len(self.spaces):]
         measures = list[Measure]()
         for space, one, floor in zip(self.spaces, spaces, self._floors, strict=False):

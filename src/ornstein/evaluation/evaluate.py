@@ -14,31 +14,28 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from ornstein import noise
 from ornstein.data import Dataset, DataSpec, load_data
-from ornstein.data.dataset import digest_values
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.guidance import Guided
 from ornstein.diffusion.samplers import sample
 from ornstein.diffusion.samplers.loop import NFE, plan
 from ornstein.diffusion.samplers.rule import Rule
 from ornstein.evaluation.compared import Compared
-from ornstein.evaluation.features import Features, check, features, known
+from ornstein.evaluation.features import check, known
+from ornstein.evaluation.images import add_images
 from ornstein.evaluation.kept import Kept, Pieces
 from ornstein.evaluation.likelihoods import bounds, flow, gaussians
 from ornstein.evaluation.memorisation import memorisation
 from ornstein.evaluation.noise_levels import by_noise_level
 from ornstein.evaluation.pace import Pace, Tell
-from ornstein.evaluation.ranking import COARSE
 from ornstein.evaluation.report import Report
 from ornstein.evaluation.restoration import operators, restoration, seconds_of_rows
 from ornstein.evaluation.results import Curve, Memorisation
-from ornstein.evaluation.rows import LEAST, Rows, careful, sides, without
+from ornstein.evaluation.rows import LEAST, Rows, careful, facts_of, shuffled, sides
 from ornstein.evaluation.trials import expected
-from ornstein.figures.pictures import picture, show
 from ornstein.isolation import isolated
 from ornstein.names import whole
 from ornstein.workers import cores
@@ -48,11 +45,7 @@ __all__ = ["FEATURES", "evaluate"]
 FEATURES = ("pixels", "network")
 PARTS = ("features", "real data", "samples", "distances", "copies", "noise levels", "bounds", "flow")
 RESTORED = "restored rows"  # a part, too, where it is asked for
-FLOOR = 2_000  # training rows, at most, that no feature is fitted to
-COMPARED = 10_000  # rows of a side, at most
-VALUES = 2**27  # and values in them
 DRAWN = 512  # samples that are drawn together: enough for several workers
-SHOWN, POINTS = 40, 1_000  # samples on the page, beside as many real ones; of vectors
 
 
 @isolated(gradients=True, evaluating=True)
@@ -116,7 +109,7 @@ def evaluate(model: Denoiser, data: Dataset | Any, *, held: Dataset | Any | None
              "nfe": NFE if nfe is None and steps is None else nfe, "steps": steps, "guidance": guidance, "seed": seed}
     report = Report(
         name or training.spec.name, datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        importlib.metadata.version("ornstein"), _of_data(training, unseen), _of_model(model, facts), drawn,
+        importlib.metadata.version("ornstein"), facts_of(training, unseen), _of_model(model, facts), drawn,
         notes=[*notes, *more])
     pace = Pace(tell or (lambda *_: None), (*PARTS[:None if likelihood else -2], *([RESTORED] if asked else [])))
     kept = Kept() if partial is None else Kept(Path(partial), _identity(report, sampler, spaces, training, unseen) | {
@@ -129,17 +122,11 @@ def _filled(report: Report, model: Denoiser, training: Dataset, unseen: Dataset,
             pace: Pace) -> Report:
     """The report with its figures, part after part."""
     spec, seed, count, size = training.spec, report.drawn["seed"], report.drawn["count"], math.prod(model.shape)
-    fit, apart = _for_features(training, seed)
-    fewest = min(len(unseen), len(apart))
-    if fewest < COARSE:
-        report.notes.append(f"only {len(unseen)} unseen rows, and {len(apart)} real ones to compare with: these "
-                            "figures can show coarse differences only")
     asked, exact = _conditions(training, count, seed), careful(model)
     # Fewer rows are asked about where each costs more.
     seen, rows = (Rows.of(part, int(np.clip(2**18 // size, 64, 512)), seed) for part in (training, unseen))
-    most = int(min(COMPARED, VALUES // size))
-    real, other, fresh = (Rows.of(part, most, seed) for part in (training, apart, unseen))
-    compared = Compared(real, other, fresh, min(count, most), seed)
+    compared, fit = Compared.of(training, unseen, count, seed)
+    report.notes += compared.notes
 
     @contextmanager
     def part(name: str) -> Iterator[Pieces]:
@@ -151,18 +138,18 @@ def _filled(report: Report, model: Denoiser, training: Dataset, unseen: Dataset,
     pace.expect(cost.parts | {"samples": cost.calls(draws * count, 64) / cores()} | (
         {RESTORED: len(restored) * seconds_of_rows(model.shape, cost.calls(1, 64))} if restored else {}))
     with part("features") as piece:
-        compared.spaces = [_space(space, fit, seed, max(4, min(64, fewest // 4)), piece, number, len(spaces))
-                           for number, space in enumerate(spaces)]
+        compared.learn(piece, spaces, fit)
     with part("real data") as piece:
         compared.floors(piece, cost.floors)
     with part("samples") as piece:
         x = torch.cat([_drawn(model, start, report.drawn, sampler, asked, spec, piece)
                        for start in range(0, count, DRAWN)])
     with part("distances") as piece:
-        report.measures = compared.measures(piece, x, asked, cost.distances)
+        some = torch.from_numpy(shuffled(count, compared.most(training), seed))
+        report.measures = compared.measures(piece, x[some], None if asked is None else asked[some], cost.distances)
     with part("copies") as piece:
         report.memorisation = piece("copies", lambda: memorisation(x, training, unseen, seed=seed), Memorisation.read)
-    _pictures(report, x, asked, spec, unseen, training)
+    add_images(report, x, asked, unseen, training, lambda number: x[number][None])
     with part("noise levels") as piece:
         report.levels = piece("levels", lambda: by_noise_level(exact, training, seen, rows, seed),
                               lambda curves: [Curve.read(one) for one in curves])
@@ -209,18 +196,6 @@ def _identity(report: Report, sampler: str | Rule, spaces: Sequence[str], traini
             "files": files, "training": training.digest(), "unseen": unseen.digest(), "spec": repr(training.spec)}
 
 
-def _space(name: str, fit: Dataset, seed: int, most: int, piece: Pieces, number: int, count: int) -> Features:
-    """A feature space, from what is kept of it if there is anything."""
-    made, inside = list[Features](), piece.within(number / count, (number + 1) / count)
-
-    def make() -> dict[str, Tensor]:
-        made.append(features(name, fit, seed=seed, most=most, tell=inside))
-        return made[0].state()
-
-    state = piece.tensors(f"space-{number}", make, (number + 1) / count)
-    return made[0] if made else features(name, fit, seed=seed, most=most, state=state)
-
-
 def _drawn(model: Denoiser, start: int, drawn: dict[str, Any], sampler: str | Rule, asked: Tensor | None,
            spec: DataSpec, piece: Pieces) -> Tensor:
     """The samples from a number on that are drawn, and kept, together: on the levels where the data have any."""
@@ -244,22 +219,6 @@ def _conditions(training: Dataset, count: int, seed: int) -> Tensor | None:
     return torch.from_numpy((training.labels if training.conditions is None else training.conditions)[rows])
 
 
-def _for_features(training: Dataset, seed: int) -> tuple[Dataset, Dataset]:
-    """Training rows for feature spaces to be fitted to, and the quarter that the floor is measured on: a network's
-    features are other on the rows that it was trained on, and a perfect model would not reach a floor of those."""
-    some = np.zeros(len(training), bool)
-    some[noise.generator(seed, "evaluate", 2).permutation(len(training))[:min(len(training) // 4, FLOOR)]] = True
-    return without(training, some)
-
-
-def _of_data(training: Dataset, unseen: Dataset) -> dict[str, Any]:
-    spec = training.spec
-    return {"name": spec.name, "shape": list(spec.shape), "kind": spec.kind, "levels": spec.bins,
-            "classes": [spec.classes[number] for number in spec.drawn], "conditions": list(spec.conditions),
-            "training": len(training), "held_out": len(unseen), "held_out_name": unseen.spec.name,
-            "held_out_sha256": digest_values(unseen.values)}
-
-
 def _of_model(model: Denoiser, facts: dict[str, Any] | None) -> dict[str, Any]:
     network, metrics = getattr(model, "network", None), getattr(model, "metrics", None)
     known: dict[str, Any] = {"denoiser": type(model).__name__, "schedule": type(model.schedule).__name__}
@@ -267,20 +226,3 @@ def _of_model(model: Denoiser, facts: dict[str, Any] | None) -> dict[str, Any]:
         known |= {"network": type(network).__name__, "weights": sum(value.numel() for value in network.parameters()),
                   "predicts": getattr(model, "predicts", None), "precision": getattr(model, "precision", None)}
     return known | (dict(metrics) if isinstance(metrics, Mapping) else {}) | (facts or {})
-
-
-def _pictures(report: Report, x: Tensor, asked: Tensor | None, spec: DataSpec, unseen: Dataset,
-              training: Dataset) -> None:
-    """The images that the page shows: samples beside unseen rows, by class where there are any, and nearest pairs."""
-    fresh = Rows.of(unseen, SHOWN if len(spec.shape) > 1 else POINTS, report.drawn["seed"])
-    by_class = asked is not None and asked.ndim == 1 and bool(spec.classes) and fresh.condition is not None
-    for name, rows, labels in (("samples", x, asked), ("real", fresh.x, fresh.condition)):
-        rows, labels = rows[:len(fresh)], labels[:len(fresh)] if labels is not None and by_class else None
-        order = torch.arange(len(rows), device="cpu") if labels is None else labels.argsort(stable=True)
-        report.pictures[name] = show(spec, rows[order], 8, None if labels is None else labels[order])
-    if report.memorisation is None or len(spec.shape) == 1:  # two points in a plane are nothing to look at
-        return
-    for number, pair in enumerate(report.memorisation.pairs):
-        for kind, one in (("sample", x[pair.sample][None]), ("training", training.batch([pair.training])[0])):
-            report.pictures[f"pair-{number}-{kind}"] = (
-                Image.fromarray(picture(spec, one)[0]) if spec.kind == "picture" else show(spec, one, 1))

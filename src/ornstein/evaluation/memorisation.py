@@ -17,7 +17,8 @@ from ornstein.data.spec import DataSpec
 from ornstein.evaluation.features.space import POOLS, draw_rows
 from ornstein.evaluation.results import Memorisation, Pair
 
-__all__ = ["LEAST", "Search", "chance", "compared_with", "duplicates", "memorisation", "repeated"]
+__all__ = ["LEAST", "Search", "chance", "compared_with", "duplicates", "memorisation", "repeated",
+           "row_digests"]
 
 LEAST = 20  # samples, and held-out rows that are no copies of training rows
 LEVEL = 0.01  # of false alarms, at most
@@ -31,8 +32,9 @@ CROPS = (0.95, 0.85, 0.75)  # sides of the crops of training pictures that are l
 PAIRS = 8
 
 
-def memorisation(samples: Tensor, training: Dataset, held: Dataset, *, seed: int = 0) -> Memorisation:
-    """Return the evidence that (N, *shape) samples are copies of training rows, changed a little or not at all.
+def memorisation(samples: Tensor | Dataset, training: Dataset, held: Dataset, *, seed: int = 0) -> Memorisation:
+    """Return the evidence that samples, (N, *shape) or a set of them, are copies of training rows, changed a little or
+    not at all.
 
     ratio = distance to the nearest training row / mean distance to the ten next   (after Carlini et al. 2023)
 
@@ -49,11 +51,12 @@ def memorisation(samples: Tensor, training: Dataset, held: Dataset, *, seed: int
     100,000 training rows, as many are drawn.
     """
     spec = training.spec
-    _check(samples, held, spec)
     draw = np.random.default_rng(seed)
     picked = draw_rows(np.arange(len(samples)), MOST, draw)
+    some = samples.batch(picked)[0] if isinstance(samples, Dataset) else samples[torch.from_numpy(picked)]
+    _check(some if isinstance(samples, Dataset) else samples, held, spec)
     # On the data's own levels, as the held-out rows are; else the rounding alone could tell the two apart.
-    x = samples[torch.from_numpy(picked)].detach().cpu().float()
+    x = some.detach().cpu().float()
     x = spec.encode(spec.decode(x)) if spec.rounds else x
     unseen = held.batch(draw_rows(np.arange(len(held)), MOST, draw))[0]
 
@@ -107,13 +110,13 @@ def compared_with(training: Dataset, rows: int) -> int:
 def duplicates(training: Dataset, held: Dataset) -> np.ndarray:
     """Return which held-out rows have the values of a training row to the last bit, whatever type they are stored
     in."""
-    seen = set(_values(training))
-    return np.array([digest in seen for digest in _values(held)], dtype=bool)
+    seen = set(row_digests(training))
+    return np.array([digest in seen for digest in row_digests(held)], dtype=bool)
 
 
 def repeated(data: Dataset) -> float:
     """Return the share of rows that another row of the set equals to the last bit."""
-    count = Counter(_values(data))
+    count = Counter(row_digests(data))
     return sum(times for times in count.values() if times > 1) / len(data)
 
 
@@ -142,7 +145,7 @@ def _check(samples: Tensor, held: Dataset, spec: DataSpec) -> None:
         raise ValueError(f"samples hold {lost} values that are not finite; every value must be a finite number")
 
 
-def _values(data: Dataset) -> Iterator[bytes]:
+def row_digests(data: Dataset) -> Iterator[bytes]:
     """A hash of each row's values, the same for 5 and 5.0, 0.0 and -0.0."""
     return (_hash(row) for part in parts(data.values) for row in part.astype(np.float64) + 0)
 

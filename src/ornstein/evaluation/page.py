@@ -31,7 +31,8 @@ FACTS = {  # what facts are called where their short names do not say it
     "data": {"training": "training samples", "held_out": "unseen samples", "held_out_name": "name of the unseen data",
              "held_out_sha256": "SHA-256 of the unseen data", "levels": "levels a value", "shape": "shape of a sample"},
     "drawn": {"count": "samples", "nfe": "network calls a sample, at most", "steps": "steps of the sampler",
-              "guidance": "scale of the guidance", "seconds": "time for the drawing"},
+              "guidance": "scale of the guidance", "seconds": "time for the drawing", "source": "read from",
+              "also_real": "of them also real ones"},
 }
 
 
@@ -48,12 +49,13 @@ class Row:
 
 
 def render(reports: Sequence[Report]) -> str:
-    """The page of one report, or of two side by side: HTML that needs no other file, no network and no script, and
+    """The page of one report, or of several side by side: HTML that needs no other file, no network and no script, and
     shows whatever the reports hold as text."""
-    if len(reports) not in (1, 2):
-        raise ValueError(f"{len(reports)} reports; a page shows one, or two side by side")
-    letters = ("",) if len(reports) == 1 else ("A", "B")
-    sides = [words.Side(letter, tone, report) for letter, tone, report in zip(letters, "ab", reports, strict=False)]
+    if not 1 <= len(reports) <= len(words.LETTERS):
+        raise ValueError(f"{len(reports)} reports; a page shows one, or up to {len(words.LETTERS)} side by side")
+    letters = "" if len(reports) == 1 else words.LETTERS
+    sides = [words.Side(letters[place:place + 1], words.LETTERS[place].lower(), report)
+             for place, report in enumerate(reports)]
     rows = _rows(sides)
     source = files("ornstein.evaluation").joinpath("page.html").read_text("utf-8")
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
@@ -62,12 +64,20 @@ def render(reports: Sequence[Report]) -> str:
              "advice": words.advice, "likelihoods": words.LIKELIHOODS, "ranks": ranks, "certainty": certainty,
              "small": lambda image: image.width < SMALL}
     return page.from_string(source).render(
-        names, sides=sides, two=len(sides) == 2, rows=rows, same_data=sides[0].report.same_data(sides[-1].report),
+        names, sides=sides, two=len(sides) > 1, rows=rows, foreign=all(side.report.foreign for side in sides),
+        same_data=all(sides[0].report.same_data(side.report) for side in sides),
         ranking=words.rank(sides, [row.verdict[0] for row in rows]), shown=_shown(sides), likelihood=_likelihood(sides),
+        shared=_shared(sides),
         better_likelihood=[f"{name}: {verdict}." for name, _, verdict in words.better_likelihood(*reports)],
         levels=levels(sides), steps=steps(sides),
         gaussians=any(not one.of_model for side in sides for one in side.report.likelihood),
         facts={name: _facts(sides, name) for name in ("drawn", "data", "model")})
+
+
+def _shared(sides: Sequence[words.Side]) -> list[str]:
+    """The notes that belong to every one of several sides."""
+    first, *others = (side.report.notes for side in sides)
+    return [note for note in first if all(note in notes for notes in others)] if others else []
 
 
 def _rows(sides: Sequence[words.Side]) -> list[Row]:
@@ -76,9 +86,10 @@ def _rows(sides: Sequence[words.Side]) -> list[Row]:
     for key, features in kinds:
         group = tuple((side, one) for side in sides for one in side.report.measures
                       if (one.key, one.features) == (key, features))
-        verdict = (words.against_each_other(sides, group) if len(sides) > 1 else
+        verdict = (words.against_each_other(group) if len(sides) > 1 else
                    words.against_floor(sides[0].report, group[0][1]))
-        rows.append(Row(group[0][1].name, features, words.WHAT.get(key, ""), verdict, interval_chart(group), group))
+        what = words.WHAT.get(key, "").replace("{known}", sides[0].report.known)
+        rows.append(Row(group[0][1].name, features, what, verdict, interval_chart(group), group))
     return rows
 
 
@@ -88,9 +99,10 @@ def _shown(sides: Sequence[words.Side]) -> list[tuple[str, str, Image]]:
     for side in sides:
         if image := side.report.pictures.get("samples"):
             of = f"Samples of {side.letter}" if side.letter else "Samples"
-            pictures.append((of, f"{of.lower() if not side.letter else of}, drawn by the model", image))
+            by = "generated" if side.report.foreign else "drawn by the model"
+            pictures.append((of, f"{of.lower() if not side.letter else of}, {by}", image))
     real = [side for side in sides if "real" in side.report.pictures]
-    if len(real) == 2 and real[0].report.pictures["real"].tobytes() == real[1].report.pictures["real"].tobytes():
+    if len({side.report.pictures["real"].tobytes() for side in real}) == 1:
         real = real[:1]
     for side in real:
         of = f"Real {side.report.things}" + (f" for {side.letter}" if len(real) > 1 else "")

@@ -40,6 +40,7 @@ class Report:
         notes: sentences that a reader must know.
         pictures: "samples", "real", and "pair-0-sample", "pair-0-training", "restored-0" ...: images that the page
             shows.
+        others: reports of the other sets that `ornstein.compare` was given; none of `ornstein.evaluate`.
     """
 
     name: str
@@ -57,14 +58,16 @@ class Report:
     seconds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     pictures: dict[str, Image] = field(default_factory=dict, repr=False)
+    others: list[Report] = field(default_factory=list, repr=False)
 
     def __str__(self) -> str:
-        return "\n".join(self.lines())
+        return "\n".join(line for one in (self, *self.others) for line in one.lines())
 
     def lines(self) -> Iterator[str]:
         """The figures as lines of text."""
         yield f"{self.name}: {' '.join(self.verdict)}"
-        yield f"  {self.drawn['count']:,} samples against {self.data['held_out']:,} unseen {self.things}"
+        other = "unseen" if self.known == "training" else "real"
+        yield f"  {self.drawn['count']:,} samples against {self.data['held_out']:,} {other} {self.things}"
         for features, group in groupby(self.measures, key=lambda one: one.features):
             yield f"  {features or 'values'}"
             for one in group:
@@ -75,7 +78,8 @@ class Report:
             yield f"    {like.name:36}  {like}" + (f" ({like.grid})" if like.grid else "")
         if (copies := self.memorisation) is not None:
             yield (f"  {'E' if copies.copies else 'No e'}vidence of copies: {100 * copies.share:.2f} % of the samples "
-                   f"are near a training picture, {100 * copies.expected:.2f} % expected (p = {copies.p_value:.2g})")
+                   f"are near a {self.known} picture, {100 * copies.expected:.2f} % expected (p = "
+                   f"{copies.p_value:.2g})")
         for one in self.restorations:
             yield f"  {one.how}"
             yield f"    {'inside the 50 % intervals':32}  {one.half}"
@@ -93,9 +97,27 @@ class Report:
         return "pictures" if self.data.get("kind") == "picture" else "samples"
 
     @property
+    def known(self) -> str:
+        """What the rows are called that copies are looked for in: "training", or "real" where nobody knows better."""
+        return self.data.get("known", "training")
+
+    @property
+    def foreign(self) -> bool:
+        """Whether the samples are from files or of another program, and no model is known."""
+        return "source" in self.drawn
+
+    @property
     def verdict(self) -> list[str]:
         """What was found, in sentences without a technical term."""
-        return verdict(self.measures, self.memorisation, self.things, self.restorations)
+        shared, count = self.drawn.get("also_real", 0), self.drawn.get("count")
+        said = verdict(self.measures, self.memorisation, self.things, self.restorations, self.known)
+        if shared == count:
+            return [f"All of these {count:,} {self.things} are real ones, in both sets the same: this comparison says "
+                    "nothing of a generator."]
+        if not shared:
+            return said
+        return [*said, f"{shared:,} of these {count:,} {self.things} are real ones: the same {self.things} are in both "
+                       "sets."]
 
     def same_data(self, other: Report) -> bool:
         """Whether another model was judged by the same unseen rows."""
@@ -103,7 +125,7 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """The figures as plain JSON values, without the pictures."""
-        facts = {name: value for name, value in vars(self).items() if name != "pictures"}
+        facts = {name: value for name, value in vars(self).items() if name not in ("pictures", "others")}
         facts["measures"] = [one.as_dict() for one in self.measures]
         return {"format": FORMAT, "verdict": self.verdict, **json.loads(json.dumps(facts, default=asdict))}
 

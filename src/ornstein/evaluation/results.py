@@ -208,6 +208,7 @@ class Pair:
     ratio: float
     how: str
     name: str = ""
+    of: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,13 +12,14 @@ from torch import Tensor
 
 from ornstein import noise
 from ornstein.data import Dataset, DataSpec
-from ornstein.data.dataset import parts
+from ornstein.data.dataset import digest_values, parts
 from ornstein.data.labels import listed
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.likelihood.levels import on_levels
 from ornstein.evaluation.memorisation import duplicates, repeated
 
-__all__ = ["LEAST", "Rows", "as_seen", "careful", "sides", "without"]
+__all__ = ["LEAST", "LEAST_TRAINING", "Rows", "as_seen", "careful", "disjoint", "facts_of", "numbered_by", "shuffled",
+           "sides", "without"]
 
 FAR = 3.0  # times the half width of the training data's range, beyond which unseen data are in other units
 LEAST = 30  # held-out rows, below which no interval means anything
@@ -38,9 +40,13 @@ class Rows:
     @classmethod
     def of(cls, data: Dataset, most: int, seed: int) -> Rows:
         """At most `most` rows of a set in a random order of the seed, with labels or conditions if it has any."""
-        index = noise.generator(seed, "evaluate").permutation(len(data))[:most]
-        x, condition = data.batch(index)
+        x, condition = data.batch(shuffled(len(data), most, seed))
         return cls(x, condition if data.spec.classes or data.conditions is not None else None)
+
+
+def shuffled(count: int, most: int, seed: int) -> np.ndarray:
+    """At most `most` of so many rows, by number, in a random order of the seed."""
+    return noise.generator(seed, "evaluate").permutation(count)[:most]
 
 
 def as_seen(model: Denoiser, data: Dataset, what: str, spec: DataSpec | None) -> tuple[Dataset, list[str]]:
@@ -66,11 +72,7 @@ def as_seen(model: Denoiser, data: Dataset, what: str, spec: DataSpec | None) ->
         _refuse_outside(data, spec, what)
         notes.append(f"{what} {data.spec.name!r} is mapped by the model's own range, {spec.least} to {spec.most}")
     if spec.classes:
-        # By name: unseen data may have fewer classes, or others beside, and number them in their own way.
-        named = {name: number for number, name in enumerate(spec.classes) if number not in spec.empty}
-        table = np.array([*(named.get(name, -1) for name in data.spec.classes), -1])
-        lost = int(((data.labels >= 0) & (table[data.labels] < 0)).sum())
-        data.labels = table[data.labels]
+        data.labels, lost = numbered_by(spec, data)
         if lost or not data.spec.classes:
             notes.append(f"{what} {data.spec.name!r} has " + (
                 f"{lost:,} rows of classes that the model was not trained on: it is told none for those" if lost else
@@ -85,6 +87,14 @@ def as_seen(model: Denoiser, data: Dataset, what: str, spec: DataSpec | None) ->
     keep = spec.conditions if data.conditions is not None else ()
     data.spec = replace(spec, name=data.spec.name, conditions=keep)
     return data, notes
+
+
+def numbered_by(spec: DataSpec, data: Dataset) -> tuple[np.ndarray, int]:
+    """The labels of data as `spec` numbers its classes, by name: they may have fewer, or others beside, and number them
+    in their own way; and how many rows have a class of none of those."""
+    named = {name: number for number, name in enumerate(spec.classes) if number not in spec.empty}
+    table = np.array([*(named.get(name, -1) for name in data.spec.classes), -1])
+    return table[data.labels], int(((data.labels >= 0) & (table[data.labels] < 0)).sum())
 
 
 def _refuse_outside(data: Dataset, spec: DataSpec, what: str) -> None:
@@ -132,16 +142,7 @@ def sides(model: Denoiser, data: Dataset, held: Dataset | None,
     if held is not None:
         unseen, more = as_seen(model, held, "held", data.spec)
         notes += more
-    said = ""
-    if len(training) and len(unseen) and (twins := duplicates(training, unseen)).any():
-        share, usual = twins.mean(), repeated(training)
-        said = f"{int(twins.sum())} of {len(unseen)} held-out rows are also training rows, to the last bit (by hash)"
-        # Of few different values, rows are alike by chance: to leave those out would bend the law of the rest.
-        if share <= usual + 3 * (usual / len(unseen)) ** 0.5:
-            notes.append(f"{said}; {100 * usual:.3g} % of the training rows repeat one another too, so they were kept")
-        else:
-            notes.append(f"{said}, and were left out")
-            unseen = without(unseen, twins)[0]
+    unseen, said = disjoint(training, unseen, notes)
     for name, rows, least in (("training", training, LEAST_TRAINING), ("held-out", unseen, LEAST)):
         if len(rows) < least:
             remedy = "give more data" if name == "training" else "name other unseen data (--data)"
@@ -149,3 +150,28 @@ def sides(model: Denoiser, data: Dataset, held: Dataset | None,
             raise ValueError(f"data {rows.spec.name!r} has {len(rows)} {name} rows that can be used{why}; an "
                              f"evaluation needs at least {least}, and some hundred to show much: {remedy}")
     return training, unseen, notes
+
+
+def facts_of(training: Dataset, unseen: Dataset) -> dict[str, Any]:
+    """What a report says of the data."""
+    spec = training.spec
+    return {"name": spec.name, "shape": list(spec.shape), "kind": spec.kind, "levels": spec.bins,
+            "classes": [spec.classes[number] for number in spec.drawn], "conditions": list(spec.conditions),
+            "training": len(training), "held_out": len(unseen), "held_out_name": unseen.spec.name,
+            "held_out_sha256": digest_values(unseen.values)}
+
+
+def disjoint(training: Dataset, unseen: Dataset, notes: list[str],
+             called: str = "held-out rows") -> tuple[Dataset, str]:
+    """Unseen rows without those that are training rows too, and what was found of these, which `notes` get as well."""
+    said = ""
+    if len(training) and len(unseen) and (twins := duplicates(training, unseen)).any():
+        share, usual = twins.mean(), repeated(training)
+        said = f"{int(twins.sum())} of {len(unseen)} {called} are also training rows, to the last bit (by hash)"
+        # Of few different values, rows are alike by chance: to leave those out would bend the law of the rest.
+        if share <= usual + 3 * (usual / len(unseen)) ** 0.5:
+            notes.append(f"{said}; {100 * usual:.3g} % of the training rows repeat one another too, so they were kept")
+        else:
+            notes.append(f"{said}, and were left out")
+            unseen = without(unseen, twins)[0]
+    return unseen, said

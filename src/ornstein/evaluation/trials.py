@@ -26,7 +26,7 @@ from ornstein.evaluation.pace import Pace
 from ornstein.evaluation.rows import Rows
 from ornstein.workers import cores
 
-__all__ = ["Costs", "expected"]
+__all__ = ["Costs", "expected", "of_samples", "shares"]
 
 SMALL, LARGE = 4, 64  # rows of a network call that is tried
 WIDTHS = {"inception": 2048, "dinov2": 1024}  # values of a row of features, about; 64 of others
@@ -61,15 +61,9 @@ def expected(model: Denoiser, training: Dataset, seen: Rows, rows: Rows, compare
 
     few, many = (pace.timed(asked(count)) for count in (SMALL, LARGE))
     row = max(0.0, (many - few) / (LARGE - SMALL))
-    draw = np.random.default_rng(0)
-    each = [_space(compared, WIDTHS.get(name.partition("=")[0], 64), draw, pace) for name in spaces]
-    forests = _forests(compared, pace)
+    floors, distances, copies = of_samples(training, compared, spaces, pace)
     size = len(rows.x[0].flatten())
-    left, right = draw.standard_normal((256, 64)).astype("f4"), draw.standard_normal((64, 1024)).astype("f4")
-    pair = pace.timed(lambda: np.minimum(left @ right, 0)) / (256 * 1024)  # of the copies' comparisons
-    floors, distances = ([*each, *some] for some in forests)
-    parts = {"real data": sum(floors), "distances": sum(distances),
-             "copies": pair * compared_with(training, compared.count + len(compared.fresh)),
+    parts = {"real data": sum(floors), "distances": sum(distances), "copies": copies,
              "noise levels": sum(calls_of_levels(len(some)) * _row(few, row, len(some)) for some in (seen, rows))}
     bounds = list[float]()
     if likelihood:
@@ -80,8 +74,24 @@ def expected(model: Denoiser, training: Dataset, seen: Rows, rows: Rows, compare
         with suppress(RuntimeError):  # what fails here fails again in its own part, if the samples do not before
             flow(model, rows, training.spec, compared.seed, piece=Pieces(kept, lambda *_: None, pace.clock), most=1)
             parts["flow"] = kept.took("flow-0") * (1 + sum(others) / first / (cores() if size > FEW_VALUES else 1))
-    floors, distances = ([part / max(sum(some), 1e-9) for part in some] for some in (floors, distances))
-    return Costs(few, row, parts, floors, distances, bounds)
+    return Costs(few, row, parts, shares(floors), shares(distances), bounds)
+
+
+def of_samples(training: Dataset, compared: Compared, spaces: Sequence[str],
+               pace: Pace) -> tuple[list[float], list[float], float]:
+    """Expected seconds of what needs samples and no model: of each feature space and forest of the floors, of each of
+    the distances, and of the search for copies."""
+    draw = np.random.default_rng(0)
+    each = [_space(compared, WIDTHS.get(name.partition("=")[0], 64), draw, pace) for name in spaces]
+    left, right = draw.standard_normal((256, 64)).astype("f4"), draw.standard_normal((64, 1024)).astype("f4")
+    pair = pace.timed(lambda: np.minimum(left @ right, 0)) / (256 * 1024)  # of the copies' comparisons
+    floors, distances = ([*each, *some] for some in _forests(compared, pace))
+    return floors, distances, pair * compared_with(training, compared.count + len(compared.fresh))
+
+
+def shares(seconds: Sequence[float]) -> list[float]:
+    """The share that each has of the sum."""
+    return [part / max(sum(seconds), 1e-9) for part in seconds]
 
 
 def _row(few: float, row: float, count: int) -> float:

@@ -24,11 +24,11 @@ MORE = {"recall": "they are more spread out than real ones", "coverage": "they a
 
 
 def verdict(measures: Sequence[Measure], copies: Memorisation | None, things: str,
-            restorations: Sequence[Restoration] = ()) -> list[str]:
+            restorations: Sequence[Restoration] = (), known: str = "training") -> list[str]:
     """What was found, in sentences for anyone, the most important one first."""
     sentences = list(_found(measures, things))
     if copies is not None and copies.copies:
-        said = f"It may be copying: these {things} lie closer to single training {things} than new ones would"
+        said = f"It may be copying: these {things} lie closer to single {known} {things} than new ones would"
         sentences.insert(0 if not any(one.differs for one in _told(measures)) else len(sentences), said)
     sentences += map(certainty, restorations)
     return [f"{sentence[:1].upper()}{sentence[1:]}." for sentence in sentences] or ["Nothing was measured."]

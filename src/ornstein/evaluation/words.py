@@ -14,9 +14,10 @@ from ornstein.evaluation.report import Report
 from ornstein.evaluation.results import Measure
 from ornstein.figures.chart import number
 
-__all__ = ["LIKELIHOODS", "WHAT", "Side", "advice", "against_each_other", "against_floor", "better_likelihood", "lead",
-           "rank", "unlike", "verdicts"]
+__all__ = ["LETTERS", "LIKELIHOODS", "WHAT", "Side", "advice", "against_each_other", "against_floor",
+           "better_likelihood", "lead", "rank", "unlike", "verdicts"]
 
+LETTERS = "ABCDEF"  # that reports are called by
 GAP = 0.1  # of the held-out loss, that the training loss is below it where a model has begun to memorize
 LONGER = 3  # times the budget again, from the weights that are there
 UNLIKE = 0.75  # area under the curve, above which samples are so unlike real data that they could hardly be copies
@@ -31,8 +32,8 @@ WHAT = {
     "density": "How crowded with real data the places of the samples are; about 1 among real data. Average samples lie "
                "where it is most crowded, so more is not better.",
     "coverage": "The share of the real data with a sample in their neighbourhood: how much is not left out.",
-    "auc": "How well a classifier learns to tell samples from training data, or, for the floor, unseen data from them: "
-           "0.5 is a guess, 1 is never wrong. Below 0.5 samples lie too near to single training rows.",
+    "auc": "How well a classifier learns to tell samples from {known} data, or, for the floor, unseen data from them: "
+           "0.5 is a guess, 1 is never wrong. Below 0.5 samples lie too near to single {known} rows.",
     "texture": "As the figure above, by roughness alone: how much neighbouring values differ, at several scales. It "
                "sees grain and blur that a classifier of single values misses.",
     "accuracy": "The share of the samples that are recognised as the class that was asked for.",
@@ -52,7 +53,7 @@ BEYOND = dict.fromkeys(("precision", "density"), ": samples that keep to the usu
 
 @dataclass(frozen=True)
 class Side:
-    """A report and how the page calls it: no letter where it is alone, else A or B."""
+    """A report and how the page calls it: no letter where it is alone, else A, B ..."""
 
     letter: str
     tone: str
@@ -76,15 +77,45 @@ def against_floor(report: Report, measure: Measure) -> tuple[str, str]:
     return "same", f"no difference from real {things} shown"
 
 
-def against_each_other(sides: Sequence[Side], measured: Sequence[tuple[Side, Measure]]) -> tuple[str, str]:
-    """How the verdict of two is drawn, and its words."""
+def against_each_other(measured: Sequence[tuple[Side, Measure]]) -> tuple[str, str]:
+    """How the verdict of several is drawn, and its words."""
     if len(measured) < 2:
         return "", f"only {measured[0][0].letter} has it"
-    (_, one), (_, other) = measured
-    who, words = of_measures(one, other, sides[0].report.same_data(sides[1].report))
-    if words == OVERLAP and min(one.real, one.generated, other.real, other.generated) < COARSE:
+    who, words = _ranked([(side.letter, side.report, one) for side, one in measured])
+    if words == OVERLAP and min(min(one.real, one.generated) for _, one in measured) < COARSE:
         words = f"{OVERLAP} by so few"
-    return who.lower() if who else "" if words.startswith("not ranked") else "same", words
+    return (who.lower() if who else "same" if words.startswith(OVERLAP) else "" if words.startswith("not ranked") else
+            "some"), words
+
+
+def _ranked(measured: Sequence[tuple[str, Report, Measure]]) -> tuple[str | None, str]:
+    """Which of several sets is better than all others by a figure, None if none is; and which are better than which, as
+    far as it is shown."""
+    pairs = {(a, b): of_measures(one, other, report.same_data(beside))
+             for place, (a, report, one) in enumerate(measured) for b, beside, other in measured[place + 1:]}
+    if len(pairs) == 1:
+        who, words = next(iter(pairs.values()))
+        letter = {"A": measured[0][0], "B": measured[1][0]}.get(who or "")
+        return letter, words if letter is None else f"{letter} is better"
+    beaten: dict[str, list[str]] = {letter: [] for letter, *_ in measured}
+    for (a, b), (who, _) in pairs.items():
+        if who:
+            beaten[a if who == "A" else b].append(b if who == "A" else a)
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for letter, others in beaten.items():
+        if others:
+            alike.setdefault(tuple(others), []).append(letter)
+    if not alike:
+        refused = [words for _, words in pairs.values() if words != OVERLAP]
+        return None, refused[0] if len(refused) == len(pairs) else OVERLAP
+    words = "; ".join(f"{_listed(better)} {'is' if len(better) == 1 else 'are'} better than {_listed(others)}"
+                      for others, better in sorted(alike.items(), key=lambda one: -len(one[0])))
+    return next((letter for letter, others in beaten.items() if len(others) == len(measured) - 1), None), words
+
+
+def _listed(letters: Sequence[str]) -> str:
+    """ "A", "A and B", "A, B and C"."""
+    return " and ".join(filter(None, [", ".join(letters[:-1]), letters[-1]]))
 
 
 def unlike(report: Report) -> bool:
@@ -113,15 +144,21 @@ def lead(report: Report) -> Markup:
 
 
 def rank(sides: Sequence[Side], verdicts: Sequence[str]) -> str:
-    """Who is better at how much, of two, from how the verdicts are drawn."""
-    count = {word: verdicts.count(word) for word in ("a", "b", "same")}
+    """Who is better at how much, from how the verdicts are drawn."""
+    count = {word: verdicts.count(word) for word in (*map(str.lower, LETTERS), "same", "some")}
     compared = sum(count.values())
     if not compared:
         return "Nothing can be ranked."
-    if not count["a"] + count["b"]:
+    if compared == count["same"]:
         few = any(weak(side.report.measures) for side in sides)
         return f"No difference is shown on any of {compared} measures." + (
             f" With so few {sides[0].report.things} only coarse ones can be seen." if few else "")
+    if len(sides) > 2:
+        best = [f"{side.letter} is the best on {count[side.letter.lower()]}" for side in sides
+                if count[side.letter.lower()]]
+        some = [f"on {count['some']} only some sets are told apart"] if count["some"] else []
+        none = [f"on {count['same']} no difference is shown"] if count["same"] else []
+        return f"Of {compared} measures {_listed([*best, *some, *none])}."
     a, b, things = count["a"], count["b"], sides[0].report.things
     first = f"A draws better {things}" if not b else f"B draws better {things}" if not a else (
         f"The {things} of A are better in some respects, those of B in others")
@@ -137,14 +174,16 @@ def better_likelihood(a: Report, *others: Report) -> Iterator[tuple[str, str | N
                         for other in b.likelihood if other.key == one.key)
 
 
-def verdicts(a: Report, b: Report) -> Iterator[tuple[str, str | None, str]]:
-    """(name, "A", "B" or None, in words) for each figure that both reports have."""
-    for one in a.measures:
-        for other in b.measures:
-            if (one.key, one.features) == (other.key, other.features):
-                name = f"{one.name} ({one.features})" if one.features else one.name
-                yield name, *of_measures(one, other, a.same_data(b))
-    yield from better_likelihood(a, b)
+def verdicts(*reports: Report) -> Iterator[tuple[str, str | None, str]]:
+    """(name, the letter of the best or None, in words) for each figure that all the reports have."""
+    for one in reports[0].measures:
+        same = [[other for other in report.measures if (one.key, one.features) == (other.key, other.features)]
+                for report in reports]
+        if all(same):
+            name = f"{one.name} ({one.features})" if one.features else one.name
+            yield name, *_ranked([(letter, report, found[0])
+                                  for letter, report, found in zip(LETTERS, reports, same, strict=False)])
+    yield from better_likelihood(*reports)
 
 
 def advice(report: Report) -> tuple[str, str] | None:

@@ -27,7 +27,8 @@ DEPTH = 1e-4  # of the highest value: below it a logarithmic axis ends, and curv
 LEVEL = 0.95  # of all intervals
 NORMAL = NormalDist().inv_cdf((1 + LEVEL) / 2)  # standard errors to either side of one
 MINUS, RAISED = "\N{MINUS SIGN}", str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-VARIABLES = ("", "ink", "muted", "hair", "strong", "paper", "a", "b", "quiet")  # of the page; drawn as #000001 ...
+VARIABLES = ("", "ink", "muted", "hair", "strong", "paper", "a", "b", "quiet", "c", "d", "e",
+             "f")  # of the page; drawn as #000001 ...
 COLOURS = {name: f"#{place:06}" for place, name in enumerate(VARIABLES)}
 WASH = 0.14  # opacity of bands
 LOOK = {"svg.fonttype": "none", "text.parse_math": False, "font.size": LETTER, "text.color": COLOURS["ink"],
@@ -40,7 +41,7 @@ _drawing = threading.Lock()  # matplotlib's settings belong to all threads
 
 @dataclass(frozen=True)
 class Line:
-    """A curve of rising x, with standard errors of y if they are known; tones are "a", "b" and "quiet"."""
+    """A curve of rising x, with standard errors of y if they are known; tones are "a" to "f" and "quiet"."""
 
     name: str
     x: Sequence[float]
@@ -255,6 +256,6 @@ def _svg(draw: Callable[[Any], None], height: float, title: str, description: st
         for reference in ("id", "clip-path"):  # of which a page would have several alike
             node.attrib.pop(reference, None)
         if "style" in node.attrib:
-            node.attrib["style"] = re.sub(r"#00000(\d)", lambda match: f"var(--{VARIABLES[int(match[1])]})",
+            node.attrib["style"] = re.sub(r"#0000(\d\d)", lambda match: f"var(--{VARIABLES[int(match[1])]})",
                                           node.attrib["style"])
     return ElementTree.tostring(chart, "unicode")

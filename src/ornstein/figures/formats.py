@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ornstein import files
 
-__all__ = ["FILMS", "KINDS", "MOST_SCALE", "NUMBERS", "about", "ending", "exif", "film_ending", "flat", "options",
-           "write_picture"]
+__all__ = ["FILMS", "KEY", "KINDS", "MOST_SCALE", "NUMBERS", "about", "ending", "exif", "film_ending", "flat",
+           "options", "read_facts", "write_picture"]
 
 # Formats by ending. WebP is written without loss, JPEG with whole colours: samples are small, and enlarged pixels have
 # sharp edges.
@@ -69,6 +72,44 @@ def options(kind: str, facts: Mapping[str, Any]) -> dict[str, Any]:
         return {"format": "PNG", "pnginfo": text}
     return {"format": KINDS[kind], "exif": exif(facts),
             **({"lossless": True} if KINDS[kind] == "WEBP" else {"quality": 95, "subsampling": 0})}
+
+
+def read_facts(path: Path) -> dict[str, Any] | None:
+    """What a picture, a film or an .npz file says of itself, None where it says nothing that Ornstein wrote.
+
+    Raises:
+        OSError: there is no such file, or it may not be read.
+        ModuleNotFoundError: an .mp4 film, which needs a package.
+    """
+    with files.open_regular(path) as file:
+        start = file.read(2)
+    text: object = None
+    comment = path.suffix.lower() in (".gif", ".mp4")  # which others write too
+    # Broken files raise a dozen types between them, and say nothing.
+    with contextlib.suppress(OSError, ValueError, SyntaxError, KeyError, EOFError, zipfile.BadZipFile,
+                             Image.DecompressionBombError):
+        if path.suffix.lower() == ".mp4":
+            text = _of_mp4(path)
+        elif start == b"PK":
+            with np.load(path, allow_pickle=False) as archive:
+                text = str(archive[KEY]) if KEY in archive.files else None
+        else:
+            with Image.open(path) as image:
+                tags = image.getexif() if image.format in ("JPEG", "WEBP") else {}
+                text = image.info.get("comment") if image.format == "GIF" else image.info.get(KEY) or (
+                    tags.get(DESCRIPTION) if tags.get(SOFTWARE) == KEY else None)
+    with contextlib.suppress(ValueError, TypeError, RecursionError):
+        facts = json.loads(text)  # type: ignore[arg-type]
+        return facts if isinstance(facts, dict) and (not comment or "noise" in facts) else None
+    return None
+
+
+def _of_mp4(path: Path) -> str | None:
+    film_ending(path)
+    import av  # pyrefly: ignore[missing-import]
+
+    with av.open(str(path)) as film:
+        return film.metadata.get("comment")
 
 
 def exif(facts: Mapping[str, Any]) -> Image.Exif:

@@ -18,7 +18,7 @@ from ornstein.data import DataSpec
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.samplers import sample
 from ornstein.figures.arrays import DRAWN, entries, sheet
-from ornstein.figures.formats import KINDS, ending, options, write_picture
+from ornstein.figures.formats import KEY, KINDS, about, ending, options, write_picture
 
 __all__ = ["GAP", "INK", "LETTERS", "SIDE", "arranged", "captioned", "enlarged", "even", "font", "grid", "named",
             "numbered", "picture", "preview", "shortened_to", "show", "single", "suits", "write"]
@@ -147,6 +147,8 @@ def write(spec: DataSpec, x: Tensor, labels: Tensor | None, out: Path, facts: Ma
             arrays |= {"conditions": conditions.numpy(), "names": np.array(spec.conditions)}
         if spec.columns:
             arrays["columns"] = np.array(spec.columns)
+        if facts:
+            arrays[KEY] = np.array(about(facts))
         # Of a name, savez makes x.NPZ.npz.
         with files.replacing(out) as beside, beside.open("wb") as file:
             np.savez_compressed(file, **arrays)

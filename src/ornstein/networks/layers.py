@@ -81,7 +81,7 @@ def unfold(x: Tensor, factor: int) -> Tensor:
     parts = x.unflatten(1, (-1, *[factor] * rank))
     order = [axis for place in range(rank) for axis in (2 + rank + place, 2 + place)]
     # Channels last on the way, as `pixel_shuffle` does for pictures: the convolutions around it are in that format.
-    wide = parts.permute(0, *order, 1).reshape(len(x), *(side * factor for side in x.shape[2:]), -1)
+    wide = parts.permute(0, *order, 1).reshape(x.shape[0], *(side * factor for side in x.shape[2:]), -1)
     return wide.movedim(-1, 1)
 
 
@@ -93,7 +93,7 @@ def rms_norm(x: Tensor, dim: int = -1) -> Tensor:
 
 
 def _looked_up(table: nn.Embedding, index: Tensor) -> Tensor:
-    if not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling() or torch.compiler.is_exporting():
         return table(index)
     # Compiled, the gradient of a look-up is added up by threads in any order; as a product it repeats bit for bit.
     one_hot = index[:, None] == torch.arange(len(table.weight), device=index.device)

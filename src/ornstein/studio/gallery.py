@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from PIL import Image
@@ -87,7 +88,10 @@ async def body(parts: AsyncIterator[bytes], most: int) -> bytes:
 def read(library: Library, content: bytes) -> dict[str, Any]:
     """What a picture says of itself, and the job that draws it again with a model that is here."""
     settings = _settings(content)
-    models = {library.get(name).digest: name for name in library.paths()}
+    models = dict[str, str]()
+    for name in library.paths():
+        with suppress(Refused):  # of a model that cannot be loaded
+            models.setdefault(library.card(name)["digest"], name)
     model = models.get(str(settings.get("model")))
     kept = settings.get("studio", {}).get("request") if isinstance(settings.get("studio"), dict) else None
     request = dict(kept) if isinstance(kept, dict) else {"kind": "generate", "count": 1 + _number(settings), **{

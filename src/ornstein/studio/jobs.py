@@ -167,6 +167,12 @@ class Jobs:
         while (job := self._next()) is not None:
             try:
                 self._run(job)
+            except Exception:  # the database itself, as of a full disk: the next process takes the job up again
+                log.exception("job %s could not be kept", job.id)
+                self.active.pop(job.id, None)
+                job.status = "failed"
+                job.listeners.tell("failed", {"id": job.id, "status": "failed", "progress": 1.0, "error": {
+                    "error": "the studio could not write to its disk; look at its log", "field": None, "limit": None}})
             finally:
                 with self._condition:
                     self._running.discard(job)

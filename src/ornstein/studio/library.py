@@ -19,6 +19,7 @@ from ornstein.training.run import Run
 
 __all__ = ["Library", "Model"]
 
+Version = tuple[Path, int, int]  # of a model's file: where it is, when it was written, and which file it is
 LOADED = 4  # models in memory
 DEEP = 2  # folders below the one that is named in which runs are found
 
@@ -45,7 +46,8 @@ class Library:
     def __init__(self, place: Path | None, own: Callable[[], Mapping[str, Path]]) -> None:
         self.place, self.own = place, own
         self._lock = threading.Lock()
-        self._loaded: OrderedDict[tuple[Path, int, int], Model] = OrderedDict()
+        self._loaded: OrderedDict[Version, Model] = OrderedDict()
+        self._cards = dict[Version, dict[str, Any]]()
 
     def paths(self) -> dict[str, Path]:
         """Runs and files with a model, by name."""
@@ -78,8 +80,7 @@ class Library:
     def get(self, name: str | None) -> Model:
         """A model, loaded."""
         name, path = self.find(name)
-        state = _file(path).stat()
-        key = (path, state.st_mtime_ns, state.st_ino)
+        key = _version(path)
         with self._lock:
             if key in self._loaded:
                 self._loaded.move_to_end(key)
@@ -96,13 +97,19 @@ class Library:
                 self._loaded.popitem(last=False)
             return model
 
-    def card(self, model: Model) -> dict[str, Any]:
-        """What is known of a model, for the page and for programs."""
+    def card(self, name: str) -> dict[str, Any]:
+        """What is known of a model, for the page and for programs; it is loaded for that once."""
+        name, path = self.find(name)
+        if (key := _version(path)) not in self._cards:
+            self._cards[key] = self._card(self.get(name))
+        return self._cards[key] | {"name": name, "evaluated": _report(path) is not None, "error": None}
+
+    def _card(self, model: Model) -> dict[str, Any]:
         spec, denoiser = model.spec, model.denoiser
         picture = spec.kind == "picture"
         settings = Run(model.path).settings() if model.path.is_dir() else None
         return {
-            "name": model.name, "kind": spec.kind, "shape": list(spec.shape), "data": spec.name,
+            "kind": spec.kind, "shape": list(spec.shape), "data": spec.name,
             "width": spec.shape[2] if picture else None, "height": spec.shape[1] if picture else None,
             "mode": spec.mode, "classes": [spec.classes[number] for number in spec.drawn],
             "conditions": list(spec.conditions), "guidance": bool(spec.classes or spec.conditions),
@@ -114,7 +121,6 @@ class Library:
                      "predicts": denoiser.predicts, "metrics": dict(denoiser.metrics),
                      "settings": None if settings is None else {
                          name: value for name, value in settings.as_dict().items() if name != "data_path"}},
-            "evaluated": _report(model.path) is not None,
         }
 
     def report(self, name: str) -> Path:
@@ -128,6 +134,11 @@ class Library:
 
 def _file(path: Path) -> Path:
     return path / MODEL if path.is_dir() else path
+
+
+def _version(path: Path) -> Version:
+    state = _file(path).stat()
+    return path, state.st_mtime_ns, state.st_ino
 
 
 def _report(path: Path) -> Path | None:

@@ -42,6 +42,7 @@ class Studio:
         self.library = Library(place, self.trainings.models)
         self.trainings.library = self.library
         self.batcher = Batcher()
+        self._warming = threading.Thread(target=self._warm, name="warm", daemon=True)
         self.jobs = Jobs(self.store, self.library, self.uploads, self.batcher, limits, version,
                          self.metrics.ended)
 
@@ -49,7 +50,7 @@ class Studio:
         """Begin to work."""
         self.jobs.start()
         self.trainings.start()
-        threading.Thread(target=self._warm, name="warm", daemon=True).start()
+        self._warming.start()
 
     def _warm(self) -> None:
         """Load the first model, and all that torch loads with it, before somebody waits for that."""
@@ -58,6 +59,8 @@ class Studio:
 
     def close(self) -> None:
         """End; trainings go on by themselves."""
+        if self._warming.is_alive():  # a thread that is importing does not survive the interpreter's end
+            self._warming.join()
         self.jobs.close()
         self.batcher.close()
         self.trainings.close()

@@ -54,7 +54,8 @@ class Store:
             with self.engine.begin() as connection:
                 _migrate(connection)
         except DatabaseError as error:
-            raise ValueError(f"the database of the studio cannot be used ({error.orig}); {self.remedy}") from None
+            place = "give another --folder or --database" if isinstance(error, OperationalError) else self.remedy
+            raise ValueError(f"the database of the studio cannot be used ({error.orig}); {place}") from None
 
     @property
     def lite(self) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from ornstein import checkpoint
+from ornstein.adoption.adopted import Adopted
 from ornstein.data import DataSpec, may_be_pictures
 from ornstein.description import describe
 from ornstein.diffusion.denoiser import NetworkDenoiser
@@ -32,7 +33,11 @@ def source(settings: Settings, network: nn.Module | None = None) -> NetworkDenoi
     """
     if not os.path.exists(str(settings.init_from)):
         raise FileNotFoundError(f"init_from is {shown(settings.init_from)}; there is no such run or model's file")
-    return checkpoint.load(str(settings.init_from), network)
+    model = checkpoint.load(str(settings.init_from), network)
+    if isinstance(model, Adopted):
+        raise ValueError(f"init_from is {shown(settings.init_from)}, a model of another library, whose network is not "
+                         "trained here; train it there, and adopt it again")
+    return model
 
 
 def inherited(settings: Settings, model: NetworkDenoiser, run: Settings | None, data: Any) -> Settings:

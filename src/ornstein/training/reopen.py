@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ornstein.adoption.adopted import Adopted
 from ornstein.checkpoint import digest, load
 from ornstein.data import Dataset, load_data, may_be_pictures
 from ornstein.diffusion.denoiser import NetworkDenoiser
@@ -45,6 +46,8 @@ def reopen(run: Path, data: str | None = None, trained_on: str | None = None, ju
     model, facts, notes = load(run).to(device()), dict[str, Any](sha256=digest(run)), list[str]()
     settings = Run(run).settings() if run.is_dir() else None
     if settings is None:
+        if data is None and trained_on is None and isinstance(model, Adopted) and model.trained_on is not None:
+            data = model.trained_on
         if data is None and trained_on is None:
             raise ValueError(f"{run} does not say what it was trained on; name it with --data or --trained-on")
         if trained_on is None:

@@ -28,8 +28,9 @@ def takes_gradients(denoiser: Denoiser, starts: Starts) -> bool:
     with torch.enable_grad():
         time = torch.tensor(0.5, dtype=torch.float64, device="cpu", requires_grad=True)
         try:
-            return denoiser(some.z.requires_grad_(), time, some.condition).v.requires_grad
-        except RuntimeError:  # PyTorch's own, where an array is made of what needs a gradient
+            v = denoiser(some.z.requires_grad_(), time, some.condition).v
+            return v.requires_grad and torch.autograd.grad(v.sum(), some.z)[0] is not None
+        except RuntimeError:  # PyTorch's own, where an array is made of what needs a gradient, or a model's without one
             return False
 
 

@@ -20,6 +20,7 @@ from ornstein.tuning.judge import SMALL, Judge
 from ornstein.tuning.learn import Matching, improve, log_error, regressed, takes_gradients
 from ornstein.tuning.paths import Starts, exact_starts
 from ornstein.tuning.search import PLAIN, Walk, errors, known_walks, log_errors
+from ornstein.tuning.student import Student
 
 __all__ = ["tune", "usual_starts"]
 
@@ -114,14 +115,19 @@ def usual_starts(model: Denoiser) -> int:
 
 def _learned(model: Denoiser, walks: dict[str, Walk], pupils: Starts, search: Starts, judged: bool,
              gradients: bool) -> dict[str, Walk]:
-    """The rules that are learned: on the times of auto if judged, else on those on which regression leads nearest."""
+    """The rules that are learned: on the times of auto if judged, else on those that lead nearest."""
+    def wrong(student: Student) -> float:
+        return log_errors(model, student.rule(), student.times(), search)
+
     found: dict[str, Walk] = {}
     # Of the grids, that of auto gives the samples that are hardest to tell from data (benchmarks/README.md).
     students = [regressed(model, times, pupils) for name, (_, times) in walks.items() if name == PLAIN or not judged]
-    student = min(students, key=lambda student: log_errors(model, student.rule(), student.times(), search))
+    student = min(students, key=wrong)
     found["learned by regression"] = student.rule(), student.times()
     if gradients:
-        improve(student, pupils, Matching(pupils.end) if judged else log_error, student.corrections, ITERATIONS)
+        for student in students:  # what regression makes of the times does not tell what gradients will
+            improve(student, pupils, Matching(pupils.end) if judged else log_error, student.corrections, ITERATIONS)
+        student = min(students, key=wrong)
         found["learned"] = student.rule(), student.times()
         if not judged:
             improve(student, pupils, log_error, [*student.corrections, student.gaps], LONGER)

@@ -20,7 +20,7 @@ def models(studio: Used) -> dict[str, Any]:
     found = list[dict[str, Any]]()
     for name in studio.library.paths():
         try:
-            found.append(studio.library.card(studio.library.get(name)) | {"error": None})
+            found.append(studio.library.card(name))
         except Refused as error:
             found.append({"name": name, "error": sentence(error)})
     return {"models": found, "samplers": {"auto": None, **samplers()}}
@@ -29,7 +29,7 @@ def models(studio: Used) -> dict[str, Any]:
 @router.get("/models/{name:path}")
 def model(name: str, studio: Used) -> dict[str, Any]:
     """One model: what it draws, what it was tuned for, and how it was trained."""
-    return studio.library.card(studio.library.get(name)) | {"error": None}
+    return studio.library.card(name)
 
 
 @router.get("/evaluation/{name:path}")

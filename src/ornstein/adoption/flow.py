@@ -1,0 +1,49 @@
+"""Velocities of straight paths between data and noise: Lipman et al. 2023; Liu et al. 2023; Tong et al. 2024."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from ornstein.adoption.convention import Convention
+from ornstein.diffusion.estimate import Estimate
+from ornstein.diffusion.level import Level
+from ornstein.diffusion.schedule import Linear, Schedule
+
+__all__ = ["Flow", "FlowMatching", "TorchCFM"]
+
+
+class Flow(Convention):
+    """network(x, tau) is eps - x along x_tau = (1 - tau) x + tau eps: data at 0, noise at 1, as in rectified flow.
+
+    On another schedule x_tau = z / (signal + noise) and tau = noise / (signal + noise).
+    """
+
+    backwards = False
+
+    def schedule(self) -> Schedule:
+        return Linear()
+
+    def enter(self, level: Level, t: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        total = level.signal + level.noise
+        return 1 / total, (level.signal if self.backwards else level.noise) / total
+
+    def read(self, answer: Tensor, x: Tensor, time: Tensor, z: Tensor, level: Level) -> Estimate:
+        tau, velocity = (1 - time, -answer) if self.backwards else (time, answer)
+        c, s = level.unit
+        # x-hat = x - tau u and eps-hat = x + (1 - tau) u, so that v divides by nothing.
+        return Estimate.from_v(c * (x + (1 - tau) * velocity) - s * (x - tau * velocity), z, level)
+
+
+class FlowMatching(Flow):
+    """network(x, tau) is x - eps, with noise at tau = 0 and data at 1, as in flow_matching."""
+
+    backwards = True
+
+
+class TorchCFM(FlowMatching):
+    """As `FlowMatching`, called as network(tau, x), as in torchcfm."""
+
+    def ask(self, network: Any, x: Tensor, time: Tensor, condition: Tensor | None) -> Tensor:
+        return network(time, x) if condition is None else network(time, x, condition)

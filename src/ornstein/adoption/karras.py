@@ -1,0 +1,58 @@
+"""Networks that see x + sigma eps and answer with clean data: k-diffusion, and Karras et al. 2022 (EDM)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ornstein.adoption.convention import Convention
+from ornstein.diffusion.estimate import Estimate
+from ornstein.diffusion.level import Level
+from ornstein.diffusion.schedule import Exploding, Schedule
+
+__all__ = ["EDM", "KDiffusion"]
+
+LEAST_SIGMA = 0.002  # that a network is told: the sigma_min of both libraries' samplers
+
+
+class KDiffusion(Convention):
+    """network(z / signal, sigma) is x-hat, where sigma = noise / signal; classes are its keyword `class_cond`.
+
+    Below sigma = 0.002, or the `sigma_min` of an exploding schedule, it is told that, and the noise that its answer
+    implies is kept.
+    """
+
+    def schedule(self) -> Schedule:
+        return Exploding()
+
+    def check(self, schedule: Schedule) -> None:
+        if float(schedule.level(torch.tensor(1.0, dtype=torch.float64, device="cpu")).signal) == 0:
+            raise ValueError(f"schedule is {type(schedule).__name__}, which ends without signal, and sigma = noise / "
+                             "signal is infinite there; give orn.Exploding(sigma_min, sigma_max)")
+
+    def enter(self, level: Level, t: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        least = schedule.sigma_min if isinstance(schedule, Exploding) else LEAST_SIGMA
+        return 1 / level.signal, (level.noise / level.signal).clamp(min=least)
+
+    def ask(self, network: Any, x: Tensor, time: Tensor, condition: Tensor | None) -> Tensor:
+        return network(x, time) if condition is None else network(x, time, class_cond=condition)
+
+    def read(self, answer: Tensor, x: Tensor, time: Tensor, z: Tensor, level: Level) -> Estimate:
+        return Estimate.from_x(x - level.noise / level.signal / time * (x - answer), z, level)
+
+
+class EDM(KDiffusion):
+    """As `KDiffusion`, but that a network of `classes` takes one-hot rows as its third argument, zeros for none."""
+
+    def __init__(self, classes: int = 0) -> None:
+        self.classes = classes
+
+    def ask(self, network: Any, x: Tensor, time: Tensor, condition: Tensor | None) -> Tensor:
+        if condition is None:
+            return network(x, time)
+        rows = torch.zeros(len(x), self.classes, dtype=x.dtype, device=x.device)
+        known = condition >= 0
+        rows[known, condition[known]] = 1
+        return network(x, time, rows)

@@ -1,0 +1,99 @@
+"""`ornstein adopt`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from ornstein.cli.app import Out, app
+from ornstein.display import say
+
+if TYPE_CHECKING:
+    from ornstein.adoption.adopted import Adopted
+
+__all__ = ["adopt"]
+
+Schedules = Annotated[str | None, Parameter(
+    help="chain, cosine, linear or exploding, or a scheduler_config.json; that of the folder by default.")]
+Named = Annotated[list[str] | None, Parameter(name="--input", consume_multiple=True, negative=(), help=(
+    "Of an .onnx file: which of its inputs is what, as in x=sample time=timestep condition=label."))]
+
+
+@app.command(sort_key=6)
+def adopt(
+    source: Annotated[Path, Parameter(help="A folder that diffusers wrote, or an .onnx file.")],
+    *,
+    out: Annotated[Out, Parameter(help="Folder of the new run.")],
+    convention: Annotated[str | None, Parameter(help="What the model answers: x, eps, v, k-diffusion, edm, score_sde, "
+                                                "flow, flow_matching or torchcfm; a folder says it.")] = None,
+    schedule: Schedules = None,
+    shape: Annotated[str | None, Parameter(help="Of one sample, channels first, as 3x32x32.")] = None,
+    time: Annotated[str | None, Parameter(help="What x, eps and v are told: t, index or log_snr.")] = None,
+    classes: Annotated[str | None, Parameter(help="How many classes there are, or their names, as cat,dog.")] = None,
+    null: Annotated[int | None, Parameter(help="The class that stands for none.")] = None,
+    range_: Annotated[str | None, Parameter(name="--range", help="What the model has for the least and the most value "
+                                            "of the data, as --range=-1,1 or --range 0,1.")] = None,
+    data: Annotated[str | None, Parameter(help="Data like those that it was trained on, to check it by.")] = None,
+    inputs: Named = None,
+    output: Annotated[str | None, Parameter(help="Of an .onnx file: the name of its answer.")] = None,
+    overwrite: Annotated[bool, Parameter(negative="", help="Replace a model that was adopted before.")] = False,
+) -> None:
+    """Take over a model of another library, so that all other commands work with it; nothing is trained."""
+    from ornstein.names import shown
+
+    def numbers(name: str, text: str | None, by: str, kind: type) -> tuple | None:
+        try:
+            return None if text is None else tuple(kind(part) for part in text.split(by))
+        except ValueError:
+            raise ValueError(f"--{name} is {shown(text)}; it must be numbers with {by} between") from None
+
+    sides, ends = numbers("shape", shape, "x", int), numbers("range", range_, ",", float)
+    many = None if classes is None else int(classes) if classes.isdecimal() else classes.split(",")
+    if wrong := next((word for word in inputs or () if "=" not in word), None):
+        raise ValueError(f"--input has {shown(wrong)}; write what it is and its name, as in x=sample")
+    place = _place(out, overwrite)
+    from ornstein.adoption.source import adopt as take
+    from ornstein.checkpoint import save
+    from ornstein.training.run import held
+
+    with held(out, place):
+        model = take(source, convention=convention, schedule=schedule, shape=sides, time=time, classes=many, null=null,
+                     range=ends, data=data, inputs=dict(word.split("=", 1) for word in inputs or ()) or None,
+                     output=output)
+        save(model, place)
+    _told(model, out, data)
+
+
+def _place(out: Path, overwrite: bool) -> Path:
+    """The model's file in a folder of a run, after refusing one that holds anything else."""
+    from ornstein import files
+    from ornstein.checkpoint import MODEL
+    from ornstein.training.run import SETTINGS
+
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"out is {out}, which is a file; name a folder")
+    place = out / MODEL
+    if (out / SETTINGS).exists():
+        raise FileExistsError(f"{out} holds a training; name another folder")
+    files.refuse(place, ours=True)
+    if place.exists() and not overwrite:
+        raise FileExistsError(f"{out} already holds a model; replace it (--overwrite), or name another folder")
+    return place
+
+
+def _told(model: Adopted, out: Path, data: str | None) -> None:
+    """Say what was understood, and what comes next."""
+    spec = model.data
+    weights = sum(value.numel() for value in model.network.parameters())
+    say(f"{model.origin}{f', {weights:,} weights' * bool(weights)}")
+    steps = f" of {model.schedule.T:,} steps" if hasattr(model.schedule, "T") else ""
+    say(f"answers {model.convention} on {type(model.schedule).__name__}{steps}; samples of shape "
+        f"{' x '.join(map(str, model.shape))}{f', {model.classes} classes' * bool(model.classes)}")
+    if spec is not None:
+        least, most = (float(end.flat[0]) for end in spec.ends)
+        say(f"its values {least:g} to {most:g} are {spec.least} to {spec.most} of the data")
+    if data is None:
+        say("not checked: name data like those that it was trained on with --data")
+    say(f"kept in {out}: ornstein sample {out} --out samples.png")

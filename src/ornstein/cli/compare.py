@@ -1,0 +1,49 @@
+"""`ornstein compare`: how good samples of any program are."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from ornstein.cli.app import Seed, app
+from ornstein.cli.evaluate import Features, Json, Overwrite, Place, refuse
+from ornstein.cli.train import Fit, Size
+from ornstein.display import say
+
+__all__ = ["compare"]
+
+
+@app.command(sort_key=4.2)
+def compare(
+    real: Annotated[str, Parameter(help="Real samples: a folder of pictures, .npy, .npz, .parquet or .tar files, or a "
+                                        "name; named as for train.")],
+    generated: Annotated[str, Parameter(help="Generated ones, from whatever program, named likewise.")],
+    /, *others: Annotated[str, Parameter(help="More sets of generated ones, up to six in all.")],
+    out: Place,
+    trained_on: Annotated[str | None, Parameter(
+        help="What the program was trained on: copies are looked for in it, and all of REAL that is not in it is "
+             "compared.")] = None,
+    size: Size = None,
+    fit: Fit = None,
+    features: Features = "pixels,network",
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Tell how good samples of any program are beside real ones, without a model: distances with error bars, copies."""
+    refuse(out, overwrite)
+    from ornstein.display import Parts
+    from ornstein.evaluation.compare import compare as judge
+    from ornstein.evaluation.written import FIGURES, PAGE, lines, write_report
+
+    with Parts(json) as parts:
+        report = judge(real, generated, *others, trained_on=trained_on, size=size, fit=fit or "cut", seed=seed,
+                       spaces=[space.strip() for space in features.split(",") if space.strip()], tell=parts)
+    for line in () if json else lines([report, *report.others]):
+        say(line)
+    write_report(report, out)
+    if json:
+        Parts(json).event("report", page=str(out / PAGE), figures=str(out / FIGURES))
+        return
+    say(f"the report is {out / PAGE}, its figures are in {out / FIGURES}")

@@ -1,0 +1,81 @@
+"""`ornstein export`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from ornstein.cli.app import Out, Run, app
+from ornstein.display import say
+
+__all__ = ["export"]
+
+
+@app.command(sort_key=6.5)
+def export(
+    run: Run,
+    *,
+    onnx: Annotated[Out | None, Parameter(help="FILE.onnx for the network as a denoiser; with --nfe for the whole "
+                                          "sampler, from noise to pictures.")] = None,
+    hub: Annotated[Out | None, Parameter(help="Folder as the Hugging Face Hub takes it, with a model card.")] = None,
+    timesteps: Annotated[bool, Parameter(negative="", help="Print the sampler's times as JSON, as diffusers and "
+                                         "k-diffusion take them.")] = False,
+    nfe: Annotated[int | None, Parameter(help="Network calls a sample of the sampler; of --timesteps 20 by "
+                                         "default.")] = None,
+    guidance: Annotated[float | None, Parameter(help="Scale of classifier-free guidance of the sampler.")] = None,
+    out: Annotated[Out | None, Parameter(help="FILE.json for --timesteps, in place of printing.")] = None,
+    license_: Annotated[str | None, Parameter(name="--license", help="Of --hub, as the Hub calls it: apache-2.0, "
+                                              "cc-by-4.0, other ...")] = None,
+    report: Annotated[Path | None, Parameter(help="Folder of `ornstein evaluate`, whose figures --hub puts on the "
+                                             "card; by default RUN/report if it is there.")] = None,
+) -> None:
+    """Take a model to other programs: ONNX, the Hugging Face Hub, times for other samplers."""
+    _check(onnx, hub, timesteps, {"nfe": nfe, "guidance": guidance, "out": out, "license": license_, "report": report})
+    from ornstein import files
+    from ornstein.checkpoint import load
+
+    if onnx is not None:  # before the model is read
+        from ornstein.exporting.onnx import refuse
+
+        refuse(onnx)
+    if hub is not None:
+        from ornstein.exporting.hub import write_hub
+
+        write_hub(run, hub, license_, report)
+        say(f"{hub} has config.json, model.safetensors, README.md and samples.png")
+    model = load(run)
+    if onnx is not None:
+        from ornstein.exporting.onnx import export as write
+
+        write(model, onnx, nfe, guidance=guidance)
+        what = "the denoiser" if nfe is None else f"the sampler of {nfe} calls"
+        say(f"{onnx} is {what}, {onnx.stat().st_size / 1e6:.1f} MB")
+    if timesteps:
+        from ornstein.diffusion.samplers.loop import NFE
+        from ornstein.exporting import times
+
+        text = json.dumps(times.timesteps(model, NFE if nfe is None else nfe, 1.0 if guidance is None else guidance))
+        if out is None:
+            say(text)
+        else:
+            files.write_text(out, text + "\n")
+            say(f"{out} written")
+
+
+def _check(onnx: Path | None, hub: Path | None, timesteps: bool, options: dict[str, object]) -> None:
+    """Refuse options that nothing that is asked for takes."""
+    if onnx is None and hub is None and not timesteps:
+        raise ValueError("nothing is asked for; name --onnx FILE.onnx, --hub FOLDER or --timesteps")
+    takes = {"nfe": onnx is not None or timesteps, "guidance": timesteps or onnx is not None, "out": timesteps,
+             "license": hub is not None, "report": hub is not None}
+    needs = {"nfe": "--onnx or --timesteps", "guidance": "--onnx or --timesteps", "out": "--timesteps",
+             "license": "--hub", "report": "--hub"}
+    for name, value in options.items():
+        if value is not None and not takes[name]:
+            raise ValueError(f"--{name} is {value}, which only {needs[name]} takes; leave it out")
+    if options["guidance"] is not None and options["nfe"] is None and onnx is not None:
+        raise ValueError(f"--guidance is {options['guidance']}, but the network alone has none; add --nfe for the "
+                         "whole sampler")

@@ -1,0 +1,67 @@
+"""The walk of a model's sampler, and its times as lists that other libraries take."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ornstein.diffusion.denoiser import NetworkDenoiser
+from ornstein.diffusion.samplers.choice import Choice
+from ornstein.diffusion.samplers.loop import NFE, SAMPLERS, plan, tuned_for
+from ornstein.diffusion.samplers.rule import Rule
+from ornstein.diffusion.schedule import Chain
+
+__all__ = ["chosen", "name_of", "timesteps"]
+
+
+def chosen(model: NetworkDenoiser, nfe: int, guidance: float = 1.0) -> tuple[Rule, Tensor, Choice | None]:
+    """The rule and the times, (n + 1,) from 1 to 0, that sampler "auto" takes: what was tuned for just so many calls
+    and just this guidance, with the record of it, or those that need no tuning, and None."""
+    choice = tuned_for(model, nfe, None, None, guidance)
+    if choice is None:
+        return *plan(model, "auto", nfe, None, None), None
+    return choice.rule(SAMPLERS), choice.walk(model.schedule), choice
+
+
+def name_of(rule: Rule) -> str:
+    """The name of a rule of ours, "learned" of one that was learned."""
+    return next((name for name, known in SAMPLERS.items() if known is rule), Choice.LEARNED)
+
+
+def timesteps(model: NetworkDenoiser, nfe: int = NFE, guidance: float = 1.0) -> dict[str, Any]:
+    """The times at which a model's sampler asks its network, as plain JSON values.
+
+    `sigmas` are noise / signal, ending in 0, as k-diffusion's samplers and `set_timesteps(sigmas=...)` of diffusers
+    take them; where a schedule ends without signal, the first is the noisiest of the training. `timesteps` are those
+    steps of a chain whose log SNR is nearest, falling, as `set_timesteps(timesteps=...)` takes them: step n is n - 1
+    there. The chain is the model's own, or else that of Ho et al. 2020; `scheduler` are the options of a scheduler of
+    diffusers with its levels.
+
+    Raises:
+        ValueError: more times than the chain has steps.
+    """
+    rule, times, choice = chosen(model, nfe, guidance)
+    chain = model.schedule if isinstance(model.schedule, Chain) else Chain.linear()
+    log_snr = model.schedule.log_snr(times[:-1])
+    if len(log_snr) > chain.T:
+        raise ValueError(f"nfe is {nfe}, and the chain has only {chain.T} steps; take fewer calls")
+    steps = (chain.time(log_snr) * chain.T).round().long().clamp(1, chain.T).tolist()
+    for place in range(len(steps) - 2, -1, -1):  # no step twice
+        steps[place] = max(steps[place], steps[place + 1] + 1)
+    steps = [min(step, chain.T - place) for place, step in enumerate(steps)]
+    for place in range(1, len(steps)):
+        steps[place] = min(steps[place], steps[place - 1] - 1)
+    sigmas = torch.exp(-log_snr / 2).clamp(max=math.exp(-model.log_snr_range[0] / 2))
+    return {"nfe": nfe, "sampler": name_of(rule), "tuned": choice is not None, "guidance": guidance,
+            "timesteps": [step - 1 for step in steps], "sigmas": [*sigmas.tolist(), 0.0],
+            "scheduler": {"num_train_timesteps": chain.T, **_betas(chain)}}
+
+
+def _betas(chain: Chain) -> dict[str, Any]:
+    first, last = float(chain.beta[0]), float(chain.beta[-1])
+    if torch.equal(chain.beta, Chain.linear(chain.T, first, last).beta):
+        return {"beta_schedule": "linear", "beta_start": first, "beta_end": last}
+    return {"trained_betas": chain.beta.tolist()}
