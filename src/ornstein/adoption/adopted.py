@@ -82,8 +82,9 @@ class Adopted(NetworkDenoiser):
                  data_mean: Tensor | None = None, data_std: Tensor | None = None) -> None:
         self.classes = whole("classes", classes, 0)
         read, schedule = convention_of(convention, schedule, time, self.classes)
+        place = next((part.device for part in (*network.parameters(), *network.buffers())), torch.device("cpu"))
         super().__init__(network, schedule, shape, read.predicts if read.predicts == "eps" else "v",
-                         x_range=x_range, data=data)
+                         torch.ones((), device=place), torch.zeros((), device=place), x_range=x_range, data=data)
         if data_mean is not None and data_std is not None:  # which the network does not see
             self.data_mean, self.data_std = data_mean.to(self.data_mean), data_std.to(self.data_std)
         self.means, self.convention, self.clock, self.null = read, convention, time, null
