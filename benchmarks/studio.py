@@ -97,7 +97,7 @@ async def client(http: httpx.AsyncClient, name: str, jobs: list[dict], done: lis
                 await asyncio.sleep(0.2)
         while True:
             try:
-                async with http.stream("GET", f"/api/jobs/{id}/events") as stream:
+                async with http.stream("GET", f"/api/jobs/{id}/events?previews=false") as stream:
                     async for line in stream.aiter_lines():
                         if line.startswith(("event: done", "event: failed", "event: cancelled")):
                             break

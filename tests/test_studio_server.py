@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 import threading
@@ -93,13 +94,15 @@ def test_what_does_not_arrive_or_comes_byte_by_byte_is_closed_and_health_is_answ
 
 
 def test_a_connection_is_kept_for_the_next_request(port):
-    with connected(port) as one:
-        for _ in range(2):
-            one.sendall(request())
-            assert status(one.recv(65536)) == 200
-        part = b"\x89PNG" + b"a" * 20_000
-        one.sendall(request("/api/files", "POST", [f"Content-Length: {len(part)}", "Connection: close"], part))
-        assert status(heard(one)) == 422  # it is no picture
+    kept = http.client.HTTPConnection("127.0.0.1", port)
+    for body in (None, None, b"\x89PNG" + b"a" * 20_000):
+        kept.request("GET" if body is None else "POST", "/healthz" if body is None else "/api/files", body)
+        door = kept.sock.getsockname()
+        answer = kept.getresponse()
+        assert answer.status == (200 if body is None else 422)  # that is no picture
+        answer.read()
+        assert kept.sock.getsockname() == door
+    kept.close()
 
 
 @pytest.mark.parametrize(("content", "wanted", "limit"), [

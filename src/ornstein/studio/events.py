@@ -21,7 +21,8 @@ ALIVE = 10.0  # seconds after which a silent stream sends a comment, by which a 
 class Listener:
     """One client that listens."""
 
-    def __init__(self) -> None:
+    def __init__(self, previews: bool) -> None:
+        self.previews = previews
         self.loop, self.news, self.waiting = asyncio.get_running_loop(), dict[str, Any](), asyncio.Event()
 
     def put(self, kind: str, data: Any) -> None:
@@ -39,16 +40,22 @@ class Listeners:
     def __init__(self) -> None:
         self.there = set[Listener]()
 
+    @property
+    def watching(self) -> list[Listener]:
+        """Those who want previews."""
+        return [one for one in list(self.there) if one.previews]
+
     def tell(self, kind: str, data: Any) -> None:
         """Tell all of an event, from any thread."""
-        for one in list(self.there):
+        for one in self.watching if kind == "preview" else list(self.there):
             one.loop.call_soon_threadsafe(one.put, kind, data)
 
     async def stream(self, first: list[tuple[str, Any]], last: frozenset[str],
-                     ended: Callable[[], tuple[str, Any] | None] = lambda: None) -> AsyncIterator[str]:
+                     ended: Callable[[], tuple[str, Any] | None] = lambda: None,
+                     previews: bool = True) -> AsyncIterator[str]:
         """Server-sent events: what is the case, then what happens, up to an event of the `last` kinds; `ended` is asked
         once, for the thing may have ended before anybody listened."""
-        listener = Listener()
+        listener = Listener(previews)
         self.there.add(listener)
         try:
             for kind, data in [*first, *filter(None, [await run_in_threadpool(ended)])]:

@@ -33,7 +33,9 @@ __all__ = ["ENDED", "Job", "Jobs", "picture_id", "row_of"]
 
 ENDED = frozenset({"done", "failed", "cancelled"})
 WALKS, TOGETHER = 48, 256  # jobs that are drawn at once, and samples of them
-SHOWN, APART = 16, 0.15  # samples of a preview, and seconds between two
+# Samples of a preview, seconds between two of a job, and the share of the time that all of them, but the first of each
+# job, may take.
+SHOWN, APART, SHARE = 16, 0.15, 0.1
 AGAIN = 5  # seconds after which a client that is refused may try again
 
 log = logging.getLogger("ornstein.studio")
@@ -78,7 +80,7 @@ class Jobs:
         self._waiting: OrderedDict[str, deque[Job]] = OrderedDict()  # by client, whose turn it is first
         self._running = set[Job]()
         self._condition = threading.Condition()
-        self._closed = False
+        self._closed, self._due = False, 0.0
         self._threads = [threading.Thread(target=self._work, name=f"walk-{number}", daemon=True)
                          for number in range(WALKS)]
 
@@ -255,13 +257,17 @@ class Jobs:
         now = time.monotonic()
         if not job.listeners.there or now - job.shown < APART:
             return
-        job.shown = now
+        first, job.shown = not job.shown, now
         job.listeners.tell("progress", self._progress(job))
+        if not job.listeners.watching or (now < self._due and not first):
+            return
         schedule = batched.denoiser.schedule
         x = Estimate.from_v(v[:SHOWN], z[:SHOWN], schedule.level(t[:SHOWN] if t.ndim and len(t) > 1 else t)).x
         spec = self.library.get(job.model).spec
         job.listeners.tell("preview", {"call": job.calls, "of": job.total, "time": float(t.flatten()[0]),
                                        "images": [work.data_url(one) for one in work.as_images(spec, x.clamp(-1, 1))]})
+        spent = time.monotonic() - now
+        self._due = max(self._due, now) + spent / SHARE
 
     def _progress(self, job: Job) -> dict[str, Any]:
         return {"id": job.id, "status": job.status, "progress": job.progress, "calls": job.calls, "of": job.total,

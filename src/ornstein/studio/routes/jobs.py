@@ -59,8 +59,8 @@ def cancel(id: Id, studio: Used) -> dict[str, Any]:
 
 
 @router.get("/{id}/events", response_class=StreamingResponse, responses=EVENTS)
-async def events(id: Id, studio: Used) -> StreamingResponse:
-    """Server-sent events: progress, preview, and last done, failed or cancelled."""
+async def events(id: Id, studio: Used, previews: bool = True) -> StreamingResponse:
+    """Server-sent events: progress, preview unless there are to be none, and last done, failed or cancelled."""
     job = studio.jobs.active.get(id)
     if job is None:
         row = await run_in_threadpool(of, id, studio)
@@ -72,7 +72,7 @@ async def events(id: Id, studio: Used) -> StreamingResponse:
     def ended() -> tuple[str, Any] | None:
         return (job.status, last(of(id, studio))) if job.status in ENDED else None
 
-    return StreamingResponse(job.listeners.stream(first, ENDED, ended), media_type=SSE, headers=STREAM)
+    return StreamingResponse(job.listeners.stream(first, ENDED, ended, previews), media_type=SSE, headers=STREAM)
 
 
 @router.get("/{id}/samples/{number}.png", response_class=FileResponse, responses=PNG)
