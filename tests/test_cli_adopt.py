@@ -37,6 +37,7 @@ def ornstein(monkeypatch, capsys):
 TOLD = ("--convention", "x", "--schedule", "linear", "--input", "x=sample", "time=timestep")
 
 
+@pytest.mark.slow
 def test_all_commands_work_on_an_adopted_run(tmp_path, monkeypatch, ornstein):
     """Samples, a tuning that stays, a likelihood by the data that it was checked by, a trace and an edit."""
     monkeypatch.chdir(tmp_path)

@@ -82,7 +82,8 @@ class Adopted(NetworkDenoiser):
                  data_mean: Tensor | None = None, data_std: Tensor | None = None) -> None:
         self.classes = whole("classes", classes, 0)
         read, schedule = convention_of(convention, schedule, time, self.classes)
-        place = next((part.device for part in (*network.parameters(), *network.buffers())), torch.device("cpu"))
+        # A network that has no weights yet gets them from a file.
+        place = next((part.device for part in (*network.parameters(), *network.buffers()) if not part.is_meta), "cpu")
         super().__init__(network, schedule, shape, read.predicts if read.predicts == "eps" else "v",
                          torch.ones((), device=place), torch.zeros((), device=place), x_range=x_range, data=data)
         if data_mean is not None and data_std is not None:  # which the network does not see
