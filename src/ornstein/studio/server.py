@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import socket
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -83,8 +82,6 @@ def serve(studio: Studio, host: str = "127.0.0.1", port: int = 8780, token: str 
         door.close()
         raise OSError(f"port {port} of {host} cannot be opened ({(error.strerror or str(error)).lower()}); choose "
                       "another with --port") from None
-    # Walks and calls take turns at Python's lock; the switch is soon, so that health is answered meanwhile.
-    sys.setswitchinterval(0.001)
     shown = f"[{host}]" if ":" in host else host
     query = f"?token={token}" if token else ""
     say(f"the studio is at http://{shown}:{door.getsockname()[1]}/{query}  (Ctrl-C ends it)")
