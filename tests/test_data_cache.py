@@ -155,6 +155,7 @@ def test_a_large_array_is_read_to_the_end_once(tmp_path, place, monkeypatch):
     assert len(list(place.iterdir())) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs /proc")
 def test_a_mapped_file_needs_no_memory_of_its_size(tmp_path):
     """The process may hold no more than half the file beyond what it holds at rest; pages of the map do not count."""

@@ -145,6 +145,7 @@ def test_the_denoised_digits_are_a_softmax_over_the_digits(digits, name):
         assert_close(denoiser(z.reshape(8, 1, 8, 8), t).x.flatten(1), mean, rtol=0, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_four_thousand_latents_of_digits_need_little_memory():
     """Blocks of pairwise distances: the peak grows by less than 500 MB (all at once would need 3.7 GB)."""
     code = """

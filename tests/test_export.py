@@ -95,6 +95,13 @@ def check_sampler(model: orn.NetworkDenoiser, path: Path, nfe: int, guidance: fl
         assert (apart > 0).mean() < 0.02
 
 
+def test_a_sampler_without_convolutions_draws_what_the_model_draws(tmp_path):
+    """As the slow tests of this file show of all networks."""
+    network = weights(orn.MLP((3, 6, 5), classes=2, width=8, depth=1))
+    model = orn.NetworkDenoiser(network, orn.Cosine(), (3, 6, 5), data_std=0.5, data=BYTES).eval()
+    check_sampler(model, tmp_path / "mlp.onnx", 2)
+
+
 @pytest.fixture(scope="module")
 def sampler(tmp_path_factory) -> Path:
     """A tuned, guided and damped sampler of pictures."""
@@ -103,6 +110,7 @@ def sampler(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_sampler_draws_what_the_model_draws_and_says_what_it_is(sampler):
     assert onnx.load(sampler).producer_name == "ornstein"
     says = json.loads(opened(sampler).get_modelmeta().custom_metadata_map["ornstein"])
@@ -112,6 +120,7 @@ def test_the_sampler_draws_what_the_model_draws_and_says_what_it_is(sampler):
     assert str(Path.cwd()).encode() not in sampler.read_bytes()  # nothing of the machine that made it
 
 
+@pytest.mark.slow
 def test_the_sampler_needs_onnxruntime_and_numpy_alone(sampler):
     code = ("import sys, numpy as np, onnxruntime\n"
             f"session = onnxruntime.InferenceSession({str(sampler)!r})\n"

@@ -116,7 +116,8 @@ def test_moments_are_matched_by_the_distance_of_gaussians():
     assert cost == pytest.approx(20 / 5 * frechet(end.numpy(), x.numpy()), rel=0.02)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3, 5, 8, MOST_LEARNED])
+@pytest.mark.parametrize("steps", [1, 3, *(pytest.param(steps, marks=pytest.mark.slow) for steps in (2, 5, 8)),
+                                   MOST_LEARNED])
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_what_is_learned_is_sound_in_every_precision(name, steps):
     """Finite, float32 to 1e-4 of float64, bfloat16 to 0.3, and a sample is the same in any company, bit for bit."""

@@ -368,6 +368,7 @@ def test_a_chart_of_nothing_is_nothing():
     assert intervals([Mark("a", 0.1, nan, 0.2, "0.1")], "t", 0.0) == waterfall([], "t", "sum") == ""
 
 
+@pytest.mark.slow
 def test_a_chart_depends_on_nothing_but_what_it_shows():
     """Not on settings of matplotlib, nor on whether a name would be a formula, markup, a hidden name or a colour."""
     draw = partial(lines, [Line("_$x_1$ <b>\x1b[0m #000005", [0, 1], [1, 2], [0.1, 0.2])], "title & more", "x", "y")

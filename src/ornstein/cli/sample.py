@@ -114,9 +114,9 @@ def draw(run: Path, *, out: Path | None, save_steps: Path | None, grid: list[str
     if tuned is not None:
         tuned(model)
     request = Request(many, **(options | {"sampler": rule(options["sampler"])}))
-    facts = facts_of(run, model, request, options["sampler"], scale, grid)
     live = sys.stderr.isatty()
     with _flags():
+        facts = facts_of(run, model, request, options["sampler"], scale, grid)
         if values:
             sheet.save_sheet(model, values, Path(str(out)), request, scale=scale, facts=facts, progress=live)
             say(f"{' x '.join(map(str, map(len, values.values())))} cells of {many} in {out}")
