@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ornstein.adoption.convention import Convention
-from ornstein.diffusion.estimate import Estimate
+from ornstein.diffusion.estimate import READINGS, Estimate
 from ornstein.diffusion.level import Level
 from ornstein.diffusion.schedule import Chain, Schedule
 from ornstein.names import require
@@ -42,4 +42,4 @@ class Prediction(Convention):
         return torch.ones_like(t), time
 
     def read(self, answer: Tensor, x: Tensor, time: Tensor, z: Tensor, level: Level) -> Estimate:  # noqa: ARG002
-        return {"x": Estimate.from_x, "eps": Estimate.from_eps, "v": Estimate.from_v}[self.predicts](answer, z, level)
+        return READINGS[self.predicts](answer, z, level)

@@ -46,6 +46,8 @@ def export(
 
         write_hub(run, hub, license_, report)
         say(f"{hub} has config.json, model.safetensors, README.md and samples.png")
+    if onnx is None and not timesteps:
+        return
     model = load(run)
     if onnx is not None:
         from ornstein.exporting.onnx import export as write

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ornstein import noise
 from ornstein.data.spec import DataSpec
 from ornstein.diffusion.condition import Condition, Conditions, moments, standardised
-from ornstein.diffusion.estimate import LEAST_SIGNAL, PREDICTIONS, Estimate
+from ornstein.diffusion.estimate import LEAST_SIGNAL, PREDICTIONS, READINGS, Estimate
 from ornstein.diffusion.level import Level, as_time, known
 from ornstein.diffusion.linear import Gaussian, LinearGuess
 from ornstein.diffusion.schedule import Schedule
@@ -273,7 +273,7 @@ class NetworkDenoiser(Denoiser):
             answer = self.network(seen.to(self.data_std), log_snr.to(self.data_std), condition).to(z)
         if guess is not None:
             answer = answer + getattr(Estimate(centred, scaled, guess), self.predicts)
-        inner = _READ[self.predicts](answer, centred, scaled)
+        inner = READINGS[self.predicts](answer, centred, scaled)
         x = self.data_mean + self.data_std * inner.x
         if self.x_range is not None and not self.training:
             return Estimate.from_x(x.clamp(*self.x_range), z, level).v
@@ -299,6 +299,3 @@ def _products(kind: str, bf16: bool) -> AbstractContextManager[object]:
     """Matrix products of a kind of device in bfloat16 or as they are, whatever the caller has set; a graph that is
     exported has them as they are."""
     return nullcontext() if torch.compiler.is_exporting() else torch.autocast(kind, torch.bfloat16, enabled=bf16)
-
-
-_READ = {"v": Estimate.from_v, "x": Estimate.from_x, "eps": Estimate.from_eps}

@@ -11,7 +11,7 @@ from torch import Tensor
 from ornstein.diffusion.level import Level
 from ornstein.names import Prediction
 
-__all__ = ["LEAST_SIGNAL", "PREDICTIONS", "Estimate"]
+__all__ = ["LEAST_SIGNAL", "PREDICTIONS", "READINGS", "Estimate"]
 
 PREDICTIONS = get_args(Prediction)
 LEAST_SIGNAL = 1e-3  # below this share of signal a prediction of eps says nothing about x in float32
@@ -97,6 +97,9 @@ class Estimate:
         if (self.level.noise == 0).any():
             raise ValueError("noise is 0 at this time; the score exists only where noise > 0 (take t > 0)")
         return -self.eps / self.level.noise
+
+
+READINGS = {"x": Estimate.from_x, "eps": Estimate.from_eps, "v": Estimate.from_v}  # by what a network predicts
 
 
 def _fit(level: Level, z: Tensor) -> Level:

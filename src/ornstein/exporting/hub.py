@@ -11,6 +11,7 @@ from typing import Any
 from ornstein import files
 from ornstein.checkpoint import MODEL, digest, load
 from ornstein.description import describe
+from ornstein.evaluation.written import FIGURES
 from ornstein.exporting.card import Facts, card
 from ornstein.figures import pictures
 from ornstein.figures.formats import options
@@ -19,7 +20,7 @@ from ornstein.training.run import Run
 
 __all__ = ["write_hub"]
 
-CARD, CONFIG, SHEET, FIGURES = "README.md", "config.json", "samples.png", "report.json"
+CARD, CONFIG, SHEET = "README.md", "config.json", "samples.png"
 NAMES = (MODEL, CARD, CONFIG, SHEET)
 MOST = 40  # samples of the sheet
 

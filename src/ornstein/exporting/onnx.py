@@ -21,8 +21,9 @@ from ornstein import files
 from ornstein.diffusion.condition import Conditions
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.level import as_time
+from ornstein.diffusion.samplers.loop import chosen
 from ornstein.exporting.graph import CALL, Denoising, Drawing, Velocity, family
-from ornstein.exporting.times import chosen, name_of
+from ornstein.exporting.times import name_of
 from ornstein.isolation import isolated
 from ornstein.names import real, shortened, shown
 
@@ -112,7 +113,7 @@ def _drawing(model: NetworkDenoiser, nfe: int, guidance: float | None) -> tuple[
     if scale != 1 and not told:
         raise ValueError(f"guidance is {scale:g}, but this model knows no classes or conditions to guide towards; "
                          "leave it out")
-    rule, times, choice = chosen(model, nfe, scale)
+    rule, times, choice = chosen(model, "auto", nfe, guidance=scale)
     damping = 0.0 if choice is None else choice.damping
     inputs = {"z": _latents(model), **told}
     level = {name: torch.tensor(0.5, dtype=torch.float32) for name in ("signal", "noise", "log_snr")}

@@ -1,4 +1,4 @@
-"""The walk of a model's sampler, and its times as lists that other libraries take."""
+"""The times of a model's sampler as lists that other libraries take, and the name of its rule."""
 
 from __future__ import annotations
 
@@ -6,24 +6,14 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.samplers.choice import Choice
-from ornstein.diffusion.samplers.loop import NFE, SAMPLERS, plan, tuned_for
+from ornstein.diffusion.samplers.loop import NFE, SAMPLERS, chosen
 from ornstein.diffusion.samplers.rule import Rule
 from ornstein.diffusion.schedule import Chain
 
-__all__ = ["chosen", "name_of", "timesteps"]
-
-
-def chosen(model: NetworkDenoiser, nfe: int, guidance: float = 1.0) -> tuple[Rule, Tensor, Choice | None]:
-    """The rule and the times, (n + 1,) from 1 to 0, that sampler "auto" takes: what was tuned for just so many calls
-    and just this guidance, with the record of it, or those that need no tuning, and None."""
-    choice = tuned_for(model, nfe, None, None, guidance)
-    if choice is None:
-        return *plan(model, "auto", nfe, None, None), None
-    return choice.rule(SAMPLERS), choice.walk(model.schedule), choice
+__all__ = ["name_of", "timesteps"]
 
 
 def name_of(rule: Rule) -> str:
@@ -43,7 +33,7 @@ def timesteps(model: NetworkDenoiser, nfe: int = NFE, guidance: float = 1.0) -> 
     Raises:
         ValueError: more times than the chain has steps.
     """
-    rule, times, choice = chosen(model, nfe, guidance)
+    rule, times, choice = chosen(model, "auto", nfe, guidance=guidance)
     chain = model.schedule if isinstance(model.schedule, Chain) else Chain.linear()
     log_snr = model.schedule.log_snr(times[:-1])
     if len(log_snr) > chain.T:

@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 from ornstein import files
 
 __all__ = ["FILMS", "KEY", "KINDS", "MOST_SCALE", "NUMBERS", "about", "ending", "exif", "film_ending", "flat",
-           "options", "read_facts", "write_picture"]
+           "options", "read_facts", "write_picture", "written_in"]
 
 # Formats by ending. WebP is written without loss, JPEG with whole colours: samples are small, and enlarged pixels have
 # sharp edges.
@@ -95,13 +95,17 @@ def read_facts(path: Path) -> dict[str, Any] | None:
                 text = str(archive[KEY]) if KEY in archive.files else None
         else:
             with Image.open(path) as image:
-                tags = image.getexif() if image.format in ("JPEG", "WEBP") else {}
-                text = image.info.get("comment") if image.format == "GIF" else image.info.get(KEY) or (
-                    tags.get(DESCRIPTION) if tags.get(SOFTWARE) == KEY else None)
+                text = image.info.get("comment") if image.format == "GIF" else written_in(image)
     with contextlib.suppress(ValueError, TypeError, RecursionError):
         facts = json.loads(text)  # type: ignore[arg-type]
         return facts if isinstance(facts, dict) and (not comment or "noise" in facts) else None
     return None
+
+
+def written_in(image: Image.Image) -> str | None:
+    """What `options` had written into a picture, as text; None where there is no such thing."""
+    tags = image.getexif() if image.format in ("JPEG", "WEBP") else {}
+    return image.info.get(KEY) or (tags.get(DESCRIPTION) if tags.get(SOFTWARE) == KEY else None)
 
 
 def _of_mp4(path: Path) -> str | None:

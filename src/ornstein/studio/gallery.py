@@ -12,7 +12,7 @@ from PIL import Image
 from sqlalchemy import or_
 
 from ornstein import files
-from ornstein.figures.formats import DESCRIPTION, KEY
+from ornstein.figures.formats import written_in
 from ornstein.studio import work
 from ornstein.studio.library import Library
 from ornstein.studio.refusal import Refused
@@ -112,8 +112,8 @@ def _number(settings: Mapping[str, Any]) -> int:
 def _settings(content: bytes) -> dict[str, Any]:
     try:
         with Image.open(io.BytesIO(content)) as image:
-            text = image.info.get(KEY) if image.format == "PNG" else image.getexif().get(DESCRIPTION)
-        settings = json.loads(str(text)) if text else None
+            text = written_in(image)
+        settings = json.loads(text) if text else None
     except Exception:  # a broken file raises nearly any error of Pillow's
         settings = None
     if not isinstance(settings, dict):

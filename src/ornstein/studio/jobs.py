@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ornstein import files
+from ornstein.data import DataSpec
 from ornstein.diffusion.denoiser import Batched
 from ornstein.diffusion.estimate import Estimate
 from ornstein.figures.formats import options
@@ -200,11 +201,11 @@ class Jobs:
         return None
 
     def _run(self, job: Job) -> None:
-        job.walk.told = functools.partial(self._told, job)
         try:
             self.store.change(jobs, jobs.c.id == job.id, status="running", started=job.started)
             job.listeners.tell("progress", self._progress(job))
             model = self.library.get(job.model)
+            job.walk.told = functools.partial(self._told, job, model.spec)
             with self.batcher.walking(job.walk):
                 outcome = work.perform(model, job.body, self.uploads)
             self._keep(job, model, outcome)
@@ -251,7 +252,7 @@ class Jobs:
         self.ended(job, status, time.time() - job.created)
         job.listeners.tell(status, {"id": job.id, "status": status, "progress": 1.0, "error": error})
 
-    def _told(self, job: Job, batched: Batched, z: Tensor, t: Tensor, v: Tensor) -> None:
+    def _told(self, job: Job, spec: DataSpec, batched: Batched, z: Tensor, t: Tensor, v: Tensor) -> None:
         """Count a call, and show those who listen what is forming."""
         job.calls += 1
         now = time.monotonic()
@@ -263,7 +264,6 @@ class Jobs:
             return
         schedule = batched.denoiser.schedule
         x = Estimate.from_v(v[:SHOWN], z[:SHOWN], schedule.level(t[:SHOWN] if t.ndim and len(t) > 1 else t)).x
-        spec = self.library.get(job.model).spec
         job.listeners.tell("preview", {"call": job.calls, "of": job.total, "time": float(t.flatten()[0]),
                                        "images": [work.data_url(one) for one in work.as_images(spec, x.clamp(-1, 1))]})
         spent = time.monotonic() - now

@@ -13,6 +13,7 @@ from ornstein.checkpoint import MODEL, digest, load
 from ornstein.data import DataSpec
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.samplers.loop import NFE
+from ornstein.evaluation.written import FIGURES
 from ornstein.machine import device
 from ornstein.studio.refusal import Refused, sentence
 from ornstein.training.run import Run
@@ -142,7 +143,7 @@ def _version(path: Path) -> Version:
 
 
 def _report(path: Path) -> Path | None:
-    return next((file for file in (path / "report" / "report.json", path / "report.json") if file.is_file()), None)
+    return next((file for file in (path / "report" / FIGURES, path / FIGURES) if file.is_file()), None)
 
 
 def _numbered(name: str) -> Any:

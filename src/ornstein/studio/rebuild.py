@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from ornstein import files
-from ornstein.figures.formats import KEY
+from ornstein.figures.formats import written_in
 from ornstein.studio.jobs import row_of
 from ornstein.studio.store import DATABASE, Store
 from ornstein.studio.tables import jobs, pictures, trainings, uploads
@@ -56,7 +56,7 @@ def _job(store: Store, folder: Path) -> None:
     for path in sorted(path for path in folder.iterdir() if PICTURE.fullmatch(path.name)):
         try:
             with Image.open(path) as image:
-                settings, size = json.loads(str(image.info[KEY])), image.size
+                settings, size = json.loads(written_in(image) or ""), image.size
             rows.append(row_of(folder.name, int(path.stem), settings, size, path.stat().st_mtime))
         except (OSError, ValueError, KeyError, TypeError, SyntaxError):  # not one of ours, or damaged
             continue

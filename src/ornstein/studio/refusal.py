@@ -98,7 +98,8 @@ def _first(error: RequestValidationError) -> tuple[str, str | None, Any]:
     given = first.get("input")
     value = f" is {shortened(printable(str(given)), 40)}" if isinstance(given, str | int | float) else ""
     what = first["msg"][:1].lower() + first["msg"][1:]
-    return f"{field or 'the body'}{value}: {what}", field, limit if isinstance(limit, str | int | float) else None
+    text = f"{field or 'the body'}{value}: {what}".replace(": input should be", "; it must be", 1)  # pydantic's words
+    return text, field, limit if isinstance(limit, str | int | float) else None
 
 
 KINDS = {"generate", "fill", "vary", "interpolate", "restore", "trace", "nearest"}  # tags in a place, not fields

@@ -63,7 +63,7 @@ def application(studio: Studio, host: str = "127.0.0.1", token: str | None = Non
     return app
 
 
-def serve(studio: Studio, host: str = "127.0.0.1", port: int = 8780, token: str | None = None) -> None:
+def serve(studio: Studio, host: str, port: int, token: str | None) -> None:
     """Serve a studio until Ctrl-C.
 
     Raises:

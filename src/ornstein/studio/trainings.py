@@ -29,6 +29,7 @@ from ornstein.studio.store import Store, new_id
 from ornstein.studio.tables import trainings
 from ornstein.studio.told import Told
 from ornstein.studio.uploads import Uploads
+from ornstein.training.run import SETTINGS
 
 __all__ = ["ENDED", "Trainings"]
 
@@ -207,7 +208,7 @@ class Trainings:
     def _launch(self, row: dict[str, Any]) -> None:
         """Start a training, or go on with it, in a process that outlives this one."""
         id = row["id"]
-        words = [*self._words(row), "--json", *(["--resume"] if (self.run_of(id) / "run.yaml").is_file() else [])]
+        words = [*self._words(row), "--json", *(["--resume"] if (self.run_of(id) / SETTINGS).is_file() else [])]
         place = self.store.folder / "logs" / f"{id}.jsonl"
         files.append(place, b"")
         with place.open("ab") as output:

@@ -37,7 +37,8 @@ from ornstein.isolation import isolated
 from ornstein.names import find, whole
 from ornstein.workers import each, shared
 
-__all__ = ["AUTO", "NFE", "SAMPLERS", "Frame", "NotFinite", "follow", "generate", "sample", "samplers", "usual_rows"]
+__all__ = ["AUTO", "NFE", "SAMPLERS", "Frame", "NotFinite", "chosen", "follow", "generate", "sample", "samplers",
+           "usual_rows"]
 
 NFE = 20  # network calls a sample when the caller names no budget
 # Rows of one network call on a CPU, fixed so that a picture does not depend on its neighbours; half as many where a
@@ -198,13 +199,9 @@ def _walks(denoiser: Denoiser, count: int, sampler: str | Rule, nfe: int | None,
            seed: int, batch: int | None, first: int = 0) -> Walks:
     """The walks that the arguments of `sample` ask for, after refusing what cannot be."""
     asked = guided(denoiser, guidance)
-    choice = None if sampler != "auto" else tuned_for(denoiser, nfe, steps, times, guidance)
-    if choice is None:
-        rule, walk = plan(denoiser, sampler, nfe, steps, times, start=1.0 if z is None else None)
-    else:
-        rule, walk = choice.rule(SAMPLERS), choice.walk(denoiser.schedule)
-        if choice.damping:
-            asked = Damped(asked, choice.damping)
+    rule, walk, choice = chosen(denoiser, sampler, nfe, steps, times, guidance, 1.0 if z is None else None)
+    if choice is not None and choice.damping:
+        asked = Damped(asked, choice.damping)
     whole("seed", seed, 0, noise.MOST_SEED)
     if z is None:
         count = whole("count", count)
@@ -304,6 +301,18 @@ def follow(rule: Rule, walk: Sequence[Moment], z: Tensor, denoise: Batched,
         if s is not walk[-1]:
             estimate = ask(z, s)
     yield walk[-1], z, estimate
+
+
+def chosen(denoiser: Denoiser, sampler: str | Rule, nfe: int | None, steps: int | None = None,
+           times: Sequence[float] | Tensor | None = None, guidance: float | None = None,
+           start: float | None = 1.0) -> tuple[Rule, Tensor, Choice | None]:
+    """The rule and the times, (n + 1,) down to 0: what was tuned for just this, with the record of it, or what `plan`
+    gives, and None.
+    """
+    choice = tuned_for(denoiser, nfe, steps, times, guidance) if sampler == "auto" else None
+    if choice is None:
+        return *plan(denoiser, sampler, nfe, steps, times, start), None
+    return choice.rule(SAMPLERS), choice.walk(denoiser.schedule), choice
 
 
 def tuned_for(denoiser: Denoiser, nfe: int | None, steps: int | None,

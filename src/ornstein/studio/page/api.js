@@ -33,7 +33,6 @@ export const query = given =>
   new URLSearchParams(Object.entries(given).filter(([, value]) => value !== null && value !== undefined && value !== "")).toString();
 
 function sentence(text) {
-  text = text.replace(/: input should be/i, "; it must be");
   const whole = text.charAt(0).toUpperCase() + text.slice(1);
   return /[.!?]$/.test(whole) ? whole : `${whole}.`;
 }

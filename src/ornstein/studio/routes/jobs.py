@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path as FilePath
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
@@ -40,8 +42,8 @@ def every(studio: Used, status: Annotated[str | None, Query(max_length=16)] = No
           limit: Annotated[int, Query(ge=1, le=500)] = 50) -> dict[str, Any]:
     """The latest jobs, newest first."""
     where = [] if status is None else [jobs.c.status == status]
-    rows = studio.store.many(jobs, *where, order=[jobs.c.created.desc()], most=limit)
-    return {"jobs": [_shown(row, studio) for row in rows]}
+    rows, paths = studio.store.many(jobs, *where, order=[jobs.c.created.desc()], most=limit), studio.library.paths()
+    return {"jobs": [_shown(row, studio, paths) for row in rows]}
 
 
 @router.get("/{id}")
@@ -102,18 +104,16 @@ def of(id: str, studio: Studio) -> dict[str, Any]:
     row = studio.store.one(jobs, jobs.c.id == id)
     if row is None:
         raise Refused(404, f"there is no job {id}", "id")
-    return _shown(row, studio)
+    return _shown(row, studio, studio.library.paths())
 
 
-def _shown(row: dict[str, Any], studio: Studio) -> dict[str, Any]:
+def _shown(row: dict[str, Any], studio: Studio, paths: Mapping[str, FilePath]) -> dict[str, Any]:
+    """A row as it is answered, its run as a path where that is still there."""
     id, result = row["id"], row["result"] or {}
     job = studio.jobs.active.get(id)
     status = job.status if job is not None and row["status"] in ("queued", "running") else row["status"]
     drawn = studio.store.many(pictures, pictures.c.job == id, order=[pictures.c.number]) if status == "done" else []
-    try:
-        path = str(studio.library.find(row["model"])[1])
-    except Refused:  # the run has been moved since
-        path = row["model"]
+    path = str(paths.get(row["model"], row["model"]))
     return {
         "id": id, "kind": row["kind"], "model": row["model"], "status": status, "request": row["request"],
         "progress": 1.0 if status in ENDED else job.progress if job else 0.0,
