@@ -49,16 +49,30 @@ class Generate(_Asked):
 
 class _Edit(_Asked):
     picture: Picture
+    row: Annotated[int, Field(ge=0, le=10**9, strict=True)] = Field(
+        0, description="Which sample of a .npy file that holds several.")
     nfe: Annotated[int, Field(ge=1, le=BUDGET, strict=True)] = Field(50, description="Network calls a draw.")
 
 
+class Stretch(_Body):
+    """Places of a trace or a vector, counted from 0, the last one included."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"first": 20, "last": 39}]})
+    first: Annotated[int, Field(ge=0, strict=True)]
+    last: Annotated[int, Field(ge=0, strict=True)]
+    channel: Annotated[int, Field(ge=0, strict=True)] | None = Field(None, description="Of a trace; all unless given.")
+
+
 class Fill(_Edit):
-    """Draw what is unknown of a picture: where the mask is white, or else where the picture is transparent."""
+    """Draw what is unknown: where the mask is white, or else where the picture is transparent; of arrays the stretches
+    that are named, and what is NaN."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [
-        {"kind": "fill", "picture": "0123456789abcdef", "mask": "fedcba9876543210", "count": 8, "seed": 1}]})
+        {"kind": "fill", "picture": "0123456789abcdef", "mask": "fedcba9876543210", "count": 8, "seed": 1},
+        {"kind": "fill", "picture": "0123456789abcdef", "unknown": [{"first": 20, "last": 39}], "count": 32}]})
     kind: Literal["fill"]
     mask: Picture | None = Field(None, description="Id of a picture that is white where it is to be painted anew.")
+    unknown: Annotated[list[Stretch], Field(max_length=100)] = Field([], description="Of arrays, in place of a mask.")
     count: Count = 8
 
 

@@ -72,7 +72,9 @@ def delete(store: Store, id: str) -> None:
     if not row["deleted"]:
         raise Refused(409, "only pictures in the bin are deleted; move it there first", "id")
     store.remove(pictures, pictures.c.id == id)
-    files.remove(picture_path(store.folder, row["job"], row["number"]))
+    place = picture_path(store.folder, row["job"], row["number"])
+    for ending in (".png", ".npy"):
+        files.remove(place.with_suffix(ending))
 
 
 async def body(parts: AsyncIterator[bytes], most: int) -> bytes:

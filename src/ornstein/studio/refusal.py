@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from ornstein.names import printable, shortened
 
-__all__ = ["ANSWERS", "EVENTS", "PNG", "Fault", "Refused", "answer", "install", "sentence"]
+__all__ = ["ANSWERS", "EVENTS", "NPY", "PNG", "Fault", "Refused", "answer", "install", "sentence"]
 
 
 class Fault(BaseModel):
@@ -48,6 +48,7 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 
 PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
+NPY: dict[int | str, dict[str, Any]] = {200: {"content": {"application/octet-stream": {}}}}
 EVENTS: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse
 
+from ornstein.studio import arrays
 from ornstein.studio.bodies import Id
 from ornstein.studio.refusal import Refused
 from ornstein.studio.state import Used
@@ -43,6 +44,13 @@ def content(id: Id, studio: Used) -> FileResponse:
     if row["kind"] != "picture":
         raise Refused(422, f"file {id} is no picture", "id")
     return FileResponse(studio.uploads.path_of(row))
+
+
+@router.get("/{id}/values")
+def values(id: Id, studio: Used, model: Annotated[str | None, Query(max_length=200)] = None,
+           row: Annotated[int, Query(ge=0, le=10**9)] = 0) -> dict[str, Any]:
+    """A trace or a vector, of an upload or of the gallery, in numbers: channel by channel, null where unknown."""
+    return arrays.values(studio.library.get(model), studio.uploads.locate(id, "id"), row)
 
 
 @router.delete("/{id}", status_code=204)

@@ -14,7 +14,7 @@ from ornstein.studio import work
 from ornstein.studio.bodies import Asked, Id
 from ornstein.studio.events import SSE, STREAM, Listeners
 from ornstein.studio.jobs import ENDED, left
-from ornstein.studio.refusal import EVENTS, PNG, Refused
+from ornstein.studio.refusal import EVENTS, NPY, PNG, Refused
 from ornstein.studio.state import Studio, Used
 from ornstein.studio.tables import jobs, pictures
 from ornstein.studio.uploads import picture_path
@@ -87,6 +87,13 @@ def sample(id: Id, number: Number, studio: Used, download: bool = False) -> File
     return _file(studio, id, f"{number:05d}", f"{row['model']}-{row['seed']}-{number}" if download else None)
 
 
+@router.get("/{id}/samples/{number}.npy", response_class=FileResponse, responses=NPY)
+def numbers(id: Id, number: Number, studio: Used) -> FileResponse:
+    """The numbers of a sample of data that are no pictures, in their own units and layout."""
+    of(id, studio)
+    return _file(studio, id, f"{number:05d}", None, ".npy")
+
+
 @router.get("/{id}/{name}.png", response_class=FileResponse, responses=PNG)
 def extra(id: Id, name: Annotated[str, Path(pattern="^(mean|spread)$")], studio: Used) -> FileResponse:
     """Mean of a job's draws, or how far they are spread: white is the most."""
@@ -130,10 +137,10 @@ def _shown(row: dict[str, Any], studio: Studio, paths: Mapping[str, FilePath]) -
     }
 
 
-def _file(studio: Studio, id: str, name: str, download: str | None) -> FileResponse:
-    path = picture_path(studio.store.folder, id, 0).with_name(f"{name}.png")
+def _file(studio: Studio, id: str, name: str, download: str | None, ending: str = ".png") -> FileResponse:
+    path = picture_path(studio.store.folder, id, 0).with_name(f"{name}{ending}")
     if not path.is_file():
-        raise Refused(404, f"job {id} has no picture {name}")
+        raise Refused(404, f"job {id} has no {name}{ending}")
     kept = {"Cache-Control": "private, max-age=31536000, immutable"}  # what is drawn never changes
-    return FileResponse(path, media_type="image/png", headers=kept,
+    return FileResponse(path, media_type="image/png" if ending == ".png" else "application/octet-stream", headers=kept,
                         filename=None if download is None else f"{download}.png")
