@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ornstein.noise import MOST_SEED
 from ornstein.studio.limits import BUDGET, COUNT, MINUTES
 
-__all__ = ["Asked", "Id", "Mark", "Training"]
+__all__ = ["Asked", "Evaluation", "Id", "Mark", "Training"]
 
 Id = Annotated[str, Field(pattern="^[0-9a-f]{16}$", description="16 hexadecimal digits.",
                           examples=["0123456789abcdef"])]
@@ -128,6 +128,19 @@ class Mark(_Body):
 
     favourite: bool | None = None
     deleted: bool | None = Field(None, description="True moves it to the bin, false takes it out again.")
+
+
+class Evaluation(_Body):
+    """An evaluation that is to begin."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"model": "digits"}]})
+    model: Text | None = Field(None, description="Name of the model; the first of `GET /api/models` unless given.")
+    count: Annotated[int, Field(ge=30, le=100_000, strict=True)] | None = Field(
+        None, description="Samples to draw; 10,000 up to 256 values a sample, else 2,000, unless given.")
+    nfe: Annotated[int, Field(ge=1, le=BUDGET, strict=True)] | None = Field(
+        None, description="Network calls a sample; 20 unless given.")
+    likelihood: bool = Field(True, description="Whether to ask for likelihoods.")
+    seed: Annotated[int, Field(ge=0, le=MOST_SEED, strict=True)] = 0
 
 
 class Training(_Body):

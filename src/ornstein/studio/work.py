@@ -108,7 +108,7 @@ def as_images(spec: DataSpec, x: Tensor) -> list[Image.Image]:
     """Samples (B, *shape) as pictures: their own pixels, or arrays drawn."""
     if spec.kind == "picture":
         return [Image.fromarray(one) for one in pictures.single(spec, x)]
-    return [pictures.show(spec, one[None], 1, side=320) for one in x]
+    return [pictures.show(spec, one[None], 1) for one in x]
 
 
 def data_url(image: Image.Image) -> str:
@@ -209,8 +209,10 @@ def _neighbours(model: Model, body: Mapping[str, Any], uploads: Uploads) -> Outc
 def facts_of(model: Model, body: Mapping[str, Any], job: str, version: str) -> dict[str, Any]:
     """What every picture of a job says of itself."""
     settings = {name: body[name] for name in FACTS if body.get(name) is not None}
-    own = {} if body["kind"] == "generate" else {"edit": body["kind"]}
-    return {**asked(body).facts(), **settings, **own, "model": model.digest, "ornstein": version,
+    request, own = asked(body), dict[str, Any](edit=body["kind"])
+    if body["kind"] == "generate":
+        own = request.kept_choice(model.denoiser)
+    return {**request.facts(), **settings, **own, "run": str(model.path), "model": model.digest, "ornstein": version,
             "studio": {"job": job, "model": model.name, "request": dict(body)}}
 
 

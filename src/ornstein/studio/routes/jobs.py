@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Annotated, Any
 
@@ -43,7 +43,8 @@ def every(studio: Used, status: Annotated[str | None, Query(max_length=16)] = No
     """The latest jobs, newest first."""
     where = [] if status is None else [jobs.c.status == status]
     rows, paths = studio.store.many(jobs, *where, order=[jobs.c.created.desc()], most=limit), studio.library.paths()
-    return {"jobs": [_shown(row, studio, paths) for row in rows]}
+    drawn = _drawn(studio, [row["id"] for row in rows])
+    return {"jobs": [_shown(row, studio, paths, drawn.get(row["id"], [])) for row in rows]}
 
 
 @router.get("/{id}")
@@ -111,15 +112,23 @@ def of(id: str, studio: Studio) -> dict[str, Any]:
     row = studio.store.one(jobs, jobs.c.id == id)
     if row is None:
         raise Refused(404, f"there is no job {id}", "id")
-    return _shown(row, studio, studio.library.paths())
+    return _shown(row, studio, studio.library.paths(), _drawn(studio, [id]).get(id, []))
 
 
-def _shown(row: dict[str, Any], studio: Studio, paths: Mapping[str, FilePath]) -> dict[str, Any]:
-    """A row as it is answered, its run as a path where that is still there."""
+def _drawn(studio: Studio, ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """The pictures of jobs, by job."""
+    found = dict[str, list[dict[str, Any]]]()
+    for row in studio.store.many(pictures, pictures.c.job.in_(ids), order=[pictures.c.number]):
+        found.setdefault(row["job"], []).append(row)
+    return found
+
+
+def _shown(row: dict[str, Any], studio: Studio, paths: Mapping[str, FilePath],
+           drawn: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A row as it is answered, with its pictures, its run as a path where that is still there."""
     id, result = row["id"], row["result"] or {}
     job = studio.jobs.active.get(id)
     status = job.status if job is not None and row["status"] in ("queued", "running") else row["status"]
-    drawn = studio.store.many(pictures, pictures.c.job == id, order=[pictures.c.number]) if status == "done" else []
     path = str(paths.get(row["model"], row["model"]))
     return {
         "id": id, "kind": row["kind"], "model": row["model"], "status": status, "request": row["request"],
@@ -130,7 +139,8 @@ def _shown(row: dict[str, Any], studio: Studio, paths: Mapping[str, FilePath]) -
         "created": row["created"], "started": row["started"] or (job.started if job else None),
         "finished": row["finished"], "error": row["error"],
         "samples": [{"number": one["number"], "id": one["id"], "url": f"/api/jobs/{id}/samples/{one['number']}.png",
-                     "label": one["label"], "width": one["width"], "height": one["height"]} for one in drawn],
+                     "label": one["label"], "width": one["width"], "height": one["height"]}
+                    for one in drawn if status == "done"],
         "extra": {name: f"/api/jobs/{id}/{name}.png" for name in result.get("extra", ())},
         "result": {name: value for name, value in result.items() if name != "extra"},
         **work.code(path, row["request"]),

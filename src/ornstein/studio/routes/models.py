@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter
+from fastapi.responses import FileResponse
 
 from ornstein import files
 from ornstein.diffusion.samplers.loop import samplers
+from ornstein.evaluation.written import PAGE
 from ornstein.studio.refusal import Refused, sentence
 from ornstein.studio.state import Used
 
+# A report lies in a run, which may be of others: nothing in it may run or ask for anything.
+POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
 router = APIRouter(prefix="/api", tags=["models"])
 
 
@@ -39,3 +43,12 @@ def evaluation(name: str, studio: Used) -> dict[str, Any]:
         return files.read_json(studio.library.report(name))
     except ValueError as error:
         raise Refused(409, sentence(error), "model") from None
+
+
+@router.get("/report/{name:path}", response_class=FileResponse, responses={200: {"content": {"text/html": {}}}})
+def report(name: str, studio: Used) -> FileResponse:
+    """The page of that report: without scripts, and kept from the studio by the browser."""
+    page = studio.library.report(name).with_name(PAGE)
+    if not page.is_file():
+        raise Refused(404, f"the report of the model {name!r} has no page", "model")
+    return FileResponse(page, media_type="text/html", headers={"Content-Security-Policy": POLICY})
