@@ -13,7 +13,7 @@ function Report({ report }) {
   const spaces = [...new Set((report.measures ?? []).map(one => one.features))];
   return html`<div class="report">${(report.verdict ?? []).map((line, place) => html`<p key=${place} class=${place ? "note" : "verdict"}>${line}</p>`)}
     ${spaces.length > 0 && html`<div class="scroll" role="region" tabindex="0" aria-label=${`Figures of ${report.name}`}><table>
-      <thead><tr><th scope="col">Figure</th><th scope="col">These pictures</th><th scope="col">Real ones among themselves</th></tr></thead>
+      <thead><tr><th scope="col">Figure</th><th scope="col">Its samples</th><th scope="col">Real ones among themselves</th></tr></thead>
       ${spaces.map(space => html`<tbody key=${space}>${space && html`<tr><th scope="rowgroup" colspan="3">by ${space}</th></tr>`}${report.measures.filter(one => one.features === space).map(one => html`
         <tr key=${one.key}><td>${one.name}</td><td>${figure(one)}</td><td>${figure(one, "floor")}</td></tr>`)}</tbody>`)}</table></div>`}
     ${(report.notes ?? []).map(note => html`<p class="note" key=${note}>${note}</p>`)}</div>`;
@@ -59,7 +59,7 @@ function Judged({ one, evaluation, change }) {
         : html`<button type="button" class="quiet" onClick=${() => act(post("/api/evaluations", { model: one.name }))} aria-label=${`Evaluate ${one.name}`}>${one.evaluated ? "Evaluate again" : evaluation?.status === "stopped" ? "Go on evaluating" : "Evaluate"}</button>`}</div>
     ${why && html`<p class="alarm" role="alert">${why}</p>`}${!open && html`<${Alarm} fault=${fault} />`}
     ${one.evaluated && html`<${Dialog} title=${`How good ${one.name} is`} open=${open} onClose=${() => setOpen(false)} wide><${Alarm} fault=${fault} />
-      <p><a href=${`/api/report/${addressed(one.name)}`} target="_blank" rel="noopener">The whole report, with pictures and plots</a></p>${report && html`<${Report} report=${report} />`}</${Dialog}>`}`;
+      ${report && html`<${Report} report=${report} />`}<p><a href=${`/api/report/${addressed(one.name)}`} target="_blank" rel="noopener">The whole report, with pictures and plots</a></p></${Dialog}>`}`;
 }
 
 function Model({ one, go, ...rest }) {
