@@ -67,7 +67,7 @@ class Told:
             return [("log", {"line": text})] if text else []
         if kind == "started":
             self.finished, self.stopped, self.error = False, False, None
-            self.notes, self.chosen = [*event.get("notes", ())], [*event.get("reasons", ())]
+            self.notes, self.chosen = [*map(str, event.get("notes", ()))], [*map(str, event.get("reasons", ()))]
             return [("log", {"line": note}) for note in (*self.notes, *self.chosen)]
         if kind == "progress":
             self.latest = event

@@ -10,11 +10,11 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from ornstein.studio import work
+from ornstein.studio import answers, work
 from ornstein.studio.bodies import Asked, Id
 from ornstein.studio.events import SSE, STREAM, Listeners
 from ornstein.studio.jobs import ENDED, left
-from ornstein.studio.refusal import EVENTS, NPY, PNG, Refused
+from ornstein.studio.refusal import EVENTS, NPY, PNG, Refused, faults
 from ornstein.studio.state import Studio, Used
 from ornstein.studio.tables import jobs, pictures
 from ornstein.studio.uploads import picture_path
@@ -23,7 +23,9 @@ router = APIRouter(prefix="/api/jobs", tags=["jobs"])
 Number = Annotated[int, Path(ge=0, lt=10_000)]
 
 
-@router.post("", status_code=202)
+@router.post("", status_code=202, response_model=answers.Job, responses={
+    200: {"model": answers.Job, "description": "The job that this Idempotency-Key was used for."},
+    **faults(404, 409, 429, 503)})
 def submit(body: Asked, request: Request, response: Response, studio: Used,
            key: Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=128)] = None,
            client: Annotated[str | None, Header(alias="X-Client", min_length=1, max_length=64)] = None
@@ -37,7 +39,7 @@ def submit(body: Asked, request: Request, response: Response, studio: Used,
     return of(id, studio)
 
 
-@router.get("")
+@router.get("", response_model=answers.Jobs)
 def every(studio: Used, status: Annotated[str | None, Query(max_length=16)] = None,
           limit: Annotated[int, Query(ge=1, le=500)] = 50) -> dict[str, Any]:
     """The latest jobs, newest first."""
@@ -47,13 +49,13 @@ def every(studio: Used, status: Annotated[str | None, Query(max_length=16)] = No
     return {"jobs": [_shown(row, studio, paths, drawn.get(row["id"], [])) for row in rows]}
 
 
-@router.get("/{id}")
+@router.get("/{id}", response_model=answers.Job, responses=faults(404))
 def one(id: Id, studio: Used) -> dict[str, Any]:
     """How far a job is, and what came of it."""
     return of(id, studio)
 
 
-@router.delete("/{id}")
+@router.delete("/{id}", response_model=answers.Job, responses=faults(404))
 def cancel(id: Id, studio: Used) -> dict[str, Any]:
     """Cancel a job: one that waits at once, one that runs at its next network call; one that has ended stays so."""
     of(id, studio)
@@ -61,7 +63,7 @@ def cancel(id: Id, studio: Used) -> dict[str, Any]:
     return of(id, studio)
 
 
-@router.get("/{id}/events", response_class=StreamingResponse, responses=EVENTS)
+@router.get("/{id}/events", response_class=StreamingResponse, responses=EVENTS | faults(404))
 async def events(id: Id, studio: Used, previews: bool = True) -> StreamingResponse:
     """Server-sent events: progress, preview unless there are to be none, and last done, failed or cancelled."""
     job = studio.jobs.active.get(id)
@@ -78,7 +80,7 @@ async def events(id: Id, studio: Used, previews: bool = True) -> StreamingRespon
     return StreamingResponse(job.listeners.stream(first, ENDED, ended, previews), media_type=SSE, headers=STREAM)
 
 
-@router.get("/{id}/samples/{number}.png", response_class=FileResponse, responses=PNG)
+@router.get("/{id}/samples/{number}.png", response_class=FileResponse, responses=PNG | faults(404))
 def sample(id: Id, number: Number, studio: Used, download: bool = False) -> FileResponse:
     """A finished picture, in its own pixels, with its settings inside."""
     row = studio.store.one(pictures, (pictures.c.job == id) & (pictures.c.number == number))
@@ -88,14 +90,14 @@ def sample(id: Id, number: Number, studio: Used, download: bool = False) -> File
     return _file(studio, id, f"{number:05d}", f"{row['model']}-{row['seed']}-{number}" if download else None)
 
 
-@router.get("/{id}/samples/{number}.npy", response_class=FileResponse, responses=NPY)
+@router.get("/{id}/samples/{number}.npy", response_class=FileResponse, responses=NPY | faults(404))
 def numbers(id: Id, number: Number, studio: Used) -> FileResponse:
     """The numbers of a sample of data that are no pictures, in their own units and layout."""
     of(id, studio)
     return _file(studio, id, f"{number:05d}", None, ".npy")
 
 
-@router.get("/{id}/{name}.png", response_class=FileResponse, responses=PNG)
+@router.get("/{id}/{name}.png", response_class=FileResponse, responses=PNG | faults(404))
 def extra(id: Id, name: Annotated[str, Path(pattern="^(mean|spread)$")], studio: Used) -> FileResponse:
     """Mean of a job's draws, or how far they are spread: white is the most."""
     of(id, studio)
