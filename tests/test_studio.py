@@ -310,6 +310,7 @@ def test_the_forward_encoder_answers_as_the_library_does(client, run):
     curves = client.get("/api/forward/schedule", params={"points": 11}).json()
     assert np.array(curves["signal"]) ** 2 + np.array(curves["noise"]) ** 2 == pytest.approx(1)
     refused(client.get("/api/forward/posterior", params=query | {"s": 0.6}), 422, "s")
+    refused(client.get("/api/forward/posterior", params=query | {"s": 0, "t": 5e-324}), 422, "t")
     refused(client.get("/api/forward/kernel", params=query | {"row": 8}), 422, "row", 7)
 
 

@@ -62,6 +62,8 @@ def posterior(model: Model, path: Path, s: float, t: float, place: tuple[int, in
     here = _place(x, place)
     law = Encoder(model.denoiser.schedule).posterior(x, z, s, t).base_dist
     mean, variance = float(law.mean[here]), float(law.variance[here])
+    if not math.isfinite(mean):  # 0 / 0
+        raise Refused(422, f"t is {t:g}, where the noise is too little to be told from none; choose a larger one", "t")
     return {"model": model.name, "s": s, "t": t, "x": float(x[here]), "z": float(z[here]), "mean": mean,
             "variance": variance, "curve": _curve(mean, variance), "equation": "(20.15)-(20.17)",
             "python": f"q = orn.Encoder(model.schedule).posterior(x, z, {s:g}, {t:g}); q.mean, q.variance"}
