@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sqlalchemy import event
 
 import ornstein as orn
 from ornstein.diffusion.samplers.choice import Choice
 from test_figures import model_of
-from test_studio import asked, opened
+from test_studio import asked, opened, run
+
+__all__ = ["run"]  # a fixture
 
 TIMES = (1.0, 0.7, 0.3, 0.0)
 
@@ -57,3 +60,18 @@ def test_an_edit_of_the_studio_says_that_it_is_one(command, tmp_path):
     code, _, err = command("sample", "--again", "one.png")
     assert code == 2
     assert "from another picture" in err
+
+
+def test_the_list_of_jobs_asks_the_database_as_often_for_many_as_for_one(run, tmp_path):
+    with opened(run, tmp_path / "data") as client:
+        asked_for = list[str]()
+        event.listen(client.app.state.studio.store.engine, "before_cursor_execute",
+                     lambda *given: asked_for.append(given[2]))
+        seen = []
+        for _ in range(2):
+            asked(client, kind="generate", count=2, nfe=2)
+            asked_for.clear()
+            jobs = client.get("/api/jobs").json()["jobs"]
+            seen.append((len(jobs), {len(job["samples"]) for job in jobs}, len(asked_for)))
+        assert seen[0][2] == seen[1][2]
+        assert [(count, samples) for count, samples, _ in seen] == [(1, {2}), (2, {2})]
