@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
+import math
 import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,10 +35,11 @@ from ornstein.studio.uploads import Uploads, picture_path
 __all__ = ["ENDED", "Job", "Jobs", "picture_id", "row_of"]
 
 ENDED = frozenset({"done", "failed", "cancelled"})
-WALKS, TOGETHER = 48, 256  # jobs that are drawn at once, and samples of them
+WALKS, TOGETHER = 48, 1024  # jobs that are drawn at once, and samples of them, counted as so many of SMALL values
+SMALL = 4096
 # Samples of a preview, seconds between two of a job, and the share of the time that all of them, but the first of each
-# job, may take.
-SHOWN, APART, SHARE = 16, 0.15, 0.1
+# job, may take; and seconds between two words of progress to somebody who wants no previews.
+SHOWN, APART, SHARE, TOLD = 16, 0.15, 0.1, 0.5
 AGAIN = 5  # seconds after which a client that is refused may try again
 
 log = logging.getLogger("ornstein.studio")
@@ -56,13 +59,14 @@ class Job:
     walk: Walk = field(default_factory=Walk)
     calls: int = 0
     total: int = 1
+    values: int = 1  # of a sample
     shown: float = 0.0
     listeners: Listeners = field(default_factory=Listeners)
 
     @property
-    def samples(self) -> int:
-        """Samples that walk together."""
-        return self.body["count"] if self.body["kind"] in ("generate", *work.EDITS) else 1
+    def size(self) -> int:
+        """Samples that walk together; a large one counts as several."""
+        return -(-self.values // SMALL) * (self.body["count"] if self.body["kind"] in ("generate", *work.EDITS) else 1)
 
     @property
     def progress(self) -> float:
@@ -88,7 +92,10 @@ class Jobs:
     def start(self) -> None:
         """Take up what an earlier process has left, and begin."""
         for row in self.store.many(jobs, jobs.c.status.in_(("queued", "running")), order=[jobs.c.created]):
-            self._queue(Job(row["id"], row["client"], row["request"], row["model"], row["created"]))
+            job = Job(row["id"], row["client"], row["request"], row["model"], row["created"])
+            with suppress(Refused):  # which the job is told when its turn comes
+                job.values = math.prod(self.library.card(job.model)["shape"])
+            self._queue(job)
         for thread in self._threads:
             thread.start()
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
@@ -106,7 +113,7 @@ class Jobs:
         except (ValueError, TypeError) as error:
             raise Refused(422, sentence(error), _field(error, body)) from None
         body = {**body, "model": model.name}
-        job = Job(new_id(), client, body, model.name, time.time())
+        job = Job(new_id(), client, body, model.name, time.time(), values=math.prod(model.spec.shape))
         row = {"id": job.id, "client": client, "key": key, "kind": body["kind"], "model": model.name, "request": body,
                "status": "queued", "created": job.created}
         with self._condition:
@@ -188,7 +195,7 @@ class Jobs:
                 client = next((client for client, line in self._waiting.items() if line), None)
                 if client is not None:
                     job = self._waiting[client][0]
-                    if not self._running or sum(one.samples for one in self._running) + job.samples <= TOGETHER:
+                    if not self._running or sum(one.size for one in self._running) + job.size <= TOGETHER:
                         self._waiting[client].popleft()
                         if self._waiting[client]:
                             self._waiting.move_to_end(client)
@@ -256,11 +263,12 @@ class Jobs:
         """Count a call, and show those who listen what is forming."""
         job.calls += 1
         now = time.monotonic()
-        if not job.listeners.there or now - job.shown < APART:
+        watching = bool(job.listeners.watching)
+        if not job.listeners.there or now - job.shown < (APART if watching else TOLD):
             return
         first, job.shown = not job.shown, now
         job.listeners.tell("progress", self._progress(job))
-        if not job.listeners.watching or (now < self._due and not first):
+        if not watching or (now < self._due and not first):
             return
         schedule = batched.denoiser.schedule
         x = Estimate.from_v(v[:SHOWN], z[:SHOWN], schedule.level(t[:SHOWN] if t.ndim and len(t) > 1 else t)).x
