@@ -150,7 +150,10 @@ def test_a_new_process_takes_up_what_was_left_and_loses_no_picture(run, folder):
     """What was queued is drawn, what was drawn stays, and a database that is lost is made anew from the pictures."""
     with opened(run, folder) as client:
         kept = asked(client, kind="generate", count=2, nfe=3, seed=5)
-        client.patch(f"/api/gallery/{kept['samples'][0]['id']}", json={"favourite": True})
+        marked, binned = (one["id"] for one in kept["samples"])
+        client.patch(f"/api/gallery/{marked}", json={"favourite": True, "deleted": True})
+        client.patch(f"/api/gallery/{marked}", json={"deleted": False})
+        client.patch(f"/api/gallery/{binned}", json={"deleted": True})
     left = Studio(run, folder)  # one that is killed before it has begun
     ids = [left.jobs.submit({"kind": "generate", "count": 2, "nfe": 3, "seed": 6, "sampler": "auto", "steps": None,
                              "label": None, "condition": None, "guidance": None}, "a", None)[0] for _ in range(3)]
@@ -159,15 +162,17 @@ def test_a_new_process_takes_up_what_was_left_and_loses_no_picture(run, folder):
     with opened(run, folder) as client:
         assert {finished(client, id)["status"] for id in ids} == {"done"}
         before = client.get("/api/gallery").json()
-        assert before["total"] == 8
+        assert before["total"] == 7
         assert sum(one["favourite"] for one in before["pictures"]) == 1
     (folder / "studio.sqlite").write_bytes(b"not a database, of no use to anyone")
     with pytest.raises(ValueError, match="ornstein studio --rebuild"):
         Studio(run, folder)
-    assert rebuild(folder) == {"jobs": 4, "pictures": 8, "uploads": 0, "trainings": 0}
+    assert rebuild(folder) == {"jobs": 4, "pictures": 8, "uploads": 0, "processes": 0}
     with opened(run, folder) as client:
         after = client.get("/api/gallery").json()["pictures"]
         assert {one["id"] for one in after} == {one["id"] for one in before["pictures"]}
+        assert [one["id"] for one in after if one["favourite"]] == [marked]
+        assert [one["id"] for one in client.get("/api/gallery?bin=true").json()["pictures"]] == [binned]
         assert client.get(f"/api/jobs/{kept['id']}").json()["samples"] == kept["samples"]
 
 
@@ -337,16 +342,56 @@ def test_the_document_of_the_routes_names_every_error_and_no_other_host(idle):
             assert "422" in route["responses"], f"{method} {path}"
 
 
+def test_an_evaluation_waits_for_a_training_and_is_begun_once(run, folder):
+    """Its command writes the report into the run, where it is then read; what the process says is told."""
+    studio = Studio(run, folder, limits=Limits(trainings=2))
+    studio.processes._closed = True  # nothing is started
+    with TestClient(application(studio), HOST) as client:
+        training = client.post("/api/trainings", json={"name": "points", "data": "moons"}).json()
+        first = client.post("/api/evaluations", json={"model": "digits", "nfe": 4})
+        again = client.post("/api/evaluations", json={"model": "digits"})
+        assert (first.status_code, again.status_code) == (202, 200)
+        assert first.json()["id"] == again.json()["id"]
+        found = client.get(first.headers["Location"]).json()
+        assert (found["status"], found["position"]) == ("waiting", 1)
+        assert found["command"] == f"ornstein evaluate {run} --out {run}/report --seed 0 --nfe 4"
+        refused(client.post("/api/trainings", json={"name": "more", "data": "moons"}), 503, "trainings", 2)
+        refused(client.get(f"/api/trainings/{found['id']}"), 404, "id")
+        refused(client.get("/api/report/digits"), 404)
+        (folder / "logs" / f"{found['id']}.jsonl").write_text(
+            '{"event": "part", "part": "samples", "share": 0.25, "left": 60}\n')
+        found = client.get(f"/api/evaluations/{found['id']}").json()
+        assert (found["part"], found["progress"]) == ("samples", 0.25)
+        for kind, id in (("trainings", training["id"]), ("evaluations", found["id"])):
+            assert client.delete(f"/api/{kind}/{id}").json()["status"] == "stopped"
+        assert [one["status"] for one in client.get("/api/evaluations").json()["evaluations"]] == ["stopped"]
+    with opened(run / "model.safetensors", folder) as client:
+        refused(client.post("/api/evaluations", json={}), 422, "model")
+
+
 def test_a_database_of_an_earlier_version_is_brought_to_this_one(run, folder):
-    """Migrations give the tables that the code has."""
+    """Migrations give the tables that the code has, and lose no training."""
     from alembic.autogenerate import compare_metadata
+    from alembic.command import downgrade
+    from alembic.config import Config
     from alembic.migration import MigrationContext
 
-    from ornstein.studio.tables import metadata
+    from ornstein.studio.store import Store
+    from ornstein.studio.tables import metadata, processes
 
     studio = Studio(run, folder)
     with studio.store.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
         assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
+    studio.store.add(processes, {"id": "0" * 16, "name": "old", "request": {}, "status": "done", "created": 0.0})
+    with studio.store.engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", "ornstein.studio:migrations")
+        config.attributes["connection"] = connection
+        downgrade(config, "0001")
+        assert connection.execute(text("SELECT name FROM trainings")).scalar() == "old"
+    again = Store(folder)
+    assert again.one(processes, processes.c.name == "old")["kind"] == "train"
+    again.close()
     studio.batcher.close()
     studio.store.close()

@@ -109,6 +109,12 @@ class Request:
         plain = self.sampler == "auto" and self.tolerance is None
         return tuned_for(model, self.nfe, self.steps, None, self.guidance) if plain else None
 
+    def kept_choice(self, model: NetworkDenoiser) -> dict[str, Any]:
+        """That choice as it is written beside the samples, as another `ornstein tune` may replace it; empty for none.
+        """
+        chosen = self.choice(model)
+        return {} if chosen is None else {"tuned": chosen.as_dict() | {"errors": {}, "why": ""}}
+
     def tuned_guidance(self, model: NetworkDenoiser) -> set[float]:
         """The guidance that so many calls were tuned for, none of which is what is asked for."""
         if self.sampler != "auto" or self.steps is not None or self.tolerance is not None:

@@ -115,7 +115,7 @@ def _single(run: Path, picture: Path, out: Path, number: int, scale: int | None,
     from ornstein import files
     from ornstein.checkpoint import load
     from ornstein.figures.formats import read_facts, write_picture
-    from ornstein.figures.pictures import enlarged, single
+    from ornstein.figures.pictures import enlarged, show, single
     from ornstein.machine import device
     from ornstein.own import rule
     from ornstein.request import Request
@@ -124,12 +124,14 @@ def _single(run: Path, picture: Path, out: Path, number: int, scale: int | None,
         raise ValueError(f"out is {out}; a picture of a folder is drawn again as FILE.png")
     files.refuse(out)
     model = load(run).to(device())
-    if model.data is None or model.data.kind != "picture":
-        raise ValueError(f"{run} draws no pictures, and {picture} is one; name the run that drew it")
+    if model.data is None:
+        raise ValueError(f"{run} says nothing of its data, and did not draw {picture}; name the run that drew it")
     chosen(model)
     request = Request(number + 1, **(options | {"sampler": rule(options["sampler"])}))
     x = request.draw(model, only=number).cpu()
-    write_picture(Image.fromarray(enlarged(single(model.data, x), scale or 1)[0]), out, read_facts(picture) or {})
+    image = show(model.data, x, 1) if model.data.kind != "picture" else Image.fromarray(
+        enlarged(single(model.data, x), scale or 1)[0])
+    write_picture(image, out, read_facts(picture) or {})
 
 
 def _moves(picture: Path) -> bool:

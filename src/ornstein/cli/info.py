@@ -113,12 +113,14 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from _of_model(facts)
         return
     yield {"sampled": "picture", "edited": "edited picture", "drawn": "drawing"}[facts["kind"]], facts["file"]
-    rest = [name for name in facts if name not in (*SAMPLED, "kind", "file", "tuned", "cells")]
+    rest = [name for name in facts if name not in (*SAMPLED, "kind", "file", "tuned", "cells", "studio")]
     for name in (*SAMPLED, *rest):
         if facts.get(name) is not None:
             yield CALLED.get(name, name), _text(facts[name])
     if isinstance(tuned := facts.get("tuned"), Mapping):
         yield "tuned", _choice(tuned)
+    if job := _table(facts.get("studio")).get("job"):
+        yield "job of the studio", _text(job)
     if facts["kind"] == "sampled":
         yield "draw it again", f"ornstein sample --again {facts['file']}"
 

@@ -140,8 +140,7 @@ def facts_of(run: Path, model: NetworkDenoiser, request: Request, sampler: str, 
     facts |= {} if scale is None else {"scale": scale}
     if grid:
         return facts | {"cells": grid}
-    chosen = request.choice(model)  # which another `ornstein tune` may replace
-    return facts if chosen is None else facts | {"tuned": chosen.as_dict() | {"errors": {}, "why": ""}}
+    return facts | request.kept_choice(model)
 
 
 def _places(out: Path | None, save_steps: Path | None, grid: list[str] | None, scale: int | None) -> str | None:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ornstein.noise import MOST_SEED
 from ornstein.studio.limits import BUDGET, COUNT, MINUTES
 
-__all__ = ["Asked", "Id", "Mark", "Training"]
+__all__ = ["Asked", "Evaluation", "Id", "Mark", "Training"]
 
 Id = Annotated[str, Field(pattern="^[0-9a-f]{16}$", description="16 hexadecimal digits.",
                           examples=["0123456789abcdef"])]
@@ -49,16 +49,30 @@ class Generate(_Asked):
 
 class _Edit(_Asked):
     picture: Picture
+    row: Annotated[int, Field(ge=0, le=10**9, strict=True)] = Field(
+        0, description="Which sample of a .npy file that holds several.")
     nfe: Annotated[int, Field(ge=1, le=BUDGET, strict=True)] = Field(50, description="Network calls a draw.")
 
 
+class Stretch(_Body):
+    """Places of a trace or a vector, counted from 0, the last one included."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"first": 20, "last": 39}]})
+    first: Annotated[int, Field(ge=0, strict=True)]
+    last: Annotated[int, Field(ge=0, strict=True)]
+    channel: Annotated[int, Field(ge=0, strict=True)] | None = Field(None, description="Of a trace; all unless given.")
+
+
 class Fill(_Edit):
-    """Draw what is unknown of a picture: where the mask is white, or else where the picture is transparent."""
+    """Draw what is unknown: where the mask is white, or else where the picture is transparent; of arrays the stretches
+    that are named, and what is NaN."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [
-        {"kind": "fill", "picture": "0123456789abcdef", "mask": "fedcba9876543210", "count": 8, "seed": 1}]})
+        {"kind": "fill", "picture": "0123456789abcdef", "mask": "fedcba9876543210", "count": 8, "seed": 1},
+        {"kind": "fill", "picture": "0123456789abcdef", "unknown": [{"first": 20, "last": 39}], "count": 32}]})
     kind: Literal["fill"]
     mask: Picture | None = Field(None, description="Id of a picture that is white where it is to be painted anew.")
+    unknown: Annotated[list[Stretch], Field(max_length=100)] = Field([], description="Of arrays, in place of a mask.")
     count: Count = 8
 
 
@@ -114,6 +128,19 @@ class Mark(_Body):
 
     favourite: bool | None = None
     deleted: bool | None = Field(None, description="True moves it to the bin, false takes it out again.")
+
+
+class Evaluation(_Body):
+    """An evaluation that is to begin."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"model": "digits"}]})
+    model: Text | None = Field(None, description="Name of the model; the first of `GET /api/models` unless given.")
+    count: Annotated[int, Field(ge=30, le=100_000, strict=True)] | None = Field(
+        None, description="Samples to draw; 10,000 up to 256 values a sample, else 2,000, unless given.")
+    nfe: Annotated[int, Field(ge=1, le=BUDGET, strict=True)] | None = Field(
+        None, description="Network calls a sample; 20 unless given.")
+    likelihood: bool = Field(True, description="Whether to ask for likelihoods.")
+    seed: Annotated[int, Field(ge=0, le=MOST_SEED, strict=True)] = 0
 
 
 class Training(_Body):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -20,7 +22,10 @@ from ornstein.studio.store import Store
 from ornstein.studio.tables import pictures
 from ornstein.studio.uploads import picture_path
 
-__all__ = ["body", "delete", "get", "mark", "read", "search"]
+__all__ = ["MARKS", "body", "delete", "get", "mark", "read", "search"]
+
+MARKS = ("favourite", "deleted")
+MARKING = threading.Lock()  # two marks of one picture are one after the other, on disk as in the database
 
 
 def search(store: Store, text: str | None, given: Mapping[str, Any], binned: bool, before: str | None,
@@ -60,9 +65,12 @@ def get(store: Store, id: str) -> dict[str, Any]:
 
 def mark(store: Store, id: str, values: dict[str, Any]) -> dict[str, Any]:
     """Change what a picture is marked with."""
-    get(store, id)
-    if values:
-        store.change(pictures, pictures.c.id == id, **values)
+    with MARKING:
+        row = get(store, id) | values
+        if values:
+            marks, place = {name: row[name] for name in MARKS}, _place(store, row, ".json")
+            files.write_text(place, json.dumps(marks)) if any(marks.values()) else files.remove(place)
+            store.change(pictures, pictures.c.id == id, **values)
     return get(store, id)
 
 
@@ -72,7 +80,13 @@ def delete(store: Store, id: str) -> None:
     if not row["deleted"]:
         raise Refused(409, "only pictures in the bin are deleted; move it there first", "id")
     store.remove(pictures, pictures.c.id == id)
-    files.remove(picture_path(store.folder, row["job"], row["number"]))
+    for ending in (".png", ".npy", ".json"):
+        files.remove(_place(store, row, ending))
+
+
+def _place(store: Store, row: Mapping[str, Any], ending: str) -> Path:
+    """A picture's file: itself, its numbers, or what it is marked with, which is kept there for `rebuild`."""
+    return picture_path(store.folder, row["job"], row["number"]).with_suffix(ending)
 
 
 async def body(parts: AsyncIterator[bytes], most: int) -> bytes:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -237,6 +238,8 @@ class Jobs:
             for number, (image, label) in enumerate(zip(outcome.images, outcome.labels, strict=True)):
                 settings = {**facts, "number": number, **({} if label is None else {"class": label})}
                 image.save(place / f"{number:05d}.png", **options(".png", settings))
+                if outcome.values is not None:
+                    np.save(place / f"{number:05d}.npy", outcome.values[number])
                 rows.append(row_of(job.id, number, settings, image.size, time.time()))
             for name, image in outcome.extra.items():
                 image.save(place / f"{name}.png", **options(".png", {**facts, "shows": name}))

@@ -18,10 +18,11 @@ from ornstein.machine import device
 from ornstein.studio.refusal import Refused, sentence
 from ornstein.training.run import Run
 
-__all__ = ["Library", "Model"]
+__all__ = ["REPORT", "Library", "Model"]
 
 Version = tuple[Path, int, int]  # of a model's file: where it is, when it was written, and which file it is
 LOADED = 4  # models in memory
+REPORT = "report"  # folder of it, in the run
 DEEP = 2  # folders below the one that is named in which runs are found
 
 
@@ -128,8 +129,8 @@ class Library:
         """The report.json of a run."""
         name, path = self.find(name)
         if (file := _report(path)) is None:
-            raise Refused(404, f"the model {name!r} has no report yet; ornstein evaluate makes one inside the run, "
-                               f"with --out {path.name}/report")
+            raise Refused(404, f"the model {name!r} has no report yet; POST /api/evaluations makes one, as does "
+                               f"ornstein evaluate with --out {path.name}/{REPORT}")
         return file
 
 
@@ -143,7 +144,7 @@ def _version(path: Path) -> Version:
 
 
 def _report(path: Path) -> Path | None:
-    return next((file for file in (path / "report" / FIGURES, path / FIGURES) if file.is_file()), None)
+    return next((file for file in (path / REPORT / FIGURES, path / FIGURES) if file.is_file()), None)
 
 
 def _numbered(name: str) -> Any:

@@ -29,7 +29,7 @@ class Limits:
         client_jobs: jobs of one client that wait or run.
         job_seconds: that a job may run.
         minutes: of a training.
-        trainings: that wait or run.
+        trainings: that wait or run, evaluations among them.
         header: bytes of a request's head.
         wait: seconds in which a request must arrive.
     """

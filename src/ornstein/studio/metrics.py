@@ -25,7 +25,7 @@ class Metrics:
             ("accepted_jobs", "Jobs accepted since the start."), ("active_jobs", "Jobs that wait or run."),
             ("network_calls", "Network calls since the start."), ("network_rows", "Rows of these calls."),
             ("network_rows_filled", "Rows of these calls that somebody had asked for."),
-            ("trainings_running", "Trainings that run."))}
+            ("trainings_running", "Trainings and evaluations that run."))}
 
     def ended(self, job: Job, status: str, seconds: float) -> None:
         """Count a job."""
@@ -37,6 +37,6 @@ class Metrics:
         batcher = studio.batcher
         for name, value in (("accepted_jobs", studio.jobs.accepted), ("active_jobs", len(studio.jobs.active)),
                             ("network_calls", batcher.calls), ("network_rows", batcher.rows),
-                            ("network_rows_filled", batcher.filled), ("trainings_running", studio.trainings.running)):
+                            ("network_rows_filled", batcher.filled), ("trainings_running", studio.processes.running)):
             self.numbers[name].set(value)
         return generate_latest(self.registry)

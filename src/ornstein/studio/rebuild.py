@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from ornstein import files
 from ornstein.figures.formats import written_in
+from ornstein.studio.gallery import MARKS
 from ornstein.studio.jobs import row_of
 from ornstein.studio.store import DATABASE, Store
-from ornstein.studio.tables import jobs, pictures, trainings, uploads
+from ornstein.studio.tables import jobs, pictures, processes, uploads
 from ornstein.studio.told import Told
 from ornstein.studio.uploads import look
 
@@ -44,9 +46,9 @@ def rebuild(folder: Path) -> dict[str, int]:
                 _job(store, job)
         for row in _uploads(folder):
             store.add(uploads, row)
-        for row in _trainings(folder):
-            store.add(trainings, row)
-        return {table.name: store.count(table) for table in (jobs, pictures, uploads, trainings)}
+        for row in _processes(folder):
+            store.add(processes, row)
+        return {table.name: store.count(table) for table in (jobs, pictures, uploads, processes)}
     finally:
         store.close()
 
@@ -57,18 +59,29 @@ def _job(store: Store, folder: Path) -> None:
         try:
             with Image.open(path) as image:
                 settings, size = json.loads(written_in(image) or ""), image.size
-            rows.append(row_of(folder.name, int(path.stem), settings, size, path.stat().st_mtime))
+            rows.append(row_of(folder.name, int(path.stem), settings, size, path.stat().st_mtime) | _marks(path))
         except (OSError, ValueError, KeyError, TypeError, SyntaxError):  # not one of ours, or damaged
             continue
     if rows:
         first = rows[0]
+        result = {"extra": sorted(path.stem for path in folder.iterdir() if path.name in ("mean.png", "spread.png"))}
+        if numbers := sorted(folder.glob("*.npy")):
+            result["values"] = [np.load(path, allow_pickle=False).tolist() for path in numbers]
         store.add(jobs, {"id": folder.name, "client": "", "kind": first["kind"], "model": first["model"],
                          "request": first["settings"]["studio"]["request"], "status": "done",
                          "created": first["created"], "started": first["created"], "finished": first["created"],
-                         "result": {"extra": sorted(path.stem for path in folder.iterdir()
-                                                    if path.name in ("mean.png", "spread.png"))}})
+                         "result": result})
         for row in rows:
             store.add(pictures, row)
+
+
+def _marks(picture: Path) -> dict[str, bool]:
+    """What a picture is marked with."""
+    try:
+        found = files.read_json(picture.with_suffix(".json"))
+    except (OSError, ValueError):  # there are none, or they are damaged: the picture itself counts
+        found = {}
+    return {name: found.get(name) is True for name in MARKS}
 
 
 def _uploads(folder: Path) -> Iterator[dict[str, Any]]:
@@ -80,12 +93,13 @@ def _uploads(folder: Path) -> Iterator[dict[str, Any]]:
                    "sha256": digest, "created": path.stat().st_mtime, **look(path, match[2])}
 
 
-def _trainings(folder: Path) -> Iterator[dict[str, Any]]:
+def _processes(folder: Path) -> Iterator[dict[str, Any]]:
     for path in sorted((folder / "logs").glob("*.json")):
         if JOB.fullmatch(path.stem):
             request = files.read_json(path)
             told = Told(path.with_suffix(".jsonl"), folder / "runs" / path.stem)
             told.read()
             status, error = told.outcome("running") if told.log.is_file() else ("stopped", None)
-            yield {"id": path.stem, "name": request["name"], "request": request, "status": status, "error": error,
+            yield {"id": path.stem, "kind": request.pop("kind", "train"), "name": request["name"], "request": request,
+                   "status": status, "error": error,
                    "created": path.stat().st_mtime}

@@ -7,17 +7,19 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from ornstein.names import printable, shortened
 
-__all__ = ["ANSWERS", "EVENTS", "PNG", "Fault", "Refused", "answer", "install", "sentence"]
+__all__ = ["ANSWERS", "EVENTS", "NPY", "PNG", "Fault", "Refused", "answer", "content", "faults", "install", "sentence"]
 
 
 class Fault(BaseModel):
     """An error, as every route answers it."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [
+        {"error": "count is 1000; it must be at most 64", "field": "count", "limit": 64}]})
     error: str = Field(description="One sentence: what is wrong, and what is allowed.",
                        examples=["count is 1000; it must be at most 64"])
     field: str | None = Field(None, description="The field of the request that caused it.", examples=["count"])
@@ -47,8 +49,21 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
     503: {"model": Fault, "description": "The queue is full; come again after Retry-After seconds."},
 }
 
-PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
-EVENTS: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+
+
+def faults(*status: int) -> dict[int | str, dict[str, Any]]:
+    """What a route answers besides what all do."""
+    return {one: ANSWERS[one] for one in status}
+
+
+def content(kind: str, example: str | None = None) -> dict[int | str, dict[str, Any]]:
+    """An answer that is no JSON."""
+    schema = {"type": "string"} | ({"format": "binary"} if example is None else {"examples": [example]})
+    return {200: {"content": {kind: {"schema": schema}}}}
+
+
+PNG, NPY = content("image/png"), content("application/octet-stream")
+EVENTS = content("text/event-stream", 'event: progress\ndata: {"status": "running", "progress": 0.5}\n\n')
 
 
 def sentence(error: BaseException | str) -> str:

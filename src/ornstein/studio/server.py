@@ -18,7 +18,7 @@ from ornstein.display import say
 from ornstein.studio.limits import HEADER
 from ornstein.studio.protocol import Deadlines
 from ornstein.studio.refusal import ANSWERS, install
-from ornstein.studio.routes import files, forward, gallery, health, jobs, models, trainings
+from ornstein.studio.routes import evaluations, files, forward, gallery, health, jobs, models, trainings
 from ornstein.studio.safety import Guard
 from ornstein.studio.state import Studio
 
@@ -56,7 +56,7 @@ def application(studio: Studio, host: str = "127.0.0.1", token: str | None = Non
                               "field and limit.")
     app.state.studio = studio
     install(app)
-    for part in (health, models, jobs, files, gallery, forward, trainings):
+    for part in (health, models, jobs, files, gallery, forward, trainings, evaluations):
         app.include_router(part.router)
     app.mount("/", StaticFiles(directory=PAGE, html=True))
     app.add_middleware(Guard, limits=studio.limits, host=host, token=token)

@@ -10,10 +10,12 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from ornstein.studio.batching import Batcher
+from ornstein.studio.evaluations import Evaluations
 from ornstein.studio.jobs import Jobs
 from ornstein.studio.library import Library
 from ornstein.studio.limits import LIMITS, Limits
 from ornstein.studio.metrics import Metrics
+from ornstein.studio.processes import Processes
 from ornstein.studio.refusal import Refused
 from ornstein.studio.store import Store
 from ornstein.studio.trainings import Trainings
@@ -38,9 +40,11 @@ class Studio:
         self.limits, self.version, self.metrics = limits, version, Metrics()
         self.store = Store(folder, database)
         self.uploads = Uploads(self.store, limits)
-        self.trainings = Trainings(self.store, self.uploads, limits)
+        self.processes = Processes(self.store, limits)
+        self.trainings = Trainings(self.processes, self.uploads)
         self.library = Library(place, self.trainings.models)
         self.trainings.library = self.library
+        self.evaluations = Evaluations(self.processes, self.library)
         self.batcher = Batcher()
         self._warming = threading.Thread(target=self._warm, name="warm", daemon=True)
         self.jobs = Jobs(self.store, self.library, self.uploads, self.batcher, limits, version,
@@ -49,7 +53,7 @@ class Studio:
     def start(self) -> None:
         """Begin to work."""
         self.jobs.start()
-        self.trainings.start()
+        self.processes.start()
         self._warming.start()
 
     def _warm(self) -> None:
@@ -58,12 +62,12 @@ class Studio:
             self.library.get(None)
 
     def close(self) -> None:
-        """End; trainings go on by themselves."""
+        """End; trainings and evaluations go on by themselves."""
         if self._warming.is_alive():  # a thread that is importing does not survive the interpreter's end
             self._warming.join()
         self.jobs.close()
         self.batcher.close()
-        self.trainings.close()
+        self.processes.close()
         self.store.close()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, Boolean, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
 
-__all__ = ["jobs", "metadata", "pictures", "trainings", "uploads"]
+__all__ = ["jobs", "metadata", "pictures", "processes", "uploads"]
 
 metadata = MetaData()
 
@@ -60,9 +60,10 @@ uploads = Table(
     Column("created", Float, nullable=False),
 )
 
-trainings = Table(
-    "trainings", metadata,
+processes = Table(
+    "processes", metadata,
     Column("id", String(16), primary_key=True),
+    Column("kind", String(16), nullable=False, server_default="train"),  # or evaluate
     Column("name", Text, nullable=False),
     Column("request", JSON, nullable=False),
     Column("status", String(16), nullable=False),

@@ -1,4 +1,4 @@
-"""What a training says of itself, in the lines of its output and the files of its run."""
+"""What a training or an evaluation says of itself, in the lines of its output and the files of its run."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ FIGURES = ("images", "loss", "held_out", "gap", "learning_rate", "rate", "second
 
 
 class Told:
-    """The output of one training, read as it grows.
+    """The output of one process, read as it grows.
 
     Args:
         log: the file of its output, one JSON object or plain line each.
-        run: its folder.
+        run: the folder of a training.
     """
 
     def __init__(self, log: Path, run: Path) -> None:
@@ -67,13 +67,17 @@ class Told:
             return [("log", {"line": text})] if text else []
         if kind == "started":
             self.finished, self.stopped, self.error = False, False, None
-            self.notes, self.chosen = [*event.get("notes", ())], [*event.get("reasons", ())]
+            self.notes, self.chosen = [*map(str, event.get("notes", ()))], [*map(str, event.get("reasons", ()))]
             return [("log", {"line": note}) for note in (*self.notes, *self.chosen)]
         if kind == "progress":
             self.latest = event
             return [("metrics", {name: event.get(name) for name in FIGURES} | {
                 "progress": event.get("share"), "seconds_left": event.get("left")})]
-        if kind == "finished":
+        if kind == "part":
+            self.latest = event
+            return [("progress", {"progress": event.get("share"), "part": event.get("part"),
+                                  "seconds_left": event.get("left")})]
+        if kind in ("finished", "report"):
             self.finished = True
         text = str(event.get("text", ""))
         self.stopped = self.stopped or kind == "interrupted" or text.startswith("stopped and saved")
@@ -94,7 +98,8 @@ class Told:
             return "done", None
         if self.stopped or status == "stopping":
             return "stopped", None
-        return "failed", self.error or "its process has ended without a word; go on with it from its last state"
+        return "failed", self.error or ("its process has ended without a word; start it again, and it goes on from "
+                                        "what was saved")
 
     def previews(self) -> list[int]:
         """After how many pictures samples were drawn."""

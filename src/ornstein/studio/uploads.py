@@ -89,13 +89,15 @@ class Uploads:
         return row
 
     def locate(self, id: str, field: str) -> Path:
-        """The file of an upload, or of a picture in the gallery."""
+        """The file of an upload, or of a picture in the gallery: of an array its numbers."""
         if (row := self.store.one(uploads, uploads.c.id == id)) is not None:
             if row["kind"] == "zip":
                 raise Refused(422, f"{field} is a zip; it must be a picture", field)
             return self.path_of(row)
         if (row := self.store.one(pictures, pictures.c.id == id)) is not None:
-            return picture_path(self.store.folder, row["job"], row["number"])
+            drawn = picture_path(self.store.folder, row["job"], row["number"])
+            numbers = drawn.with_suffix(".npy")
+            return numbers if numbers.is_file() else drawn
         raise Refused(422, f"{field} is {id}, and there is no such upload or picture; send it to POST "
                            "/api/files", field)
 

@@ -26,6 +26,7 @@ from ornstein.figures.subject import read_sample, subject
 from ornstein.given import edited, fit_of, read_given, read_mask, read_measured
 from ornstein.names import require
 from ornstein.request import Request
+from ornstein.studio import arrays
 from ornstein.studio.library import Model
 from ornstein.studio.refusal import Refused, sentence
 from ornstein.studio.uploads import Uploads
@@ -73,7 +74,9 @@ def check(model: Model, body: Mapping[str, Any], uploads: Uploads) -> None:
     if kind == "interpolate" and body["picture"] == body["other"]:
         raise Refused(422, "other is the same as picture; name two", "other")
     if kind in EDITS and not picture and body.get("mask") is not None:
-        raise Refused(422, "mask is for pictures; write NaN where numbers are unknown", "mask")
+        raise Refused(422, "mask is for pictures; name the stretches that are unknown, or write NaN there", "mask")
+    if body.get("unknown"):
+        arrays.known(model.spec, body["unknown"])
     if kind != "nearest":
         asked({**body, "count": 1}).conditions(model.denoiser)
 
@@ -105,7 +108,7 @@ def as_images(spec: DataSpec, x: Tensor) -> list[Image.Image]:
     """Samples (B, *shape) as pictures: their own pixels, or arrays drawn."""
     if spec.kind == "picture":
         return [Image.fromarray(one) for one in pictures.single(spec, x)]
-    return [pictures.show(spec, one[None], 1, side=320) for one in x]
+    return [pictures.show(spec, one[None], 1) for one in x]
 
 
 def data_url(image: Image.Image) -> str:
@@ -134,6 +137,9 @@ def _edited(model: Model, body: Mapping[str, Any], uploads: Uploads) -> Outcome:
     if body.get("mask") is not None:
         known = _given("mask", uploads.locate(body["mask"], "mask"), lambda path: read_mask(spec, path, given[0], fit))
         given[0].values = np.where(known, given[0].values, np.nan)
+    given[0].values = arrays.row(given[0].values, body.get("row", 0))
+    if body.get("unknown"):
+        given[0].values = np.where(arrays.known(spec, body["unknown"]), given[0].values, np.nan)
     for one, name in zip(given, places, strict=True):
         if len(one.values) > 1:
             raise Refused(422, f"{name} holds {len(one.values)} samples; it must hold one", name)
@@ -141,8 +147,9 @@ def _edited(model: Model, body: Mapping[str, Any], uploads: Uploads) -> Outcome:
         if lost and kind != "fill":
             raise Refused(422, f"{name} has {lost} values that are unknown; fill them first", name)
         if not lost and kind == "fill":
-            raise Refused(422, "nothing of the picture is unknown; give a mask that is white where it is to be filled",
-                          "mask")
+            raise Refused(422, "nothing of the picture is unknown; give a mask that is white where it is to be filled"
+                          if spec.kind == "picture" else "nothing of the sample is unknown; name stretches in unknown, "
+                          "or write NaN", "mask" if spec.kind == "picture" else "unknown")
     request = asked(body)
     told = request.conditions(model.denoiser) if body["label"] is not None or body["condition"] is not None else None
     words = {"nfe": body["nfe"], "condition": None if told is None else told[:1], "guidance": body["guidance"]}
@@ -154,6 +161,8 @@ def _edited(model: Model, body: Mapping[str, Any], uploads: Uploads) -> Outcome:
     if kind != "interpolate" and len(x) > 1 and spec.kind == "picture":
         drawn.extra, spread = _spread(spec, x)
         drawn.result["spread"] = spread
+    elif kind != "interpolate" and len(spec.shape) < 3:
+        drawn.result["bands"] = arrays.bands(spec, x)
     return drawn
 
 
@@ -200,8 +209,10 @@ def _neighbours(model: Model, body: Mapping[str, Any], uploads: Uploads) -> Outc
 def facts_of(model: Model, body: Mapping[str, Any], job: str, version: str) -> dict[str, Any]:
     """What every picture of a job says of itself."""
     settings = {name: body[name] for name in FACTS if body.get(name) is not None}
-    own = {} if body["kind"] == "generate" else {"edit": body["kind"]}
-    return {**asked(body).facts(), **settings, **own, "model": model.digest, "ornstein": version,
+    request, own = asked(body), dict[str, Any](edit=body["kind"])
+    if body["kind"] == "generate":
+        own = request.kept_choice(model.denoiser)
+    return {**request.facts(), **settings, **own, "run": str(model.path), "model": model.digest, "ornstein": version,
             "studio": {"job": job, "model": model.name, "request": dict(body)}}
 
 
@@ -218,7 +229,8 @@ def code(path: str, body: Mapping[str, Any]) -> dict[str, str]:
         return {"python": f"orn.sample(orn.load({path!r}), {body['count']}{python})",
                 "command": f"ornstein sample {run}{flags} --out {kind}"}
     if kind in EDITS:
-        inputs = "PICTURE OTHER" if kind == "interpolate" else "PICTURE" + " --mask MASK" * bool(body.get("mask"))
+        inputs = "PICTURE OTHER" if kind == "interpolate" else "PICTURE" + " --mask MASK" * bool(
+            body.get("mask") or body.get("unknown"))
         call = {"fill": "inpaint(model, x, mask", "vary": f"vary(model, x, {given.pop('strength', 0.5)}",
                 "interpolate": "interpolate(model, a, b",
                 "restore": f"restore(model, y, {given.pop('operator', '')!r}, {given.pop('noise', 'noise')}"}[kind]

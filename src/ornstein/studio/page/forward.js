@@ -1,10 +1,10 @@
 // Forward: a picture of one's own turns into noise, with every law of section 20.1 beside it.
 import { html, useEffect, useMemo, useState } from "./vendor/preact.js";
-import { ask, query, short, useJob, useLatest, chance } from "./api.js";
+import { ask, query, short, useLatest, chance } from "./api.js";
 import { Chart } from "./chart.js";
 import { EQUATIONS } from "./equations.js";
 import { Alarm, Code, Empty, Field, Head, Slider } from "./parts.js";
-import { Picture, Well } from "./pictures.js";
+import { DrawOne, Picture, Well } from "./pictures.js";
 
 const SECONDS = 7; // that the chain takes to be played
 const EDGES = [-4, 4];
@@ -102,14 +102,9 @@ function Posterior({ answer, share, setShare, s }) {
       : s === 0 && html`<p class="note">Move t above 0 first.</p>`}</div>`;
 }
 
-function Start({ model, onPicture }) {
-  const { job, start, busy } = useJob();
-  useEffect(() => { if (job?.status === "done") onPicture(job.samples[0]); }, [job?.status]);
-  if (model.kind !== "picture") return html`<${Empty} title="Choose a sample"><p>This model draws no pictures. Drop a .npy file of one sample, as it was trained on.</p></${Empty}>`;
-  return html`<${Empty} title="Choose a picture"><p>Drop one of your own, take one from the gallery, or have the model draw one. Then move time, and watch it go.</p>
-    <button type="button" class="main" disabled=${busy} onClick=${() => start({ kind: "generate", model: model.name, count: 1, seed: chance() })}>${busy ? "Drawing …" : "Draw one"}</button>
-    <${Alarm} fault=${job?.fault} /></${Empty}>`;
-}
+const Start = ({ model, onPicture }) => html`<${Empty} title=${model.kind === "picture" ? "Choose a picture" : "Choose a sample"}>
+  <p>${model.kind === "picture" ? "Drop one of your own" : "Drop a .npy file of one sample"}, take one from the gallery, or have the model draw one. Then move time, and watch it go.</p>
+  <${DrawOne} model=${model} onPick=${onPicture} /></${Empty}>`;
 
 export function Forward({ model, handed, go }) {
   const [picture, setPicture] = useState(null), [t, setT] = useState(0.35), [share, setShare] = useState(0.5), [seed, setSeed] = useState(0);

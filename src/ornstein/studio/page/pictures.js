@@ -1,7 +1,7 @@
 // Pictures: shown in their own pixels, dropped, and picked from the gallery.
 import { html, useEffect, useRef, useState } from "./vendor/preact.js";
-import { ask, query, upload } from "./api.js";
-import { Dialog, useId } from "./parts.js";
+import { ask, chance, query, upload, useJob } from "./api.js";
+import { Alarm, Dialog, useId } from "./parts.js";
 
 const SMALL = 160; // pixels a side below which a picture is drawn with sharp ones
 
@@ -72,7 +72,15 @@ export function Picker({ open, onClose, onPick, model }) {
   </${Dialog}>`;
 }
 
-// One picture that a form asks for: dropped, chosen, or from the gallery.
+// Have the model draw what a form asks for.
+export function DrawOne({ model, onPick }) {
+  const { job, start, busy } = useJob();
+  useEffect(() => { if (job?.status === "done") onPick(job.samples[0]); }, [job?.status]);
+  return html`<button type="button" class="main" disabled=${busy} onClick=${() => start({ kind: "generate", model: model.name, count: 1, seed: chance() })}>${busy ? "Drawing …" : "Draw one"}</button>
+    <${Alarm} fault=${job?.fault} />`;
+}
+
+// One picture that a form asks for, or sample of arrays: dropped, chosen, or from the gallery.
 export function Well({ label, name, value, onChange, fault, small, model }) {
   const [own, setOwn] = useState(null), [busy, setBusy] = useState(false), [picking, setPicking] = useState(false);
   const said = useId("well");
@@ -88,8 +96,8 @@ export function Well({ label, name, value, onChange, fault, small, model }) {
     setBusy(false);
   };
   return html`<div class=${small ? "well small" : "well"}><h2 class="well-label">${label}</h2>
-    ${value && !small && html`<div class="well-shown"><${Picture} src=${value.url} alt=${label} /></div>`}
-    <${Drop} label=${value || small ? "Drop another picture" : "Drop a picture"} hint="or press to choose a file" onFiles=${take} busy=${busy} invalid=${wrong} said=${said} />
+    ${value?.url && !small && html`<div class="well-shown"><${Picture} src=${value.url} alt=${label} /></div>`}
+    <${Drop} label=${`Drop ${value || small ? "another" : "a"} ${model.kind === "picture" ? "picture" : ".npy file"}`} hint="or press to choose a file" accept=${model.kind === "picture" ? "image/*,.npy" : ".npy"} onFiles=${take} busy=${busy} invalid=${wrong} said=${said} />
     <button type="button" class="quiet" onClick=${() => setPicking(true)}>From the gallery</button>
     <p class="said" id=${said} role=${wrong ? "alert" : null}>${wrong}</p>
     <${Picker} model=${model.name} open=${picking} onClose=${() => setPicking(false)} onPick=${one => { setOwn(null); onChange(one); }} />

@@ -206,5 +206,5 @@ export function Train({ model, models, shown, go, reload }) {
     <${Begin} models=${models} onBegun=${change} /><${Alarm} fault=${fault} />
     ${trainings?.length > 0 && html`<h2 class="below">Trainings</h2><div class="cards">${trainings.map((one, place) => html`<${Training} key=${one.id} latest=${place === 0} training=${one} onChange=${change} go=${go} reload=${reload} />`)}</div>`}
     ${trainings && !trainings.length && !model && html`<${Empty} title="Nothing has been trained yet"><p>Begin above. You can watch it learn, stop it, and go on later.</p></${Empty}>`}
-    <${Models} models=${models} go=${go} />`;
+    <${Models} models=${models} go=${go} reload=${reload} />`;
 }

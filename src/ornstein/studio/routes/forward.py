@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
-from ornstein.studio import forward
+from ornstein.studio import answers, forward
+from ornstein.studio.refusal import faults
 from ornstein.studio.state import Used
 
 router = APIRouter(prefix="/api/forward", tags=["forward"])
@@ -17,19 +18,19 @@ Place = Annotated[int, Query(ge=0, le=10_000)]
 Seed = Annotated[int, Query(ge=0, le=2**32)]
 
 
-@router.get("/schedule")
+@router.get("/schedule", response_model=answers.Schedule, responses=faults(404, 409))
 def schedule(studio: Used, model: Name = None, points: Annotated[int, Query(ge=2, le=1001)] = 201) -> dict[str, Any]:
     """Signal, noise and log SNR over time."""
     return forward.schedule(studio.library.get(model), points)
 
 
-@router.get("/noised")
+@router.get("/noised", response_model=answers.Noised, responses=faults(404, 409))
 def noised(picture: Picture, t: Time, studio: Used, model: Name = None, seed: Seed = 0) -> dict[str, Any]:
     """A picture at time t, one draw of q(z_t | x), with its histogram."""
     return forward.noised(studio.library.get(model), studio.uploads.locate(picture, "picture"), t, seed)
 
 
-@router.get("/kernel")
+@router.get("/kernel", response_model=answers.Kernel, responses=faults(404, 409))
 def kernel(picture: Picture, t: Time, studio: Used, model: Name = None, row: Place = 0, column: Place = 0,
            channel: Place = 0) -> dict[str, Any]:
     """Mean and variance of q(z_t | x) for a pixel, as a curve."""
@@ -37,7 +38,7 @@ def kernel(picture: Picture, t: Time, studio: Used, model: Name = None, row: Pla
                           (channel, row, column))
 
 
-@router.get("/posterior")
+@router.get("/posterior", response_model=answers.Posterior, responses=faults(404, 409))
 def posterior(picture: Picture, s: Time, t: Time, studio: Used, model: Name = None, row: Place = 0, column: Place = 0,
               channel: Place = 0, seed: Seed = 0) -> dict[str, Any]:
     """Mean and variance of q(z_s | z_t, x) for a pixel, s < t, as a curve."""
