@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from ornstein.diffusion.editing.operator import Operator
 from ornstein.diffusion.grid import Moment, moments
 from ornstein.diffusion.guidance import guided
 from ornstein.diffusion.linear import Gaussian
+from ornstein.diffusion.samplers.loop import finite
 from ornstein.diffusion.schedule import Schedule
 from ornstein.noise import generator
 from ornstein.workers import each, shared
@@ -34,7 +35,7 @@ SINGULAR = 1e-10  # of the variance of a measurement: noise of one that has none
 @torch.no_grad()
 def posterior(denoiser: Denoiser, data: Gaussian | None, y: Tensor, operator: Operator, noise: float, count: int,
               nfe: int, seed: int, condition: Condition = None, guidance: float | None = None,
-              numbers: Sequence[int] | None = None) -> Tensor:
+              numbers: Sequence[int] | None = None, tell: Callable[[float], None] = lambda _: None) -> Tensor:
     """Draw x of q(x | y) for y = operator(x) + noise eps; all arguments are checked already.
 
     Twisted sequential Monte Carlo (Wu et al. 2023) without derivatives of the network. At s = noise_t / signal_t the
@@ -61,6 +62,7 @@ def posterior(denoiser: Denoiser, data: Gaussian | None, y: Tensor, operator: Op
         condition: one for all, or one for each measurement.
         guidance: scale of classifier-free guidance.
         numbers: which of the caller's measurements these are, by which their noise is known; 0, 1, ... unless given.
+        tell: called with the share that is done.
 
     Returns:
         (B * count, *shape), those of one measurement adjacent.
@@ -74,6 +76,7 @@ def posterior(denoiser: Denoiser, data: Gaussian | None, y: Tensor, operator: Op
     walk = levels(denoiser.schedule, nfe, data.deviation, drawn)
     ratios = [moment.noise / moment.signal for moment in walk]
     some = max(1, TOGETHER // count)
+    parts = -(-len(y) // some)
 
     def draw(part: int) -> Iterator[None]:
         rows = slice(part * some, (part + 1) * some)
@@ -82,17 +85,19 @@ def posterior(denoiser: Denoiser, data: Gaussian | None, y: Tensor, operator: Op
         walks = [population(measured, seen.flatten().double(), ratios, Draws(1, count, seed, [number]))
                  for seen, number in zip(y[rows], numbers[rows], strict=True)]
         zeta = torch.cat([next(one) for one in walks])
-        for moment in walk[:-1]:
+        for step, moment in enumerate(walk[:-1]):
+            if not part:  # which is always this process's
+                tell(step / len(walk) / parts)
             z = (moment.signal * data.back(zeta)).reshape(-1, *denoiser.shape).to(drawn)
-            answers = data.turn(ask(z, moment.clock).x.flatten(1).double()).split(count)
+            answers = data.turn(finite(ask(z, moment.clock).x).flatten(1).double()).split(count)
             zeta = torch.cat([one.send(answer) for one, answer in zip(walks, answers, strict=True)])
             yield
         first = part * some * count
         drawn[first:first + len(zeta)] = data.back(zeta).reshape(-1, *denoiser.shape).to(drawn)
 
-    for _ in each(draw, -(-len(y) // some), y.device):
-        pass
-    return drawn
+    for done in each(draw, parts, y.device):
+        tell(done / parts)
+    return finite(drawn)
 
 
 def levels(schedule: Schedule, steps: int, deviation: float, like: Tensor) -> list[Moment]:
