@@ -100,6 +100,9 @@ def read_mask(spec: DataSpec, path: Path, given: Given, fit: str) -> np.ndarray:
         ValueError: a mask of another size, or one that is neither black and white nor true and false.
     """
     if is_picture(path):
+        if spec.kind != "picture":
+            raise ValueError(f"{path} is a picture, and samples have shape {spec.shape}; give a .npy file that is true "
+                             "where values are known")
         height, width = spec.shape[1:]
         shade = read_picture(path, (1, height, width), fit)
         size = header(path)[:2]
@@ -254,7 +257,8 @@ def _rows(path: Path, values: np.ndarray, own: tuple[int, ...], what: str) -> np
         raise ValueError(f"{path} holds {values.dtype} of shape {values.shape}; {what} are numbers of shape {own}, or "
                          f"(N, {', '.join(map(str, own))}) of several")
     if 0 in values.shape:
-        raise ValueError(f"{path} holds {values.dtype} of shape {values.shape}: nothing to edit; give at least one sample")
+        raise ValueError(f"{path} holds {values.dtype} of shape {values.shape}, in which nothing is; give at "
+                         "least one sample")
     if lost := int(np.isinf(values).sum()):
         raise ValueError(f"{path} holds {lost} infinite values; write NaN for what is unknown")
     return np.array(values.reshape(-1, *own), dtype=np.float64)
