@@ -64,5 +64,5 @@ def invert(denoiser: Denoiser, x: Tensor, *, nfe: int = NFE, condition: Conditio
             # The rules of "auto" draw no noise.
             for step, (_, z, _) in enumerate(follow(rule, walk, x[rows], denoise, lambda _, z: z.clone, still)):
                 latents[rows] = z
-                tell((first + len(z) * step / len(walk)) / len(x))
+                tell((first + len(z) * step / (len(walk) - 1)) / len(x))
     return finite(latents)
