@@ -155,8 +155,10 @@ def sample(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto",
 
     def draw(block: int) -> Iterator[None]:
         rows = blocks[block]
-        for z in walks.latents(rows, tolerance):
+        for step, z in enumerate(walks.latents(rows, tolerance)):
             samples[rows.start:rows.stop] = z
+            if not block:  # which is always this process's
+                tell(step / (len(walks.times) - 1) / len(blocks))
             yield
 
     with telling(progress, "sampling") as tell:
