@@ -149,6 +149,19 @@ def test_what_is_known_stays_and_what_is_not_may_hold_anything():
     assert torch.equal(orn.inpaint(PICTURES, x, torch.ones(1), 2, nfe=3), x.repeat_interleave(2, 0))
 
 
+def test_known_values_are_what_a_matrix_that_picks_them_measures_and_need_none(monkeypatch):
+    known = torch.arange(24).reshape(2, 3, 4) % 3 != 0
+    x = normal(2, 2, 3, 4)
+    picked = torch.eye(24, dtype=torch.float64)[known.flatten()]
+    drawn = orn.inpaint(PICTURES, x, known, 3, nfe=4)
+    same = orn.restore(PICTURES, x[:, known], picked, 0.0, 3, nfe=4)
+    assert torch.allclose(drawn, same, atol=1e-4)
+    monkeypatch.setattr("ornstein.diffusion.editing.operator.MOST_ENTRIES", 100)  # as of a picture of 60 x 100
+    assert torch.equal(orn.inpaint(PICTURES, x, known, 3, nfe=4), drawn)
+    with pytest.raises(ValueError, match="a matrix of at most 100 entries"):
+        orn.restore(PICTURES, x[:, known], picked, 0.0, 3, nfe=4)
+
+
 def test_without_a_mask_nan_is_unknown():
     x = normal(2, 4)
     x[0, 1] = x[1, 2:] = math.nan

@@ -33,6 +33,8 @@ class Operator:
         device: where `forward` calculates, if it has tensors of its own.
     """
 
+    index: Tensor | None = None  # which values of a sample are those of the measurement, where it is nothing else
+
     def __init__(self, shape: Sequence[int], into: Sequence[int], forward: Map, adjoint: Map | None = None,
                  device: torch.device | str = "cpu") -> None:
         self.shape, self.into, self.device = tuple(shape), tuple(into), device
@@ -86,7 +88,9 @@ def places(known: Tensor) -> Operator:
         x[:, index.to(y.device)] = y
         return x.reshape(len(y), *known.shape)
 
-    return Operator(known.shape, (len(index),), forward, adjoint)
+    operator = Operator(known.shape, (len(index),), forward, adjoint)
+    operator.index = index
+    return operator
 
 
 def read_operator(operator: Operator | Tensor | np.ndarray | Map | str, shape: Sequence[int],

@@ -70,7 +70,7 @@ def posterior(denoiser: Denoiser, data: Gaussian | None, y: Tensor, operator: Op
     conditions = denoiser.read_condition(condition, len(y), "cpu")
     data = (data or Gaussian.standard(math.prod(denoiser.shape))).to(y.device)
     denoiser = guided(denoiser, guidance)
-    measured = Measured(data, operator.matrix().to(y.device), noise)
+    measured = Measured(data, operator, noise)
     numbers = range(len(y)) if numbers is None else numbers
     drawn = shared((len(y) * count, *denoiser.shape), y)
     walk = levels(denoiser.schedule, nfe, data.deviation, drawn)
@@ -115,14 +115,24 @@ class Measured:
 
     Args:
         data: the Gaussian with their moments.
-        matrix: of the measurement, (M, D).
+        operator: of the measurement, from D values to M.
         noise: its deviation.
     """
 
-    def __init__(self, data: Gaussian, matrix: Tensor, noise: float) -> None:
-        self.data, self.noise, self.centre = data, noise, matrix @ data.mean
+    def __init__(self, data: Gaussian, operator: Operator, noise: float) -> None:
+        self.data, self.noise = data, noise
+        if operator.index is not None and data.basis is None:  # large pictures have no room for a matrix
+            index = operator.index.to(data.mean.device)
+            self.matrix: Tensor | None = None
+            self.into, self.factor = torch.zeros_like(data.mean, dtype=torch.int64), torch.zeros_like(data.mean)
+            self.into[index], self.factor[index] = torch.arange(len(index), device=index.device), 1.0
+            self.centre = data.mean[index]
+            self.least = SINGULAR * float(data.variance[index].sum()) / max(len(index), 1)
+            return
+        matrix = operator.matrix().to(data.mean.device)
+        self.centre = matrix @ data.mean
         along = data.along(matrix)
-        self.matrix: Tensor | None = along
+        self.matrix = along
         if len(along) and ((along != 0).sum(0) <= 1).all():
             self.into, self.factor, self.matrix = along.abs().argmax(0), along.sum(0), None
         self.least = SINGULAR * float((along**2 @ data.variance).sum()) / max(len(along), 1)
