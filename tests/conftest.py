@@ -98,7 +98,7 @@ def mixture_of():
 @pytest.fixture(scope="session", autouse=True)
 def layout() -> Callable[..., object]:
     """What every test would pay for and few look at: trainings judge themselves by fewer samples and draw theirs in
-    fewer calls, and the parts of a figure are not moved apart, except by what is returned, which `laid_out` brings back.
+    fewer calls, and the parts of a figure are not moved apart except by what is returned, for `laid_out` to bring back.
     """
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 

@@ -20,8 +20,8 @@ from ornstein.diffusion.samplers import sample
 from ornstein.figures.arrays import DRAWN, entries, sheet
 from ornstein.figures.formats import KEY, KINDS, about, ending, options, write_picture
 
-__all__ = ["CALLS", "GAP", "INK", "LETTERS", "SIDE", "arranged", "captioned", "enlarged", "even", "font", "grid", "named",
-            "numbered", "picture", "preview", "shortened_to", "show", "single", "suits", "write"]
+__all__ = ["CALLS", "GAP", "INK", "LETTERS", "SIDE", "arranged", "captioned", "enlarged", "even", "font", "grid",
+            "named", "numbered", "picture", "preview", "shortened_to", "show", "single", "suits", "write"]
 
 SIDE = 1024  # pixels that a grid grows to, at most, by enlarging small pictures
 GAP = 6  # pixels between the pictures of a grid
