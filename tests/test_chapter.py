@@ -125,6 +125,7 @@ def test_the_pictures_are_those_that_the_pages_show():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("laid_out")
 def test_the_pictures_are_what_the_program_draws(tmp_path, monkeypatch):
     """Drawn anew, each is the stored one but for the rounding of another machine: less than a grey level on average.
 

@@ -218,18 +218,18 @@ def test_strength_goes_from_the_sample_itself_to_a_new_one():
     orn.ExactGaussian(torch.zeros(3), torch.tensor([0.01, 1.0, 4.0]), orn.Chain.linear())],
     ids=["gaussian", "narrow mixture", "linear", "exploding", "chain"])
 def test_sampling_from_the_latent_comes_back(model):
-    x = model.draw(50)
+    x = model.draw(30)
     z = orn.invert(model, x, nfe=50)
     assert float((orn.sample(model, z=z, nfe=50) - x).square().mean().sqrt()) < 1e-4
     # It is the flow's own latent, of the law of pure noise.
-    flow = orn.ode_likelihood(model, x[:4], tolerance=1e-8).latent
+    flow = orn.ode_likelihood(model, x[:4], tolerance=1e-6).latent
     assert torch.allclose(z[:4], flow, atol=2e-3 * float(flow.abs().max()))
 
 
 def test_a_trained_networks_sample_comes_back_under_its_condition(trained):
     model, data = orn.load(trained), orn.load_data("digits")
     x, labels = data.batch(np.flatnonzero(data.held)[:4])
-    for words in ({}, {"condition": labels}, {"condition": labels, "guidance": 2.0}):
+    for words in ({"condition": labels}, {"condition": labels, "guidance": 2.0}):
         back = orn.sample(model, z=orn.invert(model, x, nfe=50, **words), nfe=50, **words)
         assert float((back - x).square().mean().sqrt()) < 1e-2
 
