@@ -1,4 +1,4 @@
-"""What the studio survives: a kill among jobs and a training, clients that stall, a full disk, damaged databases, a soak.
+"""What the studio survives: a kill among jobs and a training, stalling clients, a full disk, damaged databases, a soak.
 
     python benchmarks/studio_faults.py RUN --rows kill stalls disk database soak
 """
