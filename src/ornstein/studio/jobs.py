@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sqlalchemy.exc import OperationalError
 from torch import Tensor
 
 from ornstein import files
@@ -28,7 +29,7 @@ from ornstein.studio.batching import Batcher, Stopped, Walk
 from ornstein.studio.events import Listeners
 from ornstein.studio.library import Library, Model
 from ornstein.studio.limits import Limits
-from ornstein.studio.refusal import Refused, sentence
+from ornstein.studio.refusal import Refused, no_room, sentence
 from ornstein.studio.store import Store, new_id
 from ornstein.studio.tables import jobs
 from ornstein.studio.uploads import Uploads, picture_path
@@ -42,6 +43,7 @@ SMALL = 4096
 # job, may take; and seconds between two words of progress to somebody who wants no previews.
 SHOWN, APART, SHARE, TOLD = 16, 0.15, 0.1, 0.5
 AGAIN = 5  # seconds after which a client that is refused may try again
+ROOM = 2.0  # seconds between two tries to write to a disk that is full
 
 log = logging.getLogger("ornstein.studio")
 
@@ -182,8 +184,9 @@ class Jobs:
                 log.exception("job %s could not be kept", job.id)
                 self.active.pop(job.id, None)
                 job.status = "failed"
+                why = "the studio could not write to its disk; it draws this again when it is next started"
                 job.listeners.tell("failed", {"id": job.id, "status": "failed", "progress": 1.0, "error": {
-                    "error": "the studio could not write to its disk; look at its log", "field": None, "limit": None}})
+                    "error": why, "field": None, "limit": None}})
             finally:
                 with self._condition:
                     self._running.discard(job)
@@ -210,13 +213,14 @@ class Jobs:
 
     def _run(self, job: Job) -> None:
         try:
-            self.store.change(jobs, jobs.c.id == job.id, status="running", started=job.started)
+            self._when_there_is_room(job, lambda: self.store.change(jobs, jobs.c.id == job.id, status="running",
+                                                                    started=job.started))
             job.listeners.tell("progress", self._progress(job))
             model = self.library.get(job.model)
             job.walk.told = functools.partial(self._told, job, model.spec)
             with self.batcher.walking(job.walk):
                 outcome = work.perform(model, job.body, self.uploads)
-            self._keep(job, model, outcome)
+            self._when_there_is_room(job, lambda: self._keep(job, model, outcome))
         except Stopped as stop:
             if str(stop) == "cancelled":
                 self._end(job, "cancelled", None)
@@ -225,8 +229,23 @@ class Jobs:
         except Refused as error:
             self._end(job, "failed", {"error": sentence(error), "field": error.field, "limit": error.limit})
         except Exception as error:  # whatever a model or a file raises ends its own job alone
+            if no_room(error):
+                raise
             log.warning("job %s failed", job.id, exc_info=not isinstance(error, ValueError | RuntimeError | OSError))
             self._end(job, "failed", {"error": sentence(error), "field": None, "limit": None})
+
+    def _when_there_is_room(self, job: Job, write: Callable[[], Any]) -> None:
+        """Write, again and again while the disk is full."""
+        while True:
+            try:
+                write()
+            except (OSError, OperationalError) as error:
+                if not no_room(error) or job.walk.why is not None or self._closed:
+                    raise
+                log.warning("job %s waits for room on the disk", job.id)
+                time.sleep(ROOM)
+            else:
+                return
 
     def _keep(self, job: Job, model: Model, outcome: work.Outcome) -> None:
         """Write the pictures, then the rows; a picture is on disk before anybody is told of it."""
