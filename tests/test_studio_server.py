@@ -113,6 +113,12 @@ def test_a_connection_is_kept_for_the_next_request(port):
     (request("/api/jobs", "POST", ["Content-Length: 5", "Transfer-Encoding: chunked"], b"0\r\n\r\n"), 400, None),
     (request("/api/jobs", "POST", ["Content-Length: 5", "Content-Length: 6"], b"12345"), 400, None),
     (request("/api/jobs", "POST", ["Content-Length: -5"]), 400, None),
+    (request("/api/jobs", "POST", ["Transfer-Encoding: chunked, identity"], b"0\r\n\r\n"), 400, None),
+    (request("/api/jobs", "POST", ["Transfer-Encoding: xchunked"], b"0\r\n\r\n"), 400, None),
+    (request("/api/jobs", "POST", ["Transfer-Encoding: chunked"], b"-1\r\nab\r\n0\r\n\r\n"), 400, None),
+    (request("/api/jobs", "POST", ["Transfer-Encoding: chunked"], b"1\r\nab\r\n0\r\n\r\n"), 400, None),
+    (request(headers=["Host: evil.example"]), 400, None), (request(headers=["X-Evil : 1"]), 400, None),
+    (request("/\x00"), 400, None),
     (request("/api/jobs", "POST", ["Content-Length: 100000000", "Connection: close"]), 413, 65536),
     (b"GET /healthz HTTP/1.1\r\n\r\n", 400, None)])
 def test_what_is_no_request_is_refused_in_the_form_of_all_errors(port, content, wanted, limit):

@@ -21,6 +21,7 @@ __all__ = ["Guard", "is_local"]
 
 COOKIE = "ornstein"
 RAW = ("/api/files", "/api/gallery/read")  # whose bodies are files
+ONCE = ("Host", "Origin", "Content-Length", "Authorization")
 OPEN = ("/healthz",)  # without a token
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
@@ -94,8 +95,12 @@ class Guard:
                 raise
             await self._large(most)(scope, receive, guarded)
 
-    def _refusal(self, scope: Scope, headers: Mapping[str, str]) -> Response | None:
+    def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         """Why a request is refused, or None."""
+        if twice := next((name for name in ONCE if len(headers.getlist(name)) > 1), None):
+            return answer(400, f"the header {twice} is given twice", twice)  # whoever is before it may read the other
+        if headers.get("upgrade", "").lower() == "websocket":
+            return answer(400, "there are no websockets here; read the events of a job or a training", "Upgrade")
         if not self._knows(headers.get("host", "")):
             return answer(403, "this host name is not the studio's; open it under the address that it printed", "Host")
         origin = headers.get("origin")
