@@ -96,7 +96,7 @@ def mixture_of():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def layout() -> Callable[..., object]:
+def sparing() -> Callable[..., object]:
     """What every test would pay for and few look at: trainings judge themselves by fewer samples and draw theirs in
     fewer calls, and the parts of a figure are not moved apart except by what is returned, for `laid_out` to bring back.
     """
@@ -112,9 +112,9 @@ def layout() -> Callable[..., object]:
 
 
 @pytest.fixture
-def laid_out(layout, monkeypatch):
+def laid_out(sparing, monkeypatch):
     """Figures as users get them."""
-    monkeypatch.setattr("matplotlib.layout_engine.ConstrainedLayoutEngine.execute", layout)
+    monkeypatch.setattr("matplotlib.layout_engine.ConstrainedLayoutEngine.execute", sparing)
 
 
 @pytest.fixture(autouse=True)
