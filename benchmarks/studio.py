@@ -31,21 +31,63 @@ from ornstein.figures.pictures import single
 from ornstein.request import Request
 
 CLIENTS = 64
+FULL = 256  # samples that are drawn at once where all are known beforehand
 COUNTS, CALLS, RULES = (1, 4, 16, 64), (4, 6, 8, 10, 20, 50), ("auto", "ddim", "dpm++", "heun", "sa", "unipc")
 
 
 def mix(jobs: int, counts: tuple[int, ...], calls: tuple[int, ...], classes: list[str]) -> list[dict]:
-    """Jobs of many kinds, the same for the same number."""
+    """Jobs of many kinds, one in six of them a fill, the same for the same number."""
     draw = random.Random(0)
-    return [{"kind": "generate", "count": draw.choice(counts), "nfe": draw.choice(calls), "seed": number,
-             "sampler": draw.choice(RULES), "label": draw.choice([None, *classes]),
-             "guidance": draw.choice([None, None, 2.0])}
-            for number in range(jobs)]
+    mixed = []
+    for number in range(jobs):
+        job = {"count": draw.choice(counts), "nfe": draw.choice(calls), "seed": number}
+        more = {"sampler": draw.choice(RULES), "label": draw.choice([None, *classes]),
+                "guidance": draw.choice([None, None, 2.0])}
+        mixed.append({"kind": "fill", **job} if not draw.randrange(6) else {"kind": "generate", **job, **more})
+    return mixed
 
 
-def request(job: dict) -> Request:
-    return Request(job["count"], job["label"], guidance=job["guidance"], seed=job["seed"], sampler=job["sampler"],
-                   nfe=job["nfe"])
+class Alone:
+    """The library itself, without a service."""
+
+    def __init__(self, model: orn.NetworkDenoiser) -> None:
+        self.model = model
+        self.x = Request(1, seed=10**6).draw(model)
+        self.known = torch.arange(model.shape[-1]) < model.shape[-1] // 2
+
+    def files(self) -> dict[str, bytes]:
+        """A picture whose right half is to be filled, and that mask."""
+        hole = np.broadcast_to(np.where(self.known.numpy(), 0, 255), self.model.shape[1:]).astype(np.uint8)
+        found = {}
+        for name, values in (("picture", single(self.model.data, self.x)[0]), ("mask", hole)):
+            file = io.BytesIO()
+            Image.fromarray(values).save(file, "PNG")
+            found[name] = file.getvalue()
+        return found
+
+    def draw(self, job: dict, times: int = 1) -> torch.Tensor:
+        """The samples of a job, or so many times as many for what they cost."""
+        if job["kind"] == "fill":
+            values = np.moveaxis(single(self.model.data, self.x)[0], -1, 0)[None, :self.model.shape[0]] / 255
+            least, most = (float(end.min()) for end in self.model.data.extent)
+            x = self.model.data.encode(least + values * (most - least))
+            return orn.inpaint(self.model, x.expand(times, *x.shape[1:]), self.known, job["count"], nfe=job["nfe"],
+                               seed=job["seed"])
+        return Request(job["count"] * times, job["label"], guidance=job["guidance"], seed=job["seed"],
+                       sampler=job["sampler"], nfe=job["nfe"]).draw(self.model)
+
+    def full(self, jobs: list[dict]) -> float:
+        """Seconds that the mix would take in full calls: all of a kind, rule, calls and guidance drawn as one."""
+        seconds, groups = 0.0, dict[tuple, list[dict]]()
+        for job in jobs:
+            groups.setdefault(tuple(job.get(name) for name in ("kind", "sampler", "nfe", "guidance")), []).append(job)
+        for group in groups.values():
+            count = sum(job["count"] for job in group)
+            times = max(1, min(count, FULL) // 64)
+            began = time.monotonic()
+            self.draw({**group[0], "count": min(count, FULL) // times}, times)
+            seconds += (time.monotonic() - began) * count / (min(count, FULL) // times * times)
+        return seconds
 
 
 class Server:
@@ -154,30 +196,17 @@ async def load(server: Server, jobs: list[dict], kill: bool) -> dict:
             "rows filled": numbers["ornstein_network_rows_filled"] / max(numbers["ornstein_network_rows"], 1)}
 
 
-def wrong(server: Server, model: orn.NetworkDenoiser, ids: list[tuple[dict, str]], every: int) -> tuple[int, int]:
+def wrong(server: Server, library: Alone, ids: list[tuple[dict, str]], every: int) -> tuple[int, int]:
     """Pictures that are not the ones that the library draws alone, of so many."""
     bad = seen = 0
     with httpx.Client(base_url=server.url, timeout=60) as http:
         for job, id in sorted(ids, key=lambda one: one[0]["seed"])[::every]:
-            alone = single(model.data, request(job).draw(model))
+            alone = single(library.model.data, library.draw(job))
             for number, values in enumerate(alone):
                 with Image.open(io.BytesIO(http.get(f"/api/jobs/{id}/samples/{number}.png").content)) as image:
                     bad += not np.array_equal(np.array(image), values)
                 seen += 1
     return bad, seen
-
-
-def offline(model: orn.NetworkDenoiser, jobs: list[dict]) -> float:
-    """Seconds that the mix would take in full calls: all of a rule, calls and guidance drawn as one."""
-    seconds, groups = 0.0, dict[tuple, int]()
-    for job in jobs:
-        kind = (job["sampler"], job["nfe"], job["guidance"])
-        groups[kind] = groups.get(kind, 0) + job["count"]
-    for (sampler, nfe, guidance), count in groups.items():
-        began = time.monotonic()
-        Request(min(count, 256), guidance=guidance, sampler=sampler, nfe=nfe).draw(model)
-        seconds += (time.monotonic() - began) * count / min(count, 256)
-    return seconds
 
 
 async def previews(server: Server, classes: list[str]) -> list[float]:
@@ -204,8 +233,8 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="how many of the jobs are drawn alone and compared")
     parser.add_argument("--kill", action="store_true")
     asked = parser.parse_args()
-    model = orn.load(asked.run)
-    classes = list(model.data.classes)
+    library = Alone(orn.load(asked.run))
+    classes = list(library.model.data.classes)
     jobs = mix(asked.jobs, tuple(asked.counts), tuple(asked.calls), classes)
     with tempfile.TemporaryDirectory() as folder:
         server = Server(asked.run, Path(folder))
@@ -214,19 +243,21 @@ def main() -> None:
         try:
             httpx.get(f"{server.url}/api/models", timeout=60)  # which loads the model
             rows["first preview s"] = sorted(round(one, 2) for one in asyncio.run(previews(server, classes)))
-            before = offline(model, jobs)
-            found = asyncio.run(load(server, jobs, asked.kill))
-            after = offline(model, jobs)
-            few = jobs[:: max(1, len(jobs) // 20)]
+            ids = {name: httpx.post(f"{server.url}/api/files", content=content).json()["id"]
+                   for name, content in library.files().items()}
+            before = library.full(jobs)
+            found = asyncio.run(load(server, [job | ids if job["kind"] == "fill" else job for job in jobs], asked.kill))
+            after = library.full(jobs)
+            few = jobs[:: max(1, len(jobs) // 40)]
             began = time.monotonic()
             for job in few:
-                request(job).draw(model)
+                library.draw(job)
             alone = (time.monotonic() - began) * len(jobs) / len(few)
             ids = found.pop("ids")
             rows |= found | {"offline s": [before, after], "alone s": alone, "memory MiB": server.memory,
                              "of offline": (before + after) / 2 / found["seconds"],
                              "of alone": alone / found["seconds"]}
-            rows["wrong"], rows["compared"] = wrong(server, model, ids, asked.every)
+            rows["wrong"], rows["compared"] = wrong(server, library, ids, asked.every)
         finally:
             server.end()
     print(json.dumps(rows, indent=1))

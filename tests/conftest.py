@@ -95,6 +95,28 @@ def mixture_of():
     return build
 
 
+@pytest.fixture(scope="session", autouse=True)
+def sparing() -> Callable[..., object]:
+    """What every test would pay for and few look at: trainings judge themselves by fewer samples and draw theirs in
+    fewer calls, and the parts of a figure are not moved apart except by what is returned, for `laid_out` to bring back.
+    """
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    whole = ConstrainedLayoutEngine.execute
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ornstein.training.learner.HELD_OUT", 64)
+        for module in ("pictures", "statistics"):
+            patch.setattr(f"ornstein.figures.{module}.CALLS", 4)
+        patch.setattr(ConstrainedLayoutEngine, "execute", lambda *_: None)
+        yield whole
+
+
+@pytest.fixture
+def laid_out(sparing, monkeypatch):
+    """Figures as users get them."""
+    monkeypatch.setattr("matplotlib.layout_engine.ConstrainedLayoutEngine.execute", sparing)
+
+
 @pytest.fixture(autouse=True)
 def _on_its_own(tmp_path_factory, monkeypatch):
     """No test reads or writes the user's cache, and what it draws does not depend on the tests before it; a training
@@ -167,11 +189,11 @@ def command(capsys, monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def few_trees():
-    """A forest of 10 trees tells what one of 200 does, less sharply."""
+    """A forest of 5 trees tells what one of 200 does, less sharply."""
     from ornstein.evaluation import classifier
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(classifier.told_apart.__kwdefaults__, "trees", 10)
+        patch.setitem(classifier.told_apart.__kwdefaults__, "trees", 5)
         yield
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -249,7 +250,7 @@ def looked_at() -> Any:
     model.data = orn.DataSpec("grey", "picture", (1, 4, 4), 0.0, 4.0, 5, ("dark", "light"), "HW")
     with tempfile.TemporaryDirectory() as place:
         film, sheet, many = (str(Path(place) / name) for name in ("a.gif", "b.webp", "many"))
-        last = orn.save_film(orn.generate(model, 3, nfe=3), film, model.data)
+        last = orn.save_film(orn.generate(model, 3, nfe=3), film, model.data, scale=1)
         orn.save_sheet(model, {"nfe": [2, 3], "label": ["dark", "light"]}, sheet)
         orn.save_pictures(last, many, model.data, scale=2)
         return last, [path.read_bytes().hex() for path in sorted(Path(place).rglob("*")) if path.is_file()]
@@ -261,8 +262,12 @@ def near() -> Any:
 
 
 def tuned() -> Any:
+    """A search that is short, but has all of its parts."""
     model = plain()
-    return orn.tune(model, 2, starts=16).errors, orn.sample(model, 3, nfe=2)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, few in (("search.CALLS", 10), ("search.LEAST", 5), ("tune.ITERATIONS", 2), ("tune.LONGER", 2)):
+            patch.setattr(f"ornstein.tuning.{name}", few)
+        return orn.tune(model, 2, starts=16).errors, orn.sample(model, 3, nfe=2)
 
 
 # By the public names that a call is of.
@@ -291,7 +296,7 @@ CALLS: dict[str, Callable[[], Any]] = {
                                 orn.continuous_elbo(picture(), P, draws=2, proposal="uniform")),
     "dequantise": lambda: orn.dequantise((P * 2).round() / 2, 5),
     "Flow ode_likelihood": lambda: (orn.ode_likelihood(mixture(), X[:2], t=0.6, tolerance=0.5), orn.ode_likelihood(
-        picture(), P[:1], "hutchinson", t=0.95, tolerance=0.5, condition=0)),
+        picture(), P[:1], "hutchinson", t=0.99, tolerance=0.5, condition=0)),
     "ode_log_prob": lambda: orn.ode_log_prob(plain(), X[:2], t=0.6, tolerance=0.5),
     "optimal_variance": lambda: orn.optimal_variance(plain(), X, TIMES),
     "denoising_loss": lambda: [orn.denoising_loss(picture(), P, HALF, Q, weighting=how)

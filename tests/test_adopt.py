@@ -41,6 +41,19 @@ def one(sigma):
     return torch.ones_like(sigma), sigma
 
 
+def sub_vp(t):
+    signal = vp(t)[0]
+    return signal, 1 - signal**2
+
+
+def inside(y, told, sign):
+    """F of Karras et al. 2022, table 1, for a deviation of 0.5."""
+    sigma = (4 * told).exp()
+    radius = torch.sqrt(sigma**2 + 0.25)
+    x = radius[:, None] * y
+    return sign * (clean(x, *one(sigma)) - (0.25 / radius**2)[:, None] * x) / (0.5 * sigma / radius)[:, None]
+
+
 # By convention: what its library's network would be for Gaussian data, its schedule, and times to ask at.
 CASES = {
     "x": (lambda z, t: clean(z, *angle(t)), orn.Cosine(), {}, T),
@@ -53,6 +66,10 @@ CASES = {
     "score_sde": (lambda x, t: -eps_of(x, *vp(t)) / vp(t)[1][:, None], None, {}, T),
     "score_sde ": (lambda x, t: -eps_of(x, *one(0.01 * 5000**t)) / (0.01 * 5000**t)[:, None],
                    orn.Exploding(0.01, 50.0), {}, 0.8 * T + 0.15),
+    "sub-vp": (lambda x, t: -eps_of(x, *sub_vp(t)) / sub_vp(t)[1][:, None], None, {}, T),
+    "score": (lambda x, sigma: -eps_of(x, *one(sigma)) / sigma[:, None], None, {}, 0.8 * T + 0.15),
+    "edm-inside": (lambda y, told: inside(y, told, 1), None, {}, 0.8 * T + 0.15),
+    "edm-v": (lambda y, told: inside(y, told, -1), orn.Chain.linear(), {}, T),
     "flow": (lambda x, t: eps_of(x, 1 - t, t) - clean(x, 1 - t, t), None, {}, T),
     "flow_matching": (lambda x, t: clean(x, t, 1 - t) - eps_of(x, t, 1 - t), None, {}, T),
     "torchcfm": (lambda t, x: clean(x, t, 1 - t) - eps_of(x, t, 1 - t), orn.Cosine(), {}, T),

@@ -10,6 +10,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import ornstein as orn
 from adopted_models import pipeline, unet
@@ -68,6 +69,59 @@ def test_the_same_noise_and_times_give_the_same_pictures(network, scheduler, rul
     wanted = walked(network, theirs, z, 5)
     mine = orn.sample(model, z=z, sampler=rule, times=[1.0, 0.8, 0.6, 0.4, 0.2, 0.0])
     torch.testing.assert_close(mine, wanted, atol=1e-5 * max(1.0, float(wanted.abs().max())), rtol=0)
+
+
+@pytest.mark.parametrize(("scheduler", "options"), [
+    ("EDMEulerScheduler", {}), ("EDMEulerScheduler", {"prediction_type": "v_prediction", "sigma_data": 0.7}),
+    ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0, "num_train_timesteps": 500}),
+    ("EulerDiscreteScheduler", {"timestep_type": "continuous", "prediction_type": "v_prediction", "sigma_min": 0.01,
+                                "sigma_max": 50.0, "use_karras_sigmas": True}),
+])
+def test_noise_that_explodes_and_straight_paths_are_walked_as_diffusers_does(network, scheduler, options):
+    """To 1e-5 of the largest value, on diffusers' own noise levels."""
+    theirs = getattr(diffusers, scheduler)(**options)
+    model = orn.adopt(network, schedule=theirs)
+    theirs.set_timesteps(6)
+    straight = scheduler.startswith("Flow")
+    z = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * (1 if straight else theirs.sigmas[0])
+    wanted = z
+    with torch.no_grad():
+        for t in theirs.timesteps:
+            seen = wanted if straight else theirs.scale_model_input(wanted, t)
+            wanted = theirs.step(network(seen, t).sample, t, wanted).prev_sample
+    sigmas = theirs.sigmas.double()
+    times = sigmas if straight else model.schedule.time(-2 * sigmas.log())
+    mine = orn.sample(model, z=z, sampler="ddim", times=times)
+    torch.testing.assert_close(mine, wanted, atol=1e-5 * max(1.0, float(wanted.abs().max())), rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["positional", "fourier"])
+def test_a_model_of_the_ve_sde_has_the_score_that_diffusers_steps_by(kind, tmp_path):
+    """Its predictor, which adds (sigma^2 - sigma'^2) score, with the model's file in the network's place."""
+    theirs, network = diffusers.ScoreSdeVeScheduler(sigma_max=50.0), unet(time_embedding_type=kind)
+    orn.save(orn.adopt(network, schedule=theirs), tmp_path / "m.safetensors")
+    model = orn.load(tmp_path / "m.safetensors")
+    theirs.set_timesteps(8)
+    theirs.set_sigmas(8)
+    one = other = theirs.init_noise_sigma * torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for sigma, t in zip(theirs.sigmas, theirs.timesteps, strict=True):
+            own = model(other, model.schedule.time(-2 * sigma.double().log())).score
+            draws = (torch.Generator().manual_seed(1) for _ in range(2))
+            one = theirs.step_pred(network(one, sigma.expand(3)).sample, t, one, next(draws)).prev_sample
+            other = theirs.step_pred(own, t, other, next(draws)).prev_sample
+    torch.testing.assert_close(other, one, atol=1e-5 * float(one.abs().max()), rtol=0)
+    if kind == "fourier":
+        with pytest.raises(ValueError, match="takes the logarithm of its time, and convention 'eps' has times of 0"):
+            orn.adopt(network, schedule=diffusers.DDPMScheduler())
+
+
+def test_weights_in_several_files_are_one_model(tmp_path, whole):
+    folder = shutil.copytree(whole, tmp_path / "p")
+    sharded(folder, "c.safetensors")
+    found, wanted = (orn.adopt(one).state_dict() for one in (folder, whole))
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
 @pytest.mark.parametrize("options", [
@@ -181,6 +235,25 @@ def config(folder, part, **changed):
     place.write_text(json.dumps({**json.loads(place.read_text()), **changed}))
 
 
+def replaced(folder, part, **options):
+    (folder / part).write_text(json.dumps(options))
+
+
+def sharded(folder, last, whole=True):
+    """Weights in two files with an index, by which the last of them is elsewhere, or is not there."""
+    tensors = load_file(folder / WEIGHTS)
+    names = sorted(tensors)
+    (folder / WEIGHTS).unlink()
+    places = {name: "a.safetensors" if number % 2 else "c.safetensors" for number, name in enumerate(names)}
+    places[names[-1]] = "c.safetensors"
+    for place in set(places.values()):
+        save_file({name: tensors[name] for name in names if places[name] == place}, folder / "unet" / place)
+    places[names[-1]] = last
+    if not whole:
+        del places[names[0]]
+    (folder / "unet" / f"{WEIGHTS[5:]}.index.json").write_text(json.dumps({"weight_map": places}))
+
+
 def unpickled(folder):
     (folder / WEIGHTS).unlink()
     (folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(pickle.dumps(Canary(folder.parent / "ran"), 2))
@@ -204,7 +277,15 @@ HOSTILE = {
     "custom": (lambda f: config(f, INDEX, unet=["evil", "Evil"]), "code of its own is never run"),
     "text": (lambda f: config(f, UNET, _class_name="UNet2DConditionModel"), "models with text cannot be adopted"),
     "latents": (lambda f: config(f, INDEX, vae=["diffusers", "AutoencoderKL"]), "latents of an autoencoder"),
-    "flow": (lambda f: config(f, SCHEDULER, _class_name="FlowMatchEulerDiscreteScheduler"), "not the scheduler of a"),
+    "consistency": (lambda f: config(f, SCHEDULER, _class_name="CMStochasticIterativeScheduler"),
+                    "not the scheduler of a"),
+    "backwards": (lambda f: replaced(f, SCHEDULER, _class_name="FlowMatchEulerDiscreteScheduler", invert_sigmas=True),
+                  "invert_sigmas is true"),
+    "sigmas": (lambda f: replaced(f, SCHEDULER, _class_name="EDMEulerScheduler", sigma_min=-1.0), "sigma_min is -1.0"),
+    "embedding": (lambda f: config(f, UNET, time_embedding_type="learned"), "only 'positional' and 'fourier' know"),
+    "shard elsewhere": (lambda f: sharded(f, "../unet/a.safetensors"), "names the file '../unet/a.safetensors'"),
+    "shard gone": (lambda f: sharded(f, "b.safetensors"), "b.safetensors does not exist"),
+    "shard of more": (lambda f: sharded(f, "a.safetensors", False), "which diffusion_pytorch_model.*index.json has in"),
     "zero": (lambda f: config(f, SCHEDULER, rescale_betas_zero_snr=True), "rescale_betas_zero_snr and the"),
     "pipe": (lambda f: ((f / WEIGHTS).unlink(), os.mkfifo(f / WEIGHTS)), "is not a regular file"),
 }

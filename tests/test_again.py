@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,11 @@ TUNED = Choice(3, "ddim", (1.0, 0.7, 0.3, 0.0))
 
 
 def shown(path: Path) -> list[np.ndarray]:
+    if path.suffix == ".mp4":
+        import av
+
+        with av.open(str(path)) as film:
+            return [frame.to_ndarray() for frame in film.decode(video=0)]
     if path.suffix == ".npz":
         with np.load(path) as archive:
             return [archive[name] for name in archive.files if name != "ornstein"]
@@ -55,6 +61,8 @@ CASES = [
     ("grey", "a.npz", ["--count", "3", "--nfe", "3"]),
     ("grey", "f.gif", ["--count", "3", "--save-steps", "f.gif", "--nfe", "4"]),
     ("grey", "f.webp", ["--count", "2", "--save-steps", "f.webp", "--nfe", "3", "--label", "CLASS", "--scale", "4"]),
+    pytest.param("grey", "f.mp4", ["--count", "2", "--save-steps", "f.mp4", "--nfe", "3"], marks=pytest.mark.skipif(
+        find_spec("av") is None, reason="needs the extra film")),
     ("vectors", "a.npz", ["--count", "4", "--condition=-0.1,0.30000000000000004", "--nfe", "4"]),
     ("vectors", "a.npz", ["--count", "70", "--condition", "0.5,0.5", "--guidance", "1.5", "--nfe", "2"]),
     ("vectors", "a.png", ["--count", "4", "--steps", "3"]),

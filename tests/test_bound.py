@@ -84,11 +84,11 @@ def test_a_step_of_a_denoiser_that_knows_nothing_is_exact(name):
     assert torch.allclose(found.steps, wanted, rtol=1e-6)
 
 
-@pytest.mark.parametrize("shift", [0.05, 0.3])
+@pytest.mark.parametrize("shift", [pytest.param(0.05, marks=pytest.mark.slow), 0.3])
 def test_a_wrong_denoiser_costs_what_theory_gives(shift):
     """x-hat off by d adds (SNR_s - SNR_t) |d|^2 / 2 a step on average, for E[x - x-hat | z] = 0."""
     model = mixture(orn.Cosine(), 8)
-    x, times = model.draw(3000), orn.bound_times(orn.Cosine(), 40)
+    x, times = model.draw(1500), orn.bound_times(orn.Cosine(), 40)
     right, wrong = (orn.elbo(one, x, times) for one in (model, Shifted(model, shift)))
     noise = model.schedule.level(times[2:]).noise  # x-hat moves by noise * shift at each step's noisier end
     steps = 0.5 * (snr(model.schedule, times[1:-1]) - snr(model.schedule, times[2:])) * 8 * (noise * shift) ** 2
@@ -161,7 +161,7 @@ def test_optimal_variances_by_value():
 
 def test_a_sample_may_be_a_single_number():
     flat = mixture(orn.Cosine(), 1)
-    model, x = Viewed(flat, ()), flat.draw(50)
+    model, x = Viewed(flat, ()), flat.draw(12)
     for bound in (orn.elbo, orn.continuous_elbo):
         assert torch.allclose(bound(model, x[:, 0]).log_prob, bound(flat, x).log_prob, rtol=1e-10)
     assert torch.allclose(orn.ode_log_prob(model, x[:, 0]), flat.log_prob(x), atol=1e-4)
@@ -203,8 +203,8 @@ def test_data_on_levels_have_a_probability_that_the_bound_comes_down_to():
     """The data set is the law: P(x) is how often x is in it."""
     points = torch.tensor([[-1.0, 0.5]] * 5 + [[0.5, 0.5]] * 2 + [[1.0, -1.0]], dtype=torch.float64)
     model = orn.ExactDataset(points, orn.Cosine())
-    x = points.repeat(200, 1)
-    true = torch.tensor([5 / 8] * 5 + [2 / 8] * 2 + [1 / 8], dtype=torch.float64).log().repeat(200)
+    x = points.repeat(60, 1)
+    true = torch.tensor([5 / 8] * 5 + [2 / 8] * 2 + [1 / 8], dtype=torch.float64).log().repeat(60)
     gaps = []
     for steps in (16, 64, 256):
         # To a log SNR of 8, where half a bin is 13 deviations of the noise.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import io
 import json
 import re
@@ -38,6 +39,7 @@ LABEL = re.compile(r"^\$\$ \((eq-[\w-]+)\)$", re.MULTILINE)
 NAMED = re.compile(r"`(tests/test_\w+\.py)::(test_\w+)`")
 
 
+@functools.cache
 def functions(path: str) -> set[str]:
     """Functions of a test file."""
     return {node.name for node in ast.walk(ast.parse((ROOT / path).read_text("utf-8")))
@@ -125,6 +127,7 @@ def test_the_pictures_are_those_that_the_pages_show():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("laid_out")
 def test_the_pictures_are_what_the_program_draws(tmp_path, monkeypatch):
     """Drawn anew, each is the stored one but for the rounding of another machine: less than a grey level on average.
 

@@ -85,6 +85,90 @@ def test_gaps_of_arrays_are_filled_in_their_own_values_and_layout(command, trace
     assert np.array_equal(np.load("same.npz")["x"], filled["x"])
 
 
+@pytest.fixture
+def bodies(tmp_path):
+    """A model of a table with whole numbers and classes, and rows with gaps, their columns in another order."""
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    rng = np.random.default_rng(0)
+    height = rng.normal(172.0, 9, 200).round(1)
+    data = orn.load_data(pandas.DataFrame({
+        "height": height, "age": rng.integers(18, 80, 200), "sport": rng.integers(0, 2, 200),
+        "kind": np.where(height > 172, "large", "small")}).rename(columns={"kind": "label"}))
+    network = orn.MLP(data.spec.shape, width=8, depth=1, classes=2)
+    for weight in network.parameters():  # so that the class makes a difference
+        torch.nn.init.normal_(weight, 0, 0.3)
+    orn.save(orn.NetworkDenoiser(network, orn.Cosine(), data.spec.shape, data_std=0.4, data=data.spec),
+             tmp_path / "m.safetensors")
+    rows = pandas.DataFrame({"id": ["a", "b", "c"], "age": [30, None, None], "label": ["small", "large", None],
+                             "height": [None, 180.3, None], "sport": [1, 0, 1]})
+    rows.to_csv(tmp_path / "gaps.csv", index=False)
+    rows.to_parquet(tmp_path / "gaps.parquet")
+    return pandas, rows
+
+
+def test_empty_cells_of_a_table_are_filled_with_bands_by_the_names_of_its_columns(command, bodies):
+    pandas, rows = bodies
+    words = ("edit", "m.safetensors", "fill", "gaps.csv", "--count", 9, "--nfe", 3)
+    code, out, err = command(*words, "--out", "full.csv")
+    assert (code, err) == (0, "")
+    assert "left as they are: id" in out
+    assert "column 'label' says what each row is" in out
+    full = pandas.read_csv("full.csv")
+    bands = ["mean", "q05", "q25", "q50", "q75", "q95"]
+    assert list(full) == ["id", "age", *(f"age_{band}" for band in bands), "label",
+                          "height", *(f"height_{band}" for band in bands), "sport"]
+    for name in rows:
+        there = rows[name].notna()
+        assert (full[name][there] == rows[name][there]).all()
+    assert full["age"].dtype == np.int64
+    assert (full[["age_q05", "age_q50", "age_q95"]].diff(axis=1).iloc[:, 1:] >= 0).all(axis=None)
+    assert full.loc[0, [f"age_{band}" for band in bands]].tolist() == [30] * 6
+    # The same numbers as for anyone who gives arrays in the order of the training, and the class of each row.
+    command(*words, "--out", "draws.npz")
+    drawn = np.load("draws.npz")
+    assert np.allclose(full[["height_mean", "age_mean"]], drawn["mean"][:, :2], rtol=1e-6)
+    model, x = orn.load("m.safetensors"), rows[["height", "age", "sport"]].to_numpy(np.float64)
+    told = model.data.decode(orn.inpaint(model, model.data.encode(x), None, 9, nfe=3, condition=[1, 0, -1]))
+    assert np.allclose(drawn["x"].reshape(-1, 3), told, rtol=1e-5)
+    command("edit", "m.safetensors", "fill", "gaps.parquet", "--count", 9, "--nfe", 3, "--out", "full.parquet")
+    pandas.testing.assert_frame_equal(pandas.read_parquet("full.parquet"), full, check_dtype=False)
+
+
+def test_what_a_table_cannot_be_filled_from_is_one_line(command, bodies):
+    _, rows = bodies
+    rows.drop(columns="age").to_csv("less.csv", index=False)
+    rows.assign(age=["old", None, "young"]).to_csv("text.csv", index=False)
+    rows.assign(age_mean=1).to_csv("taken.csv", index=False)
+    rows.assign(label=["small", "huge", None]).to_csv("classes.csv", index=False)
+    for words, reason in (
+            (["less.csv"], "less.csv lacks columns that this model was trained on: age; add them"),
+            (["text.csv"], "text.csv holds text in the columns age; write numbers, or nothing"),
+            (["taken.csv"], "taken.csv has a column 'age_mean', as the answer calls what it adds; rename"),
+            (["classes.csv"], "label 'huge' is none of the classes large, small"),
+            (["gaps.csv", "--label", "large"], "--label is given, and gaps.csv says itself what each row is"),
+            (["gone.csv"], "gone.csv does not exist; name a picture, a table")):
+        code, _, err = command("edit", "m.safetensors", "fill", *words, "--out", "o.csv")
+        assert (code, err.count("\n")) == (2, 1)
+        assert reason in err
+
+
+def test_gaps_in_lists_of_numbers_are_filled(command, traces):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    run, waves = traces
+    gaps = [[[None if place < 4 else value for value in point] for place, point in enumerate(wave.tolist())]
+            for wave in waves[:2]]
+    pq.write_table(pa.table({"x": gaps, "station": ["N", "S"]}), "gaps.parquet")
+    assert command("edit", run, "fill", "gaps.parquet", "--out", "full.parquet", "--count", 3, "--nfe", 2)[0] == 0
+    full = pq.read_table("full.parquet").to_pydict()
+    assert list(full) == ["x", "x_mean", "x_q05", "x_q25", "x_q50", "x_q75", "x_q95", "station"]
+    assert np.array_equal(np.array(full["x"])[:, 4:], waves[:2, 4:])
+    assert np.isfinite(full["x_q95"]).all()
+    assert (np.array(full["x_q05"])[:, :4] <= np.array(full["x_q95"])[:, :4]).all()
+
+
 def test_a_measurement_in_the_datas_own_values_is_undone(command, traces):
     run, waves = traces
     np.save("coarse.npy", waves[:1].reshape(1, 4, 4, 2).mean(2))
@@ -116,6 +200,16 @@ def test_latents_and_walks(command, trained, digit):
     (["fill", "digit.png", "--mask", "large.png"], "large.png is 9 x 7 pixels; a mask must be 8 x 8"),
     (["fill", "digit.png", "--mask", "short.npy"], "short.npy has shape (3,); a mask must have that of a sample"),
     (["fill", "digit.png", "--mask", "digits.npy"], "that are no mask; it must hold true and false"),
+    (["fill", "digit.png", "--mask", "broken.png"], "broken.png cannot be used: not a picture that can be read"),
+    (["fill", "holed.npy", "--mask", "known.npy"], "holed.npy holds 1 values that are unknown where known.npy says"),
+    (["fill", "none.npy"], "none.npy holds float64 of shape (0, 1, 8, 8), in which nothing is"),
+    (["vary", "far.npy"], "too far from those of the data, which reach from 0 to 16"),
+    (["restore", "digit.png", "--operator", "blurr=2"], "--operator 'blurr' is unknown; did you mean 'blur'?"),
+    (["restore", "digit.png", "--operator", "blur=1", "--noise", "nan"], "--noise is nan; it must be a standard"),
+    (["vary", "digit.png", "--label", "3", "--guidance", "nan"], "--guidance is nan; it must be a finite number"),
+    (["vary", "digit.png", "--nfe", "0"], "--nfe is 0; it must be a whole number"),
+    (["vary", "digit.png", "--out", "v.csv"], "are no rows of a table; name a .npz file"),
+    (["vary", "digits.npy", "--count", "9999999999"], "--count is 9999999999; so many samples of"),
     (["restore", "digit.png"], "--operator is missing"), (["fil", "digit.png"], "did you mean 'fill'"),
     (["restore", "large.png", "--operator", "down=2"], "large.png is 9 x 7 pixels; such a measurement"),
     (["restore", "digit.png", "--operator", "blur=1", "--noise=-1"], "--noise is -1; it must be a standard deviation"),
@@ -135,6 +229,10 @@ def test_what_cannot_be_is_one_line(command, trained, digit, words, reason):  # 
     np.save("short.npy", np.ones(3, bool))
     np.save("digits.npy", orn.load_data("digits").batch([0, 1])[0].numpy())
     np.save("infinite.npy", np.full((1, 8, 8), np.inf))
+    np.save("far.npy", np.full((1, 8, 8), 1e300))
+    np.save("none.npy", np.ones((0, 1, 8, 8)))
+    np.save("known.npy", np.ones((8, 8), bool))
+    Path("broken.png").write_bytes(b"no picture")
     np.save("holed.npy", np.where(np.arange(64) == 5, np.nan, 1.0).reshape(1, 8, 8))
     code, _, err = command("edit", trained, *words, *([] if "--out" in words else ["--out", "a.png"]))
     assert code == 2

@@ -30,7 +30,7 @@ def test_a_report_is_a_page_and_its_figures(trained, command, tmp_path):
     assert figures["drawn"]["nfe"] == 4
     assert figures["model"]["settings"]["images"] == 640
     auc = next(one for one in figures["measures"] if one["key"] == "auc")
-    assert auc["value"] > 0.8  # after 640 pictures nobody takes its samples for digits
+    assert auc["value"] > 0.7  # after 640 pictures five trees do not take its samples for digits
     assert "Told apart by a forest" in out
     assert f"{auc['value']:.2f}" in out
     assert page.count("data:image/png") >= 2

@@ -57,13 +57,25 @@ def real():
 
 
 def test_the_figures_are_those_of_evaluate_bit_for_bit():
-    """On the data with the rows that they hold out, and on unseen rows with what was trained on beside them."""
+    """On the data, with themselves named as what was trained on, and on unseen rows with those that were."""
     data = orn.load_data(LAW.draw(310, seed=1).clamp(-1, 1))
     judged = orn.evaluate(LAW, data, count=60, likelihood=False, **FEW)
     x, (training, unseen) = orn.sample(LAW, 60), data.split()
-    for found in (orn.compare(data, x, **FEW), orn.compare(unseen.values, x, trained_on=training.values, **FEW)):
+    for real, known in ((data, data), (unseen.values, training.values)):
+        found = orn.compare(real, x, trained_on=known, **FEW)
         assert figures(found) == figures(judged)
         assert found.memorisation == judged.memorisation
+
+
+def test_real_pictures_that_nobody_was_trained_on_all_serve(real):
+    """A third to compare with, one for the floors, the last for features; forests see all of them."""
+    found = orn.compare(real, scenes(400, 1), **FEW)
+    counts = {one.key: (one.real, one.generated) for one in found.measures}
+    assert counts["frechet"] == counts["coverage"] == (100, 100)
+    assert counts["auc"] == counts["texture"] == (300, 300)
+    assert (found.data["training"], found.data["held_out"], found.known) == (200, 100, "real")
+    assert "of the 300 real pictures, 100 are compared with the samples, 100 others with these" in found.notes[0]
+    assert not [one.key for one in found.measures if one.differs]
 
 
 def test_votes_do_not_depend_on_the_order_in_which_threads_add_them(monkeypatch):

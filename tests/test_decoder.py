@@ -63,9 +63,9 @@ def test_a_reverse_step_on_gaussian_data_is_affine(schedule, name):
 @pytest.mark.parametrize("sampler", ["ancestral", "ancestral-beta"])
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_ancestral_samples_are_an_affine_map_of_start_and_noise(name, sampler):
-    """24 steps: the map from z is the product of the 24 matrices, and each step's noise enters with its own std."""
+    """12 steps: the map from z is the product of the 12 matrices, and each step's noise enters with its own std."""
     schedule, variance = SCHEDULES[name], "beta" if sampler == "ancestral-beta" else "posterior"
-    times = orn.grid(schedule, 24, "log_snr")
+    times = orn.grid(schedule, 12, "log_snr")
     start = torch.cat([torch.zeros(1, 3, dtype=F64), EYE])
     # One sample a run, so that every run has the noise of sample 0 of the seed.
     ends = torch.cat([orn.sample(gaussian(schedule), sampler=sampler, times=times, z=row[None], seed=5)
@@ -98,15 +98,15 @@ def test_steps_of_a_tensor_variance_compose_as_stated(name):
 @pytest.mark.parametrize("variance", ["posterior", "beta"])
 @pytest.mark.parametrize("name", ["cosine", "linear", "own"])
 def test_ancestral_samples_become_the_data_as_steps_grow(name, variance):
-    """The error of the samples' covariance falls as 1 / N: order 1 within 0.25, and below 1 % at 1,024 steps."""
+    """The error of the samples' covariance falls as 1 / N: order 1 within 0.25, and below 2 % at 512 steps."""
     schedule = SCHEDULES[name]
     errors = []
-    for steps in (256, 512, 1024):
+    for steps in (128, 256, 512):
         mean, covariance = moments(schedule, orn.grid(schedule, steps, "angle"), variance)
         errors.append(float((covariance - COVARIANCE).norm() / COVARIANCE.norm()))
     if name != "own":  # the start N(0, r^2 I) is the true marginal at t = 1 only where no signal is left
         assert_close(mean, MEAN, rtol=0, atol=1e-2)
-        assert errors[-1] < 0.01
+        assert errors[-1] < 0.02
         orders = [torch.tensor(a / b).log2() for a, b in pairwise(errors)]
         assert all(abs(float(order) - 1) < 0.25 for order in orders)
     else:
@@ -117,7 +117,7 @@ def test_ancestral_samples_become_the_data_as_steps_grow(name, variance):
 def test_the_reverse_marginals_follow_the_forward_ones(schedule, variance):
     """From the true marginal at t = 1 the walk stays on N(signal mean, signal^2 C + noise^2): its error halves."""
     worst = []
-    for steps in (100, 200):
+    for steps in (50, 100):
         now, errors = schedule.level(1.0), []
         mean, covariance = now.signal * MEAN, now.signal**2 * COVARIANCE + now.noise**2 * EYE
         for t, s in pairwise(orn.grid(schedule, steps, "angle")):

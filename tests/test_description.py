@@ -54,12 +54,11 @@ def places(facts, inside=()):
 
 
 def changed(facts, place, value):
-    facts = copy.deepcopy(facts)
-    table = facts
-    for key in place[:-1]:
-        table = table[key]
-    table[place[-1]] = value
-    return facts
+    """The facts with another value in one place; all other places are shared."""
+    key, *inside = place
+    there = copy.copy(facts)
+    there[key] = changed(facts[key], inside, value) if inside else value
+    return there
 
 
 def stored(path, tensors, facts) -> None:
@@ -138,6 +137,8 @@ def test_tensors_that_are_not_finite_or_of_another_kind_are_refused_by_name(valu
             bad.view(-1)[-1] = value
             with pytest.raises(ValueError, match=f"{name}' holds values that are not finite|must be|variance"):
                 checkpoint.model_of({**tensors, name: bad}, facts)
+        if not math.isnan(value):
+            continue
         deeper = [good[None]] if name != "data_std" else []  # a deviation of one value is a number
         for other in (good.to(torch.int32), good.to(torch.bfloat16), good.new_zeros(0), *deeper):
             with pytest.raises(ValueError, match=r"^(?!$)"):

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 import ornstein as orn
+from adopted_models import unet
 from conftest import SCHEDULES, Squared
 from ornstein.diffusion.linear import LinearGuess
 from ornstein.diffusion.samplers.choice import Choice
@@ -207,6 +208,61 @@ def test_what_onnx_cannot_express_is_named_and_nothing_is_left(fault, why, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+class Shrinking(orn.Denoiser):
+    """A denoiser of a user's own, with a network that sees signal and noise."""
+
+    def __init__(self) -> None:
+        super().__init__(orn.Cosine(), (4,))
+        self.layer = nn.Linear(6, 4)
+
+    def forward(self, z, t, condition=None):
+        level = self.level(z, t)
+        told = torch.cat([z, *(entry.expand(z.shape[0], 1) for entry in level)], 1)
+        return orn.Estimate.from_x(self.layer(told), z, level)
+
+
+class Doubled(orn.NetworkDenoiser):
+    """A network's denoiser whose answer is another one."""
+
+    def forward(self, z, t, condition=None):
+        estimate = super().forward(z, t, condition)
+        return orn.Estimate.from_x(2 * estimate.x, z, self.level(z, t))
+
+
+def doubled() -> orn.NetworkDenoiser:
+    model = Doubled(nn.Identity(), orn.Chain.linear(), (4,))
+    model.network.forward = lambda y, *_: 0.5 * y
+    return model
+
+
+@pytest.mark.parametrize("make", [Shrinking, pytest.param(doubled, marks=pytest.mark.slow)])
+def test_a_denoiser_of_a_class_of_ones_own_draws_what_it_draws_here(make, tmp_path):
+    """Also one that is a NetworkDenoiser but for what it answers."""
+    torch.manual_seed(0)
+    model = make().eval()
+    with pytest.raises(ValueError, match="is no network that is told the log SNR; name it"):
+        orn.export(model, tmp_path / "own.onnx")
+    orn.export(model, tmp_path / "own.onnx", 2)
+    for rows in (1, 7):
+        z = latents(model, rows)
+        found, = opened(tmp_path / "own.onnx").run(["samples"], {"z": z.numpy()})
+        np.testing.assert_allclose(found, orn.sample(model, z=z, nfe=2).detach().numpy(), atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheduler", ["DDPMScheduler", "EDMEulerScheduler"])
+def test_an_adopted_model_draws_what_it_draws_here(scheduler, tmp_path):
+    """A U-Net of diffusers with classes, guided, in bytes."""
+    diffusers = pytest.importorskip("diffusers")
+    model = orn.adopt(unet(num_class_embeds=3), schedule=getattr(diffusers, scheduler)(), null=2)
+    orn.export(model, tmp_path / "theirs.onnx", 3, guidance=1.5)
+    z, told = latents(model, 7), torch.arange(7) % 3 - 1
+    found, = opened(tmp_path / "theirs.onnx").run(["samples"], {"z": z.numpy(), "class": told.numpy()})
+    wanted = model.data.arrange(model.data.decode(orn.sample(model, z=z, nfe=3, guidance=1.5, condition=told)))
+    assert found.dtype == wanted.dtype == np.uint8
+    assert abs(found.astype(int) - wanted).max() <= 1
+
+
 def test_what_cannot_be_exported_is_refused(tmp_path):
     model = orn.NetworkDenoiser(orn.MLP((2,), width=8, depth=1), Squared(), (2,))
     for refused, error, arguments in (
@@ -215,7 +271,7 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
             ("guidance is 2.0, but nfe is not given", ValueError, (model, "m.onnx", None, 2.0)),
             ("Squared, whose signal and noise do not follow", ValueError, (model, "m.onnx")),
             ("nfe is 0", ValueError, (model, "m.onnx", 0)),
-            ("is a Damped; only a NetworkDenoiser", TypeError, (orn.Damped(model, 0.1), "m.onnx", 3))):
+            ("is a Damped; only a denoiser itself", TypeError, (orn.Damped(model, 0.1), "m.onnx", 3))):
         own, name, nfe, guidance = (*arguments, None, None)[:4]
         with pytest.raises(error, match=refused):
             orn.export(own, tmp_path / name, nfe, guidance=guidance)

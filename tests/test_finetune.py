@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ornstein as orn
-from conftest import made_once
+from conftest import FAST, made_once
 from ornstein.networks import build, transfer
 from ornstein.training.events import Progress, Started
 
@@ -92,7 +92,7 @@ def test_killed_it_goes_on_bit_for_bit_without_the_run_that_it_started_from(run,
 
 
 def test_the_command_takes_the_data_of_the_run_where_none_are_named(command, tmp_path):
-    assert command("train", "digits", "--no-classes", "--images", "64", "--out", tmp_path / "a")[0] == 0
+    assert command("train", "digits", "--no-classes", "--images", "64", "--out", tmp_path / "a", *FAST)[0] == 0
     code, out, _ = command("train", "--from", tmp_path / "a", "--images", "64", "--out", tmp_path / "b")
     assert code == 0
     assert "starts from" in out

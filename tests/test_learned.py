@@ -92,7 +92,7 @@ def test_learning_lessens_what_it_is_to_lessen_on_other_noise():
     """4 steps on a mixture: by regression, then by gradients of the weights, then of the times as well."""
     model = mixture(orn.Cosine(), 2)
     mine = exact_starts(model, 4, range(192), None, 0, keep=True)
-    other = exact_starts(model, 4, range(200, 700), None, 0)
+    other = exact_starts(model, 4, range(200, 500), None, 0)
     times = orn.grid(model.schedule, 4, "power")
     student = regressed(model, times, mine)
     found = [float(log_error(drawn_by(Student(model, times), other.z), other.end).detach())]
@@ -118,7 +118,9 @@ def test_moments_are_matched_by_the_distance_of_gaussians():
 
 @pytest.mark.parametrize("steps", [1, 3, *(pytest.param(steps, marks=pytest.mark.slow) for steps in (2, 5, 8)),
                                    MOST_LEARNED])
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=[pytest.mark.slow] * (name not in ("chain-2", "cosine", "exploding", "own")))
+    for name in SCHEDULES])
 def test_what_is_learned_is_sound_in_every_precision(name, steps):
     """Finite, float32 to 1e-4 of float64, bfloat16 to 0.3, and a sample is the same in any company, bit for bit."""
     model = mixture(SCHEDULES[name], 2)
@@ -185,7 +187,7 @@ def test_a_choice_for_guided_samples_is_used_at_just_that_guidance(network, tmp_
     assert torch.equal(own, drawn[1.5])
 
 
-def test_a_model_that_no_gradient_goes_through_is_tuned():
+def test_a_model_that_no_gradient_goes_through_is_tuned(monkeypatch):
     """What a denoiser answers may have been found outside of PyTorch; the weights can be learned all the same."""
     inner = mixture(orn.Cosine(), 2)
 
@@ -194,14 +196,16 @@ def test_a_model_that_no_gradient_goes_through_is_tuned():
             found = inner(torch.from_numpy(z.numpy()), t.detach(), condition)
             return dataclasses.replace(found, z=z)
 
+    monkeypatch.setattr("ornstein.tuning.search.CALLS", 300)
     choice = orn.tune(Foreign(orn.Cosine(), (2,)), 4, starts=32)
     assert min(choice.errors.values()) < 0.9 * choice.errors["auto"]
 
 
-def test_nearness_knows_data_from_what_is_not():
+def test_nearness_knows_data_from_what_is_not(monkeypatch):
     """Unseen rows lie at 1 or 2, as halves of the data do; with noise on them, or without half of them, further."""
     rng = np.random.default_rng(0)
     real, unseen = rng.standard_normal((2, 300, 4)) * [1, 2, 0.5, 0.1]
+    monkeypatch.setattr("ornstein.evaluation.nearness.TREES", 50)
     judge = nearness(real)
     near = judge(unseen)
     assert 0.8 < near < 3.0

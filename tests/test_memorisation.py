@@ -54,8 +54,8 @@ COPIES = {
 }
 
 
-@pytest.mark.parametrize(("how", "share"), [*((how, share) for how in COPIES for share in (0.05, 0.2)
-                                              if (how, share) != ("cropped", 0.05)), ("exact", 1.0), ("cropped", 1.0)])
+@pytest.mark.parametrize(("how", "share"), [*((how, 0.2 if how == "cropped" else 0.05) for how in COPIES),
+                                            ("exact", 1.0), ("cropped", 1.0)])
 def test_planted_copies_are_found(how, share):
     """At 5 % of 300 digits; crops, of which 8 x 8 pixels keep little, only from 20 % on."""
     samples, training, held, source = split(0)
@@ -78,13 +78,13 @@ def test_planted_copies_are_found(how, share):
         assert count <= found.share * 300 <= count + (300 - count) * 0.02 + 4 * np.sqrt(2 * 6)
 
 
-@pytest.mark.parametrize(("splits", "most"), [(10, 1), pytest.param(500, 12, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("splits", "most"), [(5, 1), pytest.param(500, 12, marks=pytest.mark.slow)])
 def test_without_copies_there_is_no_alarm_but_at_the_stated_rate(splits, most):
     """Unseen digits in place of a model's, in random splits."""
     found = [memorisation(*split(seed)[:3]) for seed in range(splits)]
     rate = found[0].false_alarms
     assert 0.005 < rate <= 0.01
-    # Binomial(10 or 500, 0.0075): more than 1 or 12 alarms in 24 or 1 of 10,000 such tests.
+    # Binomial(5 or 500, 0.0075): more than 1 or 12 alarms in 6 or 1 of 10,000 such tests.
     assert sum(one.copies for one in found) <= most
     # A share has deviation 0.0115 about the expected one, by its law.
     assert np.mean([one.share for one in found]) == pytest.approx(found[0].expected, abs=4 * 0.0115 / np.sqrt(splits))
@@ -115,7 +115,7 @@ def test_the_chance_is_what_shuffling_gives():
 def test_false_alarms_are_bounded_where_the_data_have_copies_of_their_own(alike):
     """Samples and held-out rows both repeat training rows at the same rate: nothing is out of the ordinary."""
     alarms = []
-    for seed in range(60):
+    for seed in range(30):
         rng = np.random.default_rng(seed)
         values = rng.standard_normal((400, 3)).astype(np.float32)
         again = rng.random(400) < alike
@@ -127,8 +127,8 @@ def test_false_alarms_are_bounded_where_the_data_have_copies_of_their_own(alike)
         assert 0 < found.false_alarms <= 0.01
         assert found.exact == pytest.approx(again[300:].mean())
         alarms.append(found.copies)
-    # Binomial(60, 0.01): four or more in 3 of 1,000 such tests.
-    assert sum(alarms) < 4
+    # Binomial(30, 0.01): three or more in 3 of 1,000 such tests.
+    assert sum(alarms) < 3
 
 
 def test_copies_of_a_repeated_training_picture_are_found():

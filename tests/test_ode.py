@@ -17,16 +17,16 @@ SCHEDULES = {"cosine": orn.Cosine(), "linear": orn.Linear(), "chain": orn.Chain.
 
 @pytest.mark.parametrize(("name", "dim"), [
     pytest.param(name, dim, marks=[pytest.mark.slow] * (dim == 64 and name != "cosine"))
-    for name in SCHEDULES for dim in (1, 2, 8, 64)])
+    for name in SCHEDULES for dim in (1, 8, 64)])
 def test_the_flow_has_the_density_of_the_data(name, dim):
     """To 1e-4 with the exact divergence, which is not 0 here; with the base of the data where signal is left at 1."""
     model = mixture(SCHEDULES[name], dim)
-    x, tolerance = (model.draw(1), 1e-5) if dim == 64 else (model.draw(16), 1e-6)
+    x, tolerance = model.draw(1 if dim == 64 else 6), 1e-5
     own = orn.ode_likelihood(model, x, tolerance=tolerance, base=lambda z: model.log_prob_at(z, 1.0))
     assert (own.log_prob - model.log_prob(x)).abs().max() < 1e-4
     assert own.change.abs().max() > 0.1
     assert torch.equal(own.error, torch.zeros(len(x)))
-    if dim == 64:  # which costs 64 products a call; the base is compared in fewer dimensions
+    if dim > 1:  # which costs as many products a call; the base is compared in one dimension
         return
     if name in ("cosine", "linear"):
         assert torch.allclose(orn.ode_log_prob(model, x[:2], tolerance=tolerance), own.log_prob[:2], atol=1e-6)
@@ -46,7 +46,7 @@ def test_the_path_of_a_gaussian_is_a_scaling(name):
     schedule = SCHEDULES[name]
     mean, power = torch.tensor([0.4, -0.2], dtype=torch.float64), torch.tensor([0.25, 2.0], dtype=torch.float64)
     model = orn.ExactGaussian(mean, power, schedule)
-    x = model.draw(12)
+    x = model.draw(6)
     level = schedule.level(torch.tensor(1.0, dtype=torch.float64))
     wanted = level.signal * mean + (x - mean) / power.sqrt() * (level.signal**2 * power + level.noise**2).sqrt()
     found = orn.ode_likelihood(model, x, tolerance=1e-7)
@@ -60,12 +60,12 @@ def test_latents_have_the_density_of_their_time(t):
     assert torch.allclose(orn.ode_log_prob(model, z, t=t, tolerance=1e-6), model.log_prob_at(z, t), atol=1e-4)
 
 
-@pytest.mark.parametrize("shape", [(4, 2), (2, 2, 2), (1, 2, 2, 2)])
+@pytest.mark.parametrize("shape", [(4, 2), (1, 2, 2, 2)])
 def test_samples_of_any_shape(shape):
     flat = mixture(orn.Cosine(), 8)
     x = flat.draw(4)
     for how in ("exact", "hutchinson"):
-        one, other = (orn.ode_likelihood(model, rows, how, tolerance=1e-3) for model, rows in
+        one, other = (orn.ode_likelihood(model, rows, how, tolerance=1e-2) for model, rows in
                       ((flat, x), (Viewed(flat, shape), x.reshape(4, *shape))))
         assert torch.allclose(one.log_prob, other.log_prob, rtol=1e-9)
         assert other.latent.shape == (4, *shape)
@@ -158,7 +158,7 @@ def test_what_cannot_be_solved_is_said():
 
     with pytest.raises(RuntimeError, match=r"not finite|need more than"):
         integrate(blows_up, torch.ones(1, 1, dtype=torch.float64), torch.tensor(0.0), torch.tensor(2.0),
-                  lambda before, after: torch.full_like(before, 1e-6))  # noqa: ARG005
+                  lambda before, after: torch.full_like(before, 1e-6), most=300)  # noqa: ARG005
 
     def rounded(y, a, rows):  # noqa: ARG001
         return torch.sign(torch.sin(1e6 * a))[:, None]

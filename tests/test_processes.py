@@ -110,7 +110,7 @@ def test_a_run_goes_on_with_another_number_of_processes_and_another_way(tmp_path
 def forked(processes: int, out: Path | None = None) -> orn.NetworkDenoiser:
     """The model of a short run in processes that are forked from this one."""
     settings = orn.Settings(processes=processes, precision="fp32", options=SMALL, batch=64)
-    return orn.Trainer("digits", images=1280, settings=settings, out=out).fit()
+    return orn.Trainer("digits", images=640, settings=settings, out=out).fit()
 
 
 def test_forked_processes_learn_what_one_learns_to_rounding_and_repeat_bit_for_bit(tmp_path):

@@ -32,7 +32,8 @@ QUICK = [(r"minutes=1\b", "images=256"), (r"--minutes \d+", "--images 256"), (r"
          (r'nfe=200\b', "nfe=40"), (r"(ornstein edit .*?)( +#.*)?\n", r"\1 --nfe 4\n"),
          (r"(ornstein edit .*)--count \d+", r"\1--count 9"),
          (r"(orn\.(?:inpaint|restore|interpolate|vary)\(model, .*)\)( *#.*)?\n", r"\1, nfe=6)\n"),
-         (r"nfe=50\b", "nfe=6"),
+         (r"nfe=50\b", "nfe=6"), (r"--nfe \d+ --save-steps", "--nfe 5 --save-steps"),
+         (r"(ornstein sample .*?)--count (?:100|300|500|1000)\b", r"\1--count 60"),
          (r"--config recipes/(\S+)", rf"--config {ROOT}/recipes/\1 --images 256"),
          (r"ornstein train (digits|photos/|twemoji/|waves\.npz|sensors\.npy)(?= )(?!.*\boptions=)", SMALL),
          (r'orn\.Trainer\(("digits"|"sensors\.npy"|rings), (?=images)',
@@ -61,8 +62,10 @@ def blocks(page: str) -> list[tuple[str, str]]:
 def desk(page, tmp_path, monkeypatch):
     """A folder with what a page takes for granted: pictures, and one of them alone."""
     monkeypatch.chdir(tmp_path)
-    for name in ("LEAST", "MOST"):  # rows that an evaluation restores
-        monkeypatch.setattr(f"ornstein.evaluation.restoration.{name}", 10)
+    # Rows that an evaluation restores, draws of each, and draws of a bound.
+    for name, few in (("restoration.LEAST", 10), ("restoration.MOST", 10), ("restoration.DRAWS", 19),
+                      ("likelihoods.DRAWS", 4)):
+        monkeypatch.setattr(f"ornstein.evaluation.{name}", few)
     rng = np.random.default_rng(0)
     sets = {"photos": ("cats", "dogs"),
             "twemoji": ("flags", "food-drink", "people-body", "smileys-emotion", "symbols")}
@@ -81,7 +84,7 @@ def desk(page, tmp_path, monkeypatch):
     pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in FILES])
 def test_a_page_runs_from_top_to_bottom(page, desk, trained, monkeypatch, capsys):
     """Python in one session, commands one after another; a block that begins with `# name.py` is that file too."""
-    found, session = blocks(page), {}
+    found, session, trained_here = blocks(page), {}, []
     wanted = {"runs/digits", "runs/other"} - {
         line.split("--out ")[1].split()[0] for _, block in found for line in block.splitlines()
         if line.startswith("ornstein train") and "--out" in line}
@@ -104,9 +107,12 @@ def test_a_page_runs_from_top_to_bottom(page, desk, trained, monkeypatch, capsys
                 done = Apart(desk / "heard", ornstein, *words[1:])
                 assert (done.wait(), "warn" in done.said().lower()) == (0, False), line
                 continue
+            if words in trained_here:
+                continue
             # Pages show one run in several ways.
             if "train" in words and "--out" in words and "--resume" not in words:
                 shutil.rmtree(words[words.index("--out") + 1], ignore_errors=True)
+                trained_here.append(words)
             monkeypatch.setattr(sys, "argv", words)
             with pytest.raises(SystemExit) as stop:
                 cli.main()

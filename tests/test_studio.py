@@ -11,7 +11,7 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 from PIL import Image
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 import ornstein as orn
 from ornstein.figures.pictures import single
@@ -174,6 +174,27 @@ def test_a_new_process_takes_up_what_was_left_and_loses_no_picture(run, folder):
         assert [one["id"] for one in after if one["favourite"]] == [marked]
         assert [one["id"] for one in client.get("/api/gallery?bin=true").json()["pictures"]] == [binned]
         assert client.get(f"/api/jobs/{kept['id']}").json()["samples"] == kept["samples"]
+
+
+def test_a_disk_that_is_full_is_said_and_nothing_is_lost(run, folder, monkeypatch):
+    """SQLite says so itself once its file may grow no more; what was accepted is kept as soon as there is room."""
+    monkeypatch.setattr("ornstein.studio.jobs.ROOM", 0.05)
+    studio = Studio(run, folder)
+    with TestClient(application(studio), HOST, raise_server_exceptions=False) as client:
+        def full(connection, _):
+            connection.execute("PRAGMA max_page_count=1")  # which is no less than there are already
+
+        studio.store.engine.dispose()
+        event.listen(studio.store.engine, "connect", full)
+        body, answers = {"kind": "generate", "nfe": 2, "count": 64}, []
+        while not answers or answers[-1].status_code == 202:
+            answers.append(client.post("/api/jobs", json=body))
+        assert "disk of the studio is full" in refused(answers[-1], 507).json()["error"]
+        assert client.get("/healthz").status_code == 200
+        event.remove(studio.store.engine, "connect", full)
+        studio.store.engine.dispose()
+        assert {finished(client, answer.json()["id"])["status"] for answer in answers[:-1]} == {"done"}
+        assert client.get("/api/gallery").json()["total"] == 64 * len(answers[:-1])
 
 
 def test_clients_take_turns_and_have_their_limits(run, folder):

@@ -108,6 +108,15 @@ def test_one_whose_call_fails_does_not_harm_the_others(batcher):
             assert torch.equal(drawn, orn.sample(sound, **one))
 
 
+def test_a_model_whose_calls_all_fail_leaves_its_thread_to_the_next(batcher):
+    for _ in range(3):  # more often than there are threads; 150 rows are three calls, of which the first fails
+        failed = together(batcher, [lambda: list(orn.generate(model(fails=True), 150, nfe=2, condition=3))])[0]
+        assert isinstance(failed, RuntimeError)
+    drawn = together(batcher, [lambda: orn.sample(model(), 3, nfe=2)])[0]
+    assert torch.equal(drawn, orn.sample(model(), 3, nfe=2))
+    assert not batcher._groups
+
+
 def test_a_walk_that_is_stopped_ends_before_its_next_call_and_others_go_on(batcher):
     denoiser = model()
     network, stopped, given = denoiser.network, Walk(), []

@@ -22,6 +22,7 @@ def short():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ornstein.diffusion.samplers.loop.ROWS", 512)
         patch.setattr("ornstein.tuning.search.CALLS", 300)
+        patch.setattr("ornstein.tuning.search.LEFT", 8)
         for name in ("ITERATIONS", "LONGER"):
             patch.setattr(f"ornstein.tuning.tune.{name}", 10)
         yield
@@ -29,15 +30,16 @@ def short():
 
 @pytest.fixture
 def hasty(monkeypatch):
-    """Judges that see few samples, and a forest of few trees."""
-    monkeypatch.setattr("ornstein.tuning.judge.SAMPLES", (200, 200))
+    """Judges that see few samples, a forest of few trees, and little to learn from."""
+    monkeypatch.setattr("ornstein.tuning.judge.SAMPLES", (120, 120))
     monkeypatch.setattr("ornstein.evaluation.nearness.TREES", 10)
     monkeypatch.setattr("ornstein.tuning.search.LEAST", 15)
+    monkeypatch.setattr("ornstein.tuning.tune.PUPILS", (64, 64))
 
 
 def medians(model, nfe, choice, z):
     """Median errors of the choice and of auto without tuning."""
-    end, found = orn.sample(model, z=z, sampler="adams-moulton", nfe=500), []
+    end, found = orn.sample(model, z=z, sampler="adams-moulton", nfe=200), []
     for tuned in ({nfe: choice}, {}):
         model.tuned = tuned
         x = orn.sample(model, z=z, nfe=nfe)
@@ -47,11 +49,11 @@ def medians(model, nfe, choice, z):
 
 @pytest.mark.parametrize("name", ["cosine", pytest.param("chain-linear", marks=pytest.mark.slow)])  # the same once more
 def test_a_tuned_model_is_nearer_to_its_exact_paths(mixture_of, name):
-    """At 6 calls, on 256 other noises less than 0.9 of the error of auto, which uses it; of 64 starts, up to 1.03."""
+    """At 6 calls, on 128 other noises less than 0.9 of the error of auto, which uses it; of 64 starts, up to 1.03."""
     model = mixture_of(SCHEDULES[name], dim=8, components=16)
     choice = orn.tune(model, 6, starts=256)
     assert model.tuned == {6: choice}
-    tuned, plain = medians(model, 6, choice, normal(256, 8, seed=5))
+    tuned, plain = medians(model, 6, choice, normal(128, 8, seed=5))
     assert tuned < 0.9 * plain
     assert min(choice.errors.values()) < choice.errors["auto"]
 
@@ -226,6 +228,7 @@ def test_several_budgets_are_learned_in_seconds_and_for_guidance(command):
         assert (code, errors.count("\n")) == (2, 1)
 
 
+@pytest.mark.usefixtures("hasty")
 def test_a_run_on_few_samples_is_judged_by_the_error_alone(command):
     np.save("few.npy", np.random.default_rng(0).standard_normal((60, 2)).astype("f4"))
     small = ("--set", "options={width: 8, depth: 1}")

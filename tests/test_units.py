@@ -33,7 +33,7 @@ def values_of(kind: str, count: int = 300) -> np.ndarray:
     return np.exp(-(x - place[..., 0]) ** 2 / 4 - (y - place[..., 1]) ** 2 / 4) * rng.uniform(0.5, 1, (count, 1, 1, 1))
 
 
-def learnt(values: np.ndarray, kind: str, images: int = 1280) -> tuple[float, np.ndarray]:
+def learnt(values: np.ndarray, kind: str, images: int = 640) -> tuple[float, np.ndarray]:
     """The held-out loss, and samples in the units of the values."""
     network, options = SMALL[kind]
     model = orn.Trainer(values, images=images, seed=1,
@@ -45,7 +45,7 @@ def learnt(values: np.ndarray, kind: str, images: int = 1280) -> tuple[float, np
 FIRST: dict[tuple[str, int], tuple[float, np.ndarray]] = {}
 
 
-def differences(kind: str, scale: float, offset: float, images: int = 1280,
+def differences(kind: str, scale: float, offset: float, images: int = 640,
                 single: bool = False) -> tuple[float, float]:
     """The share by which the held-out loss differs in other units, and the root mean square of what the samples differ
     by, over their spread; the offset counts widths."""
@@ -71,7 +71,7 @@ def test_scale_and_offset_change_neither_loss_nor_samples(kind, scale, sign, off
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", list(SMALL))
 def test_the_whole_range_of_scales_and_offsets(kind):
-    """As above over a grid and ten times the training; of float32 as far as its digits go."""
+    """As above over a grid and twenty times the training; of float32 as far as its digits go."""
     worst = np.zeros(2)
     for scale in (1e-12, 1e-6, 1e-3, 1e3, 1e12):
         for offset in (0.0, 1.0, -1e3, 1e6, -1e9):
@@ -83,7 +83,7 @@ def test_the_whole_range_of_scales_and_offsets(kind):
     assert worst[1] < 0.02
 
 
-@pytest.mark.parametrize(("factor", "offset"), [(1000, 0), (3, -7), (255, 0), (7, 2**60)])
+@pytest.mark.parametrize(("factor", "offset"), [(3, -7), (255, 0), (7, 2**60)])
 def test_whole_factors_and_offsets_of_whole_numbers_change_nothing_at_all(factor, offset):
     rng = np.random.default_rng(0)
     values = rng.binomial(9, 0.5, (300, 2))

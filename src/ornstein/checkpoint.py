@@ -23,13 +23,13 @@ from ornstein.diffusion.denoiser import Denoiser, NetworkDenoiser
 from ornstein.diffusion.samplers.choice import Choice
 from ornstein.diffusion.samplers.loop import SAMPLERS
 from ornstein.diffusion.schedule import Schedule
+from ornstein.files import MODEL
 from ornstein.isolation import isolated
 from ornstein.names import shown
 
 __all__ = ["MODEL", "digest", "fault", "load", "put", "read", "save", "write"]
 
 FORMAT = 1
-MODEL = "model.safetensors"  # in the folder of a run
 
 
 def write(path: str | Path, tensors: Mapping[str, Tensor], note: Mapping[str, Any], ours: bool = False) -> None:

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from ornstein.names import printable
 
-__all__ = ["PLAIN_SECONDS", "Parts", "clock", "emit", "live", "say", "telling"]
+__all__ = ["PLAIN_SECONDS", "Parts", "clock", "emit", "live", "say", "telling", "within"]
 
 PLAIN_SECONDS = 5.0  # between lines of progress where nothing can move
 CLEAR = "\r\x1b[K"  # back to the start of the line, and what is there removed
@@ -94,3 +94,8 @@ def telling(progress: bool | Callable[[float], None], part: str) -> Generator[Ca
     began = time.monotonic()
     with Parts(error=True) as parts:
         yield lambda share: parts(part, share, (time.monotonic() - began) * (1 / share - 1) if share else None)
+
+
+def within(tell: Callable[[float], None], first: float, last: float) -> Callable[[float], None]:
+    """What is to be called with the share of a part that is done, which goes from one share of the whole to another."""
+    return lambda share: tell(first + share * (last - first))

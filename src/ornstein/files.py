@@ -23,10 +23,12 @@ try:
 except ModuleNotFoundError:  # on Windows, where a folder has no lock of its own
     fcntl = None
 
-__all__ = ["append", "check_writable", "filling", "is_ours", "locked", "make_folder", "move", "open_regular",
+__all__ = ["MANIFEST", "MODEL", "SETTINGS", "STATES",
+           "append", "check_writable", "filling", "is_ours", "locked", "make_folder", "move", "open_regular",
            "plain_entries", "read_into", "read_json", "read_text", "refuse", "refuse_link", "remove", "remove_folder",
            "replacing", "sweep", "sync", "write_text"]
 
+MODEL, SETTINGS, STATES, MANIFEST = "model.safetensors", "run.yaml", "checkpoints", "manifest.json"  # of a run
 MARK = b"ornstein"  # in the first bytes of every picture and every safetensors file that Ornstein writes
 HEAD = 4096
 ENDING = ".ornstein-new"

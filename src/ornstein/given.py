@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,11 @@ from torch import Tensor
 
 from ornstein import files
 from ornstein.data import DataSpec, read_picture
+from ornstein.data.labels import listed, number_labels
+from ornstein.data.parquet import read_parquet
 from ornstein.data.pictures import FORMATS, header
 from ornstein.data.spec import channel_first
+from ornstein.data.table import Table, label_of, read_csv
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.editing.inpaint import inpaint
 from ornstein.diffusion.editing.interpolate import interpolate
@@ -22,11 +25,13 @@ from ornstein.diffusion.editing.invert import invert
 from ornstein.diffusion.editing.operator import Operator
 from ornstein.diffusion.editing.restore import restore
 from ornstein.diffusion.editing.vary import vary
+from ornstein.figures.edits import named_bands
 from ornstein.names import printable
 from ornstein.training.run import Run
 
-__all__ = ["Given", "edited", "fit_of", "read_given", "read_mask", "read_measured"]
+__all__ = ["TABLES", "Given", "apply_mask", "edited", "fit_of", "read_given", "read_mask", "read_measured"]
 
+TABLES = (".csv", ".tsv", ".parquet")
 ROUNDED = 0.01  # deviation of a measurement's noise that nobody named, in parts of the data's range
 OPAQUE = 128  # opacity from which a pixel is known, and brightness from which one of a mask is to be painted
 SHADES = 0.1  # share of a mask's pixels that may be neither black nor white, as edges are
@@ -39,6 +44,9 @@ class Given:
     values: np.ndarray
     notes: list[str]
     size: tuple[int, int] = (0, 0)  # width and height of a picture's file
+    table: Table = field(default_factory=Table)  # the file's columns, if it has any
+    names: tuple[str, ...] = ()  # of those that are the samples
+    told: Tensor | None = None  # what the column of labels says of each row
 
 
 def fit_of(run: Path) -> str:
@@ -60,8 +68,9 @@ def read_given(spec: DataSpec, path: Path, fit: str) -> Given:
             clear = read_picture(path, (4, *spec.shape[1:]), fit)[3] < OPAQUE
             given.values[:, :, clear] = np.nan
         return given
-    own = spec.arrange(np.empty((1, *spec.shape))).shape[1:]
-    return Given(channel_first(_rows(path, own, f"samples of {spec.name!r}"), spec.layout), [])
+    if path.suffix.lower() in TABLES:
+        return _tabled(spec, path)
+    return Given(_samples(spec, path, _load(path)), [])
 
 
 def read_measured(spec: DataSpec, into: tuple[int, ...], path: Path, fit: str) -> Given:
@@ -78,7 +87,7 @@ def read_measured(spec: DataSpec, into: tuple[int, ...], path: Path, fit: str) -
         return given
     turned = len(into) == len(spec.shape)
     own = np.moveaxis(np.empty(into), 0, -1).shape if turned and spec.layout.endswith("C") else into
-    values = _rows(path, own, "measurements")
+    values = _rows(path, _load(path), own, "measurements")
     return Given(channel_first(values, spec.layout) if turned and spec.layout.endswith("C") else values, [])
 
 
@@ -91,13 +100,16 @@ def read_mask(spec: DataSpec, path: Path, given: Given, fit: str) -> np.ndarray:
         ValueError: a mask of another size, or one that is neither black and white nor true and false.
     """
     if is_picture(path):
+        if spec.kind != "picture":
+            raise ValueError(f"{path} is a picture, and samples have shape {spec.shape}; give a .npy file that is true "
+                             "where values are known")
         height, width = spec.shape[1:]
-        size = header(path)[:2] if path.is_file() else None
-        if size is not None and size not in ((width, height), given.size):
+        shade = read_picture(path, (1, height, width), fit)
+        size = header(path)[:2]
+        if size not in ((width, height), given.size):
             other = f", or {given.size[0]} x {given.size[1]} as the picture is" * (
                 given.size not in ((0, 0), (width, height)))
             raise ValueError(f"{path} is {size[0]} x {size[1]} pixels; a mask must be {width} x {height}{other}")
-        shade = read_picture(path, (1, height, width), fit)
         if (between := float(((shade > OPAQUE // 4) & (shade < 255 - OPAQUE // 4)).mean())) > SHADES:
             raise ValueError(f"{path} is no mask: {100 * between:.0f} % of its pixels are neither black nor white; "
                              "paint white what is to be painted anew, and all else black")
@@ -118,6 +130,19 @@ def read_mask(spec: DataSpec, path: Path, given: Given, fit: str) -> np.ndarray:
                      f"{(len(given.values), *own)}")
 
 
+def apply_mask(spec: DataSpec, path: Path, given: Given, fit: str, of: str) -> None:
+    """Make unknown what a mask says of samples, which messages call `of`; raises as `read_mask`, and for numbers that
+    are NaN where they are said to be known.
+    """
+    known = read_mask(spec, path, given, fit)
+    if lost := int((np.isnan(given.values) & known).sum()):
+        if given.size == (0, 0):
+            raise ValueError(f"{of} holds {lost} values that are unknown where {path} says that they are known; make "
+                             "the mask false there, or write the numbers")
+        given.notes.append(f"the transparent part of {of} is unknown too")
+    given.values = np.where(known, given.values, np.nan)
+
+
 def edited(model: NetworkDenoiser, spec: DataSpec, action: str, given: Sequence[Given], count: int, seed: int,
            words: Mapping[str, Any], measured: Operator | None = None, noise: float | None = None,
            strength: float = 0.5) -> Tensor:
@@ -128,6 +153,8 @@ def edited(model: NetworkDenoiser, spec: DataSpec, action: str, given: Sequence[
             raise ValueError("operator is missing: what was measured, such as blur=1.5, down=4 or mean")
         return _restored(model, spec, given[0], measured, noise, {"count": count, "seed": seed, **words})
     x = [spec.encode(one.values).to(like.device) for one in given]
+    for one in x:
+        _refuse_far(spec, one)
     if action == "invert":
         return invert(model, x[0], **words)
     if action == "interpolate":
@@ -147,6 +174,7 @@ def _restored(model: NetworkDenoiser, spec: DataSpec, given: Given, measured: Op
     own = Operator(measured.shape, measured.into, lambda x: measured(half.to(x) * x),
                    lambda y: half.to(y) * measured.adjoint(y))
     y = torch.from_numpy(given.values).to(like) - measured(middle[None])
+    _refuse_far(spec, y)
     return restore(model, y, own, ROUNDED * 2 * float(half.mean()) if noise is None else noise, **words)
 
 
@@ -173,12 +201,64 @@ def _picture(spec: DataSpec, shape: tuple[int, ...], path: Path, fit: str) -> Gi
     return Given(values, notes, (width, height))
 
 
-def _rows(path: Path, own: tuple[int, ...], what: str) -> np.ndarray:
+def _refuse_far(spec: DataSpec, x: Tensor) -> None:
+    if x.isinf().any():
+        least, most = (float(end) for end in (spec.extent[0].min(), spec.extent[1].max()))
+        raise ValueError("the input holds values too far from those of the data, which reach from "
+                         f"{least:g} to {most:g}; give it in the data's own units")
+
+
+def _tabled(spec: DataSpec, path: Path) -> Given:
+    """Rows of a table by the names of their columns; empty cells are unknown."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; name a picture, a table, or a .npy or .npz file")
+    where = str(path)
+    table, notes = (read_parquet(path, where), []) if path.suffix.lower() == ".parquet" else read_csv(path, where)
+    label = label_of(table)
+    lists = [name for name, column in table.items() if column.ndim > 1]
+    names = lists or list(spec.columns) or [name for name in table if name != label]
+    if lost := [name for name in names if name not in table]:
+        raise ValueError(f"{path} lacks columns that this model was trained on: {listed(lost)}; add them, with empty "
+                         "cells where they are unknown")
+    if words := [name for name in names if table[name].dtype.kind == "O"]:
+        raise ValueError(f"{path} holds text in the columns {listed(words)}; write numbers, or nothing where they are "
+                         "unknown")
+    if taken := [band for name in names for band in named_bands(name) if band in table]:
+        raise ValueError(f"{path} has a column {taken[0]!r}, as the answer calls what it adds; rename that column")
+    values = table[names[0]] if lists else np.stack([table[name] for name in names], 1)
+    if left := [name for name in table if name not in (*names, label)]:
+        notes.append(f"not read, and left as they are: {listed(left)}")
+    told = None if label is None else _told(spec, table[label], label, where)
+    if label is not None and told is not None:
+        notes.append(f"column {label!r} says what each row is")
+    return Given(_samples(spec, path, values), notes, table=table, names=tuple(names), told=told)
+
+
+def _told(spec: DataSpec, column: np.ndarray, label: str, where: str) -> Tensor | None:
+    """Classes (N,) or numbers (N, 1) to condition on, from a column of labels; None for a model without."""
+    if spec.conditions == (label,) and column.dtype.kind in "biuf":
+        return torch.from_numpy(column[:, None].astype(np.float64))
+    if not spec.classes:
+        return None
+    texts = np.array([None if one is None or one != one else str(int(one)) if isinstance(one, float) and one == int(one)
+                      else str(one) for one in column.tolist()], dtype=object)
+    return torch.from_numpy(number_labels(texts, spec.classes, where)[0])
+
+
+def _samples(spec: DataSpec, path: Path, values: np.ndarray) -> np.ndarray:
+    """Samples in the user's layout as (N, *shape)."""
+    own = spec.arrange(np.empty((1, *spec.shape))).shape[1:]
+    return channel_first(_rows(path, values, own, f"samples of {spec.name!r}"), spec.layout)
+
+
+def _rows(path: Path, values: np.ndarray, own: tuple[int, ...], what: str) -> np.ndarray:
     """Numbers (N, *own) of a file that holds one or several, float64."""
-    values = _load(path)
     if values.dtype.kind not in "biuf" or own not in (values.shape, values.shape[1:]):
         raise ValueError(f"{path} holds {values.dtype} of shape {values.shape}; {what} are numbers of shape {own}, or "
                          f"(N, {', '.join(map(str, own))}) of several")
+    if 0 in values.shape:
+        raise ValueError(f"{path} holds {values.dtype} of shape {values.shape}, in which nothing is; give at "
+                         "least one sample")
     if lost := int(np.isinf(values).sum()):
         raise ValueError(f"{path} holds {lost} infinite values; write NaN for what is unknown")
     return np.array(values.reshape(-1, *own), dtype=np.float64)

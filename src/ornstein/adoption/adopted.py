@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,9 +11,9 @@ from torch import Tensor, nn
 
 from ornstein.adoption.convention import Convention
 from ornstein.adoption.flow import Flow, FlowMatching, TorchCFM
-from ornstein.adoption.karras import EDM, KDiffusion
+from ornstein.adoption.karras import EDM, KDiffusion, Preconditioned
 from ornstein.adoption.prediction import Prediction
-from ornstein.adoption.score_sde import ScoreSDE
+from ornstein.adoption.score_sde import Score, ScoreSDE, SubVP
 from ornstein.data.spec import DataSpec
 from ornstein.diffusion.condition import Condition, Conditions
 from ornstein.diffusion.denoiser import NetworkDenoiser
@@ -30,14 +31,21 @@ CONVENTIONS: Mapping[str, Callable[[Schedule | None, str, int], Convention]] = {
     "x": lambda _, time, __: Prediction("x", time), "eps": lambda _, time, __: Prediction("eps", time),
     "v": lambda _, time, __: Prediction("v", time), "k-diffusion": lambda *_: KDiffusion(),
     "edm": lambda _, __, classes: EDM(classes), "score_sde": lambda schedule, *_: ScoreSDE(schedule),
+    "sub-vp": lambda schedule, *_: SubVP(schedule), "score": lambda *_: Score(),
     "flow": lambda *_: Flow(), "flow_matching": lambda *_: FlowMatching(), "torchcfm": lambda *_: TorchCFM(),
+    "edm-inside": lambda *_: Preconditioned(1), "edm-v": lambda *_: Preconditioned(-1),
 }
+# Those that a number of their own belongs to: the factor of the time, and the deviation of the data.
+NUMBERED: Mapping[str, Callable[[float], Convention]] = {
+    "flow": Flow, "edm-inside": partial(Preconditioned, 1), "edm-v": partial(Preconditioned, -1)}
 CLOCKED = ("x", "eps", "v")
+MOST_NUMBER = 1e6
 
 
-def convention_of(name: str, schedule: Schedule | None, time: str, classes: int) -> tuple[Convention, Schedule]:
-    """A convention by its name, with the schedule, its own usual one where None is given, after checking that they
-    fit."""
+def convention_of(name: str, schedule: Schedule | None, time: str, classes: int,
+                  number: float | None = None) -> tuple[Convention, Schedule]:
+    """A convention by its name, perhaps with a number of its own, and the schedule, its own usual one where None is
+    given, after checking that they fit."""
     make = find("convention", name, CONVENTIONS)
     if time != "t" and name not in CLOCKED:
         raise ValueError(f"time is {shown(time)}, but convention {name!r} has a time of its own; leave it out")
@@ -45,7 +53,10 @@ def convention_of(name: str, schedule: Schedule | None, time: str, classes: int)
     if schedule is None:
         raise ValueError(f"schedule is missing; convention {name!r} is of any, such as orn.Chain.linear() or "
                          "orn.Cosine()")
-    convention = make(schedule, time, classes)
+    if number is not None and (name not in NUMBERED or not 0 < real("number", number) <= MOST_NUMBER):
+        raise ValueError(f"number is {shown(number)}; it is of {', '.join(NUMBERED)}, above 0 and at most "
+                         f"{MOST_NUMBER:g}")
+    convention = make(schedule, time, classes) if number is None else NUMBERED[name](number)
     convention.check(schedule)
     return convention, schedule
 
@@ -59,6 +70,7 @@ class Adopted(NetworkDenoiser):
         shape: of one sample.
         convention: a name of `CONVENTIONS`.
         time: of "x", "eps" and "v": what the network's time is, "t", "index" or "log_snr".
+        number: of "flow", by what its time is multiplied; of "edm-inside" and "edm-v", the deviation of the data.
         classes: how many it can be told; 0 for none.
         null: the class that stands for none; -1 where the library's own convention has a way to say none, None where
             the network must always be told a class.
@@ -76,12 +88,12 @@ class Adopted(NetworkDenoiser):
 
     @isolated()
     def __init__(self, network: nn.Module, schedule: Schedule | None, shape: Sequence[int], convention: str, *,
-                 time: str = "t", classes: int = 0, null: int | None = None,
+                 time: str = "t", number: float | None = None, classes: int = 0, null: int | None = None,
                  x_range: tuple[float, float] | None = None, threshold: tuple[float, float] | None = None,
                  data: DataSpec | None = None, origin: str = "", trained_on: str | None = None,
                  data_mean: Tensor | None = None, data_std: Tensor | None = None) -> None:
         self.classes = whole("classes", classes, 0)
-        read, schedule = convention_of(convention, schedule, time, self.classes)
+        read, schedule = convention_of(convention, schedule, time, self.classes, number)
         # A network that has no weights yet gets them from a file.
         place = next((part.device for part in (*network.parameters(), *network.buffers()) if not part.is_meta), "cpu")
         super().__init__(network, schedule, shape, read.predicts if read.predicts == "eps" else "v",
@@ -89,6 +101,7 @@ class Adopted(NetworkDenoiser):
         if data_mean is not None and data_std is not None:  # which the network does not see
             self.data_mean, self.data_std = data_mean.to(self.data_mean), data_std.to(self.data_std)
         self.means, self.convention, self.clock, self.null = read, convention, time, null
+        self.number = None if number is None else float(number)
         self.origin, self.trained_on, self.measured = origin, trained_on, data_mean is not None
         if null is not None:
             whole("null", null, -1)
@@ -109,18 +122,18 @@ class Adopted(NetworkDenoiser):
         factor, time = self.means.enter(exact, as_time(t), self.schedule)
         said = time if clock is t else self.means.enter(self.schedule.level(other), other, self.schedule)[1]
         x, level = wide * spread(factor, wide), exact.fit(wide)
-        answer = self._ask(x, said.to(wide).reshape(-1).expand(len(z)), self._classes(condition, z)).to(wide)
+        answer = self._ask(x, said.to(wide).reshape(-1).expand(z.shape[0]), self._classes(condition, z)).to(wide)
         estimate = self.means.read(answer, x, spread(time, wide), wide, level)
         return Estimate(z, narrow, self._limited(estimate, level).to(z))
 
     def _classes(self, condition: Condition, z: Tensor) -> Tensor | None:
         """The classes that the network is told, with its own for none."""
-        entries = self.read_condition(condition, len(z), z.device)
+        entries = self.read_condition(condition, z.shape[0], z.device)
         if not self.classes:
             return None
         if entries is None:
-            entries = torch.full((len(z),), -1, dtype=torch.int64, device=z.device)
-        if self.null is None and (entries < 0).any():
+            entries = torch.full((z.shape[0],), -1, dtype=torch.int64, device=z.device)
+        if self.null is None and not torch.compiler.is_exporting() and (entries < 0).any():
             raise ValueError(f"condition is {'missing' if condition is None else 'none (-1) for some rows'}, and this "
                              f"model was never trained without a class: give one from 0 to {self.classes - 1}")
         return entries if self.null is None else torch.where(entries < 0, self.null, entries)
@@ -154,15 +167,15 @@ class Adopted(NetworkDenoiser):
         """The Gaussian with the moments of the data, where these are known."""
         return super().gaussian() if self.measured else None
 
-    def read_condition(self, condition: Condition, rows: int,
-                       device: torch.device | str | None = None) -> Tensor | None:
-        """As for any denoiser, where the network takes classes."""
+    @property
+    def conditions(self) -> Conditions:
+        """Classes, where the network takes any."""
         data = self.data if self.data is not None and self.data.classes else None
-        return (Conditions("classes", self.classes, data) if self.classes else Conditions("none")).read(
-            condition, rows, device)
+        return Conditions("classes", self.classes, data) if self.classes else Conditions("none")
 
     def card(self) -> dict[str, Any]:
         """What a file must say beside what it says of any model, as plain JSON values."""
-        return {"convention": self.convention, "time": self.clock, "classes": self.classes, "null": self.null,
-                "threshold": None if self.threshold is None else list(self.threshold), "origin": self.origin,
-                "trained_on": self.trained_on, "measured": self.measured}
+        return {"convention": self.convention, "time": self.clock, "number": self.number, "classes": self.classes,
+                "null": self.null, "origin": self.origin,
+                "threshold": None if self.threshold is None else list(self.threshold), "trained_on": self.trained_on,
+                "measured": self.measured}

@@ -17,20 +17,23 @@ __all__ = ["Flow", "FlowMatching", "TorchCFM"]
 class Flow(Convention):
     """network(x, tau) is eps - x along x_tau = (1 - tau) x + tau eps: data at 0, noise at 1, as in rectified flow.
 
-    On another schedule x_tau = z / (signal + noise) and tau = noise / (signal + noise).
+    On another schedule x_tau = z / (signal + noise) and tau = noise / (signal + noise). It is told `steps` tau.
     """
 
     backwards = False
+
+    def __init__(self, steps: float = 1.0) -> None:
+        self.steps = steps
 
     def schedule(self) -> Schedule:
         return Linear()
 
     def enter(self, level: Level, t: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         total = level.signal + level.noise
-        return 1 / total, (level.signal if self.backwards else level.noise) / total
+        return 1 / total, self.steps * (level.signal if self.backwards else level.noise) / total
 
     def read(self, answer: Tensor, x: Tensor, time: Tensor, z: Tensor, level: Level) -> Estimate:
-        tau, velocity = (1 - time, -answer) if self.backwards else (time, answer)
+        tau, velocity = (1 - time, -answer) if self.backwards else (time / self.steps, answer)
         c, s = level.unit
         # x-hat = x - tau u and eps-hat = x + (1 - tau) u, so that v divides by nothing.
         return Estimate.from_v(c * (x + (1 - tau) * velocity) - s * (x - tau * velocity), z, level)

@@ -74,6 +74,8 @@ class Folder:
         for name in (f"{WEIGHTS}.safetensors", f"{WEIGHTS}.bin"):
             if (self.unet / name).exists():
                 return read_weights(self.unet / name)
+        if (index := self.unet / f"{WEIGHTS}.safetensors.index.json").exists():
+            return _parts(index)
         there = [one.name for one in files.plain_entries(self.unet) if one.suffix in (".safetensors", ".bin")]
         raise FileNotFoundError(f"{self.unet / WEIGHTS}.safetensors does not exist" + (
             f"; rename {there[0]} if these are the weights" if there else ", nor does a .bin file"))
@@ -84,6 +86,24 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; the folder is not whole")
     return files.read_json(path, SMALL)
+
+
+def _parts(index: Path) -> dict[str, Tensor]:
+    """The tensors that an index says are in several files beside it."""
+    places, found = read_json(index).get("weight_map"), dict[str, Tensor]()
+    if not isinstance(places, dict) or not all(isinstance(place, str) for place in places.values()):
+        raise ValueError(f"{index} weight_map is {shown(places)}; it must be a table of names and files")
+    for place in sorted(set(places.values())):
+        if Path(place).name != place or Path(place).suffix != ".safetensors":
+            raise ValueError(f"{index} names the file {shown(place)}; only .safetensors files beside it are read")
+        if not (index.parent / place).exists():
+            raise FileNotFoundError(f"{index.parent / place} does not exist; the weights are not whole")
+        part = read_weights(index.parent / place)
+        if strange := next((name for name in part if places.get(name) != place), None):
+            raise ValueError(f"{index.parent / place} holds {shown(strange)}, which {index.name} has in "
+                             f"{shown(places.get(strange, 'no file'))}; the weights are of another index")
+        found |= part
+    return found
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.level import Level
 from ornstein.diffusion.schedule import Exploding, Schedule
 
-__all__ = ["EDM", "KDiffusion"]
+__all__ = ["EDM", "KDiffusion", "Preconditioned"]
 
 LEAST_SIGMA = 0.002  # that a network is told: the sigma_min of both libraries' samplers
 
@@ -56,3 +56,21 @@ class EDM(KDiffusion):
         known = condition >= 0
         rows[known, condition[known]] = 1
         return network(x, time, rows)
+
+
+class Preconditioned(KDiffusion):
+    """network(x / hypot(sigma, d), log(sigma) / 4) is F, with x-hat = (d^2 x + sign sigma d hypot(sigma, d) F) /
+    (sigma^2 + d^2) for data of deviation d: the network inside of EDM, sign 1, or v in diffusers' schedulers, -1."""
+
+    def __init__(self, sign: int, deviation: float = 0.5) -> None:
+        self.sign, self.deviation = sign, deviation
+
+    def enter(self, level: Level, t: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
+        whole, sigma = super().enter(level, t, schedule)
+        return whole / torch.hypot(sigma, torch.full_like(sigma, self.deviation)), sigma.log() / 4
+
+    def read(self, answer: Tensor, x: Tensor, time: Tensor, z: Tensor, level: Level) -> Estimate:
+        sigma = (4 * time).exp()
+        radius = torch.hypot(sigma, torch.full_like(sigma, self.deviation))
+        clean = self.deviation / radius * (self.deviation * x + self.sign * sigma * answer)
+        return super().read(clean, radius * x, sigma, z, level)

@@ -1,4 +1,4 @@
-"""Schedulers of diffusers: the chain that a model was trained on, what it predicts, and how its x-hat is limited."""
+"""Schedulers of diffusers: the schedule that a model was trained on, what it predicts, and how x-hat is limited."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from ornstein.adoption.unet import configured, diffusers
 from ornstein.diffusion.estimate import LEAST_SIGNAL
-from ornstein.diffusion.schedule import MOST_STEPS, Chain
+from ornstein.diffusion.schedule import MOST_STEPS, Chain, Exploding, Linear, Schedule
 from ornstein.names import find, real, require, shown
 
 __all__ = ["Scheduled", "scheduled"]
@@ -18,30 +18,38 @@ KNOWN = ("DDPMScheduler", "DDIMScheduler", "DPMSolverMultistepScheduler", "DPMSo
          "DEISMultistepScheduler", "UniPCMultistepScheduler", "EulerDiscreteScheduler",
          "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "KDPM2DiscreteScheduler",
          "KDPM2AncestralDiscreteScheduler", "LMSDiscreteScheduler", "PNDMScheduler")
+SIGMAS = ("ScoreSdeVeScheduler", "EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
+STRAIGHT = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
 PREDICTS = {"epsilon": "eps", "sample": "x", "v_prediction": "v"}
 BETAS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr")
-FLOWS = ("use_flow_sigmas", "use_dynamic_shifting")
+INSIDE = {"epsilon": "edm-inside", "v_prediction": "edm-v"}
+FLOW = "flow_prediction"
 
 
 class Scheduled(NamedTuple):
     """What a scheduler says of the model that it draws from."""
 
-    chain: Chain
-    predicts: str
-    x_range: tuple[float, float] | None
-    threshold: tuple[float, float] | None
+    schedule: Schedule
+    convention: str
+    x_range: tuple[float, float] | None = None
+    threshold: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
+    number: float | None = None  # of the convention
 
 
 def scheduled(config: Any, what: str = "scheduler_config.json") -> Scheduled:
     """What a scheduler's configuration says; ValueError for one that is of no diffusion model, or that is broken."""
-    name = config.get("_class_name") if isinstance(config, Mapping) else None
-    if name not in KNOWN:
-        raise ValueError(f"{what} is of {shown(name)}, which is not the scheduler of a diffusion chain (known: "
-                         f"{', '.join(KNOWN)})")
+    name, known = config.get("_class_name") if isinstance(config, Mapping) else None, (*KNOWN, *SIGMAS, *STRAIGHT)
+    if name not in known:
+        raise ValueError(f"{what} is of {shown(name)}, which is not the scheduler of a diffusion model that can be "
+                         f"adopted (known: {', '.join(known)})")
     options = configured(what, getattr(diffusers(), name), config)
-    if flow := next((key for key in FLOWS if options.get(key)), None):
-        raise ValueError(f"{what} {flow} is true: it is of a flow; adopt the module with convention='flow'")
+    limit, threshold = _limits(options, what)
+    if name in STRAIGHT or options.get("use_flow_sigmas"):
+        return _straight(options, what, name in STRAIGHT)._replace(threshold=threshold)
+    told = options.get("timestep_type"), options.get("prediction_type")
+    if name in SIGMAS or told == ("continuous", "v_prediction"):  # by which EulerDiscreteScheduler means EDM
+        return _exploding(options, what)._replace(threshold=threshold)
     predicts = find(f"{what} prediction_type", options["prediction_type"], PREDICTS)
     beta, leaps = _betas(options, what), bool(options.get("rescale_betas_zero_snr"))
     notes = []
@@ -61,24 +69,57 @@ def scheduled(config: Any, what: str = "scheduler_config.json") -> Scheduled:
             notes.append(f"the last {len(beta) - enough} of {len(beta)} steps are left out: with so little signal "
                          "a prediction of the noise says nothing of the data")
             chain = Chain(beta[:enough])
+    return Scheduled(chain, predicts, limit, threshold, tuple(notes))
+
+
+def _straight(options: Mapping[str, Any], what: str, always: bool) -> Scheduled:
+    """What a scheduler of flow matching says: which times it shifts to is for samplers, and none of the model's."""
+    if options.get("invert_sigmas"):
+        raise ValueError(f"{what} invert_sigmas is true: its times run from noise to data; adopt the module with "
+                         "convention='flow_matching'")
+    if not always:
+        find(f"{what} prediction_type", options["prediction_type"], {FLOW: FLOW})
+    return Scheduled(Linear(), "flow", number=float(_steps(options, what)))
+
+
+def _exploding(options: Mapping[str, Any], what: str) -> Scheduled:
+    """What a scheduler says whose model is told the noise itself, or its logarithm."""
+    try:
+        schedule = Exploding(options["sigma_min"], options["sigma_max"])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what}: {error}") from None
+    if "prediction_type" not in options:
+        return Scheduled(schedule, "score")
+    # Without one of its own the deviation is 1, as EulerDiscreteScheduler has it.
+    deviation = real(f"{what} sigma_data", options.get("sigma_data", 1.0))
+    if deviation <= 0:
+        raise ValueError(f"{what} sigma_data is {shown(deviation)}; it must be above 0")
+    return Scheduled(schedule, find(f"{what} prediction_type", options["prediction_type"], INSIDE), number=deviation)
+
+
+def _limits(options: Mapping[str, Any], what: str) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
+    """The range that x-hat is clamped to, and the ratio and most of its thresholding."""
     for key in ("clip_sample_range", "dynamic_thresholding_ratio", "sample_max_value"):
         if real(f"{what} {key}", options.get(key, 1)) <= 0 or (key.endswith("ratio") and options.get(key, 1) > 1):
             raise ValueError(f"{what} {key} is {shown(options[key])}; it must be above 0"
                              + " and at most 1" * key.endswith("ratio"))
-    threshold, limit = None, None
     if options.get("thresholding"):
-        threshold = options["dynamic_thresholding_ratio"], max(options["sample_max_value"], 1.0)
-    elif options.get("clip_sample"):
-        limit = -options["clip_sample_range"], options["clip_sample_range"]
-    return Scheduled(chain, predicts, limit, threshold, tuple(notes))
+        return None, (options["dynamic_thresholding_ratio"], max(options["sample_max_value"], 1.0))
+    return (-options["clip_sample_range"], options["clip_sample_range"]) if options.get("clip_sample") else None, None
+
+
+def _steps(options: Mapping[str, Any], what: str) -> int:
+    steps = options["num_train_timesteps"]
+    if type(steps) is not int or not 1 <= steps <= MOST_STEPS:
+        raise ValueError(f"{what} num_train_timesteps is {shown(steps)}; it must be a whole number from 1 to "
+                         f"{MOST_STEPS}")
+    return steps
 
 
 def _betas(options: Mapping[str, Any], what: str) -> torch.Tensor:
     """The betas as diffusers makes them, float64."""
-    steps, given = options["num_train_timesteps"], options["trained_betas"]
-    if type(steps) is not int or not 1 <= steps <= MOST_STEPS:
-        raise ValueError(f"{what} num_train_timesteps is {shown(steps)}; it must be a whole number from 1 to "
-                         f"{MOST_STEPS}")
+    given = options["trained_betas"]
+    _steps(options, what)
     if given is not None and not (isinstance(given, list | tuple) and all(
             isinstance(one, int | float) and not isinstance(one, bool) for one in given)):
         raise ValueError(f"{what} trained_betas is {shown(given)}; it must be a list of numbers")

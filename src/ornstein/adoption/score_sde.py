@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from ornstein.adoption.convention import Convention
+from ornstein.adoption.karras import KDiffusion
 from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.level import Level
 from ornstein.diffusion.schedule import Chain, Exploding, Schedule
 
-__all__ = ["ScoreSDE"]
+__all__ = ["Score", "ScoreSDE", "SubVP"]
 
 LEAST_TIME = 1e-5  # that a network of the VP SDE is told: where its training began
 
@@ -48,9 +49,20 @@ class ScoreSDE(Convention):
             sigma = (level.noise / level.signal).clamp(min=schedule.sigma_min)
             span = math.log(schedule.sigma_max / schedule.sigma_min)
             return 1 / level.signal, torch.log(sigma / schedule.sigma_min) / span
-        first, rise, decay = *self._rates(schedule), -2 * torch.log(level.unit.signal)
+        share = self._share(level)
+        first, rise, decay = *self._rates(schedule), -2 * torch.log(share)
         time = 2 * decay / (first + torch.sqrt(first**2 + 2 * rise * decay))
-        return 1 / level.radius, time.clamp(min=LEAST_TIME)
+        return share / level.signal, time.clamp(min=LEAST_TIME)
+
+    @staticmethod
+    def _share(level: Level) -> Tensor:
+        """c, of latents of this signal-to-noise ratio."""
+        return level.unit.signal
+
+    @staticmethod
+    def _noise(decay: Tensor) -> Tensor:
+        """The noise in x, from -2 log c."""
+        return torch.sqrt(-torch.expm1(-decay))
 
     @staticmethod
     def _rates(schedule: Schedule) -> tuple[float, float]:
@@ -65,5 +77,31 @@ class ScoreSDE(Convention):
             return Estimate.from_x(x + level.noise / level.signal * told * answer, z, level)
         first, rise = self._rates(schedule)
         # The deviation at the time that the network was told, so that its eps is kept where that is clamped.
-        deviation = torch.sqrt(-torch.expm1(-(first * time + rise * time**2 / 2)))
+        deviation = self._noise(first * time + rise * time**2 / 2)
         return Estimate.from_eps(-deviation * answer, z, level)
+
+
+class SubVP(ScoreSDE):
+    """As `ScoreSDE` of a chain, but that x = c data + (1 - c^2) eps, as of the sub-VP SDE."""
+
+    def check(self, schedule: Schedule) -> None:
+        super().check(schedule)
+        if isinstance(schedule, Exploding):
+            raise ValueError("schedule is Exploding; the sub-VP SDE is of orn.Chain.linear(N, beta_min / N, beta_max / "
+                             "N), as the VP SDE is")
+
+    @staticmethod
+    def _share(level: Level) -> Tensor:
+        # c / (1 - c^2) = signal / noise, solved for c without a difference.
+        return 2 * level.signal / (level.noise + torch.hypot(level.noise, 2 * level.signal))
+
+    @staticmethod
+    def _noise(decay: Tensor) -> Tensor:
+        return -torch.expm1(-decay)
+
+
+class Score(KDiffusion):
+    """network(x + sigma eps, sigma) is the score there, as in diffusers' pipelines of the VE SDE."""
+
+    def read(self, answer: Tensor, x: Tensor, time: Tensor, z: Tensor, level: Level) -> Estimate:
+        return Estimate.from_x(x + level.noise / level.signal * time * answer, z, level)

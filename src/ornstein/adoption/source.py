@@ -23,6 +23,7 @@ from ornstein.names import either, require, wholes
 __all__ = ["adopt"]
 
 FITTED = 5000  # rows, at most, whose mean and variances are taken
+SIGMAS = ("score", "k-diffusion", "edm")  # conventions that tell a network the noise itself
 FLAT = 1e-3  # least deviation of a value, in parts of that of all
 
 
@@ -37,7 +38,8 @@ def adopt(source: Any, *, convention: str | None = None, schedule: Any = None, s
         source: a folder that diffusers wrote (a pipeline's, or a U-Net's alone), a `DDPMPipeline`, a `UNet2DModel`, the
             path of an .onnx file, or what is called as `convention` says. No code from a folder is run.
         convention: what the source is given and answers: "x", "eps" or "v" at (z, time); "k-diffusion", "edm",
-            "score_sde", "flow", "flow_matching" or "torchcfm". A scheduler of diffusers says it.
+            "score_sde", "sub-vp", "score", "flow", "flow_matching" or "torchcfm"; "edm-inside" and "edm-v" are the
+            networks inside of denoisers of EDM. A scheduler of diffusers says it.
         schedule: of the latents: a `Schedule`, the name of one, or a scheduler of diffusers, its configuration or the
             path of that. That of the folder, or the convention's usual one, unless given.
         shape: of one sample, channels first. Known of diffusers, and of graphs of fixed sides.
@@ -64,8 +66,9 @@ def adopt(source: Any, *, convention: str | None = None, schedule: Any = None, s
     """
     found = find_source(source, inputs, output, shape is not None)
     given = found.scheduler if schedule is None else read_schedule(schedule)
-    scheduler, own = (given, given.chain) if isinstance(given, Scheduled) else (None, given)
+    scheduler, own = (given, given.schedule) if isinstance(given, Scheduled) else (None, given)
     name = require("convention", _convention(found, scheduler) if convention is None else convention, CONVENTIONS)
+    _refuse_logarithm(found, name)
     counted = name in CLOCKED and (scheduler is not None or isinstance(found.network, Unet))
     dataset = None if data is None else data if isinstance(data, Dataset) else load_data(data)
     sample = _shape(found, shape, dataset)
@@ -77,7 +80,8 @@ def adopt(source: Any, *, convention: str | None = None, schedule: Any = None, s
     moments = {} if known is None else {"data_mean": known.mean(0), "data_std": known.std(0).clamp(
         min=FLAT * float(known.std()))}
     model = Adopted(found.network, own, sample, name, time=time or ("index" if counted else "t"), classes=count,
-                    null=null, x_range=scheduler.x_range if scheduler else None,
+                    null=null, number=scheduler.number if scheduler and name == scheduler.convention else None,
+                    x_range=scheduler.x_range if scheduler else None,
                     threshold=scheduler.threshold if scheduler else None, data=spec, origin=found.origin,
                     trained_on=_place(data), **moments).eval()
     _answers(model)
@@ -90,6 +94,15 @@ def adopt(source: Any, *, convention: str | None = None, schedule: Any = None, s
     return model
 
 
+def _refuse_logarithm(found: Found, convention: str) -> None:
+    """Refuse a U-Net that takes the logarithm of its time where that may be 0."""
+    if isinstance(found.network, Unet) and convention not in SIGMAS and (
+            found.network.unet.config["time_embedding_type"] == "fourier"):
+        raise ValueError(f"the {found.origin} has the time_embedding_type 'fourier', which takes the logarithm of its "
+                         f"time, and convention {convention!r} has times of 0 and below; only "
+                         f"{either(*map(repr, SIGMAS))} can be told to it")
+
+
 def _convention(found: Found, scheduler: Scheduled | None) -> str:
     """What a scheduler says that the network predicts."""
     if scheduler is None:
@@ -97,7 +110,7 @@ def _convention(found: Found, scheduler: Scheduled | None) -> str:
         more = ", or give as schedule the scheduler that it was trained with" if isinstance(found.network, Unet) else ""
         raise ValueError(f"convention is missing; the {found.origin} does not say what it answers: give "
                          f"{kinds}{more}")
-    return scheduler.predicts
+    return scheduler.convention
 
 
 def _shape(found: Found, given: Sequence[int] | None, data: Dataset | None) -> tuple[int, ...]:

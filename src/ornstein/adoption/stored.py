@@ -19,8 +19,8 @@ from ornstein.names import require, shown
 __all__ = ["card", "made", "rebuilt"]
 
 PREFIX = "network."
-ENTRIES = {"convention": str, "time": str, "classes": int, "null": int | None, "threshold": list | None, "origin": str,
-           "trained_on": str | None, "measured": bool, "network": dict | None}
+ENTRIES = {"convention": str, "time": str, "number": float | None, "classes": int, "null": int | None,
+           "threshold": list | None, "origin": str, "trained_on": str | None, "measured": bool, "network": dict | None}
 
 
 def card(model: Adopted) -> dict[str, Any]:
@@ -76,9 +76,9 @@ def made(value: Any, network: nn.Module, schedule: Schedule, shape: list[int], d
     for name in ("data_mean", "data_std"):
         if measured and list(tensors[name].shape) != shape:
             raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}; it must be {tuple(shape)}")
-    return Adopted(network, schedule, shape, known["convention"], time=known["time"], classes=known["classes"],
-                   null=known["null"], x_range=facts["x_range"], threshold=None if threshold is None else (
-                       threshold[0], threshold[1]),
+    return Adopted(network, schedule, shape, known["convention"], time=known["time"],
+                   number=known["number"], classes=known["classes"], null=known["null"],
+                   x_range=facts["x_range"], threshold=None if threshold is None else (threshold[0], threshold[1]),
                    data=data, origin=known["origin"], trained_on=known["trained_on"],
                    data_mean=tensors["data_mean"] if measured else None,
                    data_std=tensors["data_std"] if measured else None)

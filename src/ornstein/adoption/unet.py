@@ -77,9 +77,9 @@ def checked(config: Any, what: str = "unet/config.json") -> dict[str, Any]:
                          "cannot be adopted")
     require(f"{what} _class_name", kind, ["UNet2DModel"])
     options = configured(what, diffusers().UNet2DModel, config)
-    if options["time_embedding_type"] != "positional":
+    if options["time_embedding_type"] not in ("positional", "fourier"):
         raise ValueError(f"{what} time_embedding_type is {shown(options['time_embedding_type'])}; only 'positional' "
-                         "knows times between the steps")
+                         "and 'fourier' know times between the steps")
     if options["class_embed_type"] is not None:
         raise ValueError(f"{what} class_embed_type is {shown(options['class_embed_type'])}; only classes by number "
                          "(null) can be told")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +13,10 @@ from cyclopts import App, Parameter
 
 from ornstein import __version__
 
-__all__ = ["Data", "Out", "Run", "Sampler", "Seed", "TrainedOn", "app", "fits"]
+__all__ = ["Data", "Out", "Run", "Sampler", "Seed", "TrainedOn", "app", "fits", "flags"]
+
+# That the library's messages name without dashes.
+FLAGS = "nfe|steps|tolerance|guidance|condition|sampler|seed|label|operator|noise|strength|count"
 
 app = App(
     name="ornstein", version=__version__, version_flags=["--version"],
@@ -36,13 +41,28 @@ Seed = Annotated[int, Parameter(help="Of all randomness, from 0 to 2^64 - 1.")]
 Sampler = Annotated[str, Parameter(help="A name of `ornstein list samplers`, or path.py:Class for a rule of your own.")]
 
 
-def fits(count: int, shape: tuple[int, ...]) -> None:
-    """Refuse to draw more than this machine's memory holds, before any time is spent."""
+@contextmanager
+def flags() -> Generator[None, None, None]:
+    """The library speaks of its arguments, the user typed flags."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(re.sub(
+            rf"(?:^|(?<=class with ))((?:nfe|tolerance) and )?({FLAGS})\b",
+            lambda match: f"--{match[0].replace(' and ', ' and --')}", str(error))) from None
+
+
+def fits(count: int, shape: tuple[int, ...], samples: int = 1) -> None:
+    """Refuse to draw more than this machine's memory holds, `count` for each of some samples, before any time is spent.
+    """
     # Ten float32 of every value: latent, answers that a rule remembers, and the way to the data's own units.
     from ornstein.machine import memory
 
-    need, there = 40 * count * math.prod(shape), memory("cpu")
+    need, there = 40 * samples * count * math.prod(shape), memory("cpu")
     if need > there:
-        raise ValueError(f"--count is {count}; so many samples of shape {shape} need {need / 2**30:,.0f} GiB of "
-                         f"memory, this machine has {there / 2**30:,.0f}; draw {max(1, count * there // (2 * need)):,} "
-                         "at a time, each with a --seed of its own")
+        most = count * there // (2 * need)
+        remedy = (f"draw {max(1, most):,} at a time, each with a --seed of its own" if most or samples == 1 else
+                  f"give fewer than the {samples:,} samples of INPUT at a time")
+        each = f" for each of {samples:,}" * (samples > 1)
+        raise ValueError(f"--count is {count}; so many samples of shape {shape}{each} need {need / 2**30:,.0f} GiB of "
+                         f"memory, this machine has {there / 2**30:,.0f}; {remedy}")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from ornstein.cli.app import Out, Run, Seed, app, fits
+from ornstein.cli.app import Out, Run, Seed, app, fits, flags
 from ornstein.display import say
 from ornstein.names import either, require
 
@@ -25,16 +26,18 @@ __all__ = ["edit"]
 ACTIONS = {"fill": (1, 16), "restore": (1, 16), "vary": (1, 16), "interpolate": (2, 8), "invert": (1, 1)}
 ONLY = {"mask": "fill", "operator": "restore", "noise": "restore", "strength": "vary"}
 STRENGTH = 0.5
+TABULAR = (".csv", ".parquet")
 
 Action = Annotated[str, Parameter(
     name="ACTION", help=f"{either(*ACTIONS)}: draw what is unknown, undo a measurement, draw variations, walk from one "
                         "to another, or find the latent that a sample is drawn from.")]
 Inputs = Annotated[Path, Parameter(
-    name="INPUT", help="A picture, or samples in the data's own values as .npy or .npz, NaN where they are unknown; of "
-                       "pictures the transparent part is unknown. Two for interpolate; for restore the measurement.")]
+    name="INPUT", help="A picture, or samples in the data's own values as .npy, .npz, .csv or .parquet, NaN or an "
+                       "empty cell where they are unknown; of pictures the transparent part is unknown. Two for "
+                       "interpolate; for restore the measurement.")]
 Place = Annotated[Out, Parameter(
-    help="FILE.png, .jpg or .webp for a sheet with draws, mean and spread; FILE.npz for numbers; or a folder for "
-         "single pictures.")]
+    help="FILE.png, .jpg or .webp for a sheet with draws, mean and spread; FILE.npz for numbers, of tables also .csv "
+         "or .parquet; or a folder for single pictures.")]
 Count = Annotated[int | None, Parameter(
     help="Draws for each sample, 16 by default; of interpolate the samples of a walk with both ends, 8.")]
 Mask = Annotated[Path | None, Parameter(
@@ -66,39 +69,60 @@ def edit(run: Run, action: Action, *inputs: Inputs, out: Place, count: Count = N
     from ornstein.checkpoint import digest, load
     from ornstein.diffusion.editing.operator import read_operator
     from ornstein.figures import pictures
-    from ornstein.figures.formats import ending
     from ornstein.given import edited
     from ornstein.machine import device
     from ornstein.request import Request
 
-    kind, model = ending(out), load(run).to(device())
+    kind, model = _kind(action, out), load(run).to(device())
     spec = model.data
     if spec is None:
         raise ValueError(f"{run} says nothing of its data; edit in Python, as with ornstein.inpaint")
     if kind == "" and (spec.kind != "picture" or action == "invert"):
         raise ValueError(f"--out is {out}, a folder for single pictures, and {action} of samples of shape {spec.shape} "
                          "gives none; name a .png file to see them drawn, or a .npz file for the numbers")
-    measured = None if operator is None else read_operator(operator, spec.shape)
+    with flags():
+        measured = None if operator is None else read_operator(operator, spec.shape)
     given = _read(run, spec, action, inputs, measured, mask)
+    if kind in TABULAR and not (given[0].table or len(spec.shape) == 1):
+        raise ValueError(f"--out is {out}, and samples of shape {spec.shape} are no rows of a table; name a .npz file "
+                         "for the numbers")
     samples = len(given[0].values)
-    fits(samples * many, spec.shape)
+    fits(many, spec.shape, samples)
     pictures.numbered(out, samples * many) if kind == "" else files.refuse(out)
     files.check_writable(out)
     asked = Request(1, label=label, condition=condition, guidance=guidance, nfe=nfe, seed=seed)
-    told = asked.conditions(model) if label is not None or condition is not None else None
+    with flags():
+        told = given[0].told if label is None and condition is None else asked.conditions(model)
+    if told is not given[0].told and given[0].told is not None:
+        raise ValueError(f"--{'condition' if label is None else 'label'} is given, and {inputs[0]} says itself "
+                         "what each row is; leave one of them out")
     if asked.guided and told is None:
         raise ValueError(f"--guidance is {guidance:g}, but there is nothing to guide towards; give --label, or "
                          "--condition")
     for note in (note for one in given for note in one.notes):
         say(note)
-    words: dict[str, Any] = {"nfe": nfe, "condition": told, "guidance": guidance}
-    drawn = edited(model, spec, action, given, many, seed, words, measured, noise,
-                   STRENGTH if strength is None else strength)
+    words: dict[str, Any] = {"nfe": nfe, "condition": told, "guidance": guidance, "progress": sys.stderr.isatty()}
+    with flags():
+        drawn = edited(model, spec, action, given, many, seed, words, measured, noise,
+                       STRENGTH if strength is None else strength)
     facts = {**asked.facts(), "edit": action, "of": [path.name for path in inputs], "model": digest(run),
              "ornstein": __version__}
     _write(spec, action, drawn.unflatten(0, (samples, -1)).cpu(), given, out, facts)
     what = {"interpolate": f"{many} samples from one to the other", "invert": "the latent"}.get(action, f"{many} draws")
     say(f"{what}{f' for each of {samples}' * (samples > 1)} in {out}")
+
+
+def _kind(action: str, out: Path) -> str:
+    """What --out stands for, after refusing what an action cannot be written as."""
+    from ornstein.data.parquet import need_pyarrow
+    from ornstein.figures.formats import ending
+
+    kind = ending(out, (".parquet",))
+    if kind == ".parquet":
+        need_pyarrow(str(out))
+    if (kind in TABULAR and action == "invert") or (kind == ".parquet" and action != "fill"):
+        raise ValueError(f"--out is {out}, and {action} writes no such table; name a .npz file for the numbers")
+    return kind
 
 
 def _refuse(action: str, inputs: tuple[Path, ...], wanted: int, many: int, options: dict[str, Any]) -> None:
@@ -127,13 +151,13 @@ def _read(run: Path, spec: DataSpec, action: str, inputs: tuple[Path, ...], meas
     """What is to be edited, with NaN where it is unknown; ValueError where that does not go with the action."""
     import numpy as np
 
-    from ornstein.given import fit_of, read_given, read_mask, read_measured
+    from ornstein.given import apply_mask, fit_of, read_given, read_measured
 
     fit = fit_of(run)
     given = [read_given(spec, path, fit) if measured is None else read_measured(spec, measured.into, path, fit)
              for path in inputs]
     if mask is not None:
-        given[0].values = np.where(read_mask(spec, mask, given[0], fit), given[0].values, np.nan)
+        apply_mask(spec, mask, given[0], fit, str(inputs[0]))
     for one, path in zip(given, inputs, strict=True):
         lost = int(np.isnan(one.values).sum())
         if lost and action != "fill":
@@ -154,6 +178,7 @@ def _write(spec: DataSpec, action: str, drawn: Tensor, given: list[Given], out: 
 
     from ornstein import files
     from ornstein.figures import edits, pictures
+    from ornstein.figures.arrays import entries
     from ornstein.figures.formats import KINDS, write_picture
 
     kind = out.suffix.lower()
@@ -163,6 +188,12 @@ def _write(spec: DataSpec, action: str, drawn: Tensor, given: list[Given], out: 
             own = edits.numbers(spec, drawn, given[0].values)
         with files.replacing(out) as beside, beside.open("wb") as file:
             np.savez_compressed(file, **own)  # pyrefly: ignore  # its stub takes any name for allow_pickle
+    elif kind in TABULAR and action == "fill":
+        table, names = given[0].table, given[0].names
+        if not table:
+            names = entries(spec)
+            table = dict(zip(names, given[0].values.T, strict=True))
+        edits.write_table(edits.filled(spec, edits.numbers(spec, drawn, given[0].values), table, names), out)
     elif kind in KINDS and not out.is_dir():
         same = given[0].values.shape[1:] == spec.shape
         write_picture(edits.edited(spec, action, drawn, given[0].values if same else None), out, facts)

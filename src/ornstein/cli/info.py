@@ -14,10 +14,10 @@ from cyclopts import Parameter
 from ornstein import files
 from ornstein.cli.app import Out, app
 from ornstein.display import say
+from ornstein.files import MANIFEST, MODEL, SETTINGS, STATES
 
 __all__ = ["info"]
 
-MODEL, SETTINGS, STATES, MANIFEST = "model.safetensors", "run.yaml", "checkpoints", "manifest.json"
 MOST_HEADER = 100_000_000  # bytes, as of the format
 FIXED = ".frequency"  # of a network's embedding of times: numbers that are no weights
 LISTED = 12  # classes that are named

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from ornstein import __version__
-from ornstein.cli.app import Out, Run, Sampler, Seed, app, fits
+from ornstein.cli.app import Out, Run, Sampler, Seed, app, fits, flags
 from ornstein.display import say, telling
 
 if TYPE_CHECKING:
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["draw", "sample"]
 
-FLAGS = "nfe|steps|tolerance|guidance|condition|sampler|seed|label"  # that the library's messages name without dashes
 MANY, FILMED = 64, 40  # samples in all, and of a film alone at most
 
 Place = Annotated[Out | None, Parameter(
@@ -115,7 +112,7 @@ def draw(run: Path, *, out: Path | None, save_steps: Path | None, grid: list[str
         tuned(model)
     request = Request(many, **(options | {"sampler": rule(options["sampler"])}))
     live = sys.stderr.isatty()
-    with _flags():
+    with flags():
         facts = facts_of(run, model, request, options["sampler"], scale, grid)
         if values:
             sheet.save_sheet(model, values, Path(str(out)), request, scale=scale, facts=facts, progress=live)
@@ -193,17 +190,6 @@ def _values(grid: list[str], options: Mapping[str, Any]) -> dict[str, list[Any]]
             raise ValueError(f"--grid has {shown(word)}; values of {name} are "
                              f"{'whole ' * (kind[name] is int)}numbers with commas between") from None
     return asked
-
-
-@contextmanager
-def _flags() -> Generator[None, None, None]:
-    """The library speaks of its arguments, the user typed flags."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(re.sub(
-            rf"(?:^|(?<=class with ))((?:nfe|tolerance) and )?({FLAGS})\b",
-            lambda match: f"--{match[0].replace(' and ', ' and --')}", str(error))) from None
 
 
 def _shown(frames: Iterable[Frame], live: bool) -> Generator[Frame, None, None]:

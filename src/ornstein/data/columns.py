@@ -66,8 +66,9 @@ def is_plain(schema: pa.Schema) -> bool:
     return bool(kinds & {"number", "bool"}) and not kinds & {"picture", "array"}
 
 
-def dense(column: pa.ChunkedArray, where: str) -> np.ndarray:
-    """Return a column of lists, or lists of lists, of numbers as one array; their lengths must agree."""
+def dense(column: pa.ChunkedArray, where: str, gaps: bool = False) -> np.ndarray:
+    """Return a column of lists, or lists of lists, of numbers as one array; their lengths must agree, and no number may
+    be missing unless `gaps` are allowed, which are NaN."""
     import pyarrow as pa
 
     array, shape = column.combine_chunks(), [len(column)]
@@ -84,7 +85,7 @@ def dense(column: pa.ChunkedArray, where: str) -> np.ndarray:
                              if len(lengths) else f"{where}: holds no rows")
         shape.append(int(lengths[0]))
         array = array.flatten()
-    if array.null_count:
+    if array.null_count and not gaps:
         raise ValueError(f"{where}: {array.null_count} numbers are missing; leave those rows out")
     return array.to_numpy(zero_copy_only=False).reshape(shape)
 

@@ -19,23 +19,20 @@ from ornstein.data.labels import number_labels
 from ornstein.data.pictures import Reading
 from ornstein.data.process import PerProcess
 from ornstein.data.spec import printable
-from ornstein.data.table import load_table
+from ornstein.data.table import Table, by_name, load_table
 from ornstein.files import open_regular
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["load_parquet"]
+__all__ = ["load_parquet", "need_pyarrow", "read_parquet"]
 
 GROUPS = 4  # row groups of pictures that stay in memory
 
 
 def load_parquet(paths: Sequence[Path], name: str, where: str, *, layout: str, reading: Reading) -> Dataset:
     """Return the set in parquet files of one schema, their rows one after the other."""
-    try:
-        import pyarrow.parquet  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f'{where}: parquet files need pyarrow: pip install "ornstein[parquet]"') from error
+    need_pyarrow(where)
     files = [_opened(path) for path in paths]
     for path, file in zip(paths, files, strict=True):
         if not file.schema_arrow.equals(files[0].schema_arrow):
@@ -59,6 +56,29 @@ def load_parquet(paths: Sequence[Path], name: str, where: str, *, layout: str, r
     identity = [[path.name, path.stat().st_size] for path in paths]
     return load_corpus(Corpus(name, where, table, table.read, numbers, classes, listing, identity, {}, said),
                        reading)
+
+
+def read_parquet(path: Path, where: str) -> Table:
+    """The columns of a parquet file by name; lists of numbers as one array (N, ...), NaN where one is missing."""
+    need_pyarrow(where)
+    file = _opened(path)
+    schema = file.schema_arrow
+    chosen = None if is_plain(schema) else choose_columns(schema, where)
+    if chosen is not None and chosen.pictures:
+        raise ValueError(f"{where}: column {chosen.samples!r} holds pictures; save them as picture files")
+    lists = set[str]() if chosen is None else {chosen.samples}
+    table = by_name(schema.names, (() if name in lists else _column([file], name, where).to_numpy()
+                                   for name in schema.names), where)
+    return table | {name: dense(_column([file], name, where), f"{where}: column {name!r}", gaps=True).astype(np.float64)
+                    for name in lists}
+
+
+def need_pyarrow(where: str) -> None:
+    """Raise ModuleNotFoundError, which names the extra, where parquet files can be neither read nor written."""
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f'{where}: parquet files need pyarrow: pip install "ornstein[parquet]"') from error
 
 
 def _opened(path: Path) -> Any:

@@ -18,7 +18,9 @@ from ornstein.data.labels import listed, number_labels
 from ornstein.data.spec import printable
 from ornstein.files import open_regular
 
-__all__ = ["load_csv", "load_frame", "load_table"]
+__all__ = ["Table", "by_name", "label_of", "load_csv", "load_frame", "load_table", "read_csv"]
+
+Table = dict[str, np.ndarray]  # each (N,): numbers, NaN where one is missing, or objects, None where one is
 
 # A column y is no label: it stands beside x more often.
 TARGETS = ("label", "labels", "class", "classes", "category", "target", "cls")
@@ -29,6 +31,12 @@ SEPARATORS = ",;\t"
 def load_csv(path: Path, where: str, layout: str = "auto") -> Dataset:
     """Return the rows of a file of comma-, semicolon- or tab-separated values as vectors; the first line names the
     columns, unless it is all numbers."""
+    table, notes = read_csv(path, where)
+    return _load(table, printable(path.stem), where, layout, notes)
+
+
+def read_csv(path: Path, where: str) -> tuple[Table, list[str]]:
+    """The columns of a file of comma-, semicolon- or tab-separated values, and notes on how they were read."""
     try:
         with open_regular(path) as file:
             text = io.StringIO(file.read().decode("utf-8-sig"), newline="")
@@ -49,7 +57,7 @@ def load_csv(path: Path, where: str, layout: str = "auto") -> Dataset:
         if len(row) != len(names):
             raise ValueError(f"{where}: line {line} has {len(row)} values, and there are {len(names)} columns; fix it")
     cells = zip(*(row for _, row in lines), strict=True) if lines else [()] * len(names)
-    return _load(names, [_read(column) for column in cells], printable(path.stem), where, layout, notes)
+    return by_name(names, [_read(column) for column in cells], where), notes
 
 
 def load_frame(frame: Any, layout: str = "auto") -> Dataset:
@@ -63,17 +71,25 @@ def load_table(names: Sequence[str], columns: Iterable[Any], name: str, where: s
 
     A column called label, class, target or such becomes the classes, or numbers to condition on where it has fractions.
     """
-    return _load(names, columns, name, where, layout, [])
+    return _load(by_name(names, columns, where), name, where, layout, [])
 
 
-def _load(names: Sequence[str], columns: Iterable[Any], name: str, where: str, layout: str,
-          notes: list[str]) -> Dataset:
+def by_name(names: Sequence[str], columns: Iterable[Any], where: str) -> Table:
+    """Columns under their names, which must differ."""
     shown = [printable(one) for one in names]
     if twice := sorted({one for one in shown if shown.count(one) > 1}):
         raise ValueError(f"{where}: has columns of one name, {listed(twice)}; give each its own")
-    table = dict(zip(shown, map(_plain, columns), strict=True))
-    label = min((one for one in table if one.lower() in TARGETS), key=lambda one: TARGETS.index(one.lower()),
-                default=None)
+    return dict(zip(shown, map(_plain, columns), strict=True))
+
+
+def label_of(table: Table) -> str | None:
+    """The column of labels, by its name."""
+    return min((one for one in table if one.lower() in TARGETS), key=lambda one: TARGETS.index(one.lower()),
+               default=None)
+
+
+def _load(table: Table, name: str, where: str, layout: str, notes: list[str]) -> Dataset:
+    label = label_of(table)
     target = table.pop(label) if label is not None else None
     if words := [one for one, values in table.items() if values.dtype.kind == "O"]:
         raise ValueError(f"{where}: not all columns are numbers: {listed(words)}; leave those out, or write numbers in "
@@ -107,7 +123,7 @@ def _plain(column: Any) -> np.ndarray:
     if values.dtype.kind in "biuf":
         return values
     known = [one for one in values.tolist() if not _missing(one)]
-    if known and values.dtype.kind == "O" and all(isinstance(one, numbers.Real) for one in known):
+    if values.dtype.kind == "O" and all(isinstance(one, numbers.Real) for one in known):
         return np.array([np.nan if _missing(one) else one for one in values.tolist()], dtype=np.float64)
     return np.array([None if _missing(one) else one if isinstance(one, str) else str(one) for one in values.tolist()],
                     dtype=object)

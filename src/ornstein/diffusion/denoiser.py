@@ -250,12 +250,12 @@ class NetworkDenoiser(Denoiser):
         # In the precision of the weights at least: latents may be coarser, and may be finer.
         wide = z.to(torch.promote_types(z.dtype, self.data_std.dtype))
         level = Level(*(entry.reshape(-1, *[1] * (z.ndim - 1)) for entry in self.level(wide, t)))
-        # From float64 too: a logarithm of levels that were cast is coarse.
-        log_snr = self.schedule.log_snr(as_time(t)).clamp(*self.log_snr_range).reshape(-1).expand(len(z))
+        # From float64 too: a logarithm of levels that were cast is coarse. And len(z) would fix the rows of a graph.
+        log_snr = self.schedule.log_snr(as_time(t)).clamp(*self.log_snr_range).reshape(-1).expand(z.shape[0])
         if self.known_conditions and isinstance(condition, Tensor) and condition.dtype == torch.int64:
             seen_condition = condition  # to look at them would be to wait for the device
         else:  # elsewhere they are checked: a GPU only dies of a class that is not there
-            seen_condition = standardised(self.read_condition(condition, len(z), z.device), self.condition_mean,
+            seen_condition = standardised(self.read_condition(condition, z.shape[0], z.device), self.condition_mean,
                                           self.condition_std, self.data_std)
         return Estimate(z, narrow, self.velocity(wide, level, log_snr, seen_condition).to(z))
 
@@ -291,8 +291,12 @@ class NetworkDenoiser(Denoiser):
     def read_condition(self, condition: Condition, rows: int,
                        device: torch.device | str | None = None) -> Tensor | None:
         """As for any denoiser; a class that no row of the training had is refused too, except in training itself."""
-        known = Conditions.of(self.network, self.data, self.condition_mean)
-        return known.read(condition, rows, device, unseen=self.training)
+        return self.conditions.read(condition, rows, device, unseen=self.training)
+
+    @property
+    def conditions(self) -> Conditions:
+        """What it can be told of each sample."""
+        return Conditions.of(self.network, self.data, self.condition_mean)
 
 
 def _products(kind: str, bf16: bool) -> AbstractContextManager[object]:

@@ -30,16 +30,18 @@ __all__ = ["MOST", "compare"]
 
 PARTS = ("features", "real data", "distances", "copies")
 MOST = 6  # sets that are compared at once
-THIRD = 3  # the share of few real rows that samples are compared with, one in so many
+PARTS_OF_REAL = 3  # as many to compare with, to measure floors on, and to fit features to
+UNSEEN = 2_000  # real rows, at most, to compare with
 
 
 @dataclass
 class _Real:
-    """The real rows in their two parts, and notes on these."""
+    """The real rows in their two parts, whether nobody is known to have been trained on either, and notes on them."""
 
     training: Dataset
     unseen: Dataset
     notes: list[str]
+    alike: bool = False
 
 
 @isolated(gradients=True)
@@ -49,16 +51,18 @@ def compare(real: Any, *generated: Any, trained_on: Any = None, size: int | str 
     """Find out how good samples are, from whatever program: distances to real ones with error bars, and evidence of
     copies. It is `evaluate` without the parts that need a model, and on the same rows its figures are the same.
 
-    Without `trained_on` the real samples are parted as for a training: a tenth, at most 2,000, is what the generated
-    ones are compared with, a third of fewer than 300; feature spaces are fitted to the others, and floors are measured
-    on a quarter of these.
+    Without `trained_on` the real samples are one sample of one law. A third of them, at most 2,000, is what the
+    generated ones are compared with in feature spaces, a second third gives the floors by its distance from the first,
+    and spaces are fitted to the others. A forest, which is asked about rows that it has not seen, tells the generated
+    ones from all real ones; its floor is how well it tells that first third from the others.
 
     Args:
         real: real samples, a `Dataset` or what `load_data` takes.
         generated: sets of generated samples, one to six of them. Pictures of other sizes are all resized to the
             smallest; those in 0..1 or -1..1 are read as black to white, as bytes are.
         trained_on: what the program was trained on. All real samples that are not in it are compared with then, and
-            copies are looked for in it; else in the real samples themselves.
+            copies are looked for in it; else in two thirds of the real samples. It may be `real` itself, if that says
+            which rows were held out: then it is an evaluation.
         size: side of the pictures in pixels, or width x height as in "48x32"; None is the size of the smallest, at
             most 64 pixels where files are read.
         fit: how picture files of another shape become this one: "cut", "pad" or "stretch".
@@ -94,7 +98,7 @@ def compare(real: Any, *generated: Any, trained_on: Any = None, size: int | str 
         if len(one) < LEAST:
             raise ValueError(f"generated {one.spec.name!r} has {len(one)} {_things(one)}; a comparison needs at least "
                              f"{LEAST}, and some hundred to show much: give more of them")
-    reports = [_begun(one, source, there, both, trained_on is None, seed)
+    reports = [_begun(one, source, there, both, seed)
                for one, source in zip(sets, sources, strict=True)]
     for report, name in zip(reports, names or _names(reports, generated), strict=True):
         report.name = name
@@ -103,23 +107,19 @@ def compare(real: Any, *generated: Any, trained_on: Any = None, size: int | str 
 
 
 def _apart(real: Dataset) -> _Real:
-    """Real rows in two parts, as a training parts them, or where that leaves too few unseen ones with a third of them.
-    """
+    """Real rows in two parts, one of which is compared with samples, and the other again in two."""
     count = len(real)
-    training, unseen = real.split()
-    if len(unseen) < LEAST or len(training) < LEAST_TRAINING:
-        some = np.zeros(count, bool)
-        some[np.random.default_rng(0).permutation(count)[count - count // THIRD:]] = True
-        training, unseen = without(real, some)
+    some = np.zeros(count, bool)
+    some[np.random.default_rng(0).permutation(count)[:min(count // PARTS_OF_REAL, UNSEEN)]] = True
+    training, unseen = without(real, some)
     notes = list[str]()
     unseen, said = disjoint(training, unseen, notes, f"the real {_things(real)} to compare with")
     if len(unseen) < LEAST or len(training) < LEAST_TRAINING:
+        least = PARTS_OF_REAL * LEAST_TRAINING // 2
         raise ValueError(f"real {real.spec.name!r} has {count} {_things(real)}{f' ({said})' if said else ''}; a "
-                         f"comparison needs at least {THIRD * LEAST_TRAINING // 2}, and some hundred to show much: "
-                         "give more of them, or say what the program was trained on (--trained-on)")
-    notes.insert(0, f"{len(unseen):,} of the {count:,} real {_things(real)} are compared with the samples; features "
-                    "are fitted to the others, and floors measured on them")
-    return _Real(training, unseen, notes)
+                         f"comparison needs at least {least}, and some hundred to show much: give "
+                         "more of them, or say what the program was trained on (--trained-on)")
+    return _Real(training, unseen, notes, alike=True)
 
 
 def _unseen(training: Dataset, real: Dataset) -> _Real:
@@ -141,7 +141,7 @@ def _unseen(training: Dataset, real: Dataset) -> _Real:
     return _Real(training, unseen, notes)
 
 
-def _begun(one: Dataset, source: Source, real: Dataset, both: _Real, own: bool, seed: int) -> Report:
+def _begun(one: Dataset, source: Source, real: Dataset, both: _Real, seed: int) -> Report:
     """The report of a set, with all that is known before anything is measured."""
     count, pairs = overlap(one, real)
     notes = list(source.notes)
@@ -149,7 +149,7 @@ def _begun(one: Dataset, source: Source, real: Dataset, both: _Real, own: bool, 
         notes.append(f"{count:,} of the {len(one):,} generated {_things(one)} are real ones too, to the last bit: "
                      f"{', '.join(pairs)}{' ...' if count > len(pairs) else ''}")
     drawn = {"count": len(one), "source": str(named(source.source) or one.spec.name), "also_real": count, "seed": seed}
-    known = {} if not own else {"known": "real"}
+    known = {"known": "real"} if both.alike else {}
     return Report(one.spec.name, datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                   importlib.metadata.version("ornstein"), facts_of(both.training, both.unseen) | known, {}, drawn,
                   notes=notes)
@@ -160,7 +160,12 @@ def _filled(reports: list[Report], sets: list[Dataset], both: _Real, spaces: Seq
     """The reports with their figures, part after part, the first of them with the others in it."""
     training, unseen = both.training, both.unseen
     fewest = min(map(len, sets))
-    compared, fit = Compared.of(training, unseen, fewest, seed)
+    compared, fit = Compared.of(training, unseen, fewest, seed, both.alike)
+    if both.alike:
+        both.notes.insert(0, f"of the {len(training) + len(unseen):,} real {_things(training)}, {len(unseen):,} are "
+                             f"compared with the samples, {len(compared.other):,} others with these for the floors, "
+                             "and features are fitted to the rest; forests tell the samples from all of them. What a "
+                             "program was trained on is named beside them (--trained-on)")
     both.notes += compared.notes
     if any(len(one) != fewest for one in sets):
         both.notes.append(f"the sets have different sizes: figures that depend on the number of {_things(training)} "

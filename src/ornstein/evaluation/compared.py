@@ -30,32 +30,38 @@ VALUES = 2**27  # and values in them
 
 @dataclass
 class Compared:
-    """What samples are compared with: training rows (`real`), training rows that no feature is fitted to (`other`),
-    which give the floors, and unseen ones (`fresh`), in feature spaces that are set once they are fitted.
-    Figures that depend on the number of samples are measured on `count` of them."""
+    """What samples are compared with: real rows that forests tell them from (`real`, (N, *shape), the first `within` of
+    which are among `fresh`), rows that no feature is fitted to (`other`), which give the floors, and unseen ones
+    (`fresh`), in feature spaces that are set once they are fitted. Figures that depend on the number of samples are
+    measured on `count` of them."""
 
-    real: Rows
+    real: Tensor
     other: Rows
     fresh: Rows
     count: int
     seed: int
     fewest: int = 0
+    within: int = 0
     spaces: list[Features] = field(default_factory=list)
     _unseen: dict[int, np.ndarray] = field(default_factory=dict)
     _floors: list[dict[str, Interval]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, training: Dataset, unseen: Dataset, count: int, seed: int) -> tuple[Compared, Dataset]:
+    def of(cls, training: Dataset, unseen: Dataset, count: int, seed: int,
+           alike: bool = False) -> tuple[Compared, Dataset]:
         """Training rows and unseen ones for so many samples to be compared with, in memory that has a bound; and the
-        rows that feature spaces are to be fitted to."""
+        rows that feature spaces are to be fitted to. `alike` where nobody was trained on any of them, so that they are
+        one sample of one law."""
         # A network's features are other on the rows that it was trained on, and a perfect model would not reach a floor
-        # of those: a quarter of the rows is set aside.
+        # of those: a quarter of the rows is set aside, or as many as there are unseen ones.
+        aside = min(len(unseen) if alike else len(training) // 4, FLOOR)
         some = np.zeros(len(training), bool)
-        some[noise.generator(seed, "evaluate", 2).permutation(len(training))[:min(len(training) // 4, FLOOR)]] = True
+        some[noise.generator(seed, "evaluate", 2).permutation(len(training))[:aside]] = True
         fit, apart = without(training, some)
         most = cls.most(training)
         real, other, fresh = (Rows.of(part, most, seed) for part in (training, apart, unseen))
-        return cls(real, other, fresh, min(count, most), seed, min(len(unseen), len(apart))), fit
+        told = torch.cat([fresh.x, real.x]) if alike else real.x
+        return cls(told, other, fresh, min(count, most), seed, min(len(unseen), len(apart)), len(told) - len(real)), fit
 
     @staticmethod
     def most(data: Dataset) -> int:
@@ -92,24 +98,25 @@ class Compared:
 
     @property
     def trees(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Which training rows, samples and unseen rows a forest sees."""
+        """Which real rows, samples and unseen rows a forest sees."""
         return forest_rows(len(self.real), self.count, len(self.fresh), self.seed)
 
     @property
     def forests(self) -> dict[str, Callable[[Tensor], Tensor]]:
         """What each forest sees of rows, by its key."""
-        return views(self.real.x.shape[1:])
+        return views(self.real.shape[1:])
 
     def floors(self, piece: Pieces, shares: list[float]) -> None:
         """How far real data are from one another, by each space and each forest, of given shares of the work."""
         real, _, unseen = self.trees
-        self._floors = self._intervals(piece, "floor", self.other.x, self.real.x[real], self.fresh.x[unseen], shares)
+        apart = self.real[real[real >= self.within]]
+        self._floors = self._intervals(piece, "floor", self.other.x, apart, self.fresh.x[unseen], shares)
 
     def measures(self, piece: Pieces, x: Tensor, asked: Tensor | None, shares: list[float]) -> list[Measure]:
         """How far (N, *shape) samples in random order, drawn with the classes or conditions `asked` for, are from
         unseen rows."""
         real, fake, _ = self.trees
-        intervals = self._intervals(piece, "distance", x, self.real.x[real], x[fake], shares)
+        intervals = self._intervals(piece, "distance", x, self.real[real], x[fake], shares)
         spaces, forests = intervals[:len(self.spaces)], intervals[len(self.spaces):]
         measures = list[Measure]()
         for space, one, floor in zip(self.spaces, spaces, self._floors, strict=False):

@@ -7,10 +7,11 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 from PIL.Image import Image
 
 from ornstein.evaluation import words
@@ -57,13 +58,11 @@ def render(reports: Sequence[Report]) -> str:
     sides = [words.Side(letters[place:place + 1], words.LETTERS[place].lower(), report)
              for place, report in enumerate(reports)]
     rows = _rows(sides)
-    source = files("ornstein.evaluation").joinpath("page.html").read_text("utf-8")
-    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     names = {"number": number, "percent": lambda share: f"{number(100 * share)} %", "fact": _fact, "uri": _uri,
              "duration": _duration, "lead": words.lead, "pairs": _pairs, "terms": terms, "unlike": words.unlike,
              "advice": words.advice, "likelihoods": words.LIKELIHOODS, "ranks": ranks, "certainty": certainty,
              "small": lambda image: image.width < SMALL}
-    return page.from_string(source).render(
+    return _template().render(
         names, sides=sides, two=len(sides) > 1, rows=rows, foreign=all(side.report.foreign for side in sides),
         same_data=all(sides[0].report.same_data(side.report) for side in sides),
         ranking=words.rank(sides, [row.verdict[0] for row in rows]), shown=_shown(sides), likelihood=_likelihood(sides),
@@ -72,6 +71,14 @@ def render(reports: Sequence[Report]) -> str:
         levels=levels(sides), steps=steps(sides),
         gaussians=any(not one.of_model for side in sides for one in side.report.likelihood),
         facts={name: _facts(sides, name) for name in ("drawn", "data", "model")})
+
+
+@cache
+def _template() -> Template:
+    """The page without its facts, which takes longer to compile than to fill."""
+    source = files("ornstein.evaluation").joinpath("page.html").read_text("utf-8")
+    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    return page.from_string(source)
 
 
 def _shared(sides: Sequence[words.Side]) -> list[str]:

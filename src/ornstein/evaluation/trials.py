@@ -111,8 +111,8 @@ def _space(compared: Compared, width: int, draw: np.random.Generator, pace: Pace
 def _forests(compared: Compared, pace: Pace) -> list[list[float]]:
     """Seconds of the forests of unseen rows among training rows, and of those of samples."""
     real, fake, unseen = compared.trees
-    rows = [pace.timed(partial(tree, *(of(side.x[some]).numpy() for side, some in (
-        (compared.real, real), (compared.fresh, unseen))))) for of in compared.forests.values()]
+    rows = [pace.timed(partial(tree, *(of(side[some]).numpy() for side, some in (
+        (compared.real, real), (compared.fresh.x, unseen))))) for of in compared.forests.values()]
     each = TREES * FOLDS / (len(real) + len(unseen))
     return [[row * each * seen / workers(seen) for row in rows]
             for seen in (len(real) + len(unseen), len(real) + len(fake))]

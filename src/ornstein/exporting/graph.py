@@ -20,7 +20,7 @@ from ornstein.diffusion.samplers.rule import Rule
 from ornstein.diffusion.schedule import Schedule
 from ornstein.exporting.decode import Decode
 
-__all__ = ["CALL", "FAMILIES", "Denoising", "Drawing", "Velocity", "family"]
+__all__ = ["CALL", "FAMILIES", "Denoising", "Drawing", "Velocity", "family", "whole"]
 
 CALL = "ornstein::velocity"
 
@@ -95,20 +95,45 @@ def _velocity(model: NetworkDenoiser, z: Tensor, level: Level, log_snr: Tensor, 
     return model.velocity(z, level, log_snr.clamp(*model.log_snr_range), seen)
 
 
+class _Whole(Denoiser):
+    """Any denoiser with guidance, asked as it is at times that know their level."""
+
+    def __init__(self, model: Denoiser, guidance: float) -> None:
+        super().__init__(model.schedule, model.shape)
+        self.model, self.guidance = model, guidance
+        if guidance == 1 and isinstance(model, NetworkDenoiser):
+            self.data_mean = model.data_mean
+
+    def forward(self, z: Tensor, t: Tensor | float, condition: Any = None) -> Estimate:
+        if self.guidance == 1:
+            return self.model(z, t, condition)
+        told = torch.cat([condition, nothing(condition)])
+        with_it, without = self.model(torch.cat([z, z]), t, told).v.unflatten(0, (2, -1)).unbind()
+        return Estimate(z, self.level(z, t), without + self.guidance * (with_it - without))
+
+
+def whole(model: Denoiser, guidance: float, damping: float) -> Denoiser:
+    """A denoiser whose `forward` is its own, as a graph has it: with guidance and damping."""
+    asked = _Whole(model, guidance)
+    return Damped(asked, damping) if damping else asked
+
+
 class Drawing(nn.Module):
     """Samples in the data's own values, where they are known, from latents (B, *shape) at t = 1.
 
-    Each call of the network is one operation, `CALL`, whose inputs are those of `Velocity`.
+    Each call of the network is one operation, `CALL`, whose inputs are those of `Velocity`; those of a denoiser that is
+    given are all that it does.
     """
 
-    def __init__(self, schedule: Schedule, data: DataSpec | None, rule: Rule, times: Tensor) -> None:
+    def __init__(self, schedule: Schedule, data: DataSpec | None, rule: Rule, times: Tensor,
+                 denoiser: Denoiser | None = None) -> None:
         super().__init__()
-        self.rule, self.schedule = rule, _Moments(schedule)
+        self.rule, self.schedule, self.denoiser = rule, _Moments(schedule), denoiser
         self.walk = self.schedule.keep(times)
         self.decode = nn.Identity() if data is None else Decode(data)
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
-        asked: Any = _Asked(self.schedule, condition)
+        asked: Any = _Asked(self.schedule, condition, self.denoiser)
         *_, (_, latent, _) = follow(self.rule, self.walk, z, asked, _no_noise)
         return self.decode(latent)
 
@@ -116,11 +141,13 @@ class Drawing(nn.Module):
 class _Asked:
     """What stands for the denoiser in the graph of a sampler, as `follow` calls it."""
 
-    def __init__(self, schedule: _Moments, condition: Tensor | None) -> None:
-        self.schedule, self.told = schedule, () if condition is None else (condition,)
+    def __init__(self, schedule: _Moments, condition: Tensor | None, own: Denoiser | None) -> None:
+        self.schedule, self.told, self.own = schedule, () if condition is None else (condition,), own
         self.denoiser = self  # whose schedule rules ask
 
     def __call__(self, z: Tensor, clock: Tensor) -> Estimate:
+        if self.own is not None:
+            return self.own(z, self.schedule.of(clock).clock, *self.told)
         at = self.schedule.of(clock)
         signal, noise, log_snr = (torch.tensor(value, dtype=z.dtype, device=z.device)
                                   for value in (at.signal, at.noise, 2 * at.log_ratio))

@@ -12,17 +12,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 from ornstein import files
-from ornstein.diffusion.condition import Conditions
-from ornstein.diffusion.denoiser import NetworkDenoiser
+from ornstein.diffusion.denoiser import Denoiser, NetworkDenoiser, Wrapped
 from ornstein.diffusion.level import as_time
 from ornstein.diffusion.samplers.loop import chosen
-from ornstein.exporting.graph import CALL, Denoising, Drawing, Velocity, family
+from ornstein.exporting.graph import CALL, Denoising, Drawing, Velocity, family, whole
 from ornstein.exporting.times import name_of
 from ornstein.isolation import isolated
 from ornstein.names import real, shortened, shown
@@ -47,7 +46,7 @@ def refuse(path: Path) -> None:
 
 
 @isolated(gradients=False)
-def export(model: NetworkDenoiser, path: str | Path, nfe: int | None = None, *,
+def export(model: Denoiser, path: str | Path, nfe: int | None = None, *,
            guidance: float | None = None) -> None:
     """Write a model as an ONNX file that runs without Ornstein and PyTorch.
 
@@ -65,16 +64,16 @@ def export(model: NetworkDenoiser, path: str | Path, nfe: int | None = None, *,
         guidance: scale of classifier-free guidance, with nfe; None or 1 is none.
 
     Raises:
-        TypeError: a denoiser of another class.
+        TypeError: a denoiser around another one, or no denoiser.
         ValueError: a path of another ending; guidance without nfe or without a condition; without nfe a schedule whose
-            signal and noise do not follow from the log SNR; a network that ONNX cannot express, with the operation;
-            weights of more than 2 GiB.
+            signal and noise do not follow from the log SNR, or a model of another library or of a class of your own; a
+            network that ONNX cannot express, with the operation; weights of more than 2 GiB.
         ModuleNotFoundError: the extra "onnx" is not installed.
         OSError: the disk refuses.
     """
-    if not isinstance(model, NetworkDenoiser):
-        raise TypeError(f"model is a {type(model).__name__}; only a NetworkDenoiser can be exported"
-                        + (" (guidance is an option of export)" if hasattr(model, "denoiser") else ""))
+    if not isinstance(model, Denoiser) or isinstance(model, Wrapped):
+        raise TypeError(f"model is a {type(model).__name__}; only a denoiser itself can be exported"
+                        + (" (guidance is an option of export)" if isinstance(model, Wrapped) else ""))
     path = Path(path)
     refuse(path)
     with torch.device("cpu"):
@@ -84,8 +83,10 @@ def export(model: NetworkDenoiser, path: str | Path, nfe: int | None = None, *,
             raise ValueError(f"the model has {size / 2**30:.1f} GiB of weights; an ONNX file holds at most 2 GiB")
         graph, facts = _denoising(own, guidance) if nfe is None else _drawing(own, nfe, guidance)
     version = importlib.metadata.version(KEY)
-    facts |= {"shape": list(own.shape), "predicts": own.predicts, "log_snr_range": list(own.log_snr_range),
-              "data": None if own.data is None else own.data.as_dict(), "ornstein": version}
+    data = getattr(own, "data", None)
+    facts |= {"shape": list(own.shape), "data": None if data is None else data.as_dict(), "ornstein": version}
+    if isinstance(own, NetworkDenoiser):
+        facts |= {"predicts": own.predicts, "log_snr_range": list(own.log_snr_range)}
     graph.metadata_props[KEY] = json.dumps(facts)
     graph.producer_name, graph.producer_version = KEY, version
     from onnxscript import ir
@@ -94,11 +95,20 @@ def export(model: NetworkDenoiser, path: str | Path, nfe: int | None = None, *,
         ir.save(graph, place)
 
 
-def _denoising(model: NetworkDenoiser, guidance: float | None) -> tuple[Any, dict[str, Any]]:
+def _ours(model: Denoiser) -> TypeGuard[NetworkDenoiser]:
+    """Whether a model is calculated as `NetworkDenoiser` has it, and not by a class of its own."""
+    return isinstance(model, NetworkDenoiser) and all(
+        getattr(type(model), name) is getattr(NetworkDenoiser, name) for name in ("forward", "velocity"))
+
+
+def _denoising(model: Denoiser, guidance: float | None) -> tuple[Any, dict[str, Any]]:
     """The graph of the denoiser, and what the file says of it."""
     if guidance is not None:
         raise ValueError(f"guidance is {shown(guidance)}, but nfe is not given; name it, or guide yourself: call the "
                          "graph a second time with class -1 (or a condition of NaN)")
+    if not _ours(model):
+        raise ValueError(f"nfe is not given, and {type(model).__name__} is no network that is told the log SNR; name "
+                         "it, for a graph of the whole sampler")
     latents = _latents(model)
     inputs = {"z": latents, "log_snr": torch.linspace(-2, 2, ROWS, dtype=torch.float32), **_told(model)}
     outputs = ["x", "eps", "v"]
@@ -106,7 +116,7 @@ def _denoising(model: NetworkDenoiser, guidance: float | None) -> tuple[Any, dic
         "kind": "denoiser", "inputs": list(inputs), "outputs": outputs, "latents": family(model.schedule)}
 
 
-def _drawing(model: NetworkDenoiser, nfe: int, guidance: float | None) -> tuple[Any, dict[str, Any]]:
+def _drawing(model: Denoiser, nfe: int, guidance: float | None) -> tuple[Any, dict[str, Any]]:
     """The graph of the sampler, and what the file says of it."""
     scale = 1.0 if guidance is None else real("guidance", guidance)
     told = _told(model)
@@ -116,28 +126,31 @@ def _drawing(model: NetworkDenoiser, nfe: int, guidance: float | None) -> tuple[
     rule, times, choice = chosen(model, "auto", nfe, guidance=scale)
     damping = 0.0 if choice is None else choice.damping
     inputs = {"z": _latents(model), **told}
-    level = {name: torch.tensor(0.5, dtype=torch.float32) for name in ("signal", "noise", "log_snr")}
-    velocity = _graph(Velocity(model, scale, damping), {"z": inputs["z"], **level, **told}, ["v"])
-    drawing = Drawing(model.schedule, model.data, rule, times)
+    own = None if _ours(model) else whole(model, scale, damping)
+    drawing = Drawing(model.schedule, getattr(model, "data", None), rule, times, own)
     drawing(*inputs.values())  # what a schedule calculates is calculated now
-    walk = _graph(drawing, inputs, ["samples"], free=False)
-    _join(walk, velocity)
+    walk = _graph(drawing, inputs, ["samples"], free=own is not None)
+    if _ours(model):
+        level = {name: torch.tensor(0.5, dtype=torch.float32) for name in ("signal", "noise", "log_snr")}
+        _join(walk, _graph(Velocity(model, scale, damping), {"z": inputs["z"], **level, **told}, ["v"]))
     return walk, {
         "kind": "sampler", "inputs": list(inputs), "outputs": ["samples"], "nfe": nfe, "sampler": name_of(rule),
         "tuned": choice is not None, "times": times.tolist(), "guidance": scale, "damping": damping,
         "z_std": float(model.schedule.level(as_time(1.0)).radius)}
 
 
-def _latents(model: NetworkDenoiser) -> Tensor:
+def _latents(model: Denoiser) -> Tensor:
     """An example of latents."""
     generator = torch.Generator("cpu").manual_seed(0)
     return torch.randn(ROWS, *model.shape, generator=generator, dtype=torch.float32)
 
 
-def _told(model: NetworkDenoiser) -> dict[str, Tensor]:
+def _told(model: Denoiser) -> dict[str, Tensor]:
     """An example of what the model is told of each sample, by the name of the input; nothing where it is told nothing.
     """
-    known = Conditions.of(model.network, model.data, model.condition_mean)
+    if not isinstance(model, NetworkDenoiser):
+        return {}
+    known = model.conditions
     if known.kind == "classes":
         return {"class": torch.zeros(ROWS, dtype=torch.int64)}
     if known.kind != "vectors":

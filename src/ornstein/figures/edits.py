@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from ornstein import files
 from ornstein.data import DataSpec
+from ornstein.data.table import Table
 from ornstein.figures.arrays import COLOURS, canvas, fields, plain, rendered, sheet
 from ornstein.figures.lattice import lattice
 from ornstein.figures.pictures import picture
 
-__all__ = ["LEVELS", "bands", "edited", "figures_of", "numbers"]
+__all__ = ["LEVELS", "bands", "edited", "figures_of", "filled", "named_bands", "numbers", "write_table"]
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)  # of the quantiles that are kept and drawn
 DRAWS, ROWS = 6, 10  # draws and samples that a sheet has room for
@@ -61,6 +65,47 @@ def figures_of(values: np.ndarray) -> dict[str, np.ndarray]:
     """Mean and std (B, *shape) and quantiles (5, B, *shape) of draws (B, count, *shape) in the data's own units."""
     wide = values.astype(np.float64)
     return {"mean": wide.mean(1), "std": wide.std(1), "quantiles": np.quantile(wide, LEVELS, 1)}
+
+
+def named_bands(column: str) -> list[str]:
+    """What a table calls the mean and the quantiles of a column."""
+    return [f"{column}_mean", *(f"{column}_q{100 * level:02.0f}" for level in LEVELS)]
+
+
+def filled(spec: DataSpec, found: Mapping[str, np.ndarray], table: Table, names: Sequence[str]) -> Table:
+    """A table whose empty cells hold the middle one of the draws; after each column that had some, the draws' mean and
+    quantiles, which are the value itself where it was known. `found` are the `numbers` of the samples, whose entries
+    are the columns `names`."""
+    middle = np.sort(found["x"], 1)[:, (found["x"].shape[1] - 1) // 2]
+    answer = Table()
+    for name, column in table.items():
+        answer[name] = column
+        if name in names and column.dtype.kind == "f" and np.isnan(column).any():
+            own = (...,) if column.ndim > 1 else (..., names.index(name))
+            # As text float32 has as few digits as it knows.
+            whole, *bands = (np.where(np.isnan(column), one[own].astype(middle.dtype).astype(str).astype(float), column)
+                             for one in (middle, found["mean"], *found["quantiles"]))
+            if spec.rounds and (whole == np.trunc(whole)).all() and (abs(whole) < 2**53).all():
+                whole = whole.astype(np.int64)
+            answer |= zip([name, *named_bands(name)], [whole, *bands], strict=True)
+    return answer
+
+
+def write_table(table: Table, out: Path) -> None:
+    """Write columns as a .csv or a .parquet file."""
+    columns = [one.tolist() for one in table.values()]
+    with files.replacing(out) as beside:
+        if out.suffix.lower() == ".csv":
+            with beside.open("w", encoding="utf-8", newline="") as file:
+                rows = csv.writer(file)
+                rows.writerow(table)
+                rows.writerows(["" if cell is None or cell != cell else cell for cell in row]
+                               for row in zip(*columns, strict=True))
+            return
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.table([pa.array(one, from_pandas=True) for one in columns], list(table)), beside)
 
 
 def _pictures(spec: DataSpec, action: str, draws: Tensor, given: np.ndarray | None,

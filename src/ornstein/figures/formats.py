@@ -16,6 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ornstein import files
+from ornstein.names import either
 
 __all__ = ["FILMS", "KEY", "KINDS", "MOST_SCALE", "NUMBERS", "about", "ending", "exif", "film_ending", "flat",
            "options", "read_facts", "write_picture", "written_in"]
@@ -30,11 +31,11 @@ OTHERS = (".mp3", ".jp2", ".m4v")  # endings with a digit that are a file's
 KEY, DESCRIPTION, SOFTWARE = "ornstein", 0x010E, 0x0131  # of PNG's text, and tags of EXIF
 
 
-def ending(out: Path) -> str:
-    """What the path of samples stands for: an ending of `KINDS` or `NUMBERS`, or "" for a folder; ValueError for
-    others."""
+def ending(out: Path, more: tuple[str, ...] = ()) -> str:
+    """What the path of samples stands for: an ending of `KINDS`, `NUMBERS` or `more`, or "" for a folder; ValueError
+    for others."""
     kind = out.suffix.lower()
-    known = kind in (*KINDS, *NUMBERS)
+    known = kind in (*KINDS, *NUMBERS, *more)
     if out.is_dir() if known else out.is_file():
         raise ValueError(f"out is {out}, which is a {'folder' if out.is_dir() else 'file'} already; name another")
     if known:
@@ -43,7 +44,8 @@ def ending(out: Path) -> str:
     if out.is_dir() or not kind or (re.search(r"[0-9]", kind) and kind not in (*FILMS, *OTHERS)):
         return ""
     film = f"; for a film of the pictures forming, --save-steps {out}" if kind in FILMS else ""
-    raise ValueError(f"out is {out}; it must end in .png, .jpg, .webp, .npz or .csv, or be a folder{film}")
+    raise ValueError(f"out is {out}; it must end in .png, .jpg, .webp, {either(*NUMBERS, *more)}, or be a folder"
+                     f"{film}")
 
 
 def film_ending(path: Path) -> str:

@@ -20,11 +20,12 @@ from ornstein.diffusion.samplers import sample
 from ornstein.figures.arrays import DRAWN, entries, sheet
 from ornstein.figures.formats import KEY, KINDS, about, ending, options, write_picture
 
-__all__ = ["GAP", "INK", "LETTERS", "SIDE", "arranged", "captioned", "enlarged", "even", "font", "grid", "named",
-            "numbered", "picture", "preview", "shortened_to", "show", "single", "suits", "write"]
+__all__ = ["CALLS", "GAP", "INK", "LETTERS", "SIDE", "arranged", "captioned", "enlarged", "even", "font", "grid",
+            "named", "numbered", "picture", "preview", "shortened_to", "show", "single", "suits", "write"]
 
 SIDE = 1024  # pixels that a grid grows to, at most, by enlarging small pictures
 GAP = 6  # pixels between the pictures of a grid
+CALLS = 20  # of the network, of which a training draws its samples
 INK, LETTERS, LEAST = (60, 60, 60), 13, 18  # of names: colour, their size, and the narrowest picture that has one
 
 
@@ -221,6 +222,6 @@ def preview(model: NetworkDenoiser, path: Path | None, count: int = 40) -> None:
     else:
         count = columns * max(1, count // columns)
     labels = spec.cycle(count)
-    x = sample(model, count, condition=labels, nfe=20)
+    x = sample(model, count, condition=labels, nfe=CALLS)
     if path is not None:
-        write_picture(show(spec, x.cpu(), columns, labels), path, {"seed": 0, "nfe": 20})
+        write_picture(show(spec, x.cpu(), columns, labels), path, {"seed": 0, "nfe": CALLS})

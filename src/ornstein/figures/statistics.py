@@ -13,6 +13,7 @@ from ornstein.data import Dataset, DataSpec
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.samplers import sample
 from ornstein.figures.arrays import COLOURS, DRAWN, canvas, entries, plain, short
+from ornstein.figures.pictures import CALLS
 
 __all__ = ["compare", "marginals", "power", "spectrum", "statistics"]
 
@@ -123,7 +124,7 @@ def compare(model: NetworkDenoiser, data: Dataset, path: Path | None) -> None:
     """
     if data.spec.kind == "picture" or len(data.spec.shape) < 2 or len(data) < 2:
         return
-    x = sample(model, COMPARED, condition=data.spec.cycle(COMPARED), nfe=20)
+    x = sample(model, COMPARED, condition=data.spec.cycle(COMPARED), nfe=CALLS)
     if path is not None:
         rows = np.linspace(0, len(data) - 1, min(len(data), 4 * COMPARED)).astype(np.int64)
         statistics(data.spec, np.asarray(data.values[rows]), data.spec.decode(x), path)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -67,7 +68,7 @@ class Batcher:
         self._condition = threading.Condition()
         self._groups: dict[Any, deque[Ask]] = {}
         self._walking = 0
-        self._seconds: dict[Any, float] = {}  # of the last call of a group
+        self._seconds = WeakKeyDictionary[Denoiser, float]()  # of the last call of a model
         self._closed = False
         self.calls = self.rows = self.filled = 0
         self._threads = [threading.Thread(target=self._serve, name=f"model-{number}", daemon=True)
@@ -100,10 +101,8 @@ class Batcher:
         with self._condition:
             walk.why = why
             if (ask := walk.asking) is not None:
-                for group in self._groups.values():
-                    if ask in group:
-                        group.remove(ask)
-                ask.end(Stopped(why))
+                ask.end(Stopped(why))  # and is passed over when the turn of its rows comes
+                self._condition.notify()
 
     def close(self) -> None:
         """End the threads when their calls have ended."""
@@ -146,9 +145,15 @@ class Batcher:
                 size = group[0].batched.rows
                 full = sum(len(ask.z) - ask.taken for ask in group) >= size
                 all_ask = sum(map(len, self._groups.values())) >= self._walking
-                patience = group[0].since + PATIENCE * self._seconds.get(kind, 0.0) - time.monotonic()
+                last = self._seconds.get(_model(group[0].batched.denoiser), 0.0)
+                patience = group[0].since + PATIENCE * last - time.monotonic()
                 if full or all_ask or patience <= 0:
-                    return self._take(group, size)
+                    pieces = self._take(group, size)
+                    if not group:
+                        del self._groups[kind]
+                    if pieces:
+                        return pieces
+                    continue
                 self._condition.wait(patience)
         return None
 
@@ -156,7 +161,7 @@ class Batcher:
         pieces = []
         while group and size:
             ask = group[0]
-            if ask.done.is_set():  # it has failed in part
+            if ask.done.is_set():  # it was stopped, or has failed in part
                 group.popleft()
                 continue
             some = min(size, len(ask.z) - ask.taken)
@@ -180,7 +185,7 @@ class Batcher:
             rows = sum(part.stop - part.start for _, part in pieces)
             self.calls, self.rows = self.calls + 1, self.rows + pieces[0][0].batched.rows
             self.filled += rows
-            self._seconds[_kind(pieces[0][0])] = time.monotonic() - began
+            self._seconds[_model(pieces[0][0].batched.denoiser)] = time.monotonic() - began
             first = 0
             for ask, part in pieces:
                 many = part.stop - part.start
@@ -222,6 +227,13 @@ def _kind(ask: Ask) -> tuple[Any, ...]:
     conditions = ask.batched.conditions
     told = None if conditions is None else (conditions.dtype, conditions.shape[1:])
     return (*_layers(ask.batched.denoiser), ask.batched.rows, ask.z.dtype, told)
+
+
+def _model(denoiser: Denoiser) -> Denoiser:
+    """The model itself, within what wraps it."""
+    while isinstance(denoiser, Wrapped):
+        denoiser = denoiser.denoiser
+    return denoiser
 
 
 def _layers(denoiser: Denoiser) -> list[Any]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
+import math
 import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+from sqlalchemy.exc import OperationalError
 from torch import Tensor
 
 from ornstein import files
@@ -26,7 +29,7 @@ from ornstein.studio.batching import Batcher, Stopped, Walk
 from ornstein.studio.events import Listeners
 from ornstein.studio.library import Library, Model
 from ornstein.studio.limits import Limits
-from ornstein.studio.refusal import Refused, sentence
+from ornstein.studio.refusal import Refused, no_room, sentence
 from ornstein.studio.store import Store, new_id
 from ornstein.studio.tables import jobs
 from ornstein.studio.uploads import Uploads, picture_path
@@ -34,11 +37,13 @@ from ornstein.studio.uploads import Uploads, picture_path
 __all__ = ["ENDED", "Job", "Jobs", "picture_id", "row_of"]
 
 ENDED = frozenset({"done", "failed", "cancelled"})
-WALKS, TOGETHER = 48, 256  # jobs that are drawn at once, and samples of them
+WALKS, TOGETHER = 48, 1024  # jobs that are drawn at once, and samples of them, counted as so many of SMALL values
+SMALL = 4096
 # Samples of a preview, seconds between two of a job, and the share of the time that all of them, but the first of each
-# job, may take.
-SHOWN, APART, SHARE = 16, 0.15, 0.1
+# job, may take; and seconds between two words of progress to somebody who wants no previews.
+SHOWN, APART, SHARE, TOLD = 16, 0.15, 0.1, 0.5
 AGAIN = 5  # seconds after which a client that is refused may try again
+ROOM = 2.0  # seconds between two tries to write to a disk that is full
 
 log = logging.getLogger("ornstein.studio")
 
@@ -57,13 +62,14 @@ class Job:
     walk: Walk = field(default_factory=Walk)
     calls: int = 0
     total: int = 1
+    values: int = 1  # of a sample
     shown: float = 0.0
     listeners: Listeners = field(default_factory=Listeners)
 
     @property
-    def samples(self) -> int:
-        """Samples that walk together."""
-        return self.body["count"] if self.body["kind"] in ("generate", *work.EDITS) else 1
+    def size(self) -> int:
+        """Samples that walk together; a large one counts as several."""
+        return -(-self.values // SMALL) * (self.body["count"] if self.body["kind"] in ("generate", *work.EDITS) else 1)
 
     @property
     def progress(self) -> float:
@@ -89,7 +95,10 @@ class Jobs:
     def start(self) -> None:
         """Take up what an earlier process has left, and begin."""
         for row in self.store.many(jobs, jobs.c.status.in_(("queued", "running")), order=[jobs.c.created]):
-            self._queue(Job(row["id"], row["client"], row["request"], row["model"], row["created"]))
+            job = Job(row["id"], row["client"], row["request"], row["model"], row["created"])
+            with suppress(Refused):  # which the job is told when its turn comes
+                job.values = math.prod(self.library.card(job.model)["shape"])
+            self._queue(job)
         for thread in self._threads:
             thread.start()
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
@@ -107,7 +116,7 @@ class Jobs:
         except (ValueError, TypeError) as error:
             raise Refused(422, sentence(error), _field(error, body)) from None
         body = {**body, "model": model.name}
-        job = Job(new_id(), client, body, model.name, time.time())
+        job = Job(new_id(), client, body, model.name, time.time(), values=math.prod(model.spec.shape))
         row = {"id": job.id, "client": client, "key": key, "kind": body["kind"], "model": model.name, "request": body,
                "status": "queued", "created": job.created}
         with self._condition:
@@ -175,8 +184,9 @@ class Jobs:
                 log.exception("job %s could not be kept", job.id)
                 self.active.pop(job.id, None)
                 job.status = "failed"
+                why = "the studio could not write to its disk; it draws this again when it is next started"
                 job.listeners.tell("failed", {"id": job.id, "status": "failed", "progress": 1.0, "error": {
-                    "error": "the studio could not write to its disk; look at its log", "field": None, "limit": None}})
+                    "error": why, "field": None, "limit": None}})
             finally:
                 with self._condition:
                     self._running.discard(job)
@@ -189,7 +199,7 @@ class Jobs:
                 client = next((client for client, line in self._waiting.items() if line), None)
                 if client is not None:
                     job = self._waiting[client][0]
-                    if not self._running or sum(one.samples for one in self._running) + job.samples <= TOGETHER:
+                    if not self._running or sum(one.size for one in self._running) + job.size <= TOGETHER:
                         self._waiting[client].popleft()
                         if self._waiting[client]:
                             self._waiting.move_to_end(client)
@@ -203,13 +213,14 @@ class Jobs:
 
     def _run(self, job: Job) -> None:
         try:
-            self.store.change(jobs, jobs.c.id == job.id, status="running", started=job.started)
+            self._when_there_is_room(job, lambda: self.store.change(jobs, jobs.c.id == job.id, status="running",
+                                                                    started=job.started))
             job.listeners.tell("progress", self._progress(job))
             model = self.library.get(job.model)
             job.walk.told = functools.partial(self._told, job, model.spec)
             with self.batcher.walking(job.walk):
                 outcome = work.perform(model, job.body, self.uploads)
-            self._keep(job, model, outcome)
+            self._when_there_is_room(job, lambda: self._keep(job, model, outcome))
         except Stopped as stop:
             if str(stop) == "cancelled":
                 self._end(job, "cancelled", None)
@@ -218,8 +229,23 @@ class Jobs:
         except Refused as error:
             self._end(job, "failed", {"error": sentence(error), "field": error.field, "limit": error.limit})
         except Exception as error:  # whatever a model or a file raises ends its own job alone
+            if no_room(error):
+                raise
             log.warning("job %s failed", job.id, exc_info=not isinstance(error, ValueError | RuntimeError | OSError))
             self._end(job, "failed", {"error": sentence(error), "field": None, "limit": None})
+
+    def _when_there_is_room(self, job: Job, write: Callable[[], Any]) -> None:
+        """Write, again and again while the disk is full."""
+        while True:
+            try:
+                write()
+            except (OSError, OperationalError) as error:
+                if not no_room(error) or job.walk.why is not None or self._closed:
+                    raise
+                log.warning("job %s waits for room on the disk", job.id)
+                time.sleep(ROOM)
+            else:
+                return
 
     def _keep(self, job: Job, model: Model, outcome: work.Outcome) -> None:
         """Write the pictures, then the rows; a picture is on disk before anybody is told of it."""
@@ -259,11 +285,12 @@ class Jobs:
         """Count a call, and show those who listen what is forming."""
         job.calls += 1
         now = time.monotonic()
-        if not job.listeners.there or now - job.shown < APART:
+        watching = bool(job.listeners.watching)
+        if not job.listeners.there or now - job.shown < (APART if watching else TOLD):
             return
         first, job.shown = not job.shown, now
         job.listeners.tell("progress", self._progress(job))
-        if not job.listeners.watching or (now < self._due and not first):
+        if not watching or (now < self._due and not first):
             return
         schedule = batched.denoiser.schedule
         x = Estimate.from_v(v[:SHOWN], z[:SHOWN], schedule.level(t[:SHOWN] if t.ndim and len(t) > 1 else t)).x

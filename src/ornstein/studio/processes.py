@@ -138,15 +138,19 @@ class Processes:
                 there.tell(status, {"id": id, "status": status})
 
     def _look_after(self) -> None:
+        first = True
         while not self._closed:
             try:
-                self._look()
+                self._look(first)
+                first = False
             except Exception:  # a full disk may be empty again at the next look
                 log.exception("looking after the trainings failed")
             self._wake.wait(OFTEN)
             self._wake.clear()
 
-    def _look(self) -> None:
+    def _look(self, first: bool) -> None:
+        """Tell what those that run say, end those whose processes are gone, and start the next; at the first look one
+        that says nothing of its end ended with the machine, and goes on."""
         rows = self.store.many(processes, processes.c.status.in_(RUNS))
         for row in rows:
             told = self.told(row["id"])
@@ -157,6 +161,8 @@ class Processes:
                     there.tell(kind, data)
             if not alive:
                 status, error = told.outcome(row["status"])
+                if first and status == "failed" and told.error is None:
+                    status, error = "waiting", None
                 self._set(row, status, error=error, pid=None, born=None)
             elif row["status"] == "stopping" and time.time() - row["finished"] > STUBBORN:
                 with suppress(ProcessLookupError):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from ornstein.names import printable, shortened
 
-__all__ = ["ANSWERS", "EVENTS", "NPY", "PNG", "Fault", "Refused", "answer", "content", "faults", "install", "sentence"]
+__all__ = ["ANSWERS", "EVENTS", "NPY", "PNG", "Fault", "Refused", "answer", "content", "faults", "install", "no_room",
+           "sentence"]
 
 
 class Fault(BaseModel):
@@ -47,8 +50,8 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
     422: {"model": Fault, "description": "A value is not allowed."},
     429: {"model": Fault, "description": "This client has too many jobs; come again after Retry-After seconds."},
     503: {"model": Fault, "description": "The queue is full; come again after Retry-After seconds."},
+    507: {"model": Fault, "description": "The disk of the studio is full."},
 }
-
 
 
 def faults(*status: int) -> dict[int | str, dict[str, Any]]:
@@ -78,6 +81,13 @@ def answer(status: int, error: str, field: str | None = None, limit: Any = None,
     return JSONResponse({"error": sentence(error), "field": field, "limit": limit}, status, headers)
 
 
+def no_room(error: BaseException) -> bool:
+    """Whether the disk is full."""
+    if isinstance(error, OperationalError):
+        return "is full" in str(error.orig)
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def install(app: FastAPI) -> None:
     """Have the application answer every error in this form."""
 
@@ -93,6 +103,13 @@ def install(app: FastAPI) -> None:
     async def http(_: Request, error: HTTPException) -> JSONResponse:
         texts = {404: "there is nothing at this address", 405: "this address does not take this method"}
         return answer(error.status_code, texts.get(error.status_code, str(error.detail)))
+
+    @app.exception_handler(OperationalError)
+    @app.exception_handler(OSError)
+    async def disk(_: Request, error: OSError | OperationalError) -> JSONResponse:
+        if not no_room(error):
+            raise error
+        return answer(507, "the disk of the studio is full; make room there, or delete pictures of the bin")
 
     @app.exception_handler(Exception)
     async def other(_: Request, error: Exception) -> JSONResponse:

@@ -51,7 +51,7 @@ def application(studio: Studio, host: str = "127.0.0.1", token: str | None = Non
             studio.close()
 
     app = FastAPI(title="Ornstein studio", version=studio.version, lifespan=living, docs_url=None, redoc_url=None,
-                  responses={status: ANSWERS[status] for status in (400, 401, 403, 413, 422)},
+                  responses={status: ANSWERS[status] for status in (400, 401, 403, 413, 422, 507)},
                   description="Draw, edit and train with diffusion models of one's own. Errors are JSON with error, "
                               "field and limit.")
     app.state.studio = studio

@@ -23,7 +23,7 @@ from ornstein.evaluation.nearest import nearest
 from ornstein.figures import pictures, trace
 from ornstein.figures.edits import figures_of
 from ornstein.figures.subject import read_sample, subject
-from ornstein.given import edited, fit_of, read_given, read_mask, read_measured
+from ornstein.given import apply_mask, edited, fit_of, read_given, read_measured
 from ornstein.names import require
 from ornstein.request import Request
 from ornstein.studio import arrays
@@ -135,8 +135,8 @@ def _edited(model: Model, body: Mapping[str, Any], uploads: Uploads) -> Outcome:
     if measured is not None and whole:
         given[0].values = measured(torch.from_numpy(given[0].values)).numpy()
     if body.get("mask") is not None:
-        known = _given("mask", uploads.locate(body["mask"], "mask"), lambda path: read_mask(spec, path, given[0], fit))
-        given[0].values = np.where(known, given[0].values, np.nan)
+        _given("mask", uploads.locate(body["mask"], "mask"),
+               lambda path: apply_mask(spec, path, given[0], fit, "picture"))
     given[0].values = arrays.row(given[0].values, body.get("row", 0))
     if body.get("unknown"):
         given[0].values = np.where(arrays.known(spec, body["unknown"]), given[0].values, np.nan)

@@ -18,6 +18,7 @@ from ornstein import files
 from ornstein.checkpoint import MODEL, load
 from ornstein.data.places import is_pattern
 from ornstein.diffusion.denoiser import NetworkDenoiser
+from ornstein.files import SETTINGS, STATES
 from ornstein.names import NetworkName, shown
 from ornstein.settings import Settings
 from ornstein.training.snapshots import Snapshots
@@ -25,7 +26,7 @@ from ornstein.training.states import States
 
 __all__ = ["Run", "held", "located"]
 
-SETTINGS, METRICS, STATES, PREVIEWS = "run.yaml", "metrics.jsonl", "checkpoints", "previews"
+METRICS, PREVIEWS = "metrics.jsonl", "previews"
 AVERAGES, TENSORBOARD = "averages", "tensorboard"
 LOCK, HOLDER, JOB = ".lock", ".pid", ".job"
 OWN = re.compile(rf"^network: (?!own\.|(?:auto|{'|'.join(get_args(NetworkName))})$)([A-Za-z_]\w*)$", re.MULTILINE)

@@ -18,12 +18,13 @@ from torch import Tensor
 from ornstein import files
 from ornstein.checkpoint import digest as hash_of
 from ornstein.checkpoint import put
+from ornstein.files import MANIFEST
 from ornstein.training.engine import Engine, like
 
 __all__ = ["State", "States"]
 
 FORMAT = 2
-WHOLE, MANIFEST = "state.safetensors", "manifest.json"
+WHOLE = "state.safetensors"
 NAME, BESIDE = re.compile(r"[0-9]{12,}"), re.compile(r"\.([0-9]{12,})\.(new|old)")
 OURS = re.compile(r"manifest\.json|state\.safetensors|(shard-[0-9]+-)?model-[0-9]+-of-[0-9]+\.safetensors|"
                   r"model\.safetensors\.index\.json|\.metadata")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,17 @@ from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.editing.operator import places
 from ornstein.diffusion.editing.posterior import posterior
 from ornstein.diffusion.editing.restore import NFE, budget, fits, samples_of, warn_of_unlikely
+from ornstein.display import telling, within
 from ornstein.isolation import isolated
+from ornstein.names import shown
 
 __all__ = ["inpaint", "known_part"]
 
 
 @isolated(gradients=False, evaluating=True)
 def inpaint(denoiser: Denoiser, x: Tensor, mask: Tensor | np.ndarray | None = None, count: int = 1, *, nfe: int = NFE,
-            seed: int = 0, condition: Condition = None, guidance: float | None = None) -> Tensor:
+            seed: int = 0, condition: Condition = None, guidance: float | None = None,
+            progress: bool | Callable[[float], None] = False) -> Tensor:
     """Draw the unknown part of samples from what the model holds likely given the known part.
 
     Args:
@@ -33,6 +37,7 @@ def inpaint(denoiser: Denoiser, x: Tensor, mask: Tensor | np.ndarray | None = No
         seed: of the draws, which for a sample do not depend on the others beside it.
         condition: as for `ornstein.sample`, one for all or one for each sample.
         guidance: as for `ornstein.sample`.
+        progress: as for `ornstein.sample`.
 
     Returns:
         (B * count, *shape) draws, those of one sample adjacent, in the dtype and on the device of x; what is known is
@@ -48,19 +53,23 @@ def inpaint(denoiser: Denoiser, x: Tensor, mask: Tensor | np.ndarray | None = No
     conditions, data = denoiser.read_condition(condition, len(x), "cpu"), denoiser.gaussian()
     drawn = x.repeat_interleave(count, 0).unflatten(0, (-1, count))
     masks, group = known.flatten(1).cpu().unique(dim=0, return_inverse=True)
-    for number, one in enumerate(masks):
-        rows, told = (group == number).nonzero()[:, 0], None
-        if one.all():
-            continue
-        if conditions is not None:
-            told = conditions[rows]
-        operator, numbers = places(one.reshape(denoiser.shape)), rows.tolist()
-        rows = rows.to(x.device)
-        seen = operator(x[rows])
-        warn_of_unlikely(data, seen, operator, 0.0, numbers)
-        new = posterior(denoiser, data, seen, operator, 0.0, count, nfe, seed, told, guidance, numbers)
-        hole = (~known[rows])[:, None]
-        drawn[rows] = torch.where(hole, new.unflatten(0, (-1, count)), drawn[rows])
+    done = 0
+    with telling(progress, "filling") as tell:
+        for number, one in enumerate(masks):
+            rows, told = (group == number).nonzero()[:, 0], None
+            first, done = done, done + len(rows)
+            if one.all():
+                continue
+            if conditions is not None:
+                told = conditions[rows]
+            operator, numbers = places(one.reshape(denoiser.shape)), rows.tolist()
+            rows = rows.to(x.device)
+            seen = operator(x[rows])
+            warn_of_unlikely(data, seen, operator, 0.0, numbers)
+            new = posterior(denoiser, data, seen, operator, 0.0, count, nfe, seed, told, guidance, numbers,
+                            within(tell, first / len(x), done / len(x)))
+            hole = (~known[rows])[:, None]
+            drawn[rows] = torch.where(hole, new.unflatten(0, (-1, count)), drawn[rows])
     return drawn.flatten(0, 1)
 
 
@@ -69,7 +78,12 @@ def known_part(x: Tensor, mask: Any) -> tuple[Tensor, Tensor]:
     if mask is None:
         known = ~x.isnan()
     else:
-        known = torch.as_tensor(mask, device=x.device)
+        try:
+            known = torch.as_tensor(mask, device=x.device)
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(f"mask is {shown(mask)}; it must be a tensor or an array, true where x is known") from None
+        if known.is_complex():
+            raise ValueError(f"mask is {known.dtype}; it must be bool, or 0 and 1, true where x is known")
         if known.dtype != torch.bool and not ((known == 0) | (known == 1)).all():
             raise ValueError(f"mask is {known.dtype} with values from {float(known.min()):g} to {float(known.max()):g};"
                              " it must be bool, or 0 and 1, true where x is known")

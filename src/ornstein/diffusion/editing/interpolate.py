@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,7 @@ from ornstein.diffusion.editing.draws import Draws
 from ornstein.diffusion.editing.invert import invert
 from ornstein.diffusion.editing.restore import NFE, budget, fits, samples_of
 from ornstein.diffusion.samplers import sample
+from ornstein.display import telling, within
 from ornstein.isolation import isolated
 
 __all__ = ["interpolate"]
@@ -21,7 +24,8 @@ NEAR = 1e-6  # sine of an angle that is as good as none
 
 @isolated(gradients=False, evaluating=True)
 def interpolate(denoiser: Denoiser, a: Tensor, b: Tensor, count: int = 8, *, nfe: int = NFE,
-                condition: Condition = None, condition_b: Condition = None, guidance: float | None = None) -> Tensor:
+                condition: Condition = None, condition_b: Condition = None, guidance: float | None = None,
+                progress: bool | Callable[[float], None] = False) -> Tensor:
     """Walk from samples to others, over samples: spherically between their latents, straight between their conditions.
 
     Args:
@@ -33,6 +37,7 @@ def interpolate(denoiser: Denoiser, a: Tensor, b: Tensor, count: int = 8, *, nfe
         condition: of a, one for all or one for each row, as for `ornstein.sample`.
         condition_b: of b, where it is another vector than that of a.
         guidance: as for `ornstein.sample`, both ways.
+        progress: as for `ornstein.sample`.
 
     Returns:
         (B * count, *shape), those of one walk adjacent, in the dtype and on the device of a; the first of each is a and
@@ -54,19 +59,23 @@ def interpolate(denoiser: Denoiser, a: Tensor, b: Tensor, count: int = 8, *, nfe
         raise ValueError(f"condition_b is {other[:4].tolist()} and condition {told[:4].tolist()}; between two classes "
                          "there is nothing, so give one class for both, or none")
     both = None if told is None or other is None else torch.cat([told, other])
-    z, w = invert(denoiser, torch.cat([a, b]), nfe=nfe, condition=both, guidance=guidance).chunk(2)
     walk = a.new_empty(len(a), count, *denoiser.shape)
     walk[:, 0], walk[:, -1] = a, b
-    inner = Draws(len(a), count - 2, 0)
-    for rows in inner.blocks(ROWS):
-        of = inner.samples_of(rows)
-        step = 1 + torch.arange(rows.start, rows.stop, device="cpu") - of * (count - 2)
-        share = (step / (count - 1)).double()
-        between = told if told is None or other is None else told[of] if not told.is_floating_point() else torch.lerp(
-            told[of].double(), other[of].double(), share[:, None])
-        here = of.to(a.device)
-        walk[here, step.to(a.device)] = sample(denoiser, z=slerp(z[here], w[here], share.to(a.device)), nfe=nfe,
-                                               condition=between, guidance=guidance)
+    inner, many = Draws(len(a), count - 2, 0), len(a) * (count - 2)
+    known = 2 / count  # share of the ways to the latents, each as long as one back
+    with telling(progress, "interpolating") as tell:
+        z, w = invert(denoiser, torch.cat([a, b]), nfe=nfe, condition=both, guidance=guidance,
+                      progress=within(tell, 0, known)).chunk(2)
+        for rows in inner.blocks(ROWS):
+            of = inner.samples_of(rows)
+            step = 1 + torch.arange(rows.start, rows.stop, device="cpu") - of * (count - 2)
+            share = (step / (count - 1)).double()
+            between = told if told is None or other is None else told[of] if not told.is_floating_point() else (
+                torch.lerp(told[of].double(), other[of].double(), share[:, None]))
+            here = of.to(a.device)
+            walk[here, step.to(a.device)] = sample(
+                denoiser, z=slerp(z[here], w[here], share.to(a.device)), nfe=nfe, condition=between, guidance=guidance,
+                progress=within(within(tell, known, 1), rows.start / many, rows.stop / many))
     return walk.flatten(0, 1)
 
 

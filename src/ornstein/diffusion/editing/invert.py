@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -11,7 +13,8 @@ from ornstein.diffusion.editing.restore import NFE, budget, samples_of
 from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.grid import moments, powers
 from ornstein.diffusion.guidance import guided
-from ornstein.diffusion.samplers.loop import SAMPLERS, automatic, follow
+from ornstein.diffusion.samplers.loop import SAMPLERS, automatic, finite, follow
+from ornstein.display import telling
 from ornstein.isolation import isolated
 
 __all__ = ["invert"]
@@ -24,7 +27,7 @@ POWERS = 1.3, 1.0
 
 @isolated(gradients=False, evaluating=True)
 def invert(denoiser: Denoiser, x: Tensor, *, nfe: int = NFE, condition: Condition = None,
-           guidance: float | None = None) -> Tensor:
+           guidance: float | None = None, progress: bool | Callable[[float], None] = False) -> Tensor:
     """The latents from which `ornstein.sample` comes back to samples: the probability flow from data to noise.
 
     The rule is the one that `ornstein.sample` has by itself for as many calls, walked the other way. The flow sets out
@@ -35,6 +38,7 @@ def invert(denoiser: Denoiser, x: Tensor, *, nfe: int = NFE, condition: Conditio
         x: (B, *shape) samples.
         nfe: budget of network calls a sample, >= 2.
         condition, guidance: as for `ornstein.sample`; give the same when coming back.
+        progress: as for `ornstein.sample`.
 
     Returns:
         (B, *shape) z at t = 1, in the dtype and on the device of x; ornstein.sample(denoiser, z=z, nfe=nfe)
@@ -51,12 +55,14 @@ def invert(denoiser: Denoiser, x: Tensor, *, nfe: int = NFE, condition: Conditio
     denoiser = guided(denoiser, guidance)
     rule, times = SAMPLERS[automatic(nfe)], powers(denoiser.schedule, nfe, *POWERS)
     latents = torch.empty_like(x)
-    for first in range(0, len(x), ROWS):
-        rows = slice(first, first + ROWS)
-        denoise = Batched(denoiser, None if conditions is None else conditions[rows], ROWS)
-        walk = moments(denoiser.schedule, times, x)[::-1]
-        still = Estimate.from_v(torch.zeros_like(x[rows]), x[rows], denoiser.schedule.level(walk[0].clock))
-        # The rules of "auto" draw no noise.
-        for _, z, _ in follow(rule, walk, x[rows], denoise, lambda _, z: z.clone, still):
-            latents[rows] = z
-    return latents
+    walk = moments(denoiser.schedule, times, x)[::-1]
+    with telling(progress, "inverting") as tell:
+        for first in range(0, len(x), ROWS):
+            rows = slice(first, first + ROWS)
+            denoise = Batched(denoiser, None if conditions is None else conditions[rows], ROWS)
+            still = Estimate.from_v(torch.zeros_like(x[rows]), x[rows], denoiser.schedule.level(walk[0].clock))
+            # The rules of "auto" draw no noise.
+            for step, (_, z, _) in enumerate(follow(rule, walk, x[rows], denoise, lambda _, z: z.clone, still)):
+                latents[rows] = z
+                tell((first + len(z) * step / (len(walk) - 1)) / len(x))
+    return finite(latents)

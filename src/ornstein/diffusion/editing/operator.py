@@ -33,6 +33,8 @@ class Operator:
         device: where `forward` calculates, if it has tensors of its own.
     """
 
+    index: Tensor | None = None  # which values of a sample are those of the measurement, where it is nothing else
+
     def __init__(self, shape: Sequence[int], into: Sequence[int], forward: Map, adjoint: Map | None = None,
                  device: torch.device | str = "cpu") -> None:
         self.shape, self.into, self.device = tuple(shape), tuple(into), device
@@ -86,7 +88,9 @@ def places(known: Tensor) -> Operator:
         x[:, index.to(y.device)] = y
         return x.reshape(len(y), *known.shape)
 
-    return Operator(known.shape, (len(index),), forward, adjoint)
+    operator = Operator(known.shape, (len(index),), forward, adjoint)
+    operator.index = index
+    return operator
 
 
 def read_operator(operator: Operator | Tensor | np.ndarray | Map | str, shape: Sequence[int],
@@ -109,7 +113,11 @@ def read_operator(operator: Operator | Tensor | np.ndarray | Map | str, shape: S
     if isinstance(operator, Operator):
         if operator.shape != shape:
             raise ValueError(f"operator is of samples of shape {operator.shape}; the model draws {shape}")
-        return operator
+        tried = _function(operator, shape, operator.device)
+        if tried.into != operator.into:
+            raise ValueError(f"operator gives measurements of shape {tried.into}, and says {operator.into}; make it "
+                             f"with into={tried.into}")
+        return tried
     if isinstance(operator, Tensor | np.ndarray):
         return _matrix(operator if isinstance(operator, Tensor) else torch.from_numpy(operator), shape)
     if callable(operator):
@@ -125,6 +133,7 @@ def _matrix(matrix: Tensor, shape: tuple[int, ...]) -> Operator:
                          f"real numbers, with a column for each of the {size} values of a sample")
     if lost := int((~matrix.isfinite()).sum()):
         raise ValueError(f"operator holds {lost} values that are not finite; every value must be a finite number")
+    _refuse_zero(matrix)
     matrix = matrix.detach().double()
     return Operator(shape, (len(matrix),), lambda x: x.flatten(1) @ matrix.T.to(x),
                     lambda y: (y @ matrix.to(y)).reshape(len(y), *shape))
@@ -146,7 +155,8 @@ def _function(function: Map, shape: tuple[int, ...], device: torch.device | str)
         raise ValueError(f"operator gives {what} for x of shape {tuple(x.shape)}; it must give a floating-point tensor "
                          f"({len(x)}, ...), a measurement for each row")
     zero, first, second, mixed = made
-    size = float(made.abs().max()) or 1.0
+    _refuse_zero(made)
+    size = float(made.abs().max())
     off = {"a row alone differs from the same row among others by up to": first - function(x[1:2])[0],
            "of 0 it makes values up to": zero,
            "of a x + b y it differs from a A(x) + b A(y) by up to": mixed - (2 * first - 3 * second)}
@@ -160,6 +170,12 @@ def _function(function: Map, shape: tuple[int, ...], device: torch.device | str)
         return function(x.to(kind)).to(x) if kind is torch.float32 else function(x)
 
     return Operator(shape, made.shape[1:], forward, device=device)
+
+
+def _refuse_zero(made: Tensor) -> None:
+    if not made.any():
+        raise ValueError("operator makes 0 of every sample: nothing is measured; without a measurement, draw samples "
+                         "with ornstein.sample")
 
 
 def _tried(function: Map, shape: tuple[int, ...], kind: torch.dtype,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from ornstein.diffusion.editing.operator import Operator
 from ornstein.diffusion.grid import Moment, moments
 from ornstein.diffusion.guidance import guided
 from ornstein.diffusion.linear import Gaussian
+from ornstein.diffusion.samplers.loop import finite
 from ornstein.diffusion.schedule import Schedule
 from ornstein.noise import generator
 from ornstein.workers import each, shared
@@ -34,7 +35,7 @@ SINGULAR = 1e-10  # of the variance of a measurement: noise of one that has none
 @torch.no_grad()
 def posterior(denoiser: Denoiser, data: Gaussian | None, y: Tensor, operator: Operator, noise: float, count: int,
               nfe: int, seed: int, condition: Condition = None, guidance: float | None = None,
-              numbers: Sequence[int] | None = None) -> Tensor:
+              numbers: Sequence[int] | None = None, tell: Callable[[float], None] = lambda _: None) -> Tensor:
     """Draw x of q(x | y) for y = operator(x) + noise eps; all arguments are checked already.
 
     Twisted sequential Monte Carlo (Wu et al. 2023) without derivatives of the network. At s = noise_t / signal_t the
@@ -61,6 +62,7 @@ def posterior(denoiser: Denoiser, data: Gaussian | None, y: Tensor, operator: Op
         condition: one for all, or one for each measurement.
         guidance: scale of classifier-free guidance.
         numbers: which of the caller's measurements these are, by which their noise is known; 0, 1, ... unless given.
+        tell: called with the share that is done.
 
     Returns:
         (B * count, *shape), those of one measurement adjacent.
@@ -68,12 +70,13 @@ def posterior(denoiser: Denoiser, data: Gaussian | None, y: Tensor, operator: Op
     conditions = denoiser.read_condition(condition, len(y), "cpu")
     data = (data or Gaussian.standard(math.prod(denoiser.shape))).to(y.device)
     denoiser = guided(denoiser, guidance)
-    measured = Measured(data, operator.matrix().to(y.device), noise)
+    measured = Measured(data, operator, noise)
     numbers = range(len(y)) if numbers is None else numbers
     drawn = shared((len(y) * count, *denoiser.shape), y)
     walk = levels(denoiser.schedule, nfe, data.deviation, drawn)
     ratios = [moment.noise / moment.signal for moment in walk]
     some = max(1, TOGETHER // count)
+    parts = -(-len(y) // some)
 
     def draw(part: int) -> Iterator[None]:
         rows = slice(part * some, (part + 1) * some)
@@ -82,17 +85,19 @@ def posterior(denoiser: Denoiser, data: Gaussian | None, y: Tensor, operator: Op
         walks = [population(measured, seen.flatten().double(), ratios, Draws(1, count, seed, [number]))
                  for seen, number in zip(y[rows], numbers[rows], strict=True)]
         zeta = torch.cat([next(one) for one in walks])
-        for moment in walk[:-1]:
+        for step, moment in enumerate(walk[:-1]):
+            if not part:  # which is always this process's
+                tell(step / len(walk) / parts)
             z = (moment.signal * data.back(zeta)).reshape(-1, *denoiser.shape).to(drawn)
-            answers = data.turn(ask(z, moment.clock).x.flatten(1).double()).split(count)
+            answers = data.turn(finite(ask(z, moment.clock).x).flatten(1).double()).split(count)
             zeta = torch.cat([one.send(answer) for one, answer in zip(walks, answers, strict=True)])
             yield
         first = part * some * count
         drawn[first:first + len(zeta)] = data.back(zeta).reshape(-1, *denoiser.shape).to(drawn)
 
-    for _ in each(draw, -(-len(y) // some), y.device):
-        pass
-    return drawn
+    for done in each(draw, parts, y.device):
+        tell(done / parts)
+    return finite(drawn)
 
 
 def levels(schedule: Schedule, steps: int, deviation: float, like: Tensor) -> list[Moment]:
@@ -110,14 +115,24 @@ class Measured:
 
     Args:
         data: the Gaussian with their moments.
-        matrix: of the measurement, (M, D).
+        operator: of the measurement, from D values to M.
         noise: its deviation.
     """
 
-    def __init__(self, data: Gaussian, matrix: Tensor, noise: float) -> None:
-        self.data, self.noise, self.centre = data, noise, matrix @ data.mean
+    def __init__(self, data: Gaussian, operator: Operator, noise: float) -> None:
+        self.data, self.noise = data, noise
+        if operator.index is not None and data.basis is None:  # large pictures have no room for a matrix
+            index = operator.index.to(data.mean.device)
+            self.matrix: Tensor | None = None
+            self.into, self.factor = torch.zeros_like(data.mean, dtype=torch.int64), torch.zeros_like(data.mean)
+            self.into[index], self.factor[index] = torch.arange(len(index), device=index.device), 1.0
+            self.centre = data.mean[index]
+            self.least = SINGULAR * float(data.variance[index].sum()) / max(len(index), 1)
+            return
+        matrix = operator.matrix().to(data.mean.device)
+        self.centre = matrix @ data.mean
         along = data.along(matrix)
-        self.matrix: Tensor | None = along
+        self.matrix = along
         if len(along) and ((along != 0).sum(0) <= 1).all():
             self.into, self.factor, self.matrix = along.abs().argmax(0), along.sum(0), None
         self.least = SINGULAR * float((along**2 @ data.variance).sum()) / max(len(along), 1)

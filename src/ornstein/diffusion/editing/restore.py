@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from ornstein.diffusion.editing.operator import Map, Operator, read_operator
 from ornstein.diffusion.editing.posterior import posterior
 from ornstein.diffusion.linear import Gaussian
 from ornstein.diffusion.schedule import MOST_STEPS
+from ornstein.display import telling
 from ornstein.isolation import isolated
 from ornstein.machine import memory
 from ornstein.names import real, whole
@@ -28,12 +29,13 @@ NFE = 50  # network calls a draw when the caller names no budget
 # Draws by which the moments of measurements are known; standard deviations, root mean square over a measurement's
 # values, beyond which no data can have given it; and the least of them, in parts of their own root mean square.
 DRAWS, FAR, LEAST = 128, 5.0, 0.1
+LOUDEST = 1e100  # noise whose square float64 still holds
 
 
 @isolated(gradients=False, evaluating=True)
 def restore(denoiser: Denoiser, observation: Tensor, operator: Operator | Tensor | np.ndarray | Map | str,
             noise: float, count: int = 1, *, nfe: int = NFE, seed: int = 0, condition: Condition = None,
-            guidance: float | None = None) -> Tensor:
+            guidance: float | None = None, progress: bool | Callable[[float], None] = False) -> Tensor:
     """Draw samples that a linear measurement may have been made of, q(x | y) with y = operator(x) + noise eps.
 
     The draws of one measurement are one population, whose members are weighed against one another on the way, so that
@@ -54,6 +56,7 @@ def restore(denoiser: Denoiser, observation: Tensor, operator: Operator | Tensor
         seed: of the draws, which for a measurement do not depend on the others beside it.
         condition: as for `ornstein.sample`, one for all or one for each measurement.
         guidance: as for `ornstein.sample`.
+        progress: as for `ornstein.sample`.
 
     Returns:
         (B * count, *shape) draws, those of one measurement adjacent, in the dtype and on the device of the observation:
@@ -64,15 +67,16 @@ def restore(denoiser: Denoiser, observation: Tensor, operator: Operator | Tensor
             draws than there is memory for.
     """
     count, nfe = budget(count, nfe, seed)
-    if real("noise", noise) < 0:
-        raise ValueError(f"noise is {noise:g}; it must be a standard deviation, at least 0")
+    if not 0 <= real("noise", noise) <= LOUDEST:
+        raise ValueError(f"noise is {noise:g}; it must be a standard deviation, from 0 to {LOUDEST:g}")
     measured = read_operator(operator, denoiser.shape, getattr(observation, "device", "cpu"))
-    y = samples_of("observation", observation, measured.into)
+    noise, y = float(noise), samples_of("observation", observation, measured.into)
     fits(len(y), count, denoiser.shape, y)
     denoiser.read_condition(condition, len(y), "cpu")
     data = denoiser.gaussian()
     warn_of_unlikely(data, y, measured, noise)
-    return posterior(denoiser, data, y, measured, float(noise), count, nfe, seed, condition, guidance)
+    with telling(progress, "restoring") as tell:
+        return posterior(denoiser, data, y, measured, noise, count, nfe, seed, condition, guidance, tell=tell)
 
 
 def budget(count: int, nfe: int, seed: int) -> tuple[int, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -13,6 +15,7 @@ from ornstein.diffusion.grid import moments
 from ornstein.diffusion.level import as_time
 from ornstein.diffusion.samplers import sample
 from ornstein.diffusion.samplers.loop import plan
+from ornstein.display import telling, within
 from ornstein.isolation import isolated
 from ornstein.names import real
 
@@ -23,7 +26,8 @@ ROWS = 1024  # draws that are in memory beside the result
 
 @isolated(gradients=False, evaluating=True)
 def vary(denoiser: Denoiser, x: Tensor, strength: float, count: int = 1, *, nfe: int = NFE, seed: int = 0,
-         condition: Condition = None, guidance: float | None = None) -> Tensor:
+         condition: Condition = None, guidance: float | None = None,
+         progress: bool | Callable[[float], None] = False) -> Tensor:
     """Draw variations of samples: noise them to a level and return from there (Meng et al. 2022, SDEdit).
 
     The level is where the flow has turned by `strength` times its whole angle, atan2(noise, signal) = strength *
@@ -39,6 +43,7 @@ def vary(denoiser: Denoiser, x: Tensor, strength: float, count: int = 1, *, nfe:
         seed: of the noise, which for a sample does not depend on the others beside it.
         condition: as for `ornstein.sample`, one for all or one for each sample.
         guidance: as for `ornstein.sample`.
+        progress: as for `ornstein.sample`.
 
     Returns:
         (B * count, *shape) variations, those of one sample adjacent, in the dtype and on the device of x.
@@ -61,10 +66,12 @@ def vary(denoiser: Denoiser, x: Tensor, strength: float, count: int = 1, *, nfe:
     times = torch.cat([start.reshape(1), whole[whole < start]])
     first = moments(schedule, times, x)[0]
     draws, varied = Draws(len(x), count, seed), x.new_empty(len(x) * count, *denoiser.shape)
-    for rows in draws.blocks(ROWS):
-        of = draws.samples_of(rows)
-        z = first.signal * x[of.to(x.device)] + first.noise * draws.noise(rows, 0, varied)
-        varied[rows.start:rows.stop] = sample(
-            denoiser, z=z, times=times, sampler=rule, guidance=guidance,
-            condition=None if conditions is None else conditions[of])
+    with telling(progress, "varying") as tell:
+        for rows in draws.blocks(ROWS):
+            of = draws.samples_of(rows)
+            z = first.signal * x[of.to(x.device)] + first.noise * draws.noise(rows, 0, varied)
+            varied[rows.start:rows.stop] = sample(
+                denoiser, z=z, times=times, sampler=rule, guidance=guidance,
+                condition=None if conditions is None else conditions[of],
+                progress=within(tell, rows.start / len(varied), rows.stop / len(varied)))
     return varied

@@ -37,8 +37,8 @@ from ornstein.isolation import isolated
 from ornstein.names import find, whole
 from ornstein.workers import each, shared
 
-__all__ = ["AUTO", "NFE", "SAMPLERS", "Frame", "NotFinite", "chosen", "follow", "generate", "sample", "samplers",
-           "usual_rows"]
+__all__ = ["AUTO", "NFE", "SAMPLERS", "Frame", "NotFinite", "chosen", "finite", "follow", "generate", "sample",
+           "samplers", "usual_rows"]
 
 NFE = 20  # network calls a sample when the caller names no budget
 # Rows of one network call on a CPU, fixed so that a picture does not depend on its neighbours; half as many where a
@@ -155,14 +155,16 @@ def sample(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto",
 
     def draw(block: int) -> Iterator[None]:
         rows = blocks[block]
-        for z in walks.latents(rows, tolerance):
+        for step, z in enumerate(walks.latents(rows, tolerance)):
             samples[rows.start:rows.stop] = z
+            if not block:  # which is always this process's
+                tell(step / (len(walks.times) - 1) / len(blocks))
             yield
 
     with telling(progress, "sampling") as tell:
         for done in each(draw, len(blocks), samples.device):
             tell(done / len(blocks))
-    return _finite(samples)
+    return finite(samples)
 
 
 @isolated(gradients=False, evaluating=True)
@@ -181,11 +183,11 @@ def generate(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto
 def _checked(frames: Iterator[Frame]) -> Iterator[Frame]:
     for frame in frames:
         if frame.time == 0:
-            _finite(frame.latent)
+            finite(frame.latent)
         yield frame
 
 
-def _finite(x: Tensor) -> Tensor:
+def finite(x: Tensor) -> Tensor:
     """The samples, unless there is what is no number among them."""
     # Part by part: of all at once the intermediate results would be larger than the samples.
     if lost := sum(int((~part.isfinite()).flatten(1).any(1).sum()) for part in x.split(ROWS)):
