@@ -14,6 +14,7 @@ from ornstein.names import printable
 __all__ = ["PLAIN_SECONDS", "Parts", "clock", "emit", "live", "say", "telling", "within"]
 
 PLAIN_SECONDS = 5.0  # between lines of progress where nothing can move
+MOVING_SECONDS = 0.1  # between two states of a line that moves: a notebook keeps each of them
 CLEAR = "\r\x1b[K"  # back to the start of the line, and what is there removed
 
 
@@ -72,7 +73,9 @@ class Parts:
         if self.as_json:
             self.event("part", job=self.name, part=part, share=round(share, 4), left=left)
         elif self.moving:
-            say(line, error=self.error, moving=True)
+            if part != self.part or share >= 1 or time.monotonic() - self.last >= MOVING_SECONDS:
+                self.last = time.monotonic()
+                say(line, error=self.error, moving=True)
         elif part != self.part or time.monotonic() - self.last >= PLAIN_SECONDS:
             self.last = time.monotonic()
             say(line, error=self.error)
