@@ -32,8 +32,8 @@ KEY, DESCRIPTION, SOFTWARE = "ornstein", 0x010E, 0x0131  # of PNG's text, and ta
 
 
 def ending(out: Path, more: tuple[str, ...] = ()) -> str:
-    """What the path of samples stands for: an ending of `KINDS`, `NUMBERS` or `more`, or "" for a folder; ValueError
-    for others."""
+    """What the path of samples stands for: an ending of `KINDS`, `NUMBERS` or, of edits, `more`, or "" for a folder;
+    ValueError for others."""
     kind = out.suffix.lower()
     known = kind in (*KINDS, *NUMBERS, *more)
     if out.is_dir() if known else out.is_file():
@@ -43,7 +43,7 @@ def ending(out: Path, more: tuple[str, ...] = ()) -> str:
     # dir.v3 and runs.2026 are folders; x.bmp was meant for a file.
     if out.is_dir() or not kind or (re.search(r"[0-9]", kind) and kind not in (*FILMS, *OTHERS)):
         return ""
-    film = f"; for a film of the pictures forming, --save-steps {out}" if kind in FILMS else ""
+    film = f"; for a film of the pictures forming, --save-steps {out}" if kind in FILMS and not more else ""
     raise ValueError(f"out is {out}; it must end in .png, .jpg, .webp, {either(*NUMBERS, *more)}, or be a folder"
                      f"{film}")
 
