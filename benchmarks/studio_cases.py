@@ -143,15 +143,14 @@ def main() -> None:
                 name_what_is_there(case, ids, asked.run.name)
 
             seen, wrong, began = collections.Counter[int](), list[str](), time.monotonic()
-            each = -(-asked.cases // len(operations) // 2)
-            while sum(seen.values()) < asked.cases:
-                before = sum(seen.values())
+            while (before := seen.total()) < asked.cases:
+                each = -(-(asked.cases - before) // len(operations) // 2)
                 for operation in operations:
                     for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
                         ask(operation, each, mode, seen, wrong, named)
-                print(f"{sum(seen.values()):,} cases of {len(operations)} operations in {time.monotonic() - began:.0f} "
+                print(f"{seen.total():,} cases of {len(operations)} operations in {time.monotonic() - began:.0f} "
                       "s: " + ", ".join(f"{count:,} x {status}" for status, count in sorted(seen.items())), flush=True)
-                if sum(seen.values()) == before:
+                if seen.total() == before:
                     break
         finally:
             server.terminate()

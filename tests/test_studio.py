@@ -364,33 +364,6 @@ def test_the_document_of_the_routes_names_every_error_and_no_other_host(idle):
             assert "422" in route["responses"], f"{method} {path}"
 
 
-def test_an_evaluation_waits_for_a_training_and_is_begun_once(run, folder):
-    """Its command writes the report into the run, where it is then read; what the process says is told."""
-    studio = Studio(run, folder, limits=Limits(trainings=2))
-    studio.processes._closed = True  # nothing is started
-    with TestClient(application(studio), HOST) as client:
-        training = client.post("/api/trainings", json={"name": "points", "data": "moons"}).json()
-        first = client.post("/api/evaluations", json={"model": "digits", "nfe": 4})
-        again = client.post("/api/evaluations", json={"model": "digits"})
-        assert (first.status_code, again.status_code) == (202, 200)
-        assert first.json()["id"] == again.json()["id"]
-        found = client.get(first.headers["Location"]).json()
-        assert (found["status"], found["position"]) == ("waiting", 1)
-        assert found["command"] == f"ornstein evaluate {run} --out {run}/report --seed 0 --nfe 4"
-        refused(client.post("/api/trainings", json={"name": "more", "data": "moons"}), 503, "trainings", 2)
-        refused(client.get(f"/api/trainings/{found['id']}"), 404, "id")
-        refused(client.get("/api/report/digits"), 404)
-        (folder / "logs" / f"{found['id']}.jsonl").write_text(
-            '{"event": "part", "part": "samples", "share": 0.25, "left": 60}\n')
-        found = client.get(f"/api/evaluations/{found['id']}").json()
-        assert (found["part"], found["progress"]) == ("samples", 0.25)
-        for kind, id in (("trainings", training["id"]), ("evaluations", found["id"])):
-            assert client.delete(f"/api/{kind}/{id}").json()["status"] == "stopped"
-        assert [one["status"] for one in client.get("/api/evaluations").json()["evaluations"]] == ["stopped"]
-    with opened(run / "model.safetensors", folder) as client:
-        refused(client.post("/api/evaluations", json={}), 422, "model")
-
-
 def test_a_database_of_an_earlier_version_is_brought_to_this_one(run, folder):
     """Migrations give the tables that the code has, and lose no training."""
     from alembic.autogenerate import compare_metadata

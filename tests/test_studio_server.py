@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import shutil
 import socket
 import threading
 import time
@@ -163,33 +162,3 @@ def test_a_training_is_a_process_that_outlives_the_studio_and_is_found_again(tmp
         assert {"event: status", "event: metrics", "event: done"} <= kinds
         assert client.post(f"/api/trainings/{first}/resume").status_code == 409
         assert "points" in [one["name"] for one in client.get("/api/models").json()["models"]]
-
-
-@pytest.mark.slow
-def test_an_evaluation_outlives_the_studio_and_its_report_opens(tmp_path, trained):
-    run = tmp_path / "digits"
-    shutil.copytree(trained, run)
-    body = {"count": 60, "nfe": 4, "likelihood": False}
-
-    def served():
-        return TestClient(application(Studio(run, tmp_path / "studio")), "http://127.0.0.1")
-
-    with served() as client:
-        id = client.post("/api/evaluations", json=body).json()["id"]
-        while client.get(f"/api/evaluations/{id}").json()["part"] is None:
-            time.sleep(0.2)
-    with served() as client:
-        assert client.get(f"/api/evaluations/{id}").json()["status"] == "running"
-        assert client.delete(f"/api/evaluations/{id}").json()["status"] == "stopping"
-        while client.get(f"/api/evaluations/{id}").json()["status"] == "stopping":
-            time.sleep(0.1)
-        assert client.get(f"/api/evaluations/{id}").json()["status"] == "stopped"
-        again = client.post("/api/evaluations", json=body).json()["id"]
-        with client.stream("GET", f"/api/evaluations/{again}/events") as stream:
-            kinds = {line for line in stream.iter_lines() if line.startswith("event: ")}
-        assert {"event: status", "event: progress", "event: done"} <= kinds
-        assert client.get("/api/models").json()["models"][0]["evaluated"]
-        assert client.get("/api/evaluation/digits").json()["drawn"]["count"] == 60
-        page = client.get("/api/report/digits")
-        assert "sandbox" in page.headers["content-security-policy"]
-        assert page.text.startswith("<!doctype html>")
