@@ -116,6 +116,14 @@ def test_a_model_of_the_ve_sde_has_the_score_that_diffusers_steps_by(kind, tmp_p
             orn.adopt(network, schedule=diffusers.DDPMScheduler())
 
 
+@pytest.mark.parametrize("scheduler", ["EDMEulerScheduler", "ScoreSdeVeScheduler", "FlowMatchEulerDiscreteScheduler"])
+def test_classes_are_told_under_any_scheduler(scheduler):
+    model = orn.adopt(unet(num_class_embeds=3), schedule=getattr(diffusers, scheduler)())
+    one, other, same = model(torch.ones(3, 1, 8, 8), 0.5, torch.tensor([0, 2, 0])).v
+    assert torch.allclose(one, same, atol=1e-5)
+    assert (one - other).abs().max() > 1e-4 * one.abs().max()
+
+
 def test_weights_in_several_files_are_one_model(tmp_path, whole):
     folder = shutil.copytree(whole, tmp_path / "p")
     sharded(folder, "c.safetensors")

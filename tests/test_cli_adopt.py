@@ -10,6 +10,8 @@ import pytest
 import ornstein as orn
 from adopted_models import graph, pipeline
 from ornstein import cli
+from ornstein.evaluation.rows import sides
+from ornstein.training.reopen import reopen
 
 pytestmark = pytest.mark.usefixtures("few_trees")
 
@@ -57,6 +59,33 @@ def test_all_commands_work_on_an_adopted_run(tmp_path, monkeypatch, ornstein):
     assert ornstein("adopt", "m.onnx", *TOLD, "--out", "alone")[0] == 0
     code, said, _ = ornstein("tune", "alone", "--nfe", 1, "--starts", 16, "--quick")
     assert (code, "does not say what it was trained on" in said) == (0, True)
+
+
+@pytest.mark.slow
+def test_an_adopted_pipeline_is_evaluated_like_a_run(tmp_path, monkeypatch, ornstein, folder):
+    """Distances, likelihoods, copies and a page, by the rows that were held out of the data that it was checked by."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ornstein.evaluation.intervals.DRAWS", 4)
+    assert ornstein("adopt", folder, "--data", "digits", "--out", "run")[0] == 0
+    code, said, _ = ornstein("evaluate", "run", "--count", 40, "--nfe", 2, "--features", "pixels", "--out", "report")
+    assert code == 0
+    for part in ("40 samples against 297 unseen pictures", "Bound, continuous time", "Flow (ODE)", "copies",
+                 "digits are taken for what run was trained on"):
+        assert part in said
+    kept = json.loads((tmp_path / "report/report.json").read_text())
+    assert (kept["model"]["denoiser"], kept["model"]["network"], kept["data"]["held_out"]) == ("Adopted", "Unet", 297)
+    assert (tmp_path / "report/index.html").exists()
+
+
+def test_an_adopted_run_is_judged_by_the_data_that_it_was_checked_by(tmp_path, folder):
+    """By the rows held out of them, in its own units and with its classes, and it is said that nobody knows better."""
+    with pytest.warns(RuntimeWarning, match="the model denoises held-out samples worse"):
+        orn.save(orn.adopt(folder, data="digits"), tmp_path / "model.safetensors")
+    model, known, held, _, notes = reopen(tmp_path)
+    training, unseen, _ = sides(model, known, held)
+    assert (len(training), len(unseen), training.spec.classes) == (1500, 297, model.data.classes)
+    assert notes == [f"digits are taken for what {tmp_path} was trained on, and rows held out of them for unseen: if "
+                     "they were not, floors, copies and training losses say nothing (--trained-on)"]
 
 
 def test_nothing_is_left_of_what_is_refused_and_nothing_is_replaced_unasked(tmp_path, folder, ornstein):

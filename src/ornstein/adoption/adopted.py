@@ -135,7 +135,8 @@ class Adopted(NetworkDenoiser):
             entries = torch.full((z.shape[0],), -1, dtype=torch.int64, device=z.device)
         if self.null is None and not torch.compiler.is_exporting() and (entries < 0).any():
             raise ValueError(f"condition is {'missing' if condition is None else 'none (-1) for some rows'}, and this "
-                             f"model was never trained without a class: give one from 0 to {self.classes - 1}")
+                             "model was never trained without a class: give one from 0 to "
+                             f"{self.classes - 1} (--label)")
         return entries if self.null is None else torch.where(entries < 0, self.null, entries)
 
     def _ask(self, x: Tensor, time: Tensor, condition: Tensor | None) -> Tensor:

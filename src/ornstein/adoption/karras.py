@@ -65,6 +65,9 @@ class Preconditioned(KDiffusion):
     def __init__(self, sign: int, deviation: float = 0.5) -> None:
         self.sign, self.deviation = sign, deviation
 
+    def ask(self, network: Any, x: Tensor, time: Tensor, condition: Tensor | None) -> Tensor:
+        return Convention.ask(self, network, x, time, condition)
+
     def enter(self, level: Level, t: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
         whole, sigma = super().enter(level, t, schedule)
         return whole / torch.hypot(sigma, torch.full_like(sigma, self.deviation)), sigma.log() / 4

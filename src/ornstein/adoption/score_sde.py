@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -102,6 +103,9 @@ class SubVP(ScoreSDE):
 
 class Score(KDiffusion):
     """network(x + sigma eps, sigma) is the score there, as in diffusers' pipelines of the VE SDE."""
+
+    def ask(self, network: Any, x: Tensor, time: Tensor, condition: Tensor | None) -> Tensor:
+        return Convention.ask(self, network, x, time, condition)
 
     def read(self, answer: Tensor, x: Tensor, time: Tensor, z: Tensor, level: Level) -> Estimate:
         return Estimate.from_x(x + level.noise / level.signal * time * answer, z, level)

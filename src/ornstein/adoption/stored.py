@@ -41,6 +41,7 @@ def read_card(value: Any) -> dict[str, Any]:
     """A card whose entries are all there and of their types; ValueError for any other."""
     if not isinstance(value, Mapping):
         raise ValueError(f"adopted is {shown(value)}; it must be a table of names and values")
+    value = {"number": None, **value}  # which the first files did not have
     for name, kind in ENTRIES.items():
         if name not in value or not isinstance(value[name], kind) or isinstance(value[name], bool) != (kind is bool):
             raise ValueError(f"adopted {name} is {shown(value.get(name))}; it must be of another type")

@@ -27,7 +27,8 @@ def adopt(
     *,
     out: Annotated[Out, Parameter(help="Folder of the new run.")],
     convention: Annotated[str | None, Parameter(help="What the model answers: x, eps, v, k-diffusion, edm, score_sde, "
-                                                "flow, flow_matching or torchcfm; a folder says it.")] = None,
+                                                "sub-vp, score, flow, flow_matching or torchcfm; a folder says "
+                                                "it.")] = None,
     schedule: Schedules = None,
     shape: Annotated[str | None, Parameter(help="Of one sample, channels first, as 3x32x32.")] = None,
     time: Annotated[str | None, Parameter(help="What x, eps and v are told: t, index or log_snr.")] = None,

@@ -62,8 +62,8 @@ class Measure:
             "accuracy".
         name: for people, with the features named where it has some.
         features: name of the feature space, "" where there is none.
-        found: on the samples at hand, held-out real data against generated; "auc" and "texture": training data
-            against generated.
+        found: on the samples at hand, held-out real data against generated; "auc" and "texture": training data,
+            or all real data of a comparison, against generated.
             `value`, `limit`, `low` and `high` are its own.
         floor: the same figure of real data in place of the generated: training rows that no feature was fitted to;
             for "auc" and "texture" held-out ones; None without.

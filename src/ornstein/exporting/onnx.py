@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from ornstein import files
+from ornstein.adoption.onnx import OnnxNetwork
+from ornstein.adoption.unet import Unet
 from ornstein.diffusion.denoiser import Denoiser, NetworkDenoiser, Wrapped
 from ornstein.diffusion.level import as_time
 from ornstein.diffusion.samplers.loop import chosen
@@ -74,6 +76,11 @@ def export(model: Denoiser, path: str | Path, nfe: int | None = None, *,
     if not isinstance(model, Denoiser) or isinstance(model, Wrapped):
         raise TypeError(f"model is a {type(model).__name__}; only a denoiser itself can be exported"
                         + (" (guidance is an option of export)" if isinstance(model, Wrapped) else ""))
+    if isinstance(network := getattr(model, "network", None), Unet | OnnxNetwork):
+        raise ValueError("the model is a " + (
+            "graph already; its own file is what it was adopted from" if isinstance(network, OnnxNetwork) else
+            "UNet2DModel of diffusers, whose code goes another way from 64 rows on, so that no graph is of any number "
+            "of rows; sample it with ornstein sample"))
     path = Path(path)
     refuse(path)
     with torch.device("cpu"):
