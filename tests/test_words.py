@@ -80,7 +80,8 @@ def judged(kind: str, held: int, blotches: str = "", seed: int = 0, spaces: tupl
         x[:some] = (BLOTCHES[blotches](x[:some]) + noise).clamp(-1, 1)
         x = x if data.spec.levels is None else data.spec.encode(data.spec.decode(x))
         x = x[np.random.default_rng(seed).permutation(count)]
-    compared = Compared(*(Rows.of(part, 2000, seed) for part in (seen, apart, unseen)), count, seed)
+    real, other, fresh = (Rows.of(part, 2000, seed) for part in (seen, apart, unseen))
+    compared = Compared(real.x, other, fresh, count, seed)
     compared.spaces = [features(space, fit, seed=seed, most=max(4, min(64, min(held, len(apart)) // 4)))
                        for space in spaces]
     works = len(spaces) + len(compared.forests)
