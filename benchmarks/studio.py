@@ -31,7 +31,7 @@ from ornstein.figures.pictures import single
 from ornstein.request import Request
 
 CLIENTS = 64
-FULL = 256  # samples that are drawn at once where all are known beforehand
+FULL = 128  # samples of full calls, two on each of two cores, by which the rate offline is measured
 COUNTS, CALLS, RULES = (1, 4, 16, 64), (4, 6, 8, 10, 20, 50), ("auto", "ddim", "dpm++", "heun", "sa", "unipc")
 
 
@@ -77,16 +77,15 @@ class Alone:
                        sampler=job["sampler"], nfe=job["nfe"]).draw(self.model)
 
     def full(self, jobs: list[dict]) -> float:
-        """Seconds that the mix would take in full calls: all of a kind, rule, calls and guidance drawn as one."""
+        """Seconds that the mix would take in full calls, by the rate of each kind, rule, budget and guidance."""
         seconds, groups = 0.0, dict[tuple, list[dict]]()
         for job in jobs:
             groups.setdefault(tuple(job.get(name) for name in ("kind", "sampler", "nfe", "guidance")), []).append(job)
         for group in groups.values():
-            count = sum(job["count"] for job in group)
-            times = max(1, min(count, FULL) // 64)
+            times = FULL // 64
             began = time.monotonic()
-            self.draw({**group[0], "count": min(count, FULL) // times}, times)
-            seconds += (time.monotonic() - began) * count / (min(count, FULL) // times * times)
+            self.draw({**group[0], "count": FULL // times}, times)
+            seconds += (time.monotonic() - began) * sum(job["count"] for job in group) / FULL
         return seconds
 
 
