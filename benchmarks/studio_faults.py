@@ -26,7 +26,7 @@ import psutil
 from PIL import Image
 from studio import Server, probe
 
-JOBS, KEYS = 50, {"kind": "generate", "nfe": 20, "count": 4}
+JOBS, KEYS = 50, {"kind": "generate", "nfe": 100, "count": 4}
 HALF, DEADLINE = 500, 30.0
 ROUNDS, ROUND = 10, 500
 

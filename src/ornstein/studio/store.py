@@ -15,6 +15,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 from sqlalchemy.sql.elements import ColumnElement
 
 from ornstein import files
+from ornstein.names import printable, shortened
 from ornstein.studio.tables import jobs, pictures
 
 __all__ = ["Store", "new_id"]
@@ -50,12 +51,15 @@ class Store:
             with self.engine.connect() as connection:
                 sound = connection.execute(text("PRAGMA quick_check")).scalar() if self.lite else "ok"
             if sound != "ok":
-                raise ValueError(f"the database of the studio is damaged ({sound}); {self.remedy}")
+                told = shortened(printable(" ".join(str(sound).split())), 120)
+                raise ValueError(f"the database of the studio is damaged ({told}); {self.remedy}")
             with self.engine.begin() as connection:
                 _migrate(connection)
         except DatabaseError as error:
             place = "give another --folder or --database" if isinstance(error, OperationalError) else self.remedy
             raise ValueError(f"the database of the studio cannot be used ({error.orig}); {place}") from None
+        except UnicodeDecodeError:
+            raise ValueError(f"the database of the studio is damaged (a text in it cannot be read); {self.remedy}") from None
 
     @property
     def lite(self) -> bool:
