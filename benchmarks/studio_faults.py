@@ -64,8 +64,8 @@ def kill(server: Server) -> dict:
         trained()
         ids = [client.post("/api/jobs", json=KEYS | {"seed": seed}, headers={"X-Client": f"c{seed % 8}"}).json()["id"]
                for seed in range(JOBS)]
-        while sum(client.get(f"/api/jobs/{id}").json()["status"] == "done" for id in ids) < 10:
-            time.sleep(0.1)
+        while client.get(f"/api/jobs/{ids[0]}").json()["progress"] < 0.3:
+            time.sleep(0.05)
         process = next(one for one in psutil.process_iter(["cmdline"]) if "train" in (one.info["cmdline"] or ())
                        and any(training in word for word in one.info["cmdline"]))
         server.end(signal.SIGKILL)

@@ -59,7 +59,8 @@ class Store:
             place = "give another --folder or --database" if isinstance(error, OperationalError) else self.remedy
             raise ValueError(f"the database of the studio cannot be used ({error.orig}); {place}") from None
         except UnicodeDecodeError:
-            raise ValueError(f"the database of the studio is damaged (a text in it cannot be read); {self.remedy}") from None
+            raise ValueError("the database of the studio is damaged (it holds text that cannot be read); "
+                             f"{self.remedy}") from None
 
     @property
     def lite(self) -> bool:
