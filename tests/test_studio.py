@@ -20,8 +20,6 @@ from ornstein.studio.limits import Limits
 from ornstein.studio.rebuild import rebuild
 from ornstein.studio.server import application
 from ornstein.studio.state import Studio
-from ornstein.studio.store import Store
-from ornstein.studio.tables import jobs
 
 HOST = "http://127.0.0.1:8780"
 
@@ -199,29 +197,6 @@ def test_a_disk_that_is_full_is_said_and_nothing_is_lost(run, folder, monkeypatc
         assert client.get("/api/gallery").json()["total"] == 64 * len(answers[:-1])
 
 
-def test_a_damaged_database_opens_sound_or_is_refused_in_a_line(tmp_path):
-    """Cut at any place, or bytes of it replaced."""
-    store, draw = Store(tmp_path), np.random.default_rng(0)
-    for number in range(40):
-        store.add(jobs, {"id": f"{number:016x}", "client": "a", "kind": "generate", "model": "m", "status": "done",
-                         "request": {"label": "x" * 200}, "created": 1.0})
-    store.close()
-    place, refused = tmp_path / "studio.sqlite", list[str]()
-    content = place.read_bytes()
-    for number in range(40):
-        at = int(draw.integers(len(content)))
-        damaged = content[:at] + draw.bytes(min((0, 1, 100, 4096)[number % 4], len(content) - at))
-        for path in tmp_path.glob("studio.sqlite*"):
-            path.unlink()
-        place.write_bytes(damaged if number % 4 == 0 else damaged + content[len(damaged):])
-        try:
-            Store(tmp_path).close()
-        except ValueError as error:
-            refused.append(str(error))
-    assert all("ornstein studio --rebuild" in text and "\n" not in text for text in refused)
-    assert len(refused) >= 10  # a damage within a value is no damage of the file
-
-
 def test_clients_take_turns_and_have_their_limits(run, folder):
     studio = Studio(run, folder, limits=Limits(queue=6, client_jobs=4))
     with TestClient(application(studio), HOST) as client:
@@ -396,8 +371,7 @@ def test_a_database_of_an_earlier_version_is_brought_to_this_one(run, folder):
     from alembic.config import Config
     from alembic.migration import MigrationContext
 
-    from ornstein.studio.store import Store
-    from ornstein.studio.tables import metadata, processes
+        from ornstein.studio.tables import metadata, processes
 
     studio = Studio(run, folder)
     with studio.store.engine.connect() as connection:
