@@ -371,7 +371,8 @@ def test_a_database_of_an_earlier_version_is_brought_to_this_one(run, folder):
     from alembic.config import Config
     from alembic.migration import MigrationContext
 
-        from ornstein.studio.tables import metadata, processes
+    from ornstein.studio.store import Store
+    from ornstein.studio.tables import metadata, processes
 
     studio = Studio(run, folder)
     with studio.store.engine.connect() as connection:
