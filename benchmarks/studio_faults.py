@@ -26,7 +26,7 @@ import psutil
 from PIL import Image
 from studio import Server, probe
 
-JOBS, KEYS = 50, {"kind": "generate", "nfe": 100, "count": 4}
+JOBS, ASKED = 50, {"kind": "generate", "nfe": 100, "count": 4}
 HALF, DEADLINE = 500, 30.0
 ROUNDS, ROUND = 10, 500
 
@@ -62,7 +62,7 @@ def kill(server: Server) -> dict:
                 time.sleep(0.3)
 
         trained()
-        ids = [client.post("/api/jobs", json=KEYS | {"seed": seed}, headers={"X-Client": f"c{seed % 8}"}).json()["id"]
+        ids = [client.post("/api/jobs", json=ASKED | {"seed": seed}, headers={"X-Client": f"c{seed % 8}"}).json()["id"]
                for seed in range(JOBS)]
         while client.get(f"/api/jobs/{ids[0]}").json()["progress"] < 0.3:
             time.sleep(0.05)
@@ -204,7 +204,7 @@ def _torn(path: Path) -> bool:
 def database(server: Server, damages: int = 40) -> dict:
     """Databases with bytes changed, cut, or replaced: each opens sound or is refused in a line, and is made anew."""
     with http(server) as client:
-        ids = [client.post("/api/jobs", json=KEYS | {"seed": seed, "nfe": 2}).json()["id"] for seed in range(20)]
+        ids = [client.post("/api/jobs", json=ASKED | {"seed": seed, "nfe": 2}).json()["id"] for seed in range(20)]
         ended(client, ids)
         wanted = {one["id"] for one in client.get("/api/gallery?limit=100").json()["pictures"]}
     server.end()

@@ -24,19 +24,22 @@ from ornstein.studio.state import Studio
 HOST = "http://127.0.0.1:8780"
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A small model of digits that nobody has trained."""
+def untrained(place, spec, width, **options):
+    """A small model that nobody has trained, in a folder."""
     torch.manual_seed(0)
-    spec = orn.DataSpec("digits", "picture", (1, 8, 8), 0.0, 16.0, 17, tuple("0123456789"))
-    network = orn.UNet(spec.shape, widths=(16,), depths=(1,), classes=10)
+    network = orn.UNet(spec.shape, widths=(width,), depths=(1,), classes=len(spec.classes))
     for value in network.parameters():
         torch.nn.init.normal_(value, std=0.05)
-    model = orn.NetworkDenoiser(network, orn.Cosine(), spec.shape, data=spec, data_std=0.6, x_range=(-1, 1))
-    place = tmp_path_factory.mktemp("runs") / "digits"
+    model = orn.NetworkDenoiser(network, orn.Cosine(), spec.shape, data=spec, data_std=0.6, **options)
     place.mkdir()
     orn.save(model.eval(), place)
     return place
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    spec = orn.DataSpec("digits", "picture", (1, 8, 8), 0.0, 16.0, 17, tuple("0123456789"))
+    return untrained(tmp_path_factory.mktemp("runs") / "digits", spec, 16, x_range=(-1, 1))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import ornstein as orn
-from test_studio import asked, opened, refused
+from test_studio import asked, opened, refused, untrained
 from test_studio_page import AXE, Served, watched
 
 LENGTH = 24
@@ -17,17 +17,9 @@ LENGTH = 24
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A small model of traces in two channels that nobody has trained."""
-    torch.manual_seed(0)
+    """A model of traces in two channels."""
     spec = orn.DataSpec("waves", "array", (2, LENGTH), 0.0, 10.0, None)
-    network = orn.UNet(spec.shape, widths=(8,), depths=(1,))
-    for value in network.parameters():
-        torch.nn.init.normal_(value, std=0.05)
-    model = orn.NetworkDenoiser(network, orn.Cosine(), spec.shape, data=spec, data_std=0.6)
-    place = tmp_path_factory.mktemp("runs") / "waves"
-    place.mkdir()
-    orn.save(model.eval(), place)
-    return place
+    return untrained(tmp_path_factory.mktemp("runs") / "waves", spec, 8)
 
 
 @pytest.fixture(scope="module")

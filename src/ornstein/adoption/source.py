@@ -23,7 +23,7 @@ from ornstein.names import either, require, wholes
 __all__ = ["adopt"]
 
 FITTED = 5000  # rows, at most, whose mean and variances are taken
-SIGMAS = ("score", "k-diffusion", "edm")  # conventions that tell a network the noise itself
+TOLD_NOISE = ("score", "k-diffusion", "edm")  # conventions that tell a network the noise itself
 FLAT = 1e-3  # least deviation of a value, in parts of that of all
 
 
@@ -96,11 +96,11 @@ def adopt(source: Any, *, convention: str | None = None, schedule: Any = None, s
 
 def _refuse_logarithm(found: Found, convention: str) -> None:
     """Refuse a U-Net that takes the logarithm of its time where that may be 0."""
-    if isinstance(found.network, Unet) and convention not in SIGMAS and (
+    if isinstance(found.network, Unet) and convention not in TOLD_NOISE and (
             found.network.unet.config["time_embedding_type"] == "fourier"):
         raise ValueError(f"the {found.origin} has the time_embedding_type 'fourier', which takes the logarithm of its "
                          f"time, and convention {convention!r} has times of 0 and below; only "
-                         f"{either(*map(repr, SIGMAS))} can be told to it")
+                         f"{either(*map(repr, TOLD_NOISE))} can be told to it")
 
 
 def _convention(found: Found, scheduler: Scheduled | None) -> str:

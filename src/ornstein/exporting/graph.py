@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,8 +63,7 @@ class Velocity(nn.Module):
 
     def __init__(self, model: NetworkDenoiser, guidance: float, damping: float) -> None:
         super().__init__()
-        asked = _Guided(model, guidance)
-        self.denoiser: Denoiser = Damped(asked, damping) if damping else asked
+        self.denoiser = _damped(_Guided(model, guidance), damping)
 
     def forward(self, z: Tensor, signal: Tensor, noise: Tensor, log_snr: Tensor,
                 condition: Tensor | None = None) -> Tensor:
@@ -84,10 +84,8 @@ class _Guided(Denoiser):
         level, log_snr = t
         if self.guidance == 1:
             return Estimate(z, level, _velocity(self.model, z, level, log_snr.expand(z.shape[0]), condition))
-        both, told = torch.cat([z, z]), torch.cat([condition, nothing(condition)])
-        v = _velocity(self.model, both, level, log_snr.expand(both.shape[0]), told)
-        with_it, without = v.unflatten(0, (2, -1)).unbind()  # `chunk` would fix the number of rows
-        return Estimate(z, level, without + self.guidance * (with_it - without))
+        return Estimate(z, level, _pushed(z, condition, self.guidance, lambda both, told: _velocity(
+            self.model, both, level, log_snr.expand(both.shape[0]), told)))
 
 
 def _velocity(model: NetworkDenoiser, z: Tensor, level: Level, log_snr: Tensor, condition: Tensor | None) -> Tensor:
@@ -107,15 +105,24 @@ class _Whole(Denoiser):
     def forward(self, z: Tensor, t: Tensor | float, condition: Any = None) -> Estimate:
         if self.guidance == 1:
             return self.model(z, t, condition)
-        told = torch.cat([condition, nothing(condition)])
-        with_it, without = self.model(torch.cat([z, z]), t, told).v.unflatten(0, (2, -1)).unbind()
-        return Estimate(z, self.level(z, t), without + self.guidance * (with_it - without))
+        return Estimate(z, self.level(z, t), _pushed(z, condition, self.guidance, lambda both, told: self.model(
+            both, t, told).v))
 
 
 def whole(model: Denoiser, guidance: float, damping: float) -> Denoiser:
     """A denoiser whose `forward` is its own, as a graph has it: with guidance and damping."""
-    asked = _Whole(model, guidance)
-    return Damped(asked, damping) if damping else asked
+    return _damped(_Whole(model, guidance), damping)
+
+
+def _pushed(z: Tensor, condition: Tensor, guidance: float, ask: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """v with guidance, from one call of twice the rows."""
+    v = ask(torch.cat([z, z]), torch.cat([condition, nothing(condition)]))
+    with_it, without = v.unflatten(0, (2, -1)).unbind()  # `chunk` would fix the number of rows
+    return without + guidance * (with_it - without)
+
+
+def _damped(denoiser: Denoiser, damping: float) -> Denoiser:
+    return Damped(denoiser, damping) if damping else denoiser
 
 
 class Drawing(nn.Module):

@@ -13,7 +13,8 @@ from ornstein.data import DataSpec
 from ornstein.figures.edits import LEVELS, figures_of
 from ornstein.given import read_given
 from ornstein.studio.library import Model
-from ornstein.studio.refusal import Refused, sentence
+from ornstein.studio.refusal import Refused
+from ornstein.studio.uploads import read_as
 
 __all__ = ["bands", "known", "row", "values"]
 
@@ -23,10 +24,7 @@ def values(model: Model, path: Path, number: int) -> dict[str, Any]:
     spec = model.spec
     if not _plain(spec):
         raise Refused(422, f"samples of shape {spec.shape} are no traces or vectors; choose another model", "model")
-    try:
-        found = read_given(spec, path, "cut").values
-    except (ValueError, OSError) as error:
-        raise Refused(422, sentence(error).replace(str(path), "the file"), "id") from None
+    found = read_as("id", path, lambda path: read_given(spec, path, "cut").values, "the file")
     one = row(found, number)[0].reshape(_sides(spec))
     return {"model": model.name, "row": number, "rows": len(found), "shape": list(spec.shape),
             "values": [[None if np.isnan(value) else value for value in channel] for channel in one.tolist()]}

@@ -145,7 +145,7 @@ class Batcher:
                 size = group[0].batched.rows
                 full = sum(len(ask.z) - ask.taken for ask in group) >= size
                 all_ask = sum(map(len, self._groups.values())) >= self._walking
-                last = self._seconds.get(_model(group[0].batched.denoiser), 0.0)
+                last = self._seconds.get(_unwrapped(group[0].batched.denoiser)[1], 0.0)
                 patience = group[0].since + PATIENCE * last - time.monotonic()
                 if full or all_ask or patience <= 0:
                     pieces = self._take(group, size)
@@ -185,7 +185,7 @@ class Batcher:
             rows = sum(part.stop - part.start for _, part in pieces)
             self.calls, self.rows = self.calls + 1, self.rows + pieces[0][0].batched.rows
             self.filled += rows
-            self._seconds[_model(pieces[0][0].batched.denoiser)] = time.monotonic() - began
+            self._seconds[_unwrapped(pieces[0][0].batched.denoiser)[1]] = time.monotonic() - began
             first = 0
             for ask, part in pieces:
                 many = part.stop - part.start
@@ -229,18 +229,17 @@ def _kind(ask: Ask) -> tuple[Any, ...]:
     return (*_layers(ask.batched.denoiser), ask.batched.rows, ask.z.dtype, told)
 
 
-def _model(denoiser: Denoiser) -> Denoiser:
-    """The model itself, within what wraps it."""
+def _unwrapped(denoiser: Denoiser) -> tuple[list[Wrapped], Denoiser]:
+    """What wraps a model, from the outside in, and the model itself."""
+    layers = list[Wrapped]()
     while isinstance(denoiser, Wrapped):
+        layers.append(denoiser)
         denoiser = denoiser.denoiser
-    return denoiser
+    return layers, denoiser
 
 
 def _layers(denoiser: Denoiser) -> list[Any]:
     """A denoiser by what it is made of: two that wrap the same one with the same numbers are the same."""
-    layers: list[Any] = []
-    while isinstance(denoiser, Wrapped):
-        numbers = [(name, value) for name, value in vars(denoiser).items() if isinstance(value, int | float | tuple)]
-        layers.append((type(denoiser), *sorted(numbers)))
-        denoiser = denoiser.denoiser
-    return [*layers, id(denoiser)]
+    layers, model = _unwrapped(denoiser)
+    return [*((type(one), *sorted((name, value) for name, value in vars(one).items()
+                                  if isinstance(value, int | float | tuple))) for one in layers), id(model)]

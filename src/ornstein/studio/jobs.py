@@ -10,7 +10,6 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,14 +61,13 @@ class Job:
     walk: Walk = field(default_factory=Walk)
     calls: int = 0
     total: int = 1
-    values: int = 1  # of a sample
     shown: float = 0.0
     listeners: Listeners = field(default_factory=Listeners)
 
     @property
-    def size(self) -> int:
-        """Samples that walk together; a large one counts as several."""
-        return -(-self.values // SMALL) * (self.body["count"] if self.body["kind"] in ("generate", *work.EDITS) else 1)
+    def samples(self) -> int:
+        """Samples that walk together."""
+        return self.body["count"] if self.body["kind"] in ("generate", *work.EDITS) else 1
 
     @property
     def progress(self) -> float:
@@ -87,6 +85,7 @@ class Jobs:
         self.active = dict[str, Job]()  # all that wait or run, by id
         self._waiting: OrderedDict[str, deque[Job]] = OrderedDict()  # by client, whose turn it is first
         self._running = set[Job]()
+        self._values = dict[str, int]()  # of a sample, by the models that were loaded
         self._condition = threading.Condition()
         self._closed, self._due = False, 0.0
         self._threads = [threading.Thread(target=self._work, name=f"walk-{number}", daemon=True)
@@ -95,10 +94,7 @@ class Jobs:
     def start(self) -> None:
         """Take up what an earlier process has left, and begin."""
         for row in self.store.many(jobs, jobs.c.status.in_(("queued", "running")), order=[jobs.c.created]):
-            job = Job(row["id"], row["client"], row["request"], row["model"], row["created"])
-            with suppress(Refused):  # which the job is told when its turn comes
-                job.values = math.prod(self.library.card(job.model)["shape"])
-            self._queue(job)
+            self._queue(Job(row["id"], row["client"], row["request"], row["model"], row["created"]))
         for thread in self._threads:
             thread.start()
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
@@ -110,13 +106,13 @@ class Jobs:
                 raise Refused(422, "this Idempotency-Key was used for another request", "Idempotency-Key")
             return str(row["id"]), False
         self._room(client)
-        model = self.library.get(body.get("model"))
+        model = self._model(body.get("model"))
         try:
             work.check(model, body, self.uploads)
         except (ValueError, TypeError) as error:
             raise Refused(422, sentence(error), _field(error, body)) from None
         body = {**body, "model": model.name}
-        job = Job(new_id(), client, body, model.name, time.time(), values=math.prod(model.spec.shape))
+        job = Job(new_id(), client, body, model.name, time.time())
         row = {"id": job.id, "client": client, "key": key, "kind": body["kind"], "model": model.name, "request": body,
                "status": "queued", "created": job.created}
         with self._condition:
@@ -199,7 +195,7 @@ class Jobs:
                 client = next((client for client, line in self._waiting.items() if line), None)
                 if client is not None:
                     job = self._waiting[client][0]
-                    if not self._running or sum(one.size for one in self._running) + job.size <= TOGETHER:
+                    if not self._running or sum(map(self._size, self._running)) + self._size(job) <= TOGETHER:
                         self._waiting[client].popleft()
                         if self._waiting[client]:
                             self._waiting.move_to_end(client)
@@ -211,12 +207,27 @@ class Jobs:
                 self._condition.wait()
         return None
 
+    def _model(self, name: str | None) -> Model:
+        """A model, loaded; from then on it is known how large its jobs are."""
+        model = self.library.get(name)
+        values = math.prod(model.spec.shape)
+        with self._condition:
+            if self._values.get(model.name) != values:
+                self._values[model.name] = values
+                self._condition.notify_all()
+        return model
+
+    def _size(self, job: Job) -> int:
+        """Samples of a job, a large one counted as several; one of a model that was not loaded yet runs alone."""
+        values = self._values.get(job.model)
+        return TOGETHER if values is None else -(-values // SMALL) * job.samples
+
     def _run(self, job: Job) -> None:
         try:
             self._when_there_is_room(job, lambda: self.store.change(jobs, jobs.c.id == job.id, status="running",
                                                                     started=job.started))
             job.listeners.tell("progress", self._progress(job))
-            model = self.library.get(job.model)
+            model = self._model(job.model)
             job.walk.told = functools.partial(self._told, job, model.spec)
             with self.batcher.walking(job.walk):
                 outcome = work.perform(model, job.body, self.uploads)
@@ -229,28 +240,24 @@ class Jobs:
         except Refused as error:
             self._end(job, "failed", {"error": sentence(error), "field": error.field, "limit": error.limit})
         except Exception as error:  # whatever a model or a file raises ends its own job alone
-            if no_room(error):
-                raise
             log.warning("job %s failed", job.id, exc_info=not isinstance(error, ValueError | RuntimeError | OSError))
             self._end(job, "failed", {"error": sentence(error), "field": None, "limit": None})
 
     def _when_there_is_room(self, job: Job, write: Callable[[], Any]) -> None:
-        """Write, again and again while the disk is full."""
-        while True:
+        """Write, again and again while the disk is full and nobody stops the job."""
+        while job.walk.why is None:
             try:
                 write()
-            except (OSError, OperationalError) as error:
-                if not no_room(error) or job.walk.why is not None or self._closed:
-                    raise
-                log.warning("job %s waits for room on the disk", job.id)
-                time.sleep(ROOM)
-            else:
                 return
+            except (OSError, OperationalError) as error:
+                if not no_room(error):
+                    raise
+            log.warning("job %s waits for room on the disk", job.id)
+            time.sleep(ROOM)
+        raise Stopped(job.walk.why)
 
     def _keep(self, job: Job, model: Model, outcome: work.Outcome) -> None:
         """Write the pictures, then the rows; a picture is on disk before anybody is told of it."""
-        if job.walk.why is not None:
-            raise Stopped(job.walk.why)
         facts, rows = work.facts_of(model, job.body, job.id, self.version), list[dict[str, Any]]()
         folder = picture_path(self.store.folder, job.id, 0).parent
         with files.filling(folder) as place:

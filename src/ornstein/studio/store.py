@@ -15,7 +15,8 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 from sqlalchemy.sql.elements import ColumnElement
 
 from ornstein import files
-from ornstein.names import printable, shortened
+from ornstein.names import shortened
+from ornstein.studio.refusal import sentence
 from ornstein.studio.tables import jobs, pictures
 
 __all__ = ["Store", "new_id"]
@@ -51,7 +52,7 @@ class Store:
             with self.engine.connect() as connection:
                 sound = connection.execute(text("PRAGMA quick_check")).scalar() if self.lite else "ok"
             if sound != "ok":
-                told = shortened(printable(" ".join(str(sound).split())), 120)
+                told = shortened(sentence(str(sound)), 120)
                 raise ValueError(f"the database of the studio is damaged ({told}); {self.remedy}")
             with self.engine.begin() as connection:
                 _migrate(connection)

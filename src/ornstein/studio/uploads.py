@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import time
 import zipfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -21,16 +21,26 @@ from ornstein.studio.refusal import Refused, sentence
 from ornstein.studio.store import Store
 from ornstein.studio.tables import pictures, uploads
 
-__all__ = ["Uploads", "inside", "look", "picture_path", "pictures_of"]
+__all__ = ["Uploads", "inside", "look", "picture_path", "pictures_of", "read_as"]
 
 MAGIC = (b"\x89PNG", ".png"), (b"\xff\xd8\xff", ".jpg"), (b"GIF8", ".gif"), (b"BM", ".bmp"), (
     b"II*\x00", ".tif"), (b"MM\x00*", ".tif"), (b"PK\x03\x04", ".zip"), (b"\x93NUMPY", ".npy")
+T = TypeVar("T")
+
 HEAD = 16  # bytes by which kinds are told apart
 
 
 def picture_path(folder: Path, job: str, number: int) -> Path:
     """Where a job's picture lies; both come from the studio itself."""
     return folder / "pictures" / job[:2] / job / f"{number:05d}.png"
+
+
+def read_as(field: str, path: Path, read: Callable[[Path], T], called: str = "") -> T:
+    """What is read of a file, which messages call by its field, or as said: where it lies is nobody's business."""
+    try:
+        return read(path)
+    except (ValueError, OSError) as error:
+        raise Refused(422, sentence(error).replace(str(path), called or field), field) from None
 
 
 def _ending(head: bytes) -> str:

@@ -6,7 +6,7 @@ import base64
 import io
 import shlex
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,8 @@ from ornstein.names import require
 from ornstein.request import Request
 from ornstein.studio import arrays
 from ornstein.studio.library import Model
-from ornstein.studio.refusal import Refused, sentence
-from ornstein.studio.uploads import Uploads
+from ornstein.studio.refusal import Refused
+from ornstein.studio.uploads import Uploads, read_as
 from ornstein.training.reopen import reopen
 
 __all__ = ["EDITS", "FACTS", "Outcome", "as_images", "calls", "check", "code", "data_url", "facts_of", "perform"]
@@ -129,13 +129,13 @@ def _edited(model: Model, body: Mapping[str, Any], uploads: Uploads) -> Outcome:
     places = {name: uploads.locate(body[name], name) for name in ("picture", "other") if body.get(name)}
     measured = read_operator(body["operator"], spec.shape) if kind == "restore" else None
     whole = measured is None or body["measure"]
-    given = [_given(name, path, lambda path: read_given(spec, path, fit) if whole else
-                    read_measured(spec, measured.into, path, fit))
+    given = [read_as(name, path, lambda path: read_given(spec, path, fit) if whole else
+                     read_measured(spec, measured.into, path, fit))
              for name, path in places.items()]
     if measured is not None and whole:
         given[0].values = measured(torch.from_numpy(given[0].values)).numpy()
     if body.get("mask") is not None:
-        _given("mask", uploads.locate(body["mask"], "mask"),
+        read_as("mask", uploads.locate(body["mask"], "mask"),
                lambda path: apply_mask(spec, path, given[0], fit, "picture"))
     given[0].values = arrays.row(given[0].values, body.get("row", 0))
     if body.get("unknown"):
@@ -166,14 +166,6 @@ def _edited(model: Model, body: Mapping[str, Any], uploads: Uploads) -> Outcome:
     return drawn
 
 
-def _given(name: str, path: Path, read: Callable[[Path], Any]) -> Any:
-    """What is read of a file, which messages call by its field: where it lies is nobody's business."""
-    try:
-        return read(path)
-    except (ValueError, OSError) as error:
-        raise Refused(422, sentence(error).replace(str(path), name), name) from None
-
-
 def _spread(spec: DataSpec, x: Tensor) -> tuple[dict[str, Image.Image], float]:
     """Mean of draws (count, *shape), and how far they are spread: white is the most, which is told as a share."""
     low, high = spec.extent
@@ -186,7 +178,7 @@ def _spread(spec: DataSpec, x: Tensor) -> tuple[dict[str, Image.Image], float]:
 def _traced(model: Model, body: Mapping[str, Any], uploads: Uploads) -> Outcome:
     image = None if body["picture"] is None else uploads.locate(body["picture"], "picture")
     label = None if body["label"] is None else str(body["label"])
-    of = _given("picture", image or Path(), lambda _: subject(model.denoiser, image, label, body["seed"]))
+    of = read_as("picture", image or Path(), lambda _: subject(model.denoiser, image, label, body["seed"]))
     if image is not None:
         of = replace(of, what="a picture of your own")
     with tempfile.TemporaryDirectory() as folder:
@@ -198,7 +190,7 @@ def _traced(model: Model, body: Mapping[str, Any], uploads: Uploads) -> Outcome:
 
 def _neighbours(model: Model, body: Mapping[str, Any], uploads: Uploads) -> Outcome:
     data = reopen(model.path, judged=False).trained_on
-    x = _given("picture", uploads.locate(body["picture"], "picture"), lambda path: read_sample(model.spec, path))
+    x = read_as("picture", uploads.locate(body["picture"], "picture"), lambda path: read_sample(model.spec, path))
     found = nearest(x, data, body["count"])[0]
     drawn = _drawn(data.spec, data.batch([one.row for one in found])[0], [one.label or None for one in found])
     drawn.result = {"neighbours": [{"row": one.row, "name": Path(one.name).name, "label": one.label or None,
