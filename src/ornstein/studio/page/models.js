@@ -66,7 +66,7 @@ function Model({ one, go, ...rest }) {
   if (one.error) return html`<article class="card"><h3>${one.name}</h3><p class="note">${one.error}</p></article>`;
   const { card } = one, facts = [["Draws", `${one.kind === "picture" ? `${one.width} × ${one.height} pixels` : `arrays of ${one.shape.join(" × ")}`}${one.classes.length ? `, ${many(one.classes.length, "class", "classes")}` : ""}`],
     ["Network", `${card.network}, ${card.weights.toLocaleString("en")} weights`], ["Schedule", `${card.schedule}, predicts ${card.predicts}`],
-    ["Training", card.metrics?.images ? `${card.metrics.images.toLocaleString("en")} pictures seen` : null], ["Loss", card.metrics?.held_out != null ? `${short(card.metrics.held_out)} on unseen ones` : null],
+    ["Training", card.metrics?.images ? `${many(card.metrics.images, one.kind === "picture" ? "picture" : "sample")} seen` : null], ["Loss", card.metrics?.held_out != null ? `${short(card.metrics.held_out)} on unseen ones` : null],
     ["Tuned for", one.tuned.length ? `${one.tuned.map(choice => choice.nfe).join(", ")} calls` : null]];
   return html`<article class="card"><div class="row"><h3>${one.name}</h3><button type="button" onClick=${() => go("generate", { model: one.name })} aria-label=${`Draw with ${one.name}`}>Draw with it</button></div>
     <dl class="facts">${facts.filter(([, value]) => value).map(([name, value]) => html`<dt key=${name}>${name}</dt><dd>${value}</dd>`)}</dl>
