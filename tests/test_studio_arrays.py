@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import ornstein as orn
+from ornstein.studio.rebuild import rebuild
 from test_studio import asked, opened, refused, untrained
 from test_studio_page import AXE, Served, watched
 
@@ -32,6 +33,15 @@ def sent(client, values):
     file = io.BytesIO()
     np.save(file, values)
     return client.post("/api/files", content=file.getvalue()).json()["id"]
+
+
+def test_a_database_made_anew_keeps_the_bands(run, tmp_path):
+    rows = np.random.default_rng(0).uniform(1, 9, (1, 2, LENGTH))
+    with opened(run, tmp_path) as client:
+        job = asked(client, kind="fill", picture=sent(client, rows), unknown=[{"first": 5, "last": 11}], count=2, nfe=2)
+    rebuild(tmp_path)
+    with opened(run, tmp_path) as client:
+        assert client.get(f"/api/jobs/{job['id']}").json()["result"] == job["result"]
 
 
 def test_a_stretch_is_filled_as_the_library_fills_it_and_the_rest_stays(client, run):

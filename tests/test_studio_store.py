@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+from sqlalchemy import text
 
 from ornstein.studio.store import Store
 from ornstein.studio.tables import jobs
@@ -29,3 +31,15 @@ def test_a_damaged_database_opens_sound_or_is_refused_in_a_line(tmp_path):
             refused.append(str(error))
     assert all("ornstein studio --rebuild" in text and "\n" not in text for text in refused)
     assert len(refused) >= 10  # a damage within a value is no damage of the file
+
+
+def test_damaged_json_in_a_sound_file_is_named_at_the_start(tmp_path):
+    """SQLite's own check does not read it, and every list with such a row would fail."""
+    store = Store(tmp_path)
+    store.add(jobs, {"id": "0" * 16, "client": "a", "kind": "generate", "model": "m", "status": "done", "created": 1.0,
+                     "request": {}})
+    with store.engine.begin() as connection:
+        connection.execute(text("UPDATE jobs SET request = '{\"label\": '"))
+    store.close()
+    with pytest.raises(ValueError, match=r"jobs\.request holds .* `ornstein studio --rebuild`"):
+        Store(tmp_path)

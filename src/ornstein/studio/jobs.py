@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import logging
 import math
 import threading
@@ -33,8 +34,9 @@ from ornstein.studio.store import Store, new_id
 from ornstein.studio.tables import jobs
 from ornstein.studio.uploads import Uploads, picture_path
 
-__all__ = ["ENDED", "Job", "Jobs", "picture_id", "row_of"]
+__all__ = ["ENDED", "RESULT", "Job", "Jobs", "picture_id", "row_of"]
 
+RESULT = "result.json"  # beside the pictures of a job: what else it found
 ENDED = frozenset({"done", "failed", "cancelled"})
 WALKS, TOGETHER = 48, 1024  # jobs that are drawn at once, and samples of them, counted as so many of SMALL values
 SMALL = 4096
@@ -269,6 +271,8 @@ class Jobs:
                 rows.append(row_of(job.id, number, settings, image.size, time.time()))
             for name, image in outcome.extra.items():
                 image.save(place / f"{name}.png", **options(".png", {**facts, "shows": name}))
+            if outcome.result:  # for `rebuild`
+                (place / RESULT).write_text(json.dumps(outcome.result), encoding="utf-8")
             for path in place.iterdir():
                 files.sync(path)
         files.sync(folder)

@@ -16,7 +16,7 @@ from PIL import Image
 from ornstein import files
 from ornstein.figures.formats import written_in
 from ornstein.studio.gallery import MARKS
-from ornstein.studio.jobs import row_of
+from ornstein.studio.jobs import RESULT, row_of
 from ornstein.studio.store import DATABASE, Store
 from ornstein.studio.tables import jobs, pictures, processes, uploads
 from ornstein.studio.told import Told
@@ -64,7 +64,8 @@ def _job(store: Store, folder: Path) -> None:
             continue
     if rows:
         first = rows[0]
-        result = {"extra": sorted(path.stem for path in folder.iterdir() if path.name in ("mean.png", "spread.png"))}
+        result = _record(folder / RESULT)
+        result["extra"] = sorted(path.stem for path in folder.iterdir() if path.name in ("mean.png", "spread.png"))
         if numbers := sorted(folder.glob("*.npy")):
             result["values"] = [np.load(path, allow_pickle=False).tolist() for path in numbers]
         store.add(jobs, {"id": folder.name, "client": "", "kind": first["kind"], "model": first["model"],
@@ -77,11 +78,16 @@ def _job(store: Store, folder: Path) -> None:
 
 def _marks(picture: Path) -> dict[str, bool]:
     """What a picture is marked with."""
-    try:
-        found = files.read_json(picture.with_suffix(".json"))
-    except (OSError, ValueError):  # there are none, or they are damaged: the picture itself counts
-        found = {}
+    found = _record(picture.with_suffix(".json"))
     return {name: found.get(name) is True for name in MARKS}
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """A record beside pictures; an empty one where it is missing or damaged, for the pictures are what counts."""
+    try:
+        return files.read_json(path)
+    except (OSError, ValueError):
+        return {}
 
 
 def _uploads(folder: Path) -> Iterator[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,14 +11,30 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, Table, create_engine, delete, event, func, insert, select, text, update
+from sqlalchemy import (
+    JSON,
+    Connection,
+    Engine,
+    LargeBinary,
+    Table,
+    cast,
+    create_engine,
+    delete,
+    event,
+    func,
+    insert,
+    null,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 from sqlalchemy.sql.elements import ColumnElement
 
 from ornstein import files
 from ornstein.names import shortened
 from ornstein.studio.refusal import sentence
-from ornstein.studio.tables import jobs, pictures
+from ornstein.studio.tables import jobs, metadata, pictures
 
 __all__ = ["Store", "new_id"]
 
@@ -56,6 +73,8 @@ class Store:
                 raise ValueError(f"the database of the studio is damaged ({told}); {self.remedy}")
             with self.engine.begin() as connection:
                 _migrate(connection)
+                if self.lite and (damaged := _damaged_values(connection)):
+                    raise ValueError(f"the database of the studio is damaged ({damaged}); {self.remedy}")
         except DatabaseError as error:
             place = "give another --folder or --database" if isinstance(error, OperationalError) else self.remedy
             raise ValueError(f"the database of the studio cannot be used ({error.orig}); {place}") from None
@@ -137,6 +156,19 @@ def _engine(url: str) -> Engine:
             for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=20000"):
                 connection.execute(f"PRAGMA {pragma}")
     return engine
+
+
+def _damaged_values(connection: Connection) -> str | None:
+    """The first column that holds broken JSON, at which SQLite's own check does not look; None if there is none."""
+    for column in (column for table in metadata.sorted_tables for column in table.columns):
+        if isinstance(column.type, JSON):
+            suspect = select(cast(column, LargeBinary)).where(column.is_not(null()), func.json_valid(column) == 0)
+            for value in connection.execute(suspect).scalars():
+                try:
+                    json.loads(value)  # it takes NaN, which SQLite does not
+                except ValueError:
+                    return f"{column} holds {value[:40]!r}"
+    return None
 
 
 def _migrate(connection: Connection) -> None:
