@@ -9,19 +9,28 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shutil
+import subprocess
+import sys
+import tempfile
 import time
 import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
+from cifar import pooled
 from judges import Judge
 from samplers import MIXTURES, SCHEDULES, WIDTHS, errors, mixture, reference
 
 import ornstein as orn
+from ornstein.evaluation.classifier import real_or_generated
+from ornstein.evaluation.distances import frechet
+from ornstein.training.reopen import reopen
 
 MANY = 50
 COUNT = 2000
+SAMPLES, SHOWN = 2500, 20  # of the runs that are no digits: judged, and drawn on a sheet
 
 
 def digits(runs: list[Path], budgets: list[int], seeds: list[int], quick: bool, peers: bool) -> None:
@@ -69,6 +78,61 @@ def digits(runs: list[Path], budgets: list[int], seeds: list[int], quick: bool, 
                                   "auc": round(judged(theirs[best[1]])[1], 4)}), flush=True)
 
 
+def other_runs(runs: list[Path], budgets: list[int], seeds: list[int], quick: bool, sheet: Path | None) -> None:
+    """A line for each run of pictures or arrays and each budget, tuned by `ornstein tune` on a copy of the run.
+
+    Pictures are pooled to 8 x 8 first, as in quality.py; the distance is in floors: that of the training rows.
+    """
+    for run in runs:
+        data = reopen(run).trained_on
+        training, held_out = data.split()
+        real, unseen = (features(data.spec, part.batch(range(min(len(part), SAMPLES)))[0])
+                        for part in (training, held_out))
+        floor = frechet(unseen, real)
+
+        def judged(x: torch.Tensor, real=real, unseen=unseen, floor=floor, spec=data.spec) -> tuple[float, float]:
+            fake = features(spec, x)
+            return frechet(unseen, fake) / floor, real_or_generated(real[:len(fake)], fake)
+
+        model = orn.load(run)
+        model.tuned = {}
+        labels = data.spec.cycle(SAMPLES)
+        starts = [torch.randn(SAMPLES, *model.shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+
+        def drawn(calls: int, model=model, labels=labels, starts=starts, name=run.name) -> list[tuple[float, float]]:
+            x = [orn.sample(model, z=z, condition=labels, nfe=calls) for z in starts]
+            if sheet and (model.tuned or calls == MANY):
+                orn.save_pictures(x[0][:SHOWN], sheet / f"{name}-{calls}.png", model.data)
+            return [judged(one) for one in x]
+
+        many = drawn(MANY)
+        print(f"{run.name}: 50 calls {np.mean([one[0] for one in many]):.3f} / {np.mean([one[1] for one in many]):.3f}",
+              flush=True)
+        for calls in budgets:
+            with tempfile.TemporaryDirectory() as folder:
+                copy = Path(folder) / run.name
+                shutil.copytree(run, copy)
+                begin = time.perf_counter()
+                subprocess.run([sys.executable, "-m", "ornstein", "tune", copy, "--nfe", str(calls),
+                                *["--quick"] * quick], check=True, stdout=sys.stderr)
+                seconds, tuned = time.perf_counter() - begin, orn.load(copy).tuned
+            for name, choices in (("auto", {}), ("tuned", tuned)):
+                model.tuned = choices
+                found = drawn(calls)
+                excess = [one[0] - other[0] for one, other in zip(found, many, strict=True)]
+                about = f"{next(iter(tuned.values())).sampler}, {seconds:.0f} s" if name == "tuned" else ""
+                print(json.dumps({"run": run.name, "calls": calls, "name": name, "excess": round(np.mean(excess), 4),
+                                  "error": round(np.std(excess, ddof=1) / math.sqrt(len(excess)), 4),
+                                  "auc": round(np.mean([one[1] for one in found]), 4), "about": about}), flush=True)
+            model.tuned = {}
+
+
+def features(spec: orn.DataSpec, x: torch.Tensor) -> np.ndarray:
+    """Samples as rows in the data's own units, pictures pooled to 8 x 8."""
+    values = spec.decode(x).astype(np.float64)
+    return (pooled(values) if spec.kind == "picture" and spec.shape[-1] > 8 else values).reshape(len(values), -1)
+
+
 def mixtures(budgets: list[int], seeds: list[int], before: Path | None) -> None:
     """A line a mixture and budget: median and root mean square error, and their ratios to those in a file of before."""
     old = {} if before is None else {tuple(row["cell"]): row for row in map(json.loads, before.open(encoding="utf-8"))}
@@ -107,9 +171,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--peers", action="store_true", help="every scheduler of diffusers, on the first noise")
     parser.add_argument("--before", type=Path, help="lines of the mixtures by another version, to divide by these")
+    parser.add_argument("--other", action="store_true", help="the runs are of other data than digits")
+    parser.add_argument("--sheet", type=Path, help="folder for sheets of samples of other runs")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
-    if asked.runs:
+    if asked.other:
+        other_runs(asked.runs, asked.calls, asked.seeds, asked.quick, asked.sheet)
+    elif asked.runs:
         digits(asked.runs, asked.calls, asked.seeds, asked.quick, asked.peers)
     else:
         mixtures(asked.calls, asked.seeds, asked.before)
