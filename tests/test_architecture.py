@@ -19,7 +19,7 @@ TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.item
 
 # Floor by floor, as in docs/architecture.md; an entry is a room: a module, or a package with all that is in it.
 FLOORS = {
-    0: ("names", "machine", "files", "workers", "isolation"),  # the ground: imports nothing of ours
+    0: ("arguments", "machine", "files", "workers", "isolation"),  # the ground: imports nothing of ours
     1: ("display", "settings", "noise", "diffusion.level", "networks", "data"),
     2: ("diffusion.schedule",),
     3: ("diffusion.grid", "diffusion.encoder", "diffusion.estimate", "diffusion.linear", "diffusion.condition"),

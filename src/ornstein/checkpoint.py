@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ornstein import files
+from ornstein.arguments import short_repr
 from ornstein.description import assemble, describe
 from ornstein.diffusion.denoiser import Denoiser, NetworkDenoiser
 from ornstein.diffusion.samplers.choice import Choice
@@ -25,7 +26,6 @@ from ornstein.diffusion.samplers.loop import SAMPLERS
 from ornstein.diffusion.schedule import Schedule
 from ornstein.files import MODEL
 from ornstein.isolation import isolated
-from ornstein.names import shown
 
 __all__ = ["MODEL", "digest", "fault", "load", "put", "read", "save", "write"]
 
@@ -89,7 +89,7 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         facts, whole = {"format": FORMAT}, False
     form = facts.get("format") if isinstance(facts, dict) else None
     if type(form) is not int or form != FORMAT:
-        raise ValueError(f"{path} has format {shown(form)}; this version of Ornstein reads format {FORMAT}")
+        raise ValueError(f"{path} has format {short_repr(form)}; this version of Ornstein reads format {FORMAT}")
     if not whole:
         raise ValueError(f"{path} is damaged: what it holds is not what was written (SHA-256); copy it again, or let "
                          "ornstein train --resume write it anew")
@@ -155,7 +155,7 @@ def model_of(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], network: n
     """What `load` makes of what `read` gives; raises ValueError as `assemble` does."""
     model, tuned = assemble(tensors, facts, network, schedule).eval(), facts.get("tuned", [])
     if not isinstance(tuned, list):
-        raise ValueError(f"tuned is {shown(tuned)}; it must be a list of choices")
+        raise ValueError(f"tuned is {short_repr(tuned)}; it must be a list of choices")
     choices = [Choice.from_dict(entry, SAMPLERS) for entry in tuned]
     model.tuned = {choice.key: choice for choice in choices}
     return model

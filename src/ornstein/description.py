@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from ornstein.adoption.adopted import Adopted
 from ornstein.adoption.stored import card, rebuilt
 from ornstein.adoption.stored import made as adopted
+from ornstein.arguments import construct, find, printable, require, require_ints, short_repr
 from ornstein.data import DataSpec
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.estimate import PREDICTIONS
 from ornstein.diffusion.linear import LinearGuess
 from ornstein.diffusion.schedule import SCHEDULES, Schedule
-from ornstein.names import find, made, printable, require, shown, wholes
 from ornstein.networks import NETWORKS, build, layout
 
 __all__ = ["assemble", "describe"]
@@ -59,18 +59,18 @@ def assemble(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], network: n
     for name in ENTRIES:
         if name not in facts:
             raise ValueError(f"it lacks {name!r}, as a training state does; name the model.safetensors of a run")
-    shape = wholes("shape", facts["shape"])
+    shape = require_ints("shape", facts["shape"])
     if math.prod(shape) > MOST_VALUES:
-        raise ValueError(f"shape is {shown(shape)}; a sample holds at most {MOST_VALUES} values")
+        raise ValueError(f"shape is {short_repr(shape)}; a sample holds at most {MOST_VALUES} values")
     predicts = require("predicts", facts["predicts"], PREDICTIONS)
     metrics = _table("metrics", facts["metrics"])
     for name, value in metrics.items():
         if isinstance(value, bool) or not isinstance(value, int | float | None) or (
                 isinstance(value, int) and abs(value) > MOST_VALUES):
-            raise ValueError(f"metrics {shown(name)} is {shown(value)}; it must be a number, or null")
+            raise ValueError(f"metrics {short_repr(name)} is {short_repr(value)}; it must be a number, or null")
     data = None if facts["data"] is None else DataSpec.from_dict(facts["data"])
     if data is not None and list(data.shape) != shape:
-        raise ValueError(f"shape is {shown(shape)}, that of its data {list(data.shape)}; they must agree")
+        raise ValueError(f"shape is {short_repr(shape)}, that of its data {list(data.shape)}; they must agree")
     if schedule is None:
         schedule = _schedule(facts["schedule"])
     other = facts.get("adopted")
@@ -102,7 +102,7 @@ def assemble(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], network: n
 
 def _table(name: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"{name} is {shown(value)}; it must be a table of names and values")
+        raise ValueError(f"{name} is {short_repr(value)}; it must be a table of names and values")
     return value
 
 
@@ -112,7 +112,7 @@ def _named(what: str, value: Any) -> tuple[str, dict[str, Any]]:
         raise ValueError(f"the model has a {what} of its user's own; give it: load(path, {what}=...)")
     table = _table(what, value)
     if "name" not in table or "options" not in table:
-        raise ValueError(f"{what} is {shown(value)}; it must have a name and options")
+        raise ValueError(f"{what} is {short_repr(value)}; it must have a name and options")
     return table["name"], _table(f"options of the {what}", table["options"])
 
 
@@ -122,7 +122,7 @@ def _schedule(value: Any) -> Schedule:
     for option in inspect.signature(kind).parameters:
         if option not in options:  # none is left to a default, which may not be what the model was trained on
             raise ValueError(f"schedule {name!r} has no {option}")
-    return made(f"schedule {name!r}", kind, options)
+    return construct(f"schedule {name!r}", kind, options)
 
 
 def _network(value: Any, tensors: Mapping[str, Tensor], shape: list[int], data: DataSpec | None) -> nn.Module:
@@ -136,10 +136,11 @@ def _network(value: Any, tensors: Mapping[str, Tensor], shape: list[int], data: 
         numbers = [number for number in entries if isinstance(number, int)]
         blocks = sum(numbers) if option in ("depth", "depths") else 0
         if max(len(entries), blocks) > len(tensors) or any(number > values for number in numbers):
-            raise ValueError(f"the file holds another network: {shown(option)} is {shown(entry)}, but it has "
+            raise ValueError(f"the file holds another network: {short_repr(option)} is {short_repr(entry)}, but it has "
                              f"{len(tensors)} tensors of {values} values")
     if options.get("shape") != shape:
-        raise ValueError(f"shape is {shown(shape)}, that of its network {shown(options.get('shape'))}; they must agree")
+        raise ValueError(f"shape is {short_repr(shape)}, that of its network {short_repr(options.get('shape'))}; they "
+                         "must agree")
     try:
         with torch.device("meta"):
             network = build(name, options)
@@ -168,7 +169,7 @@ def _check_network(tensors: Mapping[str, Tensor], network: nn.Module, foreign: b
     for name, value in tensors.items():
         if name not in may_be_infinite and value.is_floating_point() and not (
                 value if value.dtype in FLOATS else value.float()).isfinite().all():
-            raise ValueError(f"{shown(name)} holds values that are not finite: the training diverged, or somebody "
+            raise ValueError(f"{short_repr(name)} holds values that are not finite: the training diverged, or somebody "
                              "changed them; train the model again")
 
 
@@ -180,18 +181,19 @@ def _check_rest(tensors: Mapping[str, Tensor], shape: list[int], foreign: bool) 
                                          if any(name.startswith("linear.") for name in tensors) else ())}
     for name in sorted(needed | {name for name in tensors if not name.startswith("network.")}):
         if name not in known or name not in tensors:
-            raise ValueError(f"tensor {shown(name)} is {'missing' if name in known else 'unknown'}")
+            raise ValueError(f"tensor {short_repr(name)} is {'missing' if name in known else 'unknown'}")
     kind = tensors["data_std"].dtype
     for name, value in tensors.items():
         if foreign and name.startswith("network."):
             continue
         whole = torch.int64 if name == "linear.shape" else kind
         if value.dtype is not whole or kind not in FLOATS:
-            raise ValueError(f"{shown(name)} is {value.dtype}; it must be {whole if kind in FLOATS else 'float32'}")
+            raise ValueError(f"{short_repr(name)} is {value.dtype}; it must be "
+                             f"{whole if kind in FLOATS else 'float32'}")
     size, variance = math.prod(shape), tensors.get("linear.variance")
     sides, basis = tensors.get("linear.shape"), tensors.get("linear.basis")
     if sides is not None and (sides.numel() != len(shape) or sides.flatten().tolist() != shape):
-        raise ValueError(f"linear.shape is not that of a sample, {shown(shape)}")
+        raise ValueError(f"linear.shape is not that of a sample, {short_repr(shape)}")
     if basis is not None and (basis.ndim != 2 or basis.shape[1] != size or len(basis) > size):
         raise ValueError(f"linear.basis has shape {tuple(basis.shape)}; it must be at most {size} rows of {size}")
     if variance is not None and basis is None and tuple(variance.shape) != (size,):

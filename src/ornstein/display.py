@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Generator
 from typing import Any, TextIO
 
-from ornstein.names import printable
+from ornstein.arguments import printable
 
 __all__ = ["PLAIN_SECONDS", "Parts", "clock", "emit", "live", "say", "telling", "within"]
 

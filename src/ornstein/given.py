@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ornstein import files
+from ornstein.arguments import printable
 from ornstein.data import DataSpec, read_picture
 from ornstein.data.labels import listed, number_labels
 from ornstein.data.parquet import read_parquet
@@ -26,7 +27,6 @@ from ornstein.diffusion.editing.operator import Operator
 from ornstein.diffusion.editing.restore import restore
 from ornstein.diffusion.editing.vary import vary
 from ornstein.figures.edits import named_bands
-from ornstein.names import printable
 from ornstein.training.run import Run
 
 __all__ = ["TABLES", "Given", "apply_mask", "edited", "fit_of", "read_given", "read_mask", "read_measured"]

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ornstein.names import whole
+from ornstein.arguments import require_int
 
 __all__ = ["STREAMS", "VERSION", "generator", "normal", "per_sample"]
 
@@ -49,7 +49,7 @@ def generator(seed: int, stream: str, index: int = 0, step: int = 0) -> np.rando
     Raises:
         ValueError: the seed is no whole number, or outside its range.
     """
-    seed = whole("seed", seed, 0, MOST_SEED)
+    seed = require_int("seed", seed, 0, MOST_SEED)
     # A list of Python integers becomes float64 from 2^63 on, where neighbouring seeds would be one.
     key = np.array([seed, STREAMS[stream]], dtype=np.uint64)
     # The two low words of the counter belong to the draws themselves: 2^128 numbers each.
@@ -83,9 +83,9 @@ def per_sample(seed: int, stream: str, indices: range, step: int, like: Tensor) 
     """
     if like.device.type == "mps":  # which has no float64
         return per_sample(seed, stream, indices, step, torch.empty_like(like, device="cpu")).to(like.device)
-    seed, step = whole("seed", seed, 0, MOST_SEED), whole("step", step, 0, MOST_STEP)
+    seed, step = require_int("seed", seed, 0, MOST_SEED), require_int("step", step, 0, MOST_STEP)
     for index in (*indices[:1], *indices[-1:]):
-        whole("index", index, 0, MOST_INDEX)
+        require_int("index", index, 0, MOST_INDEX)
     place = step & WORD, STREAMS[stream] | step >> 32 << 8
     exact = torch.float64 if like.dtype == torch.float64 else torch.float32
     rows, size = len(indices), math.prod(like.shape[1:])

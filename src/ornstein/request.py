@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from ornstein import noise
+from ornstein.arguments import find, require_int, short_repr
 from ornstein.data.spec import DataSpec
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.samplers.choice import Choice
 from ornstein.diffusion.samplers.loop import NFE, SAMPLERS, Frame, generate, sample, tuned_for
 from ornstein.diffusion.samplers.rule import Rule
-from ornstein.names import find, shown, whole
 
 __all__ = ["Request"]
 
@@ -58,15 +58,16 @@ class Request:
                 from a file; an entry that cannot be.
         """
         if (version := facts.get("noise")) != noise.VERSION:
-            raise ValueError(f"it was drawn with version {shown(version)} of the random numbers, and this Ornstein has "
-                             f"version {noise.VERSION}: the same seed gives other noise")
+            raise ValueError(f"it was drawn with version {short_repr(version)} of the random numbers, and this "
+                             f"Ornstein has version {noise.VERSION}: the same seed gives other noise")
         kinds: dict[str, tuple[type, ...]] = {
             "count": (int,), "seed": (int,), "nfe": (int,), "steps": (int,), "sampler": (str,),
             "guidance": (int, float), "tolerance": (float,), "label": (str, int, list), "condition": (str, list)}
         asked = {name: facts[name] for name in kinds if facts.get(name) is not None}
         for name, value in asked.items():
             if isinstance(value, bool) or not isinstance(value, kinds[name]):
-                raise ValueError(f"{name} is {shown(value)} in it, which cannot be: it was changed since it was drawn")
+                raise ValueError(f"{name} is {short_repr(value)} in it, which cannot be: it was changed since it was "
+                                 "drawn")
         find("sampler", asked.get("sampler", "auto"), {"auto": None, **SAMPLERS})
         return cls(**asked)
 
@@ -77,7 +78,7 @@ class Request:
             ValueError: an unknown class, other numbers than the data came with, or guidance with nothing to guide
                 towards.
         """
-        count, spec = whole("count", self.count), model.data
+        count, spec = require_int("count", self.count), model.data
         if spec is None:
             raise ValueError("this model says nothing of its data; draw from it with ornstein.sample")
         conditions = spec.cycle(count)
@@ -132,7 +133,7 @@ class Request:
         walk = self._walk(model)
         if only is not None:
             conditions = walk["condition"]
-            walk |= {"first": whole("only", only, 0, self.count - 1), "count": 1,
+            walk |= {"first": require_int("only", only, 0, self.count - 1), "count": 1,
                      "condition": None if conditions is None else conditions[only:only + 1]}
         return sample(model, progress=progress, tolerance=self.tolerance, **walk)
 
@@ -180,7 +181,7 @@ def _classes(label: str | int | Sequence[str | int], spec: DataSpec) -> list[int
     if isinstance(label, Sequence) and label:
         return [number for one in label for number in _classes(one, spec)]
     last = len(spec.classes) - 1
-    return [spec.label(spec.classes[whole("label", label, 0, last)] if spec.classes else str(label))]
+    return [spec.label(spec.classes[require_int("label", label, 0, last)] if spec.classes else str(label))]
 
 
 def _numbers(condition: str | Sequence[float]) -> list[float]:

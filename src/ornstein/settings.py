@@ -11,8 +11,8 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, get_args, get_
 
 import yaml
 
-from ornstein import names
-from ornstein.names import DensityName, Guess, Precision, require, shown, sides
+from ornstein import arguments
+from ornstein.arguments import DensityName, Guess, Precision, require, require_size, short_repr
 
 __all__ = ["READING", "Settings"]
 
@@ -28,7 +28,7 @@ class _Values:
     data: str | list[str] = "digits"
     data_path: str | list[str] | None = None  # where data on this machine lie, whatever folder a command is given in
     size: int | str | None = None  # side of square pictures, or width x height as in 48x32; None: as the data are
-    fit: names.Fit = "cut"  # pictures of another shape: cut to their middle, padded with white, or stretched
+    fit: arguments.Fit = "cut"  # pictures of another shape: cut to their middle, padded with white, or stretched
     alpha: bool = False  # whether transparency is learnt, as a fourth channel; else pictures are laid on white
     depth: int = 8  # bits that are kept of a grey picture, 8 or 16
     classes: bool | None = None  # None: conditional where the data have labels
@@ -42,12 +42,12 @@ class _Values:
     init_from: str | None = None  # folder of a run, or a model's file, whose weights the training starts from
     network: str = "auto"  # auto, dit, mlp or unet; own.Class for one of the user's own
     options: dict[str, Any] = field(default_factory=dict)  # of the network's class, apart from shape and classes
-    schedule: names.ScheduleName = "cosine"
+    schedule: arguments.ScheduleName = "cosine"
     schedule_options: dict[str, Any] = field(default_factory=dict)  # of its class, or of Chain.linear
-    predicts: names.Prediction = "v"
+    predicts: arguments.Prediction = "v"
     linear: Literal["auto", "none", Guess] = "auto"  # guess that the network adds to
-    weighting: names.Weighting = "unit"
-    times: names.TimesName = "stratified"
+    weighting: arguments.Weighting = "unit"
+    times: arguments.TimesName = "stratified"
     density: Literal["auto", DensityName] = "auto"  # of the training's times
     batch: int | None = None  # of all processes together
     micro_batch: int | None = None  # rows of a process that pass through the network at once; None: all it has
@@ -87,9 +87,9 @@ class Settings(_Values):
             raise ValueError(f"data names {len(self.data):,} files, more than run.yaml can list; write their paths "
                              "into a .txt file, one a line, and name that")
         if self.depth not in (8, 16):
-            raise ValueError(f"depth is {shown(self.depth)}; it must be 8 or 16")
+            raise ValueError(f"depth is {short_repr(self.depth)}; it must be 8 or 16")
         if self.size is not None:
-            width, height = sides("size", self.size, most=MOST_SIDE)
+            width, height = require_size("size", self.size, maximum=MOST_SIDE)
             object.__setattr__(self, "size", width if width == height else f"{width}x{height}")
         for name, value in vars(self).items():
             if isinstance(value, float) and not math.isfinite(value):
@@ -97,11 +97,11 @@ class Settings(_Values):
         for name, (least, most) in RANGES.items():
             value = getattr(self, name)
             if value is not None and not least <= value <= most:
-                raise ValueError(f"{name} is {shown(value)}; it must be a number from {least:,} to {most:,}")
+                raise ValueError(f"{name} is {short_repr(value)}; it must be a number from {least:,} to {most:,}")
         for name, most in ABOVE_NOTHING.items():
             value = getattr(self, name)
             if value is not None and not 0 < value <= most:
-                raise ValueError(f"{name} is {shown(value)}; it must be greater than 0" + (
+                raise ValueError(f"{name} is {short_repr(value)}; it must be greater than 0" + (
                     f", and at most {most:,}" if value > 0 else ""))
         for name in ("warmup", "label_dropout"):
             value = getattr(self, name)
@@ -110,7 +110,7 @@ class Settings(_Values):
         if self.minutes is not None and self.images is not None:
             raise ValueError(f"minutes is {self.minutes} and images {self.images}; give one budget, not both")
         if not self.network.startswith("own."):
-            require("network", self.network, ("auto", *get_args(names.NetworkName)))
+            require("network", self.network, ("auto", *get_args(arguments.NetworkName)))
 
     @property
     def batch_size(self) -> int:
@@ -234,4 +234,4 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
         except (ValueError, OverflowError):
             pass
     allowed = " or ".join("none" if k is type(None) else k.__name__ for k in kinds)
-    raise ValueError(f"{name} is {shown(value)}; it must be of type {allowed}")
+    raise ValueError(f"{name} is {short_repr(value)}; it must be of type {allowed}")

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from ornstein.arguments import require, short_repr
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.samplers.rule import Rule
 from ornstein.display import telling
 from ornstein.figures.formats import KINDS, write_picture
 from ornstein.figures.lattice import lattice
 from ornstein.figures.pictures import picture
-from ornstein.names import require, shown
 from ornstein.request import Request
 
 __all__ = ["MOST", "OPTIONS", "each", "save_sheet"]
@@ -94,10 +94,10 @@ def _checked(options: Mapping[str, Sequence[Any]]) -> list[tuple[str, list[Any]]
     for name, values in options.items():
         require("option", name, OPTIONS)
         if isinstance(values, str) or not len(values):
-            raise ValueError(f"{name} is {shown(values)}; it must be a list of values")
+            raise ValueError(f"{name} is {short_repr(values)}; it must be a list of values")
         for place, value in enumerate(values):
             if value in values[:place]:
-                raise ValueError(f"{name} has {shown(value)} twice; name each value once")
+                raise ValueError(f"{name} has {short_repr(value)} twice; name each value once")
     return [(name, list(values)) for name, values in options.items()]
 
 

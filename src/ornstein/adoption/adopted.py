@@ -14,6 +14,7 @@ from ornstein.adoption.flow import Flow, FlowMatching, TorchCFM
 from ornstein.adoption.karras import EDM, KDiffusion, Preconditioned
 from ornstein.adoption.prediction import Prediction
 from ornstein.adoption.score_sde import Score, ScoreSDE, SubVP
+from ornstein.arguments import find, require_float, require_int, short_repr
 from ornstein.data.spec import DataSpec
 from ornstein.diffusion.condition import Condition, Conditions
 from ornstein.diffusion.denoiser import NetworkDenoiser
@@ -22,7 +23,6 @@ from ornstein.diffusion.level import Level, as_time, spread
 from ornstein.diffusion.linear import Gaussian
 from ornstein.diffusion.schedule import Schedule
 from ornstein.isolation import isolated
-from ornstein.names import find, real, shown, whole
 
 __all__ = ["CONVENTIONS", "Adopted", "convention_of"]
 
@@ -48,13 +48,13 @@ def convention_of(name: str, schedule: Schedule | None, time: str, classes: int,
     given, after checking that they fit."""
     make = find("convention", name, CONVENTIONS)
     if time != "t" and name not in CLOCKED:
-        raise ValueError(f"time is {shown(time)}, but convention {name!r} has a time of its own; leave it out")
+        raise ValueError(f"time is {short_repr(time)}, but convention {name!r} has a time of its own; leave it out")
     schedule = schedule or make(None, "t", 0).schedule()
     if schedule is None:
         raise ValueError(f"schedule is missing; convention {name!r} is of any, such as orn.Chain.linear() or "
                          "orn.Cosine()")
-    if number is not None and (name not in NUMBERED or not 0 < real("number", number) <= MOST_NUMBER):
-        raise ValueError(f"number is {shown(number)}; it is of {', '.join(NUMBERED)}, above 0 and at most "
+    if number is not None and (name not in NUMBERED or not 0 < require_float("number", number) <= MOST_NUMBER):
+        raise ValueError(f"number is {short_repr(number)}; it is of {', '.join(NUMBERED)}, above 0 and at most "
                          f"{MOST_NUMBER:g}")
     convention = make(schedule, time, classes) if number is None else NUMBERED[name](number)
     convention.check(schedule)
@@ -92,7 +92,7 @@ class Adopted(NetworkDenoiser):
                  x_range: tuple[float, float] | None = None, threshold: tuple[float, float] | None = None,
                  data: DataSpec | None = None, origin: str = "", trained_on: str | None = None,
                  data_mean: Tensor | None = None, data_std: Tensor | None = None) -> None:
-        self.classes = whole("classes", classes, 0)
+        self.classes = require_int("classes", classes, 0)
         read, schedule = convention_of(convention, schedule, time, self.classes, number)
         # A network that has no weights yet gets them from a file.
         place = next((part.device for part in (*network.parameters(), *network.buffers()) if not part.is_meta), "cpu")
@@ -104,11 +104,12 @@ class Adopted(NetworkDenoiser):
         self.number = None if number is None else float(number)
         self.origin, self.trained_on, self.measured = origin, trained_on, data_mean is not None
         if null is not None:
-            whole("null", null, -1)
-        self.threshold = None if threshold is None else (real("threshold", threshold[0]),
-                                                         real("threshold", threshold[1]))
+            require_int("null", null, -1)
+        self.threshold = None if threshold is None else (require_float("threshold", threshold[0]),
+                                                         require_float("threshold", threshold[1]))
         if self.threshold and not (0 < self.threshold[0] <= 1 <= self.threshold[1]):
-            raise ValueError(f"threshold is {shown(threshold)}; it must be a ratio in (0, 1] and a value of at least 1")
+            raise ValueError(f"threshold is {short_repr(threshold)}; it must be a ratio in (0, 1] and a value of at "
+                             "least 1")
 
     def forward(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Estimate:
         return self.told(z, t, t, condition)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ornstein import files
-from ornstein.names import shown
+from ornstein.arguments import short_repr
 
 __all__ = ["Folder", "read_json", "read_weights"]
 
@@ -47,8 +47,8 @@ class Folder:
         """Refuse a pipeline that has more than a network and a scheduler of diffusers itself."""
         name = index.get("_class_name")
         if not isinstance(name, str):
-            raise ValueError(f"{self.path / INDEX} _class_name is {shown(name)}, which names code of its own; none is "
-                             "ever run")
+            raise ValueError(f"{self.path / INDEX} _class_name is {short_repr(name)}, which names code of its own; "
+                             "none is ever run")
         for part, value in index.items():
             if part.startswith("_") or value is None or value == [None, None]:
                 continue
@@ -59,11 +59,11 @@ class Folder:
                 raise ValueError(f"{self.path} is a {name}, which is conditioned on text ({part}); such models "
                                  "cannot be adopted")
             if part not in ("unet", "scheduler"):
-                raise ValueError(f"{self.path / INDEX} has the part {shown(part)}; only unet and scheduler can be "
+                raise ValueError(f"{self.path / INDEX} has the part {short_repr(part)}; only unet and scheduler can be "
                                  "adopted")
             if not (isinstance(value, list) and len(value) == 2 and value[0] == "diffusers"):
-                raise ValueError(f"{self.path / INDEX} {part} is {shown(value)}, which is not of diffusers itself; "
-                                 "code of its own is never run")
+                raise ValueError(f"{self.path / INDEX} {part} is {short_repr(value)}, which is not of diffusers "
+                                 "itself; code of its own is never run")
 
     def configuration(self) -> dict[str, Any]:
         """Of the U-Net."""
@@ -92,16 +92,16 @@ def _parts(index: Path) -> dict[str, Tensor]:
     """The tensors that an index says are in several files beside it."""
     places, found = read_json(index).get("weight_map"), dict[str, Tensor]()
     if not isinstance(places, dict) or not all(isinstance(place, str) for place in places.values()):
-        raise ValueError(f"{index} weight_map is {shown(places)}; it must be a table of names and files")
+        raise ValueError(f"{index} weight_map is {short_repr(places)}; it must be a table of names and files")
     for place in sorted(set(places.values())):
         if Path(place).name != place or Path(place).suffix != ".safetensors":
-            raise ValueError(f"{index} names the file {shown(place)}; only .safetensors files beside it are read")
+            raise ValueError(f"{index} names the file {short_repr(place)}; only .safetensors files beside it are read")
         if not (index.parent / place).exists():
             raise FileNotFoundError(f"{index.parent / place} does not exist; the weights are not whole")
         part = read_weights(index.parent / place)
         if strange := next((name for name in part if places.get(name) != place), None):
-            raise ValueError(f"{index.parent / place} holds {shown(strange)}, which {index.name} has in "
-                             f"{shown(places.get(strange, 'no file'))}; the weights are of another index")
+            raise ValueError(f"{index.parent / place} holds {short_repr(strange)}, which {index.name} has in "
+                             f"{short_repr(places.get(strange, 'no file'))}; the weights are of another index")
         found |= part
     return found
 
@@ -118,7 +118,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
                     warnings.simplefilter("ignore")  # of a pickle that is refused in a moment
                     found = torch.load(file, map_location="cpu", weights_only=True)
         except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path} is not a whole safetensors file ({shown(str(error))})") from None
+            raise ValueError(f"{path} is not a whole safetensors file ({short_repr(str(error))})") from None
         except Exception as error:  # a damaged archive raises a dozen types
             raise ValueError(f"{path} is damaged or holds more than tensors, and was not read "
                              f"({type(error).__name__}); save it as safetensors") from None
@@ -127,5 +127,5 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} holds more than tensors by name; save the model with save_pretrained")
     for name, value in found.items():
         if value.is_floating_point() and not value.isfinite().all():
-            raise ValueError(f"{path}: {shown(name)} holds values that are not finite; the model is broken")
+            raise ValueError(f"{path}: {short_repr(name)} holds values that are not finite; the model is broken")
     return {name: value.float() if value.is_floating_point() else value for name, value in found.items()}

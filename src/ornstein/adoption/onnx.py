@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ornstein.names import require, shown
+from ornstein.arguments import require, short_repr
 
 __all__ = ["ROLES", "OnnxNetwork"]
 
@@ -81,7 +81,7 @@ class OnnxNetwork(nn.Module):
                 made = onnxruntime.InferenceSession(self.model.cpu().numpy().tobytes(), options,
                                                     providers=["CPUExecutionProvider"])
             except Exception as error:  # a class of its own for each of a dozen faults
-                raise ValueError(f"onnxruntime cannot run the graph: {shown(str(error))}") from None
+                raise ValueError(f"onnxruntime cannot run the graph: {short_repr(str(error))}") from None
             self._session = os.getpid(), made
         return self._session[1]
 
@@ -117,7 +117,7 @@ class OnnxNetwork(nn.Module):
             answer = self.session().run([self.output], fed)[0]
         except Exception as error:  # as above
             raise ValueError(f"onnxruntime cannot run the graph on {len(x)} samples of shape {tuple(x.shape[1:])}: "
-                             f"{shown(str(error))}") from None
+                             f"{short_repr(str(error))}") from None
         return torch.from_numpy(np.ascontiguousarray(answer)).to(x)
 
 

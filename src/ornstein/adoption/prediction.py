@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from ornstein.adoption.convention import Convention
+from ornstein.arguments import require
 from ornstein.diffusion.estimate import READINGS, Estimate
 from ornstein.diffusion.level import Level
 from ornstein.diffusion.schedule import Chain, Schedule
-from ornstein.names import require
 
 __all__ = ["CLOCKS", "Prediction"]
 

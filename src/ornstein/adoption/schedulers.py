@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import torch
 
 from ornstein.adoption.unet import configured, diffusers
+from ornstein.arguments import find, require, require_float, short_repr
 from ornstein.diffusion.estimate import LEAST_SIGNAL
 from ornstein.diffusion.schedule import MOST_STEPS, Chain, Exploding, Linear, Schedule
-from ornstein.names import find, real, require, shown
 
 __all__ = ["Scheduled", "scheduled"]
 
@@ -41,8 +41,8 @@ def scheduled(config: Any, what: str = "scheduler_config.json") -> Scheduled:
     """What a scheduler's configuration says; ValueError for one that is of no diffusion model, or that is broken."""
     name, known = config.get("_class_name") if isinstance(config, Mapping) else None, (*KNOWN, *SIGMAS, *STRAIGHT)
     if name not in known:
-        raise ValueError(f"{what} is of {shown(name)}, which is not the scheduler of a diffusion model that can be "
-                         f"adopted (known: {', '.join(known)})")
+        raise ValueError(f"{what} is of {short_repr(name)}, which is not the scheduler of a diffusion model that can "
+                         f"be adopted (known: {', '.join(known)})")
     options = configured(what, getattr(diffusers(), name), config)
     limit, threshold = _limits(options, what)
     if name in STRAIGHT or options.get("use_flow_sigmas"):
@@ -91,17 +91,18 @@ def _exploding(options: Mapping[str, Any], what: str) -> Scheduled:
     if "prediction_type" not in options:
         return Scheduled(schedule, "score")
     # Without one of its own the deviation is 1, as EulerDiscreteScheduler has it.
-    deviation = real(f"{what} sigma_data", options.get("sigma_data", 1.0))
+    deviation = require_float(f"{what} sigma_data", options.get("sigma_data", 1.0))
     if deviation <= 0:
-        raise ValueError(f"{what} sigma_data is {shown(deviation)}; it must be above 0")
+        raise ValueError(f"{what} sigma_data is {short_repr(deviation)}; it must be above 0")
     return Scheduled(schedule, find(f"{what} prediction_type", options["prediction_type"], INSIDE), number=deviation)
 
 
 def _limits(options: Mapping[str, Any], what: str) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
     """The range that x-hat is clamped to, and the ratio and most of its thresholding."""
     for key in ("clip_sample_range", "dynamic_thresholding_ratio", "sample_max_value"):
-        if real(f"{what} {key}", options.get(key, 1)) <= 0 or (key.endswith("ratio") and options.get(key, 1) > 1):
-            raise ValueError(f"{what} {key} is {shown(options[key])}; it must be above 0"
+        value = require_float(f"{what} {key}", options.get(key, 1))
+        if value <= 0 or (key.endswith("ratio") and value > 1):
+            raise ValueError(f"{what} {key} is {short_repr(options[key])}; it must be above 0"
                              + " and at most 1" * key.endswith("ratio"))
     if options.get("thresholding"):
         return None, (options["dynamic_thresholding_ratio"], max(options["sample_max_value"], 1.0))
@@ -111,7 +112,7 @@ def _limits(options: Mapping[str, Any], what: str) -> tuple[tuple[float, float] 
 def _steps(options: Mapping[str, Any], what: str) -> int:
     steps = options["num_train_timesteps"]
     if type(steps) is not int or not 1 <= steps <= MOST_STEPS:
-        raise ValueError(f"{what} num_train_timesteps is {shown(steps)}; it must be a whole number from 1 to "
+        raise ValueError(f"{what} num_train_timesteps is {short_repr(steps)}; it must be a whole number from 1 to "
                          f"{MOST_STEPS}")
     return steps
 
@@ -122,7 +123,7 @@ def _betas(options: Mapping[str, Any], what: str) -> torch.Tensor:
     _steps(options, what)
     if given is not None and not (isinstance(given, list | tuple) and all(
             isinstance(one, int | float) and not isinstance(one, bool) for one in given)):
-        raise ValueError(f"{what} trained_betas is {shown(given)}; it must be a list of numbers")
+        raise ValueError(f"{what} trained_betas is {short_repr(given)}; it must be a list of numbers")
     require(f"{what} beta_schedule", options["beta_schedule"],
             ("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid", "laplace"))
     scheduler = diffusers().DDPMScheduler(**{name: options[name] for name in BETAS if name in options})

@@ -16,9 +16,9 @@ from ornstein.adoption.schedulers import Scheduled
 from ornstein.adoption.sources import Found, find_source, read_schedule
 from ornstein.adoption.unet import Unet
 from ornstein.adoption.values import classes_of, spec_of
+from ornstein.arguments import alternatives, require, require_ints
 from ornstein.data import Dataset, DataSpec, load_data, named, path_of
 from ornstein.isolation import isolated
-from ornstein.names import either, require, wholes
 
 __all__ = ["adopt"]
 
@@ -100,13 +100,13 @@ def _refuse_logarithm(found: Found, convention: str) -> None:
             found.network.unet.config["time_embedding_type"] == "fourier"):
         raise ValueError(f"the {found.origin} has the time_embedding_type 'fourier', which takes the logarithm of its "
                          f"time, and convention {convention!r} has times of 0 and below; only "
-                         f"{either(*map(repr, TOLD_NOISE))} can be told to it")
+                         f"{alternatives(*map(repr, TOLD_NOISE))} can be told to it")
 
 
 def _convention(found: Found, scheduler: Scheduled | None) -> str:
     """What a scheduler says that the network predicts."""
     if scheduler is None:
-        kinds = "'x', 'eps' or 'v'" if isinstance(found.network, Unet) else either(*map(repr, CONVENTIONS))
+        kinds = "'x', 'eps' or 'v'" if isinstance(found.network, Unet) else alternatives(*map(repr, CONVENTIONS))
         more = ", or give as schedule the scheduler that it was trained with" if isinstance(found.network, Unet) else ""
         raise ValueError(f"convention is missing; the {found.origin} does not say what it answers: give "
                          f"{kinds}{more}")
@@ -115,7 +115,7 @@ def _convention(found: Found, scheduler: Scheduled | None) -> str:
 
 def _shape(found: Found, given: Sequence[int] | None, data: Dataset | None) -> tuple[int, ...]:
     """The shape of one sample: given, of the source, or of the data."""
-    shape = None if given is None else tuple(wholes("shape", list(given)))
+    shape = None if given is None else tuple(require_ints("shape", list(given)))
     if shape is not None and found.shape not in (None, shape):
         raise ValueError(f"shape is {shape}, and the {found.origin} is of samples of {found.shape}; leave it out")
     if shape is None:

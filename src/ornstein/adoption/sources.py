@@ -17,8 +17,8 @@ from ornstein.adoption.folders import Folder, read_json
 from ornstein.adoption.onnx import OnnxNetwork
 from ornstein.adoption.schedulers import Scheduled, scheduled
 from ornstein.adoption.unet import Unet, build, checked, shape_of
+from ornstein.arguments import require, short_repr
 from ornstein.diffusion.schedule import SCHEDULES, Chain, Schedule
-from ornstein.names import require, shown
 
 __all__ = ["Found", "Function", "find_source", "read_schedule"]
 
@@ -88,8 +88,8 @@ def _fill(unet: nn.Module, tensors: dict[str, Tensor]) -> None:
     there = {name: tuple(value.shape) for name, value in tensors.items()}
     for name in sorted(wanted.keys() | there.keys()):
         if wanted.get(name) != there.get(name):
-            raise ValueError(f"the weights are of another network: {shown(name)} is {there.get(name, 'missing')}, by "
-                             f"the configuration it is {wanted.get(name, 'unknown')}")
+            raise ValueError(f"the weights are of another network: {short_repr(name)} is {there.get(name, 'missing')}, "
+                             f"by the configuration it is {wanted.get(name, 'unknown')}")
     unet.load_state_dict(tensors, assign=True)
 
 

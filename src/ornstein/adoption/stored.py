@@ -12,9 +12,9 @@ from ornstein.adoption.adopted import Adopted
 from ornstein.adoption.onnx import OnnxNetwork
 from ornstein.adoption.sources import Function
 from ornstein.adoption.unet import Unet, build, checked
+from ornstein.arguments import require, short_repr
 from ornstein.data.spec import DataSpec
 from ornstein.diffusion.schedule import Schedule
-from ornstein.names import require, shown
 
 __all__ = ["card", "made", "rebuilt"]
 
@@ -40,11 +40,11 @@ def card(model: Adopted) -> dict[str, Any]:
 def read_card(value: Any) -> dict[str, Any]:
     """A card whose entries are all there and of their types; ValueError for any other."""
     if not isinstance(value, Mapping):
-        raise ValueError(f"adopted is {shown(value)}; it must be a table of names and values")
+        raise ValueError(f"adopted is {short_repr(value)}; it must be a table of names and values")
     value = {"number": None, **value}  # which the first files did not have
     for name, kind in ENTRIES.items():
         if name not in value or not isinstance(value[name], kind) or isinstance(value[name], bool) != (kind is bool):
-            raise ValueError(f"adopted {name} is {shown(value.get(name))}; it must be of another type")
+            raise ValueError(f"adopted {name} is {short_repr(value.get(name))}; it must be of another type")
     return dict(value)
 
 
@@ -55,7 +55,7 @@ def rebuilt(value: Any, tensors: Mapping[str, Tensor]) -> nn.Module:
         raise ValueError("the model has a network of its user's own; give it: load(path, network=...)")
     options = entry.get("options")
     if not isinstance(options, dict):
-        raise ValueError(f"options of the network is {shown(options)}; it must be a table")
+        raise ValueError(f"options of the network is {short_repr(options)}; it must be a table")
     if require("network", entry.get("name"), ("UNet2DModel", "onnx")) == "UNet2DModel":
         return Unet(build(checked(options, "the network"), tensors))
     graph = tensors.get(f"{PREFIX}model")
@@ -63,7 +63,7 @@ def rebuilt(value: Any, tensors: Mapping[str, Tensor]) -> nn.Module:
         raise ValueError("the file holds no graph of ONNX (network.model)")
     if set(options) != {"inputs", "output"} or not isinstance(options["inputs"], dict) or not all(
             isinstance(name, str) for name in (*options["inputs"].values(), options["output"])):
-        raise ValueError(f"options of the network is {shown(options)}; it must have inputs and output by name")
+        raise ValueError(f"options of the network is {short_repr(options)}; it must have inputs and output by name")
     return OnnxNetwork(graph, options["inputs"], options["output"])
 
 
@@ -73,7 +73,7 @@ def made(value: Any, network: nn.Module, schedule: Schedule, shape: list[int], d
     known = read_card(value)
     threshold, measured = known["threshold"], known["measured"]
     if threshold is not None and len(threshold) != 2:
-        raise ValueError(f"adopted threshold is {shown(threshold)}; it must be two numbers, or null")
+        raise ValueError(f"adopted threshold is {short_repr(threshold)}; it must be two numbers, or null")
     for name in ("data_mean", "data_std"):
         if measured and list(tensors[name].shape) != shape:
             raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}; it must be {tuple(shape)}")

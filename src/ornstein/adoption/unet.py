@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ornstein.names import require, shown
+from ornstein.arguments import require, short_repr
 
 __all__ = ["Unet", "build", "checked", "configured", "diffusers", "shape_of"]
 
@@ -41,7 +41,7 @@ def configured(what: str, kind: type, config: Any) -> dict[str, Any]:
     """Every option of a class of diffusers, from a configuration without unknown keys or values of another type than
     the default's; ValueError names the key."""
     if not isinstance(config, Mapping):
-        raise ValueError(f"{what} is {shown(config)}; it must be a table of names and values")
+        raise ValueError(f"{what} is {short_repr(config)}; it must be a table of names and values")
     known = {name: entry.default for name, entry in inspect.signature(kind).parameters.items()
              if entry.default is not inspect.Parameter.empty}
     if "auto_map" in config:
@@ -51,8 +51,8 @@ def configured(what: str, kind: type, config: Any) -> dict[str, Any]:
             continue
         require(f"{what} key", name, known)
         if not _fits(value, known[name]):
-            raise ValueError(f"{what} {name} is {shown(value)}; by default it is {shown(known[name])}, and it must be "
-                             "of that type")
+            raise ValueError(f"{what} {name} is {short_repr(value)}; by default it is {short_repr(known[name])}, and "
+                             "it must be of that type")
     return {**known, **{name: value for name, value in config.items() if name in known}}
 
 
@@ -78,15 +78,15 @@ def checked(config: Any, what: str = "unet/config.json") -> dict[str, Any]:
     require(f"{what} _class_name", kind, ["UNet2DModel"])
     options = configured(what, diffusers().UNet2DModel, config)
     if options["time_embedding_type"] not in ("positional", "fourier"):
-        raise ValueError(f"{what} time_embedding_type is {shown(options['time_embedding_type'])}; only 'positional' "
-                         "and 'fourier' know times between the steps")
+        raise ValueError(f"{what} time_embedding_type is {short_repr(options['time_embedding_type'])}; only "
+                         "'positional' and 'fourier' know times between the steps")
     if options["class_embed_type"] is not None:
-        raise ValueError(f"{what} class_embed_type is {shown(options['class_embed_type'])}; only classes by number "
-                         "(null) can be told")
+        raise ValueError(f"{what} class_embed_type is {short_repr(options['class_embed_type'])}; only classes by "
+                         "number (null) can be told")
     classes = options["num_class_embeds"]
     if classes is not None and (type(classes) is not int or classes < 1):
-        raise ValueError(f"{what} num_class_embeds is {shown(classes)}; it must be a whole number of at least 1, or "
-                         "null")
+        raise ValueError(f"{what} num_class_embeds is {short_repr(classes)}; it must be a whole number of at least 1, "
+                         "or null")
     channels, out = options["in_channels"], options["out_channels"]
     if out not in (channels, 2 * channels):
         raise ValueError(f"{what} has {channels} in_channels and {out} out_channels; it must have as many, or twice as "
@@ -99,8 +99,8 @@ def shape_of(options: Mapping[str, Any], what: str) -> tuple[int, int, int]:
     size = options["sample_size"]
     sides = list(size) if isinstance(size, list | tuple) else [size, size]
     if len(sides) != 2 or any(type(side) is not int or not 1 <= side <= MOST_SIDE for side in sides):
-        raise ValueError(f"{what} sample_size is {shown(size)}; it must be a number of pixels, or height and width: "
-                         "name the shape of a sample with shape=")
+        raise ValueError(f"{what} sample_size is {short_repr(size)}; it must be a number of pixels, or height and "
+                         "width: name the shape of a sample with shape=")
     return options["in_channels"], *sides
 
 
@@ -112,10 +112,10 @@ def build(options: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Any:
         limit = min(MOST_ENTRIES, len(tensors)) if name in ("layers_per_block", "downsample_padding") else values
         if len(entries) > MOST_ENTRIES or any(isinstance(one, int | float) and abs(one) > max(limit, 1)
                                               for one in entries):
-            raise ValueError(f"the configuration is of another network: {name} is {shown(entry)}, and the weights are "
-                             f"{len(tensors)} tensors of {values} values")
+            raise ValueError(f"the configuration is of another network: {name} is {short_repr(entry)}, and the weights "
+                             f"are {len(tensors)} tensors of {values} values")
     try:
         with torch.device("meta"):
             return diffusers().UNet2DModel(**options)
     except Exception as error:  # whatever a contradiction among forty options may raise
-        raise ValueError(f"the configuration is of a network that cannot be: {shown(str(error))}") from None
+        raise ValueError(f"the configuration is of a network that cannot be: {short_repr(str(error))}") from None

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ornstein.arguments import printable, require_int, require_interval, short_repr
 from ornstein.data import Dataset, DataSpec
-from ornstein.names import ascending, printable, shown, whole
 
 __all__ = ["classes_of", "spec_of"]
 
@@ -25,15 +25,15 @@ def classes_of(given: int | Sequence[str] | None, null: int | None, known: int |
     names = () if data is None else data.spec.classes
     if given is not None and not isinstance(given, int | np.integer):
         if isinstance(given, str) or not all(isinstance(one, str) for one in given):
-            raise ValueError(f"classes is {shown(given)}; it must be a number, or a list of names")
+            raise ValueError(f"classes is {short_repr(given)}; it must be a number, or a list of names")
         names, count = tuple(given), len(given)
     elif given is not None:
-        count = whole("classes", given, 0, MOST_CLASSES)
+        count = require_int("classes", given, 0, MOST_CLASSES)
     else:
         # The last class of a network that has one more than there are names is none of them.
         count = (known or 0) - (bool(known) and null == (known or 0) - 1)
     if null is not None:
-        whole("null", null, 0, MOST_CLASSES if not known else known - 1)
+        require_int("null", null, 0, MOST_CLASSES if not known else known - 1)
     if count == 0 and null is not None:
         raise ValueError(f"null is {null}, but the model is told no classes; say how many with classes=")
     if known is not None and (count > known or (known and not count)):
@@ -59,7 +59,7 @@ def spec_of(shape: tuple[int, ...], classes: tuple[str, ...], ends: tuple[float,
     if ends is None and not drawn:
         channels = isinstance(known.least, tuple)
         return replace(known, low=(-1.0,) * shape[0] if channels else -1.0, high=(1.0,) * shape[0] if channels else 1.0)
-    least, most = ascending("range", (-1.0, 1.0) if ends is None else list(ends))
+    least, most = require_interval("range", (-1.0, 1.0) if ends is None else list(ends))
     if (least, most) == (-1.0, 1.0):
         return known
     scaled: list[Any] = [_scale(first, last, least, most) for first, last in zip(

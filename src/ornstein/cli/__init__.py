@@ -12,6 +12,7 @@ from cyclopts import CycloptsError, MissingArgumentError
 from cyclopts.exceptions import UnknownOptionError, UnusedCliTokensError
 
 from ornstein import terminal
+from ornstein.arguments import SYNONYMS
 from ornstein.cli import (
     adopt,
     average,
@@ -29,7 +30,6 @@ from ornstein.cli import (
 )
 from ornstein.cli.app import app
 from ornstein.display import say
-from ornstein.names import ELSEWHERE
 
 # What they print is not all that they leave.
 WRITERS = {"adopt", "compare", "edit", "evaluate", "export", "sample", "studio", "trace", "train", "tune"}
@@ -123,7 +123,7 @@ def _setting(error: UnknownOptionError) -> str:
 
     flag = (error.token.keyword or error.token.value).partition("=")[0]
     word = flag.strip("-").replace("-", "_")
-    name = ELSEWHERE.get(word, word)
+    name = SYNONYMS.get(word, word)
     option = f"--{name.replace('_', '-')}"
     if not hasattr(Settings(), name):
         return ""

@@ -42,18 +42,18 @@ def adopt(
     overwrite: Annotated[bool, Parameter(negative="", help="Replace a model that was adopted before.")] = False,
 ) -> None:
     """Take over a model of another library, so that all other commands work with it; nothing is trained."""
-    from ornstein.names import shown
+    from ornstein.arguments import short_repr
 
     def numbers(name: str, text: str | None, by: str, kind: type) -> tuple | None:
         try:
             return None if text is None else tuple(kind(part) for part in text.split(by))
         except ValueError:
-            raise ValueError(f"--{name} is {shown(text)}; it must be numbers with {by} between") from None
+            raise ValueError(f"--{name} is {short_repr(text)}; it must be numbers with {by} between") from None
 
     sides, ends = numbers("shape", shape, "x", int), numbers("range", range_, ",", float)
     many = None if classes is None else int(classes) if classes.isdecimal() else classes.split(",")
     if wrong := next((word for word in inputs or () if "=" not in word), None):
-        raise ValueError(f"--input has {shown(wrong)}; write what it is and its name, as in x=sample")
+        raise ValueError(f"--input has {short_repr(wrong)}; write what it is and its name, as in x=sample")
     place = _place(out, overwrite)
     from ornstein.adoption.source import adopt as take
     from ornstein.checkpoint import save

@@ -102,9 +102,9 @@ def _run(picture: Path, facts: Mapping[str, Any], run: Path | None) -> Path:
 
 
 def _whole(facts: Mapping[str, Any], name: str) -> int | None:
-    from ornstein.names import whole
+    from ornstein.arguments import require_int
 
-    return None if facts.get(name) is None else whole(name, facts[name], 0, MOST)
+    return None if facts.get(name) is None else require_int(name, facts[name], 0, MOST)
 
 
 def _single(run: Path, picture: Path, out: Path, number: int, scale: int | None, options: dict[str, Any],

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from ornstein.arguments import alternatives, require
 from ornstein.cli.app import Out, Run, Seed, app, fits, flags
 from ornstein.display import say
-from ornstein.names import either, require
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,8 +29,8 @@ STRENGTH = 0.5
 TABULAR = (".csv", ".parquet")
 
 Action = Annotated[str, Parameter(
-    name="ACTION", help=f"{either(*ACTIONS)}: draw what is unknown, undo a measurement, draw variations, walk from one "
-                        "to another, or find the latent that a sample is drawn from.")]
+    name="ACTION", help=f"{alternatives(*ACTIONS)}: draw what is unknown, undo a measurement, draw variations, walk "
+                        "from one to another, or find the latent that a sample is drawn from.")]
 Inputs = Annotated[Path, Parameter(
     name="INPUT", help="A picture, or samples in the data's own values as .npy, .npz, .csv or .parquet, NaN or an "
                        "empty cell where they are unknown; of pictures the transparent part is unknown. Two for "

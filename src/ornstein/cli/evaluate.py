@@ -101,8 +101,8 @@ def likelihood(
     seed: Seed = 0,
 ) -> None:
     """Tell how likely unseen data are under a model, in nats a sample and bits a value."""
+    from ornstein.arguments import require
     from ornstein.evaluation.likelihoods import METHODS, bounds, flow
-    from ornstein.names import require
 
     require("--method", method, METHODS)
     if count < 2:

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from ornstein.arguments import alternatives, require
 from ornstein.cli.app import Out, Run, Seed, app
 from ornstein.display import say
-from ornstein.names import either, require
 
 __all__ = ["check", "list_", "trace"]
 
@@ -59,7 +59,7 @@ def check(
 
 @app.command(name="list", sort_key=9)
 def list_(
-    what: Annotated[str, Parameter(help=f"{either(*LISTS)}.")],
+    what: Annotated[str, Parameter(help=f"{alternatives(*LISTS)}.")],
 ) -> None:
     """List the names that the other commands take."""
     require("list", what, LISTS)

@@ -167,7 +167,7 @@ def _places(out: Path | None, save_steps: Path | None, grid: list[str] | None, s
 
 def _values(grid: list[str], options: Mapping[str, Any]) -> dict[str, list[Any]]:
     """The options of --grid by name, with their values."""
-    from ornstein.names import require, shown
+    from ornstein.arguments import require, short_repr
     from ornstein.own import rule
     from ornstein.sheet import OPTIONS
 
@@ -175,7 +175,7 @@ def _values(grid: list[str], options: Mapping[str, Any]) -> dict[str, list[Any]]
     for word in grid:
         name, equals, values = word.partition("=")
         if not equals:
-            raise ValueError(f"--grid has {shown(word)}; write option=value,value such as nfe=5,10,20")
+            raise ValueError(f"--grid has {short_repr(word)}; write option=value,value such as nfe=5,10,20")
         require("option of --grid", name, OPTIONS)
         if name in asked:
             raise ValueError(f"--grid has {name} twice; name all of its values at once: {name}=...,...")
@@ -187,7 +187,7 @@ def _values(grid: list[str], options: Mapping[str, Any]) -> dict[str, list[Any]]
         except ValueError:
             if name == "sampler":
                 raise
-            raise ValueError(f"--grid has {shown(word)}; values of {name} are "
+            raise ValueError(f"--grid has {short_repr(word)}; values of {name} are "
                              f"{'whole ' * (kind[name] is int)}numbers with commas between") from None
     return asked
 

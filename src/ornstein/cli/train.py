@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 from cyclopts import Parameter
 
 from ornstein import __version__
+from ornstein.arguments import Fit as FitName
+from ornstein.arguments import NetworkName, Precision, alternatives
 from ornstein.cli.app import Data, Out, app
-from ornstein.names import Fit as FitName
-from ornstein.names import NetworkName, Precision, either
 
 if TYPE_CHECKING:
     from ornstein.settings import Settings
@@ -34,8 +34,8 @@ Images = Annotated[int | None, Parameter(
 Size = Annotated[str | None, Parameter(
     help="Side of the pictures in pixels, or WIDTHxHEIGHT such as 48x32; files are resized to it.")]
 Fit = Annotated[str | None, Parameter(
-    help=f"What is done to pictures of another shape: {either(*get_args(FitName))}; pad puts white around them. Cut by "
-         "default.")]
+    help=f"How pictures of another shape are fitted: {alternatives(*get_args(FitName))}; pad puts white around them. "
+         "Cut by default.")]
 Alpha = Annotated[bool | None, Parameter(
     help="Learn the transparency of the pictures too; without it they are laid on white.", negative=())]
 Depth = Annotated[int | None, Parameter(help="Bits that are kept of grey pictures, 8 or 16; 8 by default.")]
@@ -43,9 +43,9 @@ Classes = Annotated[bool | None, Parameter(
     help="Learn the classes; by default wherever the data have labels.", negative="--no-classes")]
 Layout = Annotated[str | None, Parameter(
     help="Axes of an array's samples: V (values), CL, HW, CHW, HWC, DHW, CDHW ...; read off by default.")]
-Network = Annotated[str | None, Parameter(help=f"{either('auto', *get_args(NetworkName))}.")]
+Network = Annotated[str | None, Parameter(help=f"{alternatives('auto', *get_args(NetworkName))}.")]
 Seed = Annotated[int | None, Parameter(help="Of weights, order and noise, from 0 to 2^64 - 1; 0 by default.")]
-PrecisionOption = Annotated[str | None, Parameter(help=f"{either('auto', *get_args(Precision))}.")]
+PrecisionOption = Annotated[str | None, Parameter(help=f"{alternatives('auto', *get_args(Precision))}.")]
 Processes = Annotated[int | None, Parameter(
     help="Processes to train in together, on this machine; one a core by default, where that pays.")]
 Config = Annotated[Path | None, Parameter(help="A run.yaml to take the settings from.")]

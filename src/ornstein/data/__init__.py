@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import torch
 
+from ornstein.arguments import require, require_size, shorten
 from ornstein.data.array import load_array, load_array_file
 from ornstein.data.dataset import Dataset
 from ornstein.data.digits import load_digits
@@ -27,7 +28,6 @@ from ornstein.data.spec import LAYOUTS, DataSpec, printable
 from ornstein.data.table import load_csv, load_frame
 from ornstein.data.toys import load_mixture, load_moons
 from ornstein.data.web import check_address, shown
-from ornstein.names import require, shortened, sides
 
 __all__ = ["DataSpec", "Dataset", "load_data", "may_be_pictures", "named", "path_of", "read_picture", "sources"]
 
@@ -105,7 +105,7 @@ def load_data(source: Any, *, size: int | str | None = None, fit: str = "cut", a
     require("layout", layout, ["auto", *(word for group in LAYOUTS.values() for word in group)])
     data = _load(source, layout, Reading(size, reader, fit, alpha, depth))
     shape = data.spec.shape
-    if size is not None and shape[1:] != sides("size", size)[::-1]:
+    if size is not None and shape[1:] != require_size("size", size)[::-1]:
         raise ValueError(f"size {size} cannot be had: data {data.spec.name!r} has samples of shape {shape}; "
                          "only picture files are resized")
     if layout not in ("auto", data.spec.layout):
@@ -193,7 +193,7 @@ def _load_path(source: str | Path | list[str], options: dict[str, Any]) -> Datas
         except ValueError as error:
             raise ValueError(f"{printable(str(error))}; and no such path exists") from error
     kind, paths = files_of(source)
-    where = shortened(text)
+    where = shorten(text)
     name = printable(path.resolve().name if os.path.isdir(path) else
                      path.stem if os.path.exists(path) else path.parent.name)
     if kind in (".npy", ".npz"):
@@ -211,7 +211,7 @@ def _load_files(kind: str, paths: list[Path], name: str, where: str, options: di
     if kind == "pictures":
         return load_files(paths, where, options["reading"])
     if missing := [one for one in paths if not os.path.exists(one)]:
-        raise FileNotFoundError(f"{shortened(str(missing[0]))}: there is no such file")
+        raise FileNotFoundError(f"{shorten(str(missing[0]))}: there is no such file")
     if kind == ".parquet":
         return load_parquet(paths, name or "parquet", where, **options)
     return load_shards([LocalShard(one) for one in paths], name or "shards", where, **options)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ornstein.arguments import require
 from ornstein.data import cache
 from ornstein.data.dataset import Dataset, check_conditions, digest_values, hold_out
 from ornstein.data.labels import number_labels, one_hot
@@ -16,7 +17,6 @@ from ornstein.data.ranges import choose, survey
 from ornstein.data.spec import LAYOUTS, DataSpec, channel_first, printable
 from ornstein.data.stored import StoredRows
 from ornstein.files import open_regular
-from ornstein.names import require
 
 __all__ = ["load_array", "load_array_file", "load_numbered", "read_layout"]
 

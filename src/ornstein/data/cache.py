@@ -16,8 +16,8 @@ import numpy as np
 from filelock import FileLock
 
 from ornstein import files
+from ornstein.arguments import printable
 from ornstein.data.stored import StoredRows
-from ornstein.names import printable
 
 __all__ = ["SMALL", "file_facts", "folder", "free", "key_of", "open_values", "recall", "remember", "write_values"]
 

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 
+from ornstein.arguments import Fit, require, require_size, short_repr
 from ornstein.data.process import PerProcess
 from ornstein.data.spec import printable
 from ornstein.files import open_regular
-from ornstein.names import Fit, require, shown, sides
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -71,9 +71,9 @@ class Reading:
         require("reader", self.reader, READERS)
         require("fit", self.fit, get_args(Fit))
         if type(self.alpha) is not bool:
-            raise ValueError(f"alpha is {shown(self.alpha)}; it must be True or False")
+            raise ValueError(f"alpha is {short_repr(self.alpha)}; it must be True or False")
         if type(self.depth) is not int or self.depth not in (8, 16):
-            raise ValueError(f"depth is {shown(self.depth)}; it must be 8 or 16")
+            raise ValueError(f"depth is {short_repr(self.depth)}; it must be 8 or 16")
         if self.alpha and self.depth == 16:
             raise ValueError("alpha is True and depth 16; 16 bits are kept of grey pictures without transparency, so "
                              "leave one of the two out")
@@ -81,7 +81,7 @@ class Reading:
     @property
     def sides(self) -> tuple[int, int] | None:
         """Width and height that are asked for; ValueError for those that no picture is given."""
-        return None if self.size is None else sides("size", self.size, LEAST_SIDE, MOST_SIDE)
+        return None if self.size is None else require_size("size", self.size, LEAST_SIDE, MOST_SIDE)
 
     def key(self) -> list[Any]:
         """Return what decoded pictures are a function of, apart from the pictures: the size, then what is no default.

@@ -10,9 +10,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from ornstein.arguments import shorten
 from ornstein.data.pictures import FORMATS, UNREAD, pages
 from ornstein.files import open_regular
-from ornstein.names import shortened
 
 __all__ = ["ALONE", "braced", "called", "files_of", "is_pattern"]
 
@@ -53,7 +53,7 @@ def _parts(source: str) -> list[str | list[str]]:
                 raise _too_many(source)
             first, last = map(int, span.groups())
             if last < first:
-                raise ValueError(f"data {shortened(source)!r} counts from {first} down to {last}; "
+                raise ValueError(f"data {shorten(source)!r} counts from {first} down to {last}; "
                                  "write the lower first")
             if last - first >= MOST_FILES:
                 raise _too_many(source)
@@ -64,7 +64,7 @@ def _parts(source: str) -> list[str | list[str]]:
 
 
 def _too_many(source: str) -> ValueError:
-    return ValueError(f"data {shortened(source)!r} names more than {MOST_FILES:,} files; that many are not read as one "
+    return ValueError(f"data {shorten(source)!r} names more than {MOST_FILES:,} files; that many are not read as one "
                       "set: pack them into larger ones")
 
 
@@ -74,7 +74,7 @@ def files_of(source: str | Path | Sequence[str | Path]) -> tuple[str, list[Path]
     if not isinstance(source, str | Path):
         return _several([file for one in source for file in _named(one)], called(source))
     path = Path(os.path.expanduser(source))
-    where = shortened(str(source))
+    where = shorten(str(source))
     if not os.path.exists(path) and is_pattern(str(source)):
         return _several(_named(source), where)
     kind = path.suffix.lower()
@@ -93,7 +93,7 @@ def files_of(source: str | Path | Sequence[str | Path]) -> tuple[str, list[Path]
 
 def called(sources: Sequence[str | Path]) -> str:
     """Return how messages call several files."""
-    first = shortened(str(sources[0]))
+    first = shorten(str(sources[0]))
     return first if len(sources) == 1 else f"{first} and {len(sources) - 1} more"
 
 
@@ -108,7 +108,7 @@ def _named(source: str | Path) -> list[Path]:
         files = [one for one in files if os.path.isfile(one)]
         paths += files
         if not files:
-            raise FileNotFoundError(f"{shortened(str(source))}: no file is named like {shortened(name)}")
+            raise FileNotFoundError(f"{shorten(str(source))}: no file is named like {shorten(name)}")
     return paths
 
 
@@ -128,11 +128,11 @@ def _listed(path: Path, where: str) -> list[Path]:
 
 def _several(paths: list[Path], where: str) -> tuple[str, list[Path]]:
     """The kind of several files, which must be there and of one kind."""
-    if missing := [shortened(str(one)) for one in paths if not os.path.exists(one)]:
+    if missing := [shorten(str(one)) for one in paths if not os.path.exists(one)]:
         number = "1 file that is" if len(missing) == 1 else f"{len(missing):,} files that are"
         raise FileNotFoundError(f"{where}: names {number} not there: {', '.join(missing[:3])}"
                                 + (" ..." if len(missing) > 3 else ""))
-    if folders := [shortened(str(one)) for one in paths if os.path.isdir(one)]:
+    if folders := [shorten(str(one)) for one in paths if os.path.isdir(one)]:
         raise ValueError(f"{where}: names a folder, {folders[0]}; give one folder alone, whose sub-folders are "
                          "classes, or files")
     kinds = sorted({one.suffix.lower() for one in paths})

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
+from ornstein.arguments import shorten
 from ornstein.data import cache
 from ornstein.data.array import load_numbered
 from ornstein.data.corpus import Corpus, load_corpus
@@ -24,7 +25,6 @@ from ornstein.data.pictures import FORMATS, Reading
 from ornstein.data.remote import RemoteShard
 from ornstein.data.spec import printable
 from ornstein.files import open_regular
-from ornstein.names import shortened
 
 __all__ = ["LocalShard", "load_shards"]
 
@@ -309,6 +309,6 @@ def _label(tar: tarfile.TarFile, member: tarfile.TarInfo, kind: str, where: str)
     except (ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"{where}: is not {'text' if kind == 'cls' else 'a JSON table'}; write it again") from error
     if label is not None and (isinstance(label, bool) or not isinstance(label, int | str)):
-        raise ValueError(f"{where}: its label is {shortened(repr(label))}; it must be a whole number or text")
+        raise ValueError(f"{where}: its label is {shorten(repr(label))}; it must be a whole number or text")
     # Numbers in .cls files are text, in .json files mostly numbers: both become text, and texts of digits numbers.
     return str(label) if label is not None and str(label) else None

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ornstein.names import printable, require, shown
+from ornstein.arguments import printable, require, short_repr
 
 __all__ = ["LAYOUTS", "MOST_LEVELS", "WIDEST", "DataSpec", "above", "channel_first", "printable"]
 
@@ -80,7 +80,7 @@ class DataSpec:
                 object.__setattr__(self, mine, (None,) * len(value) if mine == "levels" else value)
         for key, good, allowed in self._checks():
             if not good:
-                raise ValueError(f"data spec {key} is {shown(getattr(self, key))}; it must be {allowed}")
+                raise ValueError(f"data spec {key} is {short_repr(getattr(self, key))}; it must be {allowed}")
 
     def _checks(self) -> Iterator[tuple[str, bool, str]]:
         # A generator, so that a check may rely on those before it.
@@ -313,16 +313,16 @@ class DataSpec:
             ValueError: a key that is unknown or missing, or a value of the wrong type; the message names the key.
         """
         if not isinstance(record, Mapping):
-            raise ValueError(f"data spec is {shown(record)}; it must be a table of its fields")
+            raise ValueError(f"data spec is {short_repr(record)}; it must be a table of its fields")
         known = [field.name for field in fields(cls)]
         needed = [field.name for field in fields(cls) if field.default is MISSING]
         for key in [*needed, *record]:
             if key not in known or key not in record:
                 fault = "missing" if key in known else "unknown"
-                raise ValueError(f"data spec key {shown(key)} is {fault}; it must have: {', '.join(known)}")
+                raise ValueError(f"data spec key {short_repr(key)} is {fault}; it must have: {', '.join(known)}")
         for key in ("shape", "classes", "conditions", "empty", "columns"):
             if not isinstance(record.get(key, []), list):
-                raise ValueError(f"data spec {key} is {shown(record[key])}; it must be a list")
+                raise ValueError(f"data spec {key} is {short_repr(record[key])}; it must be a list")
         values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value
                                   for key, value in record.items()}
         return cls(**values)

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from ornstein.arguments import printable
 from ornstein.data.spec import channel_first
 from ornstein.files import open_regular, read_into
-from ornstein.names import printable
 
 __all__ = ["StoredRows"]
 

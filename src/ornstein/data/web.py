@@ -20,7 +20,7 @@ import urllib3
 from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
 from urllib3.util import Retry, Timeout, make_headers, parse_url
 
-from ornstein.names import shortened
+from ornstein.arguments import shorten
 
 __all__ = ["MOST", "THREADS", "Part", "PassingFault", "check_address", "fetch", "shown"]
 
@@ -53,7 +53,7 @@ class Part:
 
 def shown(address: str) -> str:
     """Return an address as messages have it: printable, without user, password and query."""
-    return shortened(re.sub(r"//[^/]*@", "//", re.split(r"[?#]", address, maxsplit=1)[0]))
+    return shorten(re.sub(r"//[^/]*@", "//", re.split(r"[?#]", address, maxsplit=1)[0]))
 
 
 def check_address(address: str) -> str:
@@ -102,7 +102,7 @@ def fetch(address: str, offset: int, size: int) -> Part:
 
 def _content(answer: urllib3.BaseHTTPResponse, name: str, offset: int, size: int) -> Part:
     status, headers, wanted = answer.status, answer.headers, f"{offset}-{offset + size - 1}"
-    said = shortened(f"{status} {answer.reason or ''}".strip())
+    said = shorten(f"{status} {answer.reason or ''}".strip())
     if status in PASSING:
         raise PassingFault(said, _seconds(headers.get("Retry-After", "")))
     if status == 416:
@@ -113,21 +113,21 @@ def _content(answer: urllib3.BaseHTTPResponse, name: str, offset: int, size: int
         raise ConnectionError(f"{name}: the server answers {said}; check the address")
     packed = headers.get("Content-Encoding", "identity").strip().lower()
     if packed != "identity":
-        raise _refused(name, f"the server packs what it sends ({shortened(packed)})")
+        raise _refused(name, f"the server packs what it sends ({shorten(packed)})")
     span = re.fullmatch(r"bytes\s+(\d{1,18})-(\d{1,18})/(\d{1,18})", headers.get("Content-Range", "").strip(),
                         re.ASCII | re.IGNORECASE)
     if span is None:
         raise _refused(name, "the server does not say which bytes it sends and how large the file is "
-                             f"(Content-Range {shortened(headers.get('Content-Range', ''))!r})")
+                             f"(Content-Range {shorten(headers.get('Content-Range', ''))!r})")
     first, last, total = map(int, span.groups())
     lengths = {length.strip() for line in headers.getlist("Content-Length") for length in line.split(",")}
     if (first, last) != (offset, offset + size - 1) or last >= total or not lengths <= {str(size)}:
-        length = f" in {shortened(', '.join(sorted(lengths)))} bytes" if lengths else ""
+        length = f" in {shorten(', '.join(sorted(lengths)))} bytes" if lengths else ""
         raise _refused(name, f"bytes {wanted} were asked for, and the server sends {first}-{last} of {total}{length}")
     try:
         content = answer.read(size + 1)  # one more: where there is one, the server sends what it did not announce
     except ValueError as error:  # a chunk of -5 bytes
-        raise _refused(name, f"the server's answer cannot be read ({shortened(str(error))})") from error
+        raise _refused(name, f"the server's answer cannot be read ({shorten(str(error))})") from error
     if len(content) > size:
         raise _refused(name, f"the server sends more than the {size} bytes that it announced")
     if len(content) < size:
@@ -155,7 +155,7 @@ def _fault(name: str, error: HTTPError, met: bool) -> Exception:
     while cause := inner.__cause__ or next((one for one in inner.args if isinstance(one, BaseException)), None):
         inner = cause
     said = getattr(inner, "strerror", None) or str(inner) or type(inner).__name__
-    said = shortened(" ".join(str(said).split()))
+    said = shorten(" ".join(str(said).split()))
     # A server that was never met is more likely not there than away.
     foreign = isinstance(inner, http.client.HTTPException) and not isinstance(
         inner, http.client.IncompleteRead | http.client.RemoteDisconnected)

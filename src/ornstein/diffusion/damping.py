@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ornstein.arguments import require_float
 from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.denoiser import Denoiser, Wrapped
 from ornstein.diffusion.estimate import Estimate
-from ornstein.names import real
 
 __all__ = ["Damped", "as_damping"]
 
@@ -45,6 +45,6 @@ class Damped(Wrapped):
 
 def as_damping(value: float) -> float:
     """A damping, checked to lie from -0.5 to 0.5."""
-    if not -MOST <= real("damping", value) <= MOST:
+    if not -MOST <= require_float("damping", value) <= MOST:
         raise ValueError(f"damping is {value}; it must lie from -{MOST:g} to {MOST:g}")
     return float(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.distributions import Independent
 
+from ornstein.arguments import require
 from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.encoder import Encoder, gaussian, transition
@@ -12,7 +13,6 @@ from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.level import spread
 from ornstein.diffusion.schedule import Schedule
 from ornstein.isolation import isolation
-from ornstein.names import require
 
 __all__ = ["VARIANCES", "Decoder", "reverse_law"]
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ornstein import noise
+from ornstein.arguments import Precision, require, require_interval
 from ornstein.data.spec import DataSpec
 from ornstein.diffusion.condition import Condition, Conditions, moments, standardised
 from ornstein.diffusion.estimate import LEAST_SIGNAL, PREDICTIONS, READINGS, Estimate
@@ -20,7 +21,6 @@ from ornstein.diffusion.linear import Gaussian, LinearGuess
 from ornstein.diffusion.schedule import Schedule
 from ornstein.isolation import isolated
 from ornstein.machine import has_bf16
-from ornstein.names import Precision, ascending, require
 from ornstein.workers import each, shared
 
 __all__ = ["Batched", "Denoiser", "NetworkDenoiser", "Wrapped", "answering", "kind_of", "pure_noise"]
@@ -210,8 +210,8 @@ class NetworkDenoiser(Denoiser):
         self.network, self.linear, self.data = network, linear, data
         self.predicts = require("predicts", predicts, PREDICTIONS)
         self.precision = require("precision", precision, get_args(Precision))
-        self.log_snr_range = ascending("log_snr_range", log_snr_range)
-        self.x_range = None if x_range is None else ascending("x_range", x_range)
+        self.log_snr_range = require_interval("log_snr_range", log_snr_range)
+        self.x_range = None if x_range is None else require_interval("x_range", x_range)
         options = getattr(network, "options", None)
         self.hints = isinstance(options, dict) and bool(options.get("hints"))
         if self.hints and linear is None:

@@ -8,8 +8,8 @@ from typing import get_args
 import torch
 from torch import Tensor
 
+from ornstein.arguments import Prediction
 from ornstein.diffusion.level import Level
-from ornstein.names import Prediction
 
 __all__ = ["LEAST_SIGNAL", "PREDICTIONS", "READINGS", "Estimate"]
 

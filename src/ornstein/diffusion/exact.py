@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ornstein import noise
+from ornstein.arguments import require_int
 from ornstein.diffusion.condition import Condition, Conditions
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.estimate import Estimate
@@ -16,7 +17,6 @@ from ornstein.diffusion.level import Level, as_time
 from ornstein.diffusion.linear import MOST_SIZE, Gaussian, wiener
 from ornstein.diffusion.schedule import Schedule
 from ornstein.isolation import isolated
-from ornstein.names import whole
 
 __all__ = ["ExactDataset", "ExactGaussian", "ExactMixture"]
 
@@ -100,7 +100,7 @@ class ExactGaussian(Denoiser):
 
     def draw(self, n: int, seed: int = 0) -> Tensor:
         """n samples of the data, (n, D) float64."""
-        eps = noise.normal(seed, "exact", 0, 0, (whole("n", n), len(self.mean)), self.mean)
+        eps = noise.normal(seed, "exact", 0, 0, (require_int("n", n), len(self.mean)), self.mean)
         return self.mean + (eps * self.power.sqrt()) @ self.basis.T
 
 
@@ -180,7 +180,7 @@ class ExactMixture(Denoiser):
 
     def draw(self, n: int, seed: int = 0) -> Tensor:
         """n samples of the data, (n, D) float64."""
-        n = whole("n", n)
+        n = require_int("n", n)
         pick = noise.generator(seed, "exact", 1).choice(len(self.weight), n, p=self.weight.cpu().numpy())
         eps = noise.normal(seed, "exact", 0, 0, (n, self.mean.shape[1]), self.mean)
         return self.mean[pick] + self.variance[pick, None].sqrt() * eps
@@ -273,6 +273,6 @@ class ExactDataset(Denoiser):
 
     def draw(self, n: int, seed: int = 0) -> Tensor:
         """n training points drawn with equal chance, (n, *shape) float64."""
-        n = whole("n", n)
+        n = require_int("n", n)
         pick = noise.generator(seed, "exact", 2).integers(len(self.points), size=n)
         return self.points[pick].reshape(n, *self.shape)

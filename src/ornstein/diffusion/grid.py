@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ornstein.arguments import require, require_float, require_int
 from ornstein.diffusion.level import Level, as_time, doubles, remember
 from ornstein.diffusion.schedule import MOST_STEPS, Schedule
-from ornstein.names import real, require, whole
 
 __all__ = ["SPACINGS", "Moment", "falling", "grid", "moments", "powers"]
 
@@ -52,8 +52,8 @@ def grid(schedule: Schedule, steps: int, spacing: str = "angle", start: float = 
         ValueError: fewer than one step, an unknown spacing, or a start outside (0, 1].
     """
     require("spacing", spacing, SPACINGS)
-    steps = whole("steps", steps, most=MOST_STEPS)
-    if not 0 < real("start", start) <= 1:
+    steps = require_int("steps", steps, maximum=MOST_STEPS)
+    if not 0 < require_float("start", start) <= 1:
         raise ValueError(f"start is {start}; it must lie in (0, 1]")
     times = torch.linspace(start, 0, steps + 1, dtype=torch.float64, device="cpu")
     if spacing == "angle":

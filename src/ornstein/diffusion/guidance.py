@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ornstein.arguments import require_float
 from ornstein.diffusion.condition import Condition, nothing
 from ornstein.diffusion.denoiser import Denoiser, Wrapped
 from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.level import as_time, spread
-from ornstein.names import real
 
 __all__ = ["Guided", "guided"]
 
@@ -33,7 +33,7 @@ class Guided(Wrapped):
         super().__init__(denoiser)
         if not 0 <= interval[0] <= interval[1] <= 1:
             raise ValueError(f"interval is {interval}; it must satisfy 0 <= least <= most <= 1")
-        self.scale, self.interval = real("scale", scale), interval
+        self.scale, self.interval = require_float("scale", scale), interval
 
     def forward(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Estimate:
         entries = self.read_condition(condition, len(z), z.device)
@@ -52,4 +52,4 @@ class Guided(Wrapped):
 
 def guided(denoiser: Denoiser, guidance: float | None) -> Denoiser:
     """The denoiser with guidance at all times, or itself where none is asked for; 1 is none."""
-    return denoiser if guidance is None or real("guidance", guidance) == 1 else Guided(denoiser, guidance)
+    return denoiser if guidance is None or require_float("guidance", guidance) == 1 else Guided(denoiser, guidance)

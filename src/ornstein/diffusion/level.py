@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ornstein.names import is_flag, shown
+from ornstein.arguments import is_flag, short_repr
 
 __all__ = ["Level", "as_time", "doubles", "known", "remember", "spread"]
 
@@ -99,4 +99,5 @@ def doubles(name: str, value: Any) -> Tensor:
             raise TypeError
         return torch.as_tensor(value, dtype=torch.float64, device="cpu")
     except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"{name} is {shown(value)}; it must be a number, or a tensor or list of numbers") from None
+        raise ValueError(f"{name} is {short_repr(value)}; it must be a number, or a tensor or list of "
+                         "numbers") from None

@@ -9,8 +9,8 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
+from ornstein.arguments import Guess, require
 from ornstein.diffusion.level import Level
-from ornstein.names import Guess, require
 
 __all__ = ["KINDS", "MOST_SIDE", "Gaussian", "LinearGuess", "wiener"]
 

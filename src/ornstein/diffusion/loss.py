@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from ornstein import noise
+from ornstein.arguments import DensityName, TimesName, Weighting, require
 from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.encoder import Encoder, draw
 from ornstein.diffusion.level import Level, as_time
 from ornstein.diffusion.schedule import Schedule
 from ornstein.isolation import isolated
-from ornstein.names import DensityName, TimesName, Weighting, require
 
 __all__ = ["DENSITIES", "TIMES", "WEIGHTINGS", "Density", "denoising_loss", "draw_times"]
 

@@ -11,9 +11,9 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
+from ornstein.arguments import ScheduleName, require_float, require_int
 from ornstein.diffusion.level import Level, as_time, doubles, known
 from ornstein.isolation import isolated
-from ornstein.names import ScheduleName, real, whole
 
 __all__ = ["SCHEDULES", "Chain", "Cosine", "Exploding", "Linear", "Schedule"]
 
@@ -180,7 +180,7 @@ class Chain(Schedule):
     @classmethod
     def linear(cls, T: int = 1000, first: float = 1e-4, last: float = 0.02) -> Chain:
         """T variances that rise evenly from `first` to `last` (Ho et al. 2020); T >= 1."""
-        ends, T = (real("first", first), real("last", last)), whole("T", T, most=MOST_STEPS)
+        ends, T = (require_float("first", first), require_float("last", last)), require_int("T", T, maximum=MOST_STEPS)
         return cls(torch.linspace(*ends, T, dtype=torch.float64, device="cpu"))
 
     def level(self, t: Tensor) -> Level:
@@ -249,7 +249,7 @@ class Exploding(Schedule):
     """
 
     def __init__(self, sigma_min: float = 0.002, sigma_max: float = 80.0) -> None:
-        self.sigma_min, self.sigma_max = real("sigma_min", sigma_min), real("sigma_max", sigma_max)
+        self.sigma_min, self.sigma_max = require_float("sigma_min", sigma_min), require_float("sigma_max", sigma_max)
         if not 1e-100 <= self.sigma_min < self.sigma_max <= 1e100:
             raise ValueError(f"sigma_min is {sigma_min} and sigma_max {sigma_max}; they must satisfy "
                              "1e-100 <= sigma_min < sigma_max <= 1e100")

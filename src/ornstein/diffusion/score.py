@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ornstein.arguments import require_int
 from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.encoder import draw
@@ -20,7 +21,6 @@ from ornstein.diffusion.level import as_time
 from ornstein.diffusion.likelihood.bound import Reader, flat
 from ornstein.diffusion.likelihood.ode import EXACT, divergence_of, random_signs
 from ornstein.isolation import isolated
-from ornstein.names import whole
 
 __all__ = ["denoising_score_loss", "explicit_score_loss", "implicit_score_loss", "level_losses"]
 
@@ -104,7 +104,7 @@ def implicit_score_loss(denoiser: Denoiser, z: Tensor, t: Tensor | float, condit
         ValueError: a time without noise, more than 64 values a sample without probes, shapes that do not fit.
     """
     read = Reader(denoiser, z, condition)
-    time, size, probes = _noisy(read, t), math.prod(denoiser.shape), whole("probes", probes, 0)
+    time, size, probes = _noisy(read, t), math.prod(denoiser.shape), require_int("probes", probes, 0)
     if not probes and size > EXACT:
         raise ValueError(f"probes is 0, the exact divergence, and samples have {size} values; beyond {EXACT} give "
                          "probes")
@@ -141,7 +141,7 @@ def level_losses(denoiser: Denoiser, x: Tensor, log_snr: Sequence[float] | Tenso
     Raises:
         ValueError: no levels, levels that are not finite, draws < 1, shapes that do not fit.
     """
-    read, rows, draws = Reader(denoiser, x, condition), [], whole("draws", draws)
+    read, rows, draws = Reader(denoiser, x, condition), [], require_int("draws", draws)
     levels = torch.as_tensor(log_snr, dtype=torch.float64, device="cpu")
     if levels.ndim != 1 or not len(levels) or not levels.isfinite().all():
         raise ValueError(f"log_snr is {levels.tolist()}; it must be a list of at least one finite number")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ornstein.arguments import require_size
 from ornstein.data import Dataset, named
 from ornstein.evaluation.compared import Compared
 from ornstein.evaluation.evaluate import FEATURES
@@ -24,7 +25,6 @@ from ornstein.evaluation.rows import LEAST, LEAST_TRAINING, Rows, disjoint, fact
 from ornstein.evaluation.together import Source, overlap, together
 from ornstein.evaluation.trials import of_samples, shares
 from ornstein.isolation import isolated
-from ornstein.names import sides
 
 __all__ = ["MOST", "compare"]
 
@@ -91,7 +91,7 @@ def compare(real: Any, *generated: Any, trained_on: Any = None, size: int | str 
     known = {"real": real} if trained_on is None else {"trained_on": trained_on, "real": real}
     before = [Source.read(one, name, size, fit) for name, one in known.items()]
     sources = [Source.read(one, "generated", size, fit) for one in generated]
-    alike = together([*before, *sources], None if size is None else sides("size", size)[::-1], fit)
+    alike = together([*before, *sources], None if size is None else require_size("size", size)[::-1], fit)
     there, sets = alike[len(before) - 1], alike[len(before):]
     both = _apart(there) if trained_on is None else _unseen(alike[0], there)
     for one in sets:

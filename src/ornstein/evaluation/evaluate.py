@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ornstein import noise
+from ornstein.arguments import require_int
 from ornstein.data import Dataset, DataSpec, load_data
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.guidance import Guided
@@ -37,7 +38,6 @@ from ornstein.evaluation.results import Curve, Memorisation
 from ornstein.evaluation.rows import LEAST, Rows, careful, facts_of, shuffled, sides
 from ornstein.evaluation.trials import expected
 from ornstein.isolation import isolated
-from ornstein.names import whole
 from ornstein.workers import cores
 
 __all__ = ["FEATURES", "evaluate"]
@@ -90,7 +90,7 @@ def evaluate(model: Denoiser, data: Dataset | Any, *, held: Dataset | Any | None
     data = data if isinstance(data, Dataset) else load_data(data)
     held = held if isinstance(held, Dataset | None) else load_data(held)
     size = math.prod(model.shape)
-    count = whole("count", (10_000 if size <= 256 else 2_000) if count is None else count)
+    count = require_int("count", (10_000 if size <= 256 else 2_000) if count is None else count)
     if count < LEAST:
         raise ValueError(f"count is {count}; an evaluation needs at least {LEAST} samples, and some thousand for "
                          "intervals that say much")

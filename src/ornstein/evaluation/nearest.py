@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from ornstein.arguments import require_int
 from ornstein.data import Dataset, load_data
 from ornstein.evaluation.memorisation import Search
 from ornstein.isolation import isolated
-from ornstein.names import whole
 
 __all__ = ["Neighbour", "nearest"]
 
@@ -65,7 +65,7 @@ def nearest(x: Tensor, data: Any, count: int = 8) -> list[list[Neighbour]]:
         raise ValueError(f"x holds {lost} values that are not finite; every value must be a finite number")
     if len(rows) < LEAST:
         raise ValueError(f"data {spec.name!r} have {len(rows)} training rows; at least {LEAST} are needed")
-    x, count = x.detach().cpu().float(), min(whole("count", count), len(rows))
+    x, count = x.detach().cpu().float(), min(require_int("count", count), len(rows))
     search = Search(data, rows, seed=0, count=count)
     neighbours = []
     for one, near in zip(x.split(1), search(x)[1], strict=True):

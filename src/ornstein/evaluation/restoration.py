@@ -12,6 +12,7 @@ from scipy import stats
 from torch import Tensor
 
 from ornstein import noise
+from ornstein.arguments import require_float, short_repr
 from ornstein.data import Dataset, DataSpec
 from ornstein.diffusion.denoiser import Denoiser, kind_of
 from ornstein.diffusion.editing.operator import Operator, read_operator
@@ -23,7 +24,6 @@ from ornstein.evaluation.likelihoods import shrunk_covariance
 from ornstein.evaluation.results import NORMAL, Calibration, Interval, Restoration
 from ornstein.evaluation.rows import Rows
 from ornstein.figures.restored import restored
-from ornstein.names import real, shown
 
 __all__ = ["BINS", "as_sample", "calibration", "gaussian_crps", "hidden", "linear_estimate", "operators",
            "restoration", "scores", "seconds_of_rows"]
@@ -38,7 +38,7 @@ LINEAR, FITTED = 4096, 2**24  # values of a sample that a covariance is fitted t
 
 def operators(restore: str | Sequence[str], deviation: float, shape: tuple[int, ...]) -> list[str]:
     """The names of operators in a list, if each is one for samples of that shape and leaves something open."""
-    if real("noise", deviation) < 0:
+    if require_float("noise", deviation) < 0:
         raise ValueError(f"noise is {deviation:g}; it must be a standard deviation, at least 0")
     names = [restore] if isinstance(restore, str) else list(restore)
     if deviation and not names:
@@ -46,8 +46,8 @@ def operators(restore: str | Sequence[str], deviation: float, shape: tuple[int, 
                          "leave noise out")
     for name in names:
         if not isinstance(name, str):
-            raise TypeError(f"restore is {shown(name)}; it must be the name of an operator, such as 'mask=0.5', or a "
-                            "list of names")
+            raise TypeError(f"restore is {short_repr(name)}; it must be the name of an operator, such as 'mask=0.5', "
+                            "or a list of names")
         if not deviation and not hidden(read_operator(name, shape)).any():
             raise ValueError(f"restore is {name!r}, which measures every value of these samples without noise, so that "
                              "nothing is left to restore; measure less, such as mask=0.5")

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from ornstein.arguments import printable
 from ornstein.data import DataSpec
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.evaluation.results import Interval
-from ornstein.names import printable
 
 __all__ = ["Facts", "card"]
 

@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from ornstein import files
 from ornstein.adoption.onnx import OnnxNetwork
 from ornstein.adoption.unet import Unet
+from ornstein.arguments import require_float, short_repr, shorten
 from ornstein.diffusion.denoiser import Denoiser, NetworkDenoiser, Wrapped
 from ornstein.diffusion.level import as_time
 from ornstein.diffusion.samplers.loop import chosen
 from ornstein.exporting.graph import CALL, Denoising, Drawing, Velocity, family, whole
 from ornstein.exporting.times import name_of
 from ornstein.isolation import isolated
-from ornstein.names import real, shortened, shown
 
 __all__ = ["KEY", "export", "refuse"]
 
@@ -111,8 +111,8 @@ def _ours(model: Denoiser) -> TypeGuard[NetworkDenoiser]:
 def _denoising(model: Denoiser, guidance: float | None) -> tuple[Any, dict[str, Any]]:
     """The graph of the denoiser, and what the file says of it."""
     if guidance is not None:
-        raise ValueError(f"guidance is {shown(guidance)}, but nfe is not given; name it, or guide yourself: call the "
-                         "graph a second time with class -1 (or a condition of NaN)")
+        raise ValueError(f"guidance is {short_repr(guidance)}, but nfe is not given; name it, or guide yourself: call "
+                         "the graph a second time with class -1 (or a condition of NaN)")
     if not _ours(model):
         raise ValueError(f"nfe is not given, and {type(model).__name__} is no network that is told the log SNR; name "
                          "it, for a graph of the whole sampler")
@@ -125,7 +125,7 @@ def _denoising(model: Denoiser, guidance: float | None) -> tuple[Any, dict[str, 
 
 def _drawing(model: Denoiser, nfe: int, guidance: float | None) -> tuple[Any, dict[str, Any]]:
     """The graph of the sampler, and what the file says of it."""
-    scale = 1.0 if guidance is None else real("guidance", guidance)
+    scale = 1.0 if guidance is None else require_float("guidance", guidance)
     told = _told(model)
     if scale != 1 and not told:
         raise ValueError(f"guidance is {scale:g}, but this model knows no classes or conditions to guide towards; "
@@ -250,9 +250,9 @@ def _why(error: BaseException) -> str:
         return ("its code fixes the number of rows, as in view(3, 4) or len(y); write -1 or y.shape[0] for it")
     if "data-dependent" in text:
         lines = re.findall(r"File .*, line \d+, in \w+\n +(.+)", text)
-        return ("its code decides by the values of a tensor" + (f", in `{shortened(lines[-1])}`" if lines else "")
+        return ("its code decides by the values of a tensor" + (f", in `{shorten(lines[-1])}`" if lines else "")
                 + "; write torch.where in place of if")
-    return shortened(" ".join(str(reasons[-1]).split()) or type(reasons[-1]).__name__)
+    return shorten(" ".join(str(reasons[-1]).split()) or type(reasons[-1]).__name__)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from ornstein.names import printable
+from ornstein.arguments import printable
 
 __all__ = ["LEVEL", "NORMAL", "Line", "Mark", "intervals", "lines", "number", "waterfall"]
 

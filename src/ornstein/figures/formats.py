@@ -16,7 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ornstein import files
-from ornstein.names import either
+from ornstein.arguments import alternatives
 
 __all__ = ["FILMS", "KEY", "KINDS", "MOST_SCALE", "NUMBERS", "about", "ending", "exif", "film_ending", "flat",
            "options", "read_facts", "write_picture", "written_in"]
@@ -44,7 +44,7 @@ def ending(out: Path, more: tuple[str, ...] = ()) -> str:
     if out.is_dir() or not kind or (re.search(r"[0-9]", kind) and kind not in (*FILMS, *OTHERS)):
         return ""
     film = f"; for a film of the pictures forming, --save-steps {out}" if kind in FILMS and not more else ""
-    raise ValueError(f"out is {out}; it must end in .png, .jpg, .webp, {either(*NUMBERS, *more)}, or be a folder"
+    raise ValueError(f"out is {out}; it must end in .png, .jpg, .webp, {alternatives(*NUMBERS, *more)}, or be a folder"
                      f"{film}")
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ornstein.arguments import require_int, short_repr
 from ornstein.data import DataSpec
 from ornstein.diffusion.samplers import Frame
 from ornstein.figures import film, pictures
 from ornstein.figures.formats import MOST_SCALE, film_ending
-from ornstein.names import shown, whole
 
 __all__ = ["save_film", "save_pictures"]
 
@@ -69,7 +69,8 @@ def save_film(frames: Iterable[Frame], path: str | Path, data: DataSpec | None =
     frames = iter(frames)
     first = next(frames, None)
     if not isinstance(first, Frame):
-        raise TypeError(f"frames hold {shown(first)}; give what ornstein.generate returns, not yet followed to its end")
+        raise TypeError(f"frames hold {short_repr(first)}; give what ornstein.generate returns, not yet followed to "
+                        "its end")
     spec, factor = _spec(first.latent, data), _scale(scale)
     film.refuse(spec)
     labels = _labels(labels, len(first.latent), spec)
@@ -102,9 +103,9 @@ def _labels(labels: Tensor | None, count: int, spec: DataSpec) -> Tensor | None:
         raise ValueError(f"labels have shape {tuple(labels.shape)} and dtype {labels.dtype}; they must be ({count},) "
                          "whole numbers, a class for each sample")
     for label in labels.unique().tolist():
-        whole("a label", label, 0, len(spec.classes) - 1)
+        require_int("a label", label, 0, len(spec.classes) - 1)
     return labels
 
 
 def _scale(scale: int | None) -> int | None:
-    return None if scale is None else whole("scale", scale, 1, MOST_SCALE)
+    return None if scale is None else require_int("scale", scale, 1, MOST_SCALE)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ornstein import files
+from ornstein.arguments import printable
 from ornstein.data import DataSpec, read_picture
 from ornstein.data.spec import channel_first
 from ornstein.diffusion.condition import Condition
@@ -17,7 +18,6 @@ from ornstein.diffusion.denoiser import Denoiser, NetworkDenoiser
 from ornstein.diffusion.level import as_time
 from ornstein.diffusion.samplers import sample
 from ornstein.diffusion.schedule import Schedule
-from ornstein.names import printable
 
 __all__ = ["POINTS", "Subject", "drawable", "read_sample", "scale", "subject"]
 

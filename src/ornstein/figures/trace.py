@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ornstein import files
+from ornstein.arguments import find
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.figures.backward import bound, reverse
 from ornstein.figures.forward import graph, kernel, noising, posterior, schedules
@@ -15,7 +16,6 @@ from ornstein.figures.paths import paths
 from ornstein.figures.plane import field, flight
 from ornstein.figures.strip import strip
 from ornstein.figures.subject import Subject, subject
-from ornstein.names import find
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from torch import nn
 
-from ornstein.names import NetworkName, find, made, require
+from ornstein.arguments import NetworkName, construct, find, require
 from ornstein.networks.dit import DiT
 from ornstein.networks.layers import layout
 from ornstein.networks.mlp import MLP
@@ -33,7 +33,7 @@ def build(name: str, options: Mapping[str, Any]) -> nn.Module:
     kind = find("network", name, NETWORKS)
     if "shape" not in options:
         raise ValueError(f"network {name!r} has no shape; give that of one sample")
-    return made(f"network {name!r}", kind, options)
+    return construct(f"network {name!r}", kind, options)
 
 
 def suit(shape: Sequence[int], name: str = "auto", work: int = 0) -> tuple[str, dict[str, Any]]:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ornstein.arguments import require_int
 from ornstein.isolation import isolated
-from ornstein.names import whole
 from ornstein.networks import layers
 
 __all__ = ["DiT"]
@@ -40,8 +40,8 @@ class DiT(nn.Module):
         super().__init__()
         shape = layers.sizes(shape, classes, conditions, embedding)
         for name, value in (("patch", patch), ("width", width), ("heads", heads)):
-            whole(name, value, most=layers.MOST_WIDTH)
-        whole("depth", depth, 0, layers.MOST_BLOCKS)
+            require_int(name, value, maximum=layers.MOST_WIDTH)
+        require_int("depth", depth, 0, layers.MOST_BLOCKS)
         if len(shape) - 1 not in layers.GRIDS or any(side % patch for side in shape[1:]):
             raise ValueError(f"shape is {tuple(shape)}; a DiT of patch {patch} takes {layers.named(shape)} with sides "
                              f"that are multiples of {patch}")

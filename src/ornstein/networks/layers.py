@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ornstein.names import shown, whole, wholes
+from ornstein.arguments import require_int, require_ints, short_repr
 
 __all__ = ["CONVOLUTIONS", "GRIDS", "MOST_BLOCKS", "MOST_WIDTH", "Attention", "Embedding", "Linear",
            "Modulation", "channels_last", "flag", "fold", "layout", "named", "rms_norm", "sizes", "unfold"]
@@ -29,16 +29,16 @@ MOST_WIDTH, MOST_BLOCKS = 2**16, 4096
 
 def sizes(shape: Sequence[int], classes: int, conditions: int, embedding: int) -> list[int]:
     """The shape of one sample as a list, after a check of what all networks are told; ValueError names the entry."""
-    whole("classes", classes, 0, 2**31)
-    whole("conditions", conditions, 0, MOST_WIDTH)
-    whole("embedding", embedding, most=MOST_WIDTH)
-    return wholes("shape", shape)
+    require_int("classes", classes, 0, 2**31)
+    require_int("conditions", conditions, 0, MOST_WIDTH)
+    require_int("embedding", embedding, maximum=MOST_WIDTH)
+    return require_ints("shape", shape)
 
 
 def flag(argument: str, value: object) -> bool:
     """Return `value`, which must be true or false; raises ValueError otherwise."""
     if not isinstance(value, bool):
-        raise ValueError(f"{argument} is {shown(value)}; it must be true or false")
+        raise ValueError(f"{argument} is {short_repr(value)}; it must be true or false")
     return value
 
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ornstein.arguments import require_int
 from ornstein.isolation import isolated
-from ornstein.names import whole
 from ornstein.networks.layers import MOST_BLOCKS, MOST_WIDTH, Embedding, Linear, Modulation, rms_norm, sizes
 
 __all__ = ["MLP"]
@@ -35,8 +35,8 @@ class MLP(nn.Module):
                  embedding: int = 64, conditions: int = 0) -> None:
         super().__init__()
         shape = sizes(shape, classes, conditions, embedding)
-        whole("width", width, most=MOST_WIDTH)
-        whole("depth", depth, 0, MOST_BLOCKS)
+        require_int("width", width, maximum=MOST_WIDTH)
+        require_int("depth", depth, 0, MOST_BLOCKS)
         self.options = {"shape": shape, "classes": classes, "width": width, "depth": depth,
                         "embedding": embedding, **({"conditions": conditions} if conditions else {})}
         values = math.prod(shape)

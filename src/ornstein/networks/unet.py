@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ornstein.arguments import require_int, require_ints, short_repr
 from ornstein.isolation import isolated
-from ornstein.names import shown, whole, wholes
 from ornstein.networks import layers
 
 __all__ = ["UNet"]
@@ -77,16 +77,17 @@ class UNet(nn.Module):
                  conditions: int = 0, through: bool = False, hints: bool = False) -> None:
         super().__init__()
         shape = layers.sizes(shape, classes, conditions, embedding)
-        widths = wholes("widths", widths, most=layers.MOST_WIDTH)
-        depths = wholes("depths", depths, 0, layers.MOST_BLOCKS)
-        whole("stem", stem)
+        widths = require_ints("widths", widths, maximum=layers.MOST_WIDTH)
+        depths = require_ints("depths", depths, 0, layers.MOST_BLOCKS)
+        require_int("stem", stem)
         for name, value in (("attention", attention), ("through", through), ("hints", hints)):
             layers.flag(name, value)
         rank = len(shape) - 1
         if rank not in layers.CONVOLUTIONS:
             raise ValueError(f"shape is {tuple(shape)}; a UNet takes {layers.named(shape)}")
         if not widths or len(widths) != len(depths):
-            raise ValueError(f"widths is {shown(widths)} and depths {shown(depths)}; they must have one entry a level")
+            raise ValueError(f"widths is {short_repr(widths)} and depths {short_repr(depths)}; they must have one "
+                             "entry a level")
         if stem * 2 ** (len(widths) - 1) > 2 * max(shape[1:]) or sum(depths) > layers.MOST_BLOCKS:
             raise ValueError(f"stem is {stem}, with {len(widths)} levels of {sum(depths)} blocks; samples of shape "
                              f"{tuple(shape)} are too small to be folded and halved so often, or the blocks too many")

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
-from ornstein.names import printable, shortened
+from ornstein.arguments import printable, shorten
 
 __all__ = ["ANSWERS", "EVENTS", "NPY", "PNG", "Fault", "Refused", "answer", "content", "faults", "install", "no_room",
            "sentence"]
@@ -71,7 +71,7 @@ EVENTS = content("text/event-stream", 'event: progress\ndata: {"status": "runnin
 
 def sentence(error: BaseException | str) -> str:
     """What an exception says, on one printable line of bounded length."""
-    return shortened(printable(" ".join(str(error).split())), 400) or type(error).__name__
+    return shorten(printable(" ".join(str(error).split())), 400) or type(error).__name__
 
 
 def answer(status: int, error: str, field: str | None = None, limit: Any = None,
@@ -122,13 +122,13 @@ def _first(error: RequestValidationError) -> tuple[str, str | None, Any]:
     if first["type"] in ("model_attributes_type", "missing") and first["loc"] == ("body",):
         return "the body must be a JSON object, sent as Content-Type: application/json", None, None
     place = [str(part) for part in first["loc"][1:] if part not in KINDS]
-    field, limits = shortened(printable(".".join(place)), 60) or None, first.get("ctx", {})
+    field, limits = shorten(printable(".".join(place)), 60) or None, first.get("ctx", {})
     limit = next((limits[name] for name in ("le", "ge", "lt", "gt", "max_length", "min_length", "pattern", "expected",
                                             "expected_tags") if name in limits), None)
     if first["type"] == "union_tag_invalid":
         field = "kind"
     given = first.get("input")
-    value = f" is {shortened(printable(str(given)), 40)}" if isinstance(given, str | int | float) else ""
+    value = f" is {shorten(printable(str(given)), 40)}" if isinstance(given, str | int | float) else ""
     what = first["msg"][:1].lower() + first["msg"][1:]
     text = f"{field or 'the body'}{value}: {what}".replace(": input should be", "; it must be", 1)  # pydantic's words
     return text, field, limit if isinstance(limit, str | int | float) else None

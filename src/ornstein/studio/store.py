@@ -32,7 +32,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 from sqlalchemy.sql.elements import ColumnElement
 
 from ornstein import files
-from ornstein.names import shortened
+from ornstein.arguments import shorten
 from ornstein.studio.refusal import sentence
 from ornstein.studio.tables import jobs, metadata, pictures
 
@@ -69,7 +69,7 @@ class Store:
             with self.engine.connect() as connection:
                 sound = connection.execute(text("PRAGMA quick_check")).scalar() if self.lite else "ok"
             if sound != "ok":
-                told = shortened(sentence(str(sound)), 120)
+                told = shorten(sentence(str(sound)), 120)
                 raise ValueError(f"the database of the studio is damaged ({told}); {self.remedy}")
             with self.engine.begin() as connection:
                 _migrate(connection)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ornstein import files
-from ornstein.names import printable, shortened
+from ornstein.arguments import printable, shorten
 from ornstein.training.run import METRICS, PREVIEW, PREVIEWS
 
 __all__ = ["Told"]
@@ -61,7 +61,7 @@ class Told:
             event = json.loads(line)
             kind = event.pop("event")
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
-            text = shortened(printable(line.strip()), 400)
+            text = shorten(printable(line.strip()), 400)
             if text.startswith("ornstein: "):
                 self.error = text.removeprefix("ornstein: ")
             return [("log", {"line": text})] if text else []

@@ -14,8 +14,8 @@ from PIL import Image
 from starlette.concurrency import run_in_threadpool
 
 from ornstein import files
+from ornstein.arguments import printable, shorten
 from ornstein.data.pictures import FORMATS, header, reason
-from ornstein.names import printable, shortened
 from ornstein.studio.limits import LIMITS, Limits
 from ornstein.studio.refusal import Refused, sentence
 from ornstein.studio.store import Store
@@ -79,7 +79,7 @@ class Uploads:
                     digest.update(part)
                     file.write(part)
                     part = await anext(parts, b"")
-            row = {"id": id, "name": shortened(printable(name), 200), "bytes": size, "sha256": digest.hexdigest(),
+            row = {"id": id, "name": shorten(printable(name), 200), "bytes": size, "sha256": digest.hexdigest(),
                    "created": time.time(), "ending": ending,
                    **await run_in_threadpool(look, beside, ending, self.limits)}
             if there is not None and there["sha256"] != row["sha256"]:

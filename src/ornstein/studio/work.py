@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ornstein.arguments import require
 from ornstein.data import DataSpec
 from ornstein.diffusion.editing.operator import read_operator
 from ornstein.diffusion.samplers.loop import NFE, SAMPLERS
@@ -24,7 +25,6 @@ from ornstein.figures import pictures, trace
 from ornstein.figures.edits import figures_of
 from ornstein.figures.subject import read_sample, subject
 from ornstein.given import apply_mask, edited, fit_of, read_given, read_measured
-from ornstein.names import require
 from ornstein.request import Request
 from ornstein.studio import arrays
 from ornstein.studio.library import Model

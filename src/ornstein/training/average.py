@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ornstein.names import real
+from ornstein.arguments import require_float
 
 __all__ = ["exponent", "reconstruction", "update"]
 
@@ -23,7 +23,7 @@ def exponent(width: float) -> float:
 
     The average at step n weighs step i by i^gamma; ValueError for a width outside (0, 0.28].
     """
-    if not 0 < real("average", width) <= WIDEST:
+    if not 0 < require_float("average", width) <= WIDEST:
         raise ValueError(f"average is {width}; the relative width of the average must lie in (0, {WIDEST}]")
     roots = np.roots([1, 7, 16 - width**-2, 12 - width**-2])
     return float(roots[np.isreal(roots)].real.max())

@@ -14,8 +14,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ornstein import machine
+from ornstein.arguments import require
 from ornstein.diffusion.denoiser import NetworkDenoiser
-from ornstein.names import require
 
 __all__ = ["PARALLEL", "Engine", "begin", "end", "full", "join", "like", "local"]
 

@@ -11,10 +11,10 @@ from torch import nn
 
 from ornstein import checkpoint
 from ornstein.adoption.adopted import Adopted
+from ornstein.arguments import short_repr
 from ornstein.data import DataSpec, may_be_pictures
 from ornstein.description import describe
 from ornstein.diffusion.denoiser import NetworkDenoiser
-from ornstein.names import shown
 from ornstein.networks import NETWORKS, Taken, transfer
 from ornstein.settings import Settings
 from ornstein.training.run import Run
@@ -32,11 +32,11 @@ def source(settings: Settings, network: nn.Module | None = None) -> NetworkDenoi
         ValueError: a damaged one, or one of another class than the user's own.
     """
     if not os.path.exists(str(settings.init_from)):
-        raise FileNotFoundError(f"init_from is {shown(settings.init_from)}; there is no such run or model's file")
+        raise FileNotFoundError(f"init_from is {short_repr(settings.init_from)}; there is no such run or model's file")
     model = checkpoint.load(str(settings.init_from), network)
     if isinstance(model, Adopted):
-        raise ValueError(f"init_from is {shown(settings.init_from)}, a model of another library, whose network is not "
-                         "trained here; train it there, and adopt it again")
+        raise ValueError(f"init_from is {short_repr(settings.init_from)}, a model of another library, whose network is "
+                         "not trained here; train it there, and adopt it again")
     return model
 
 

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from ornstein import files
-from ornstein.names import printable
+from ornstein.arguments import printable
 from ornstein.training.signals import SIGNALS
 
 __all__ = [

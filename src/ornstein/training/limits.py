@@ -7,12 +7,12 @@ import os
 
 import torch
 
+from ornstein.arguments import construct
 from ornstein.data import Dataset
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.linear import MOST_SIDE, LinearGuess
 from ornstein.diffusion.schedule import SCHEDULES, Chain, Schedule
 from ornstein.machine import memory
-from ornstein.names import made
 from ornstein.networks import build
 from ornstein.settings import Settings
 
@@ -28,7 +28,7 @@ def schedule_of(settings: Settings) -> Schedule:
     """The schedule that the settings describe; a chain without betas is that of Ho et al. 2020."""
     kind, options = SCHEDULES[settings.schedule], settings.schedule_options
     make = Chain.linear if kind is Chain and "beta" not in options else kind
-    return made(f"schedule {settings.schedule!r}", make, options)
+    return construct(f"schedule {settings.schedule!r}", make, options)
 
 
 def network_options(settings: Settings, data: Dataset) -> dict[str, object]:

@@ -15,11 +15,11 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from ornstein import files
+from ornstein.arguments import NetworkName, short_repr
 from ornstein.checkpoint import MODEL, load
 from ornstein.data.places import is_pattern
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.files import SETTINGS, STATES
-from ornstein.names import NetworkName, shown
 from ornstein.settings import Settings
 from ornstein.training.snapshots import Snapshots
 from ornstein.training.states import States
@@ -201,8 +201,8 @@ def located(settings: Settings, remedy: str = "") -> str | list[str]:
     for there in (place, name):
         if all(Path(one).exists() or is_pattern(one) for one in ([there] if isinstance(there, str) else there)):
             return there
-    where = place if isinstance(place, str) else shown(place)
-    raise FileNotFoundError(f"data {shown(name)} were at {where} when the run began and are not there now"
+    where = place if isinstance(place, str) else short_repr(place)
+    raise FileNotFoundError(f"data {short_repr(name)} were at {where} when the run began and are not there now"
                             + (f"; {remedy}" if remedy else ""))
 
 

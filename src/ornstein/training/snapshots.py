@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ornstein import checkpoint, files
-from ornstein.names import whole
+from ornstein.arguments import require_int
 from ornstein.training.average import exponent, reconstruction
 
 __all__ = ["Snapshots"]
@@ -51,7 +51,7 @@ class Snapshots:
         places, gamma = self.places(), exponent(width)
         if not places:
             raise ValueError(f"{self.path} holds no averages; train with snapshots greater than 0")
-        end = places[-1] if images is None else whole("images", images)
+        end = places[-1] if images is None else require_int("images", images)
         if end not in places:
             raise ValueError(f"images is {end}; averages were kept at {', '.join(map(str, places))}")
         places = [place for place in places if place <= end]

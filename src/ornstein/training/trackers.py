@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import yaml
 
 from ornstein import files
-from ornstein.names import find
+from ornstein.arguments import find
 from ornstein.own import find_class
 from ornstein.training.events import Drawn, Event, Failed, Finished, Interrupted, Progress, Started, Warned
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from ornstein import noise
+from ornstein.arguments import require_int
 from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.guidance import guided
@@ -15,7 +16,6 @@ from ornstein.diffusion.samplers.choice import MOST, Choice
 from ornstein.diffusion.samplers.learned import Learned
 from ornstein.diffusion.samplers.loop import automatic
 from ornstein.isolation import isolated
-from ornstein.names import whole
 from ornstein.tuning.judge import SMALL, Judge
 from ornstein.tuning.learn import Matching, improve, log_error, regressed, takes_gradients
 from ornstein.tuning.paths import Starts, exact_starts
@@ -65,9 +65,9 @@ def tune(model: Denoiser, nfe: int, *, starts: int | None = None, condition: Con
     Raises:
         ValueError: nfe or starts out of range.
     """
-    if whole("nfe", nfe) > MOST:
+    if require_int("nfe", nfe) > MOST:
         raise ValueError(f"nfe is {nfe}; it must be at most {MOST}")
-    starts = usual_starts(model) if starts is None else whole("starts", starts)
+    starts = usual_starts(model) if starts is None else require_int("starts", starts)
     if starts < 16:
         raise ValueError(f"starts is {starts}; it must be at least 16")
     tell = progress or (lambda _: None)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ornstein.arguments import short_repr
 from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.editing.operator import places
@@ -16,7 +17,6 @@ from ornstein.diffusion.editing.posterior import posterior
 from ornstein.diffusion.editing.restore import NFE, budget, fits, samples_of, warn_of_unlikely
 from ornstein.display import telling, within
 from ornstein.isolation import isolated
-from ornstein.names import shown
 
 __all__ = ["inpaint", "known_part"]
 
@@ -81,7 +81,8 @@ def known_part(x: Tensor, mask: Any) -> tuple[Tensor, Tensor]:
         try:
             known = torch.as_tensor(mask, device=x.device)
         except (TypeError, ValueError, RuntimeError):
-            raise TypeError(f"mask is {shown(mask)}; it must be a tensor or an array, true where x is known") from None
+            raise TypeError(f"mask is {short_repr(mask)}; it must be a tensor or an array, true where x is "
+                            "known") from None
         if known.is_complex():
             raise ValueError(f"mask is {known.dtype}; it must be bool, or 0 and 1, true where x is known")
         if known.dtype != torch.bool and not ((known == 0) | (known == 1)).all():

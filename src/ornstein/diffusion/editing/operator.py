@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ornstein import noise
-from ornstein.names import find, real, shown, whole
+from ornstein.arguments import find, require_float, require_int, short_repr
 
 __all__ = ["MOST_ENTRIES", "OPERATORS", "Map", "Operator", "places", "read_operator"]
 
@@ -194,15 +194,15 @@ def _named(spec: str, shape: tuple[int, ...]) -> Operator:
     number, make = find("operator", name, OPERATORS)
     if number is None:
         if equals:
-            raise ValueError(f"operator is {shown(spec)}; {name} takes no number, so write {name} alone")
+            raise ValueError(f"operator is {short_repr(spec)}; {name} takes no number, so write {name} alone")
         return make(shape)
     if not equals:
-        raise ValueError(f"operator is {shown(spec)}; it needs a number, such as {name}={number}")
+        raise ValueError(f"operator is {short_repr(spec)}; it needs a number, such as {name}={number}")
     try:
         given: Any = type(number)(value)
     except ValueError:
-        raise ValueError(f"operator is {shown(spec)}; {name} takes a {'whole ' * isinstance(number, int)}number, such "
-                         f"as {name}={number}") from None
+        raise ValueError(f"operator is {short_repr(spec)}; {name} takes a {'whole ' * isinstance(number, int)}number, "
+                         f"such as {name}={number}") from None
     return make(shape, given)
 
 
@@ -212,7 +212,7 @@ def _sides(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _share(name: str, value: float) -> float:
-    if not 0 < real(name, value) <= 1:
+    if not 0 < require_float(name, value) <= 1:
         raise ValueError(f"{name} is {value:g}; it must be a share above 0 and at most 1")
     return value
 
@@ -227,7 +227,7 @@ def _mask(shape: tuple[int, ...], share: float) -> Operator:
 
 
 def _blur(shape: tuple[int, ...], width: float) -> Operator:
-    if not 0 < real("blur", width) < math.inf:
+    if not 0 < require_float("blur", width) < math.inf:
         raise ValueError(f"blur is {width:g}; it must be a width in pixels above 0")
     transfers = []
     for axis, side in enumerate(_sides(shape)):
@@ -248,7 +248,7 @@ def _blur(shape: tuple[int, ...], width: float) -> Operator:
 
 def _blocks(name: str, shape: tuple[int, ...], factor: int, total: bool) -> Operator:
     sides = _sides(shape)
-    whole(name, factor, 1, max(sides))
+    require_int(name, factor, 1, max(sides))
     if any(side % factor for side in sides):
         raise ValueError(f"{name} is {factor}, which does not divide {' x '.join(map(str, sides))}; it must divide "
                          "every side")

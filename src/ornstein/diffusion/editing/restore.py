@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ornstein.arguments import require_float, require_int
 from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.editing.operator import Map, Operator, read_operator
@@ -20,7 +21,6 @@ from ornstein.diffusion.schedule import MOST_STEPS
 from ornstein.display import telling
 from ornstein.isolation import isolated
 from ornstein.machine import memory
-from ornstein.names import real, whole
 from ornstein.noise import MOST_SEED, per_sample
 
 __all__ = ["NFE", "budget", "fits", "restore", "samples_of", "warn_of_unlikely"]
@@ -67,7 +67,7 @@ def restore(denoiser: Denoiser, observation: Tensor, operator: Operator | Tensor
             draws than there is memory for.
     """
     count, nfe = budget(count, nfe, seed)
-    if not 0 <= real("noise", noise) <= LOUDEST:
+    if not 0 <= require_float("noise", noise) <= LOUDEST:
         raise ValueError(f"noise is {noise:g}; it must be a standard deviation, from 0 to {LOUDEST:g}")
     measured = read_operator(operator, denoiser.shape, getattr(observation, "device", "cpu"))
     noise, y = float(noise), samples_of("observation", observation, measured.into)
@@ -81,8 +81,8 @@ def restore(denoiser: Denoiser, observation: Tensor, operator: Operator | Tensor
 
 def budget(count: int, nfe: int, seed: int) -> tuple[int, int]:
     """Count and network calls, with the seed checked to be whole numbers in their ranges."""
-    whole("seed", seed, 0, MOST_SEED)
-    return whole("count", count), whole("nfe", nfe, most=MOST_STEPS)
+    require_int("seed", seed, 0, MOST_SEED)
+    return require_int("count", count), require_int("nfe", nfe, maximum=MOST_STEPS)
 
 
 def samples_of(name: str, x: Any, shape: Sequence[int], finite: bool = True) -> Tensor:

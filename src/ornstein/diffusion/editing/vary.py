@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ornstein.arguments import require_float
 from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.editing.draws import Draws
@@ -17,7 +18,6 @@ from ornstein.diffusion.samplers import sample
 from ornstein.diffusion.samplers.loop import plan
 from ornstein.display import telling, within
 from ornstein.isolation import isolated
-from ornstein.names import real
 
 __all__ = ["vary"]
 
@@ -53,7 +53,7 @@ def vary(denoiser: Denoiser, x: Tensor, strength: float, count: int = 1, *, nfe:
             memory for.
     """
     count, nfe = budget(count, nfe, seed)
-    if not 0 <= real("strength", strength) <= 1:
+    if not 0 <= require_float("strength", strength) <= 1:
         raise ValueError(f"strength is {strength:g}; it must lie in [0, 1]")
     x = samples_of("x", x, denoiser.shape)
     fits(len(x), count, denoiser.shape, x)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from ornstein import noise
+from ornstein.arguments import require, require_int
 from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.decoder import VARIANCES, reverse_law
 from ornstein.diffusion.denoiser import Batched, Denoiser, kind_of
@@ -21,7 +22,6 @@ from ornstein.diffusion.level import as_time
 from ornstein.diffusion.likelihood.levels import bin_log_prob, levels_of
 from ornstein.diffusion.likelihood.times import bound_times, describe, rising
 from ornstein.isolation import isolated
-from ornstein.names import require, whole
 
 __all__ = ["ROWS", "Bound", "Reader", "elbo", "flat", "mean_error", "prior_gap", "reconstruction"]
 
@@ -149,7 +149,7 @@ def elbo(denoiser: Denoiser, x: Tensor, times: Sequence[float] | Tensor | None =
         raise ValueError(f"times[1] is {float(grid[1])}, where float64 can tell no noise; take a later one")
     if first.signal == 0:
         raise ValueError(f"times[1] is {float(grid[1])}, where the signal is 0: nothing is reconstructed from there")
-    draws = whole("draws", draws)
+    draws = require_int("draws", draws)
     if isinstance(variance, Tensor):
         fits = variance.shape[:1] == (len(grid) - 1,) and variance.shape[1:] in ((), denoiser.shape)
         if not fits or not (variance > 0).all():

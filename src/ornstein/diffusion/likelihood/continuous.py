@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ornstein import noise
+from ornstein.arguments import require, require_int
 from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.encoder import draw
@@ -17,7 +18,6 @@ from ornstein.diffusion.likelihood.bound import Bound, Reader, flat, prior_gap, 
 from ornstein.diffusion.likelihood.levels import levels_of
 from ornstein.diffusion.likelihood.times import span
 from ornstein.isolation import isolated
-from ornstein.names import require, whole
 
 __all__ = ["PROPOSALS", "continuous_elbo"]
 
@@ -55,7 +55,7 @@ def continuous_elbo(denoiser: Denoiser, x: Tensor, levels: int | None = None, dr
     """
     read = Reader(denoiser, x, condition)
     levels = levels_of(x, levels)
-    draws = whole("draws", draws)
+    draws = require_int("draws", draws)
     require("proposal", proposal, PROPOSALS)
     least, most = span(read.schedule, levels, log_snr)
     edges, density = np.linspace(least, most, BINS + 1), np.full(BINS, 1 / (most - least))

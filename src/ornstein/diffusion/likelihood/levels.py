@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from ornstein import noise
-from ornstein.names import whole
+from ornstein.arguments import require_int
 
 __all__ = ["bin_log_prob", "dequantise", "levels_of", "on_levels"]
 
 
 def on_levels(x: Tensor, levels: int) -> bool:
     """Whether every value of x is one of `levels` evenly spaced values from -1 to 1, to the precision of its dtype."""
-    place = (x.double() + 1) / 2 * (whole("levels", levels, 2) - 1)
+    place = (x.double() + 1) / 2 * (require_int("levels", levels, 2) - 1)
     slack = max(1e-6, 4 * torch.finfo(x.dtype).eps if x.is_floating_point() else 0) * levels
     return bool((((place - place.round()).abs() <= slack) & (x.double().abs() <= 1 + slack)).all())
 
@@ -24,7 +24,7 @@ def levels_of(x: Tensor, levels: int | None) -> int | None:
     """The number of levels that data are said to have, None for a density; ValueError where x lies between them."""
     if levels is None:
         return None
-    levels = whole("levels", levels, 2)
+    levels = require_int("levels", levels, 2)
     if not on_levels(x, levels):
         raise ValueError(f"x has values between the {levels} levels from -1 to 1; round them, or leave levels out")
     return levels

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ornstein import noise
+from ornstein.arguments import require, require_float, require_int
 from ornstein.diffusion.adaptive import Slope, integrate
 from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.denoiser import Denoiser
@@ -17,7 +18,6 @@ from ornstein.diffusion.level import as_time, spread
 from ornstein.diffusion.likelihood.bound import ROWS, Reader, flat
 from ornstein.diffusion.likelihood.levels import on_levels
 from ornstein.isolation import isolated
-from ornstein.names import real, require, whole
 from ornstein.workers import each, shared
 
 __all__ = ["DIVERGENCES", "EXACT", "Flow", "divergence_of", "ode_likelihood", "ode_log_prob",
@@ -93,9 +93,9 @@ def ode_likelihood(denoiser: Denoiser, x: Tensor, divergence: str = "auto", *, t
     begin = as_time(t)
     if begin.ndim or begin == 1:
         raise ValueError(f"t is {t}; it must be one number in [0, 1)")
-    if not real("tolerance", tolerance) > 0:
+    if not require_float("tolerance", tolerance) > 0:
         raise ValueError(f"tolerance is {tolerance}; it must be greater than 0")
-    probes = whole("probes", probes)
+    probes = require_int("probes", probes)
     levels = getattr(getattr(denoiser, "data", None), "bins", None)
     if levels is not None and begin == 0 and on_levels(x, levels):
         raise ValueError(f"x lies on the {levels} levels of the model's data, and a density says nothing of single "

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ornstein.arguments import require_int
 from ornstein.diffusion.level import doubles
 from ornstein.diffusion.schedule import Schedule
-from ornstein.names import whole
 
 __all__ = ["bound_times", "cleanest", "describe", "rising", "span"]
 
@@ -22,7 +22,7 @@ BINS = 1.5  # noise / signal of the first time of data with levels is half a bin
 
 def cleanest(levels: int | None = None) -> float:
     """The log SNR at which a bound hands over to its reconstruction term, with the noise well inside a bin."""
-    return CLEANEST if levels is None else 2 * math.log(BINS * (whole("levels", levels, 2) - 1))
+    return CLEANEST if levels is None else 2 * math.log(BINS * (require_int("levels", levels, 2) - 1))
 
 
 def bound_times(schedule: Schedule, steps: int = STEPS, levels: int | None = None,
@@ -41,7 +41,7 @@ def bound_times(schedule: Schedule, steps: int = STEPS, levels: int | None = Non
     Raises:
         ValueError: fewer than one step, a range that is reversed or that the schedule does not have.
     """
-    steps = whole("steps", steps)
+    steps = require_int("steps", steps)
     least, most = span(schedule, levels, log_snr)
     times = schedule.time(torch.linspace(most, least, steps + 1, dtype=torch.float64, device="cpu"))
     if least <= float(schedule.log_snr(1.0)):

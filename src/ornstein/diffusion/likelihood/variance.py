@@ -8,13 +8,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from ornstein.arguments import require_int
 from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.encoder import draw, transition
 from ornstein.diffusion.likelihood.bound import Reader
 from ornstein.diffusion.likelihood.times import rising
 from ornstein.isolation import isolated
-from ornstein.names import whole
 
 __all__ = ["optimal_variance"]
 
@@ -44,7 +44,7 @@ def optimal_variance(denoiser: Denoiser, x: Tensor, times: Sequence[float] | Ten
     Raises:
         ValueError: times that do not rise from 0, shapes that do not fit.
     """
-    read, grid, draws = Reader(denoiser, x, condition), rising(times), whole("draws", draws)
+    read, grid, draws = Reader(denoiser, x, condition), rising(times), require_int("draws", draws)
     variances = []
     for k, (s, t) in enumerate(pairwise(grid)):
         error = torch.zeros((), dtype=torch.float64, device=read.x.device)

@@ -7,11 +7,11 @@ import math
 import torch
 from torch import Tensor
 
+from ornstein.arguments import require_float
 from ornstein.diffusion.adaptive import integrate
 from ornstein.diffusion.denoiser import Batched, Denoiser
 from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.level import as_time, spread
-from ornstein.names import real
 
 __all__ = ["accurate"]
 
@@ -22,7 +22,7 @@ def accurate(denoiser: Denoiser, z: Tensor, conditions: Tensor | None, rows: int
     A step may be wrong by `tolerance` in y = z / hypot(signal, noise), absolute and relative, root mean square over a
     sample's values; RuntimeError where that cannot be reached.
     """
-    if not 0 < real("tolerance", tolerance) < 1:
+    if not 0 < require_float("tolerance", tolerance) < 1:
         raise ValueError(f"tolerance is {tolerance}; it must lie between 0 and 1")
     schedule, shape = denoiser.schedule, z.shape[1:]
     first = schedule.level(as_time(1.0))

@@ -6,9 +6,9 @@ import math
 
 from torch import Tensor
 
+from ornstein.arguments import require
 from ornstein.diffusion.decoder import VARIANCES
 from ornstein.diffusion.samplers.rule import Rule, Step
-from ornstein.names import require
 
 __all__ = ["Ancestral"]
 

@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from ornstein.arguments import find, require_float, require_int, short_repr
 from ornstein.diffusion.damping import as_damping
 from ornstein.diffusion.grid import falling
 from ornstein.diffusion.samplers.learned import Learned
 from ornstein.diffusion.samplers.rule import Rule
 from ornstein.diffusion.schedule import Schedule
-from ornstein.names import find, real, shown, whole
 
 __all__ = ["Choice", "tuned_key"]
 
@@ -81,16 +81,17 @@ class Choice:
             ValueError: an unknown or stochastic rule, or times or numbers that cannot be.
         """
         try:
-            nfe = whole("nfe", facts["nfe"])
-            times, angles = (tuple(real(name, value) for value in facts[name]) for name in ("times", "angles"))
+            nfe = require_int("nfe", facts["nfe"])
+            times, angles = (tuple(require_float(name, value) for value in facts[name]) for name in ("times", "angles"))
             # Of what was tried and failed the error is infinite.
             errors = {str(name): float(value) for name, value in facts["errors"].items()}
             damping = as_damping(facts.get("damping", 0.0))
             sampler, why = facts["sampler"], facts["why"]
             if not isinstance(sampler, str) or not isinstance(why, str):
-                raise TypeError(f"sampler is {shown(sampler)} and why {shown(why)}; they must be text")
-            choice = cls(nfe, sampler, times, angles, errors, why, damping, whole("noise", facts.get("noise", 1)),
-                         real("guidance", facts.get("guidance", 1.0)), facts.get("points", ()), facts.get("slopes", ()))
+                raise TypeError(f"sampler is {short_repr(sampler)} and why {short_repr(why)}; they must be text")
+            choice = cls(nfe, sampler, times, angles, errors, why, damping, require_int("noise", facts.get("noise", 1)),
+                         require_float("guidance", facts.get("guidance", 1.0)), facts.get("points", ()),
+                         facts.get("slopes", ()))
         except (KeyError, TypeError, AttributeError, OverflowError, ValueError) as error:
             raise ValueError(f"a tuned choice is not whole ({type(error).__name__}: {error}); tune the model "
                              "again") from None

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from ornstein.arguments import require_float
 from ornstein.diffusion.samplers.rule import Rule, Step
-from ornstein.names import real
 
 __all__ = ["MOST_LEARNED", "Learned"]
 
@@ -58,6 +58,6 @@ def _triangle(name: str, rows: Any) -> tuple[tuple[float, ...], ...]:
     for number, row in enumerate(rows):
         if isinstance(row, str) or not isinstance(row, Sequence) or len(row) != number + 1:
             raise ValueError(f"{name}[{number}] must hold {number + 1} numbers")
-        if (most := max(abs(real(f"{name}[{number}]", value)) for value in row)) > LARGEST:
+        if (most := max(abs(require_float(f"{name}[{number}]", value)) for value in row)) > LARGEST:
             raise ValueError(f"{name}[{number}] holds {most:g}; a weight is at most {LARGEST:g}")
     return tuple(tuple(map(float, row)) for row in rows)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ornstein import noise
+from ornstein.arguments import find, require_int
 from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.damping import Damped
 from ornstein.diffusion.denoiser import Batched, Denoiser, kind_of, pure_noise
@@ -34,7 +35,6 @@ from ornstein.diffusion.samplers.stochastic import StochasticAdams
 from ornstein.diffusion.schedule import MOST_STEPS
 from ornstein.display import telling
 from ornstein.isolation import isolated
-from ornstein.names import find, whole
 from ornstein.workers import each, shared
 
 __all__ = ["AUTO", "NFE", "SAMPLERS", "Frame", "NotFinite", "chosen", "finite", "follow", "generate", "sample",
@@ -204,9 +204,9 @@ def _walks(denoiser: Denoiser, count: int, sampler: str | Rule, nfe: int | None,
     rule, walk, choice = chosen(denoiser, sampler, nfe, steps, times, guidance, 1.0 if z is None else None)
     if choice is not None and choice.damping:
         asked = Damped(asked, choice.damping)
-    whole("seed", seed, 0, noise.MOST_SEED)
+    require_int("seed", seed, 0, noise.MOST_SEED)
     if z is None:
-        count = whole("count", count)
+        count = require_int("count", count)
     elif not isinstance(z, Tensor):
         raise TypeError(f"z is a {type(z).__name__}; it must be a tensor (torch.as_tensor makes one of an array)")
     elif z.shape[1:] != denoiser.shape or not len(z) or not z.is_floating_point():
@@ -215,9 +215,9 @@ def _walks(denoiser: Denoiser, count: int, sampler: str | Rule, nfe: int | None,
     elif lost := int((~z.isfinite()).sum()):
         raise ValueError(f"z holds {lost} values that are not finite; every value must be a finite number")
     count, like = (count, kind_of(denoiser)) if z is None else (len(z), z)
-    first = whole("first", first, 0, noise.MOST_INDEX + 1 - count)
+    first = require_int("first", first, 0, noise.MOST_INDEX + 1 - count)
     conditions = denoiser.read_condition(condition, count, "cpu")
-    rows = usual_rows(denoiser, like) if batch is None else whole("batch", batch)
+    rows = usual_rows(denoiser, like) if batch is None else require_int("batch", batch)
     return Walks(asked, rule, walk, count, z, like, conditions, seed, rows, first)
 
 
@@ -322,7 +322,8 @@ def tuned_for(denoiser: Denoiser, nfe: int | None, steps: int | None,
     """What `ornstein.tune` chose for this model, just this many calls and just this guidance, or None."""
     if steps is not None or times is not None:
         return None
-    choice = denoiser.tuned.get(tuned_key(NFE if nfe is None else whole("nfe", nfe, most=MOST_STEPS), guidance))
+    budget = NFE if nfe is None else require_int("nfe", nfe, maximum=MOST_STEPS)
+    choice = denoiser.tuned.get(tuned_key(budget, guidance))
     return None if choice is None or choice.sampler == "auto" else choice
 
 
@@ -338,8 +339,8 @@ def plan(denoiser: Denoiser, sampler: str | Rule, nfe: int | None, steps: int | 
     if len(named) > 1:
         raise ValueError(f"{' and '.join(named)} are both given; give one of nfe, steps and times")
     walk = None if times is None else falling(times, start)
-    budget = NFE if nfe is None else whole("nfe", nfe, most=MOST_STEPS)
-    steps = None if steps is None else whole("steps", steps, most=MOST_STEPS)
+    budget = NFE if nfe is None else require_int("nfe", nfe, maximum=MOST_STEPS)
+    steps = None if steps is None else require_int("steps", steps, maximum=MOST_STEPS)
     calls = len(walk) - 1 if walk is not None else budget if steps is None else steps
     rule = sampler if isinstance(sampler, Rule) else find(
         "sampler", sampler, {"auto": SAMPLERS[automatic(calls)], **SAMPLERS})

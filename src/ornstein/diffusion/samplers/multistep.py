@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ornstein.arguments import require, require_int
 from ornstein.diffusion.grid import Moment
 from ornstein.diffusion.samplers.rule import Rule, Step
-from ornstein.names import require, whole
 
 __all__ = ["FINE", "FRAMES", "NEAR", "Multistep", "adams", "response"]
 
@@ -109,7 +109,7 @@ class Multistep(Rule):
 
     def __init__(self, frame: str = "v", order: int = 3, corrected: bool = False, variance: float = 2.0) -> None:
         self.frame = require("frame", frame, FRAMES)
-        if whole("order", order) > HIGHEST:
+        if require_int("order", order) > HIGHEST:
             raise ValueError(f"order is {order}; it must be at most {HIGHEST}")
         if not 0 < variance < math.inf:
             raise ValueError(f"variance is {variance}; it must be greater than 0")

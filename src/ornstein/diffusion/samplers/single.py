@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ornstein.arguments import require
 from ornstein.diffusion.samplers.multistep import LONG
 from ornstein.diffusion.samplers.rule import Call, Rule, Step
-from ornstein.names import require
 
 __all__ = ["SingleStep"]
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from ornstein.arguments import require
 from ornstein.data.dataset import Dataset
 from ornstein.evaluation.features.given import GIVEN, Given, file_of
 from ornstein.evaluation.features.network import Network
 from ornstein.evaluation.features.pixels import MOST, Pixels
 from ornstein.evaluation.features.space import Features
-from ornstein.names import require
 
 __all__ = ["Features", "check", "features", "known"]
 
