@@ -27,9 +27,9 @@ FLOORS = {
     5: ("diffusion.exact", "diffusion.decoder", "diffusion.guidance", "diffusion.damping", "diffusion.adaptive",
         "adoption"),
     6: ("description", "diffusion.loss", "diffusion.likelihood", "diffusion.samplers"),
-    7: ("checkpoint", "tuning", "figures", "own", "request", "diffusion.score", "diffusion.editing"),
+    7: ("checkpoint", "tuning", "figures", "user_classes", "request", "diffusion.score", "diffusion.editing"),
     8: ("training", "evaluation", "check", "sheet"),
-    9: ("terminal", "given", "exporting"),
+    9: ("terminal", "inputs", "exporting"),
     10: ("studio",),
     11: ("cli", "__main__", ""),
 }

@@ -112,8 +112,8 @@ def test_empty_cells_of_a_table_are_filled_with_bands_by_the_names_of_its_column
     words = ("edit", "m.safetensors", "fill", "gaps.csv", "--count", 9, "--nfe", 3)
     code, out, err = command(*words, "--out", "full.csv")
     assert (code, err) == (0, "")
-    assert "left as they are: id" in out
-    assert "column 'label' says what each row is" in out
+    assert "kept as they are: id" in out
+    assert "column 'label' gives the label of each row" in out
     full = pandas.read_csv("full.csv")
     bands = ["mean", "q05", "q25", "q50", "q75", "q95"]
     assert list(full) == ["id", "age", *(f"age_{band}" for band in bands), "label",
@@ -144,9 +144,9 @@ def test_what_a_table_cannot_be_filled_from_is_one_line(command, bodies):
     for words, reason in (
             (["less.csv"], "less.csv lacks columns that this model was trained on: age; add them"),
             (["text.csv"], "text.csv holds text in the columns age; write numbers, or nothing"),
-            (["taken.csv"], "taken.csv has a column 'age_mean', as the answer calls what it adds; rename"),
+            (["taken.csv"], "taken.csv has a column 'age_mean', a name that the result uses; rename"),
             (["classes.csv"], "label 'huge' is none of the classes large, small"),
-            (["gaps.csv", "--label", "large"], "--label is given, and gaps.csv says itself what each row is"),
+            (["gaps.csv", "--label", "large"], "--label is given, and gaps.csv has the label of each row"),
             (["gone.csv"], "gone.csv does not exist; name a picture, a table")):
         code, _, err = command("edit", "m.safetensors", "fill", *words, "--out", "o.csv")
         assert (code, err.count("\n")) == (2, 1)
@@ -199,16 +199,16 @@ def test_latents_and_walks(command, trained, digit):
     (["fill", "digit.png", "--mask", "digit.png"], "of its pixels are neither black nor white"),
     (["fill", "digit.png", "--mask", "large.png"], "large.png is 9 x 7 pixels; a mask must be 8 x 8"),
     (["fill", "digit.png", "--mask", "short.npy"], "short.npy has shape (3,); a mask must have that of a sample"),
-    (["fill", "digit.png", "--mask", "digits.npy"], "that are no mask; it must hold true and false"),
+    (["fill", "digit.png", "--mask", "digits.npy"], "values that are not a mask; it must hold true and false"),
     (["fill", "digit.png", "--mask", "broken.png"], "broken.png cannot be used: not a picture that can be read"),
     (["fill", "holed.npy", "--mask", "known.npy"], "holed.npy holds 1 values that are unknown where known.npy says"),
-    (["fill", "none.npy"], "none.npy holds float64 of shape (0, 1, 8, 8), in which nothing is"),
+    (["fill", "none.npy"], "none.npy holds float64 of shape (0, 1, 8, 8), which is empty"),
     (["vary", "far.npy"], "too far from those of the data, which reach from 0 to 16"),
     (["restore", "digit.png", "--operator", "blurr=2"], "--operator 'blurr' is unknown; did you mean 'blur'?"),
     (["restore", "digit.png", "--operator", "blur=1", "--noise", "nan"], "--noise is nan; it must be a standard"),
     (["vary", "digit.png", "--label", "3", "--guidance", "nan"], "--guidance is nan; it must be a finite number"),
     (["vary", "digit.png", "--nfe", "0"], "--nfe is 0; it must be a whole number"),
-    (["vary", "digit.png", "--out", "v.csv"], "are no rows of a table; name a .npz file"),
+    (["vary", "digit.png", "--out", "v.csv"], "are not rows of a table; name a .npz file"),
     (["vary", "digits.npy", "--count", "9999999999"], "--count is 9999999999; so many samples of"),
     (["restore", "digit.png"], "--operator is missing"), (["fil", "digit.png"], "did you mean 'fill'"),
     (["restore", "large.png", "--operator", "down=2"], "large.png is 9 x 7 pixels; such a measurement"),

@@ -13,7 +13,7 @@ import ornstein as orn
 from ornstein.evaluation.pace import Pace
 from ornstein.evaluation.rows import sides
 from ornstein.evaluation.words import verdicts
-from ornstein.workers import threads
+from ornstein.workers import torch_threads
 
 pytestmark = pytest.mark.usefixtures("few_trees")
 LAW = orn.ExactMixture(torch.tensor([0.6, 0.4]), torch.tensor([[-0.4, 0.1], [0.4, -0.2]]),
@@ -228,7 +228,7 @@ def small() -> orn.Dataset:
 @pytest.fixture(autouse=True)
 def alone():
     """A worker's calls would not be counted here."""
-    with threads(1):
+    with torch_threads(1):
         yield
 
 
@@ -236,7 +236,7 @@ def alone():
 def costly(small) -> tuple[dict, Costly, list[tuple[float, float, float]]]:
     """A report, its model, and what was told: the time, the share that is done, the time that is left."""
     model, told = Costly(), []
-    with pytest.MonkeyPatch.context() as patch, threads(1):
+    with pytest.MonkeyPatch.context() as patch, torch_threads(1):
         patch.setattr(Pace, "clock", lambda _self: model.now)
         report = orn.evaluate(model, small, tell=lambda *facts: told.append((model.now, *facts[1:])), **SMALL)
     return without_times(report), model, told

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import ornstein as orn
 import public_calls
-from ornstein.isolation import evaluation, isolated
+from ornstein.isolation import evaluation_mode, isolated
 from public_calls import CALLS, INPUTS, LARGE, LARGEST, picture, plain, results
 
 SMALL = tuple(name for name in CALLS if name not in (*LARGE, *LARGEST))
@@ -185,11 +185,11 @@ def test_two_threads_that_draw_from_one_model_in_training_mode_leave_it_so():
     before, inside, leave = modes(), threading.Event(), threading.Event()
 
     def other() -> None:
-        with evaluation(model[1]):
+        with evaluation_mode(model[1]):
             inside.set()
             leave.wait()
 
-    with evaluation(model):
+    with evaluation_mode(model):
         thread = threading.Thread(target=other)
         thread.start()
         inside.wait()

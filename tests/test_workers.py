@@ -16,17 +16,17 @@ from ornstein import workers
 @pytest.fixture(autouse=True)
 def eager(monkeypatch):
     """Workers start whatever the work; three of them, on any machine."""
-    monkeypatch.setattr(workers, "PAYS", -1.0)
-    monkeypatch.setattr(workers, "cores", lambda: 3)
+    monkeypatch.setattr(workers, "MIN_SECONDS", -1.0)
+    monkeypatch.setattr(workers, "worker_count", lambda: 3)
 
 
 def results(count: int, work=lambda number: number**2) -> list[int]:
-    values = workers.shared((count,), torch.empty(0, dtype=torch.int64))
+    values = workers.shared_tensor((count,), torch.empty(0, dtype=torch.int64))
 
     def piece(number: int) -> None:
         values[number] = work(number)
 
-    reached = list(workers.each(piece, count))
+    reached = list(workers.run_pieces(piece, count))
     assert reached == sorted(set(reached))
     assert reached[-1:] == [count][:count]
     return values.tolist()
@@ -35,7 +35,7 @@ def results(count: int, work=lambda number: number**2) -> list[int]:
 @pytest.mark.parametrize("count", [1, 2, 40])
 @pytest.mark.parametrize("processes", [1, 2, 4])
 def test_every_piece_is_done_once_by_any_number_of_workers(monkeypatch, count, processes):
-    monkeypatch.setattr(workers, "cores", lambda: processes)
+    monkeypatch.setattr(workers, "worker_count", lambda: processes)
     assert results(count) == [number**2 for number in range(count)]
 
 
@@ -71,12 +71,12 @@ def test_workers_have_one_thread_and_leave_the_caller_his():
 
 
 def test_no_worker_outlives_its_work():
-    seen = workers.shared((30,), torch.empty(0, dtype=torch.int64))
+    seen = workers.shared_tensor((30,), torch.empty(0, dtype=torch.int64))
 
     def work(number: int) -> None:
         seen[number] = os.getpid()
 
-    for _ in workers.each(work, 30):
+    for _ in workers.run_pieces(work, 30):
         pass
     for process in {*seen.tolist()} - {os.getpid()}:
         with pytest.raises(ProcessLookupError):
@@ -86,7 +86,7 @@ def test_no_worker_outlives_its_work():
 def test_a_thread_of_the_callers_does_not_fork(monkeypatch):
     monkeypatch.undo()
     counted: list[int] = []
-    thread = threading.Thread(target=lambda: counted.append(workers.cores()))
+    thread = threading.Thread(target=lambda: counted.append(workers.worker_count()))
     thread.start()
     thread.join()
     assert counted == [1]
@@ -98,7 +98,7 @@ def test_samples_do_not_depend_on_the_number_of_workers_bit_for_bit(monkeypatch,
     weight, mean, variance = [0.3, 0.7], [[-1.0, 0.5], [1.0, 0.0]], [0.1, 0.2]
     model = orn.ExactMixture(*map(torch.tensor, (weight, mean, variance)), orn.Cosine())
     together = orn.sample(model, 50, batch=8, condition=torch.arange(50) % 2, seed=3, **options)
-    monkeypatch.setattr(workers, "cores", lambda: 1)
+    monkeypatch.setattr(workers, "worker_count", lambda: 1)
     alone = orn.sample(model, 50, batch=8, condition=torch.arange(50) % 2, seed=3, **options)
     assert torch.equal(together, alone)
     few = orn.sample(model, 11, batch=8, condition=torch.arange(11) % 2, seed=3, **options)
@@ -107,12 +107,12 @@ def test_samples_do_not_depend_on_the_number_of_workers_bit_for_bit(monkeypatch,
 
 def test_others_begin_while_the_first_piece_is_under_way():
     """Two pieces take as long as one: the second is begun before the first has ended."""
-    seen = workers.shared((2,), torch.empty(0, dtype=torch.int64))
+    seen = workers.shared_tensor((2,), torch.empty(0, dtype=torch.int64))
 
     def work(number: int):
         while number == 0 and not seen[1]:  # waits for the other one; a suite has a timeout
             yield
         seen[number] = os.getpid()
 
-    assert list(workers.each(work, 2))[-1] == 2
+    assert list(workers.run_pieces(work, 2))[-1] == 2
     assert len({*seen.tolist()}) == 2

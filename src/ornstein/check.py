@@ -20,7 +20,7 @@ from ornstein.diffusion.samplers import generate, sample
 from ornstein.diffusion.samplers.loop import SAMPLERS
 from ornstein.diffusion.samplers.rule import Rule
 from ornstein.diffusion.schedule import Chain, Cosine, Exploding, Linear, Schedule
-from ornstein.own import find_class
+from ornstein.user_classes import load_class
 
 __all__ = ["Result", "certify", "certify_rule", "certify_schedule"]
 
@@ -43,7 +43,7 @@ def certify(place: str | None = None) -> Iterator[Result]:
         for name, rule in SAMPLERS.items():
             yield from certify_rule(rule, name)
         return
-    made = find_class(place)()
+    made = load_class(place)()
     yield from certify_rule(made, place) if isinstance(made, Rule) else certify_schedule(made)
 
 

@@ -23,10 +23,32 @@ try:
 except ModuleNotFoundError:  # on Windows, where a folder has no lock of its own
     fcntl = None
 
-__all__ = ["MANIFEST", "MODEL", "SETTINGS", "STATES",
-           "append", "check_writable", "filling", "is_ours", "locked", "make_folder", "move", "open_regular",
-           "plain_entries", "read_into", "read_json", "read_text", "refuse", "refuse_link", "remove", "remove_folder",
-           "replacing", "sweep", "sync", "write_text"]
+__all__ = [
+    "MANIFEST",
+    "MODEL",
+    "SETTINGS",
+    "STATES",
+    "append",
+    "check_replaceable",
+    "check_writable",
+    "filling",
+    "is_ours",
+    "list_folder",
+    "locked",
+    "make_folder",
+    "move",
+    "open_regular",
+    "read_into",
+    "read_json",
+    "read_text",
+    "refuse_link",
+    "remove",
+    "remove_folder",
+    "remove_leftovers",
+    "replacing",
+    "sync",
+    "write_text",
+]
 
 MODEL, SETTINGS, STATES, MANIFEST = "model.safetensors", "run.yaml", "checkpoints", "manifest.json"  # of a run
 MARK = b"ornstein"  # in the first bytes of every picture and every safetensors file that Ornstein writes
@@ -106,7 +128,7 @@ def is_ours(path: Path, mark: bytes = MARK) -> bool:
         return False
 
 
-def plain_entries(folder: Path) -> list[Path]:
+def list_folder(folder: Path) -> list[Path]:
     """What lies in a folder, sorted, without what a write in progress has beside it; empty where there is no folder."""
     try:
         return sorted(path for path in folder.iterdir() if not TEMPORARY.fullmatch(path.name))
@@ -121,7 +143,7 @@ def refuse_link(path: Path) -> None:
                               "folder in its place, or name another path")
 
 
-def refuse(path: Path, ours: bool = False) -> None:
+def check_replaceable(path: Path, ours: bool = False) -> None:
     """Raise FileExistsError for what a file must not replace: a link, a folder, a device, with `ours` a foreign file.
     """
     refuse_link(path)
@@ -159,7 +181,7 @@ def replacing(path: Path, ours: bool = False) -> Generator[Path, None, None]:
     stays, and what was there is untouched; if the process is killed, the next write to the path or the next `sweep`
     removes it. Raises as `refuse` does, or an OSError that names the path.
     """
-    refuse(path, ours)
+    check_replaceable(path, ours)
     with _folder(path.parent), _beside(path, path.parent) as place:
         file = place / path.name
         file.touch()
@@ -188,7 +210,7 @@ def filling(folder: Path) -> Generator[Path, None, None]:
             os.rename(files, folder)
         else:
             for name in names:
-                refuse(folder / name)
+                check_replaceable(folder / name)
             for name in names:
                 os.replace(files / name, folder / name)
 
@@ -214,7 +236,7 @@ def write_text(path: Path, text: str) -> None:
 
 def append(path: Path, content: bytes) -> None:
     """Append bytes to a regular file, or none of them where the disk refuses."""
-    refuse(path)
+    check_replaceable(path)
     handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | NO_LINKS | NO_WAITING | ALONE, 0o666)
     with os.fdopen(handle, "r+b", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
@@ -228,7 +250,7 @@ def append(path: Path, content: bytes) -> None:
 
 def remove(path: Path) -> None:
     """Delete a file, if it is there; FileExistsError for a link, a folder or a device, which stays."""
-    refuse(path)
+    check_replaceable(path)
     path.unlink(missing_ok=True)
 
 
@@ -248,7 +270,7 @@ def move(path: Path, to: Path) -> None:
     os.rename(path, to)
 
 
-def sweep(folder: Path, stem: str = "") -> None:
+def remove_leftovers(folder: Path, stem: str = "") -> None:
     """Remove from a folder what processes killed while they wrote left in it, of the file `stem` alone if named."""
     start = f".{stem[:STEM]}." if stem else "."
     for path in list(folder.iterdir()) if folder.is_dir() else ():
@@ -304,7 +326,7 @@ def _lock(path: Path) -> Generator[int | None, None, None]:
 @contextlib.contextmanager
 def _beside(path: Path, parent: Path) -> Generator[Path, None, None]:
     """A new folder in the parent for what is to take the place of the path; its lock tells it from what was left."""
-    sweep(parent, path.name)
+    remove_leftovers(parent, path.name)
     with _naming(path, parent), contextlib.ExitStack() as stack:
         while True:
             place = Path(tempfile.mkdtemp(ENDING, f".{path.name[:STEM]}.", parent))

@@ -1,4 +1,4 @@
-"""What a caller may have set of torch, kept out of the library's results and left as it was."""
+"""Keep the caller's torch state (autocast, inference mode, training mode) out of the library's results."""
 
 from __future__ import annotations
 
@@ -11,75 +11,76 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor, nn
 
-__all__ = ["evaluation", "isolated", "isolation", "normal"]
+__all__ = ["evaluation_mode", "isolated", "isolation", "leave_inference_mode"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-KINDS = ("cpu", "cuda", "mps", "xpu")  # of devices that have an autocast
+DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")  # that have an autocast
 
-# Modules that were in training mode and are in evaluation mode now, by how many callers need them so.
+# Modules taken out of training mode, with the number of callers that need them so.
 _lock = threading.Lock()
 _evaluating: dict[nn.Module, int] = {}
 
 
 @contextmanager
 def isolation(gradients: bool | None = None, evaluating: Iterable[nn.Module] = ()) -> Iterator[None]:
-    """No autocast, no inference mode, modules in evaluation mode; gradients as the caller has them where None."""
+    """Switch off autocast and inference mode, and put modules in evaluation mode; None leaves gradients as they are."""
     with ExitStack() as stack:
-        for kind in KINDS:
-            if torch.is_autocast_enabled(kind):
-                stack.enter_context(torch.autocast(kind, enabled=False))
+        for device_type in DEVICE_TYPES:
+            if torch.is_autocast_enabled(device_type):
+                stack.enter_context(torch.autocast(device_type, enabled=False))
         if torch.is_inference_mode_enabled():
             stack.enter_context(torch.inference_mode(False))
             gradients = bool(gradients)  # leaving the mode switches them on
         if gradients is not None:
             stack.enter_context(torch.enable_grad() if gradients else torch.no_grad())
         for module in evaluating:
-            stack.enter_context(evaluation(module))
+            stack.enter_context(evaluation_mode(module))
         yield
 
 
 @contextmanager
-def evaluation(module: nn.Module) -> Iterator[None]:
-    """A module and all inside it in evaluation mode; several threads may ask for one module at the same time."""
-    parts = []
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Put a module and its submodules in evaluation mode; several threads may do so for one module at the same time."""
+    switched = []
     with _lock:
-        for part in module.modules():
-            if part.training or part in _evaluating:
-                _evaluating[part] = _evaluating.get(part, 0) + 1
-                part.training = False
-                parts.append(part)
+        for submodule in module.modules():
+            if submodule.training or submodule in _evaluating:
+                _evaluating[submodule] = _evaluating.get(submodule, 0) + 1
+                submodule.training = False
+                switched.append(submodule)
     try:
         yield
     finally:
         with _lock:
-            for part in parts:
-                _evaluating[part] -= 1
-                if not _evaluating[part]:
-                    del _evaluating[part]
-                    part.training = True
+            for submodule in switched:
+                _evaluating[submodule] -= 1
+                if not _evaluating[submodule]:
+                    del _evaluating[submodule]
+                    submodule.training = True
 
 
 def isolated(*, gradients: bool | None = None, evaluating: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Run a public function in `isolation`, with `evaluating` the modules among its arguments in evaluation mode.
+    """Run a public function in `isolation`; with `evaluating`, modules among its arguments are in evaluation mode.
 
-    A generator's steps run so too, and its consumer in the consumer's own state.
+    The steps of a generator are isolated too, and its consumer keeps its own state between them.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)
         def run(*args: Any, **options: Any) -> Any:
-            # A module whose own __init__ this is has no parts yet.
+            # A module whose own __init__ this is has no _modules yet.
             modules = [value for value in (*args, *options.values())
                        if isinstance(value, nn.Module) and "_modules" in vars(value)]
             state = functools.partial(isolation, gradients, modules if evaluating else ())
             with state():
                 if gradients is not False:
                     for module in modules:
-                        normal(module)
-                usable: Any = function  # a ParamSpec does not know of arguments that are replaced by others like them
-                result = usable(*map(_usable, args), **{name: _usable(value) for name, value in options.items()})
+                        leave_inference_mode(module)
+                untyped: Any = function  # a ParamSpec does not allow arguments to be replaced by others of their type
+                result = untyped(*map(_differentiable, args),
+                                 **{name: _differentiable(value) for name, value in options.items()})
             return _stepwise(result, state) if isinstance(result, Generator) else result
 
         return run
@@ -87,36 +88,37 @@ def isolated(*, gradients: bool | None = None, evaluating: bool = False) -> Call
     return decorate
 
 
-def normal(module: nn.Module) -> nn.Module:
-    """The module itself, whose weights and buffers can be differentiated also if it was made in inference mode."""
-    made: dict[int, Any] = {}
-    for part in module.modules():
-        for entries in (part._parameters, part._buffers):
+def leave_inference_mode(module: nn.Module) -> nn.Module:
+    """Replace weights and buffers created in inference mode by ones that autograd accepts; return the module itself."""
+    clones: dict[int, Any] = {}
+    for submodule in module.modules():
+        for entries in (submodule._parameters, submodule._buffers):
             for name, value in entries.items():
                 if value is None or not value.is_inference():
                     continue
-                if id(value) not in made:
-                    copy = value.clone()
-                    made[id(value)] = nn.Parameter(copy, value.requires_grad) if entries is part._parameters else copy
-                entries[name] = made[id(value)]
+                if id(value) not in clones:
+                    clone = value.clone()
+                    clones[id(value)] = (nn.Parameter(clone, value.requires_grad)
+                                         if entries is submodule._parameters else clone)
+                entries[name] = clones[id(value)]
     return module
 
 
-def _usable(value: Any) -> Any:
-    """A tensor that was made in inference mode as one that can be part of a gradient; anything else as it is."""
+def _differentiable(value: Any) -> Any:
+    """A tensor created in inference mode as one that autograd accepts; anything else unchanged."""
     return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
 
 
-def _stepwise(walk: Generator[Any, None, Any], state: Callable[[], Any]) -> Iterator[Any]:
-    """A generator that is in a state while it works, and in none while its consumer does."""
+def _stepwise(generator: Generator[Any, None, Any], state: Callable[[], Any]) -> Iterator[Any]:
+    """Run the steps of a generator in a state, which is left while its consumer runs."""
     try:
         while True:
             with state():
                 try:
-                    item = next(walk)
+                    item = next(generator)
                 except StopIteration:
                     return
             yield item
     finally:
         with state():
-            walk.close()
+            generator.close()

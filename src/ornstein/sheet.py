@@ -13,7 +13,7 @@ import numpy as np
 from ornstein.arguments import require, short_repr
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.samplers.rule import Rule
-from ornstein.display import telling
+from ornstein.display import progress_callback
 from ornstein.figures.formats import KINDS, write_picture
 from ornstein.figures.lattice import lattice
 from ornstein.figures.pictures import picture
@@ -66,7 +66,7 @@ def save_sheet(model: NetworkDenoiser, options: Mapping[str, Sequence[Any]], pat
     for one in (one for row in asked for one in row if one.tolerance is None):
         one.frames(model)  # which refuses what cannot be drawn before minutes are spent on the cells before it
     drawn = list[list[np.ndarray]]()
-    with telling(progress, "sampling") as tell:
+    with progress_callback(progress, "sampling") as tell:
         for row in asked:
             drawn.append([])
             for one in row:

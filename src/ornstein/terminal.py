@@ -11,7 +11,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, TextIO
 
-__all__ = ["finish", "interrupted", "lost", "prepare", "stop"]
+__all__ = ["finish", "is_output_lost", "prepare", "stop", "was_interrupted"]
 
 STOPPED = 128 + signal.SIGINT  # exit code
 PLAIN = {"±": "+-", "×": "x", "→": "->", "–": "-", "—": "-", "…": "...", "·": "*"}
@@ -72,7 +72,7 @@ class _Output:
         return getattr(self.stream, name)
 
 
-def lost() -> bool:
+def is_output_lost() -> bool:
     """Whether output is missing that somebody waits for: a reader that has gone, as `head` does, does not."""
     sys.stdout.flush()
     fault = _faults.get("stdout")
@@ -87,7 +87,7 @@ def _otherwise(error: UnicodeError) -> tuple[str, int]:
     return "".join(PLAIN.get(one) or one.encode("ascii", "backslashreplace").decode() for one in missing), error.end
 
 
-def interrupted() -> bool:
+def was_interrupted() -> bool:
     """Whether Ctrl-C has been pressed, whatever has become of the exception since."""
     return _interrupts > 0
 

@@ -1,7 +1,7 @@
-"""Worker processes of one thread each: they are forked from this one, share its memory as it was, and end with it.
+"""Single-threaded worker processes, forked from this one to share its memory; they end with it.
 
 Threads inside an operation gain little on small tensors, and wait for one another by spinning, which beside another
-program costs many times what it gains. A worker a core is faster alone and keeps its share of a busy machine.
+program costs many times what it gains. One worker a core is faster alone and keeps its share of a busy machine.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from contextlib import contextmanager, suppress
 import torch
 from torch import Tensor
 
-__all__ = ["cores", "each", "forked", "shared", "threads"]
+__all__ = ["forked_workers", "run_pieces", "shared_tensor", "torch_threads", "worker_count"]
 
-PAYS = 0.2  # seconds of work that are worth the start of workers
+MIN_SECONDS = 0.2  # of work that is worth starting workers for
 
 
-def cores() -> int:
-    """Workers that fill this machine: torch's number of threads; 1 where this process cannot be forked safely.
+def worker_count() -> int:
+    """The number of workers that fills this machine: torch's number of threads, or 1 where forking is not safe.
 
     `torch.set_num_threads` and OMP_NUM_THREADS limit it as they limit torch.
     """
-    # A thread of the caller's may hold a lock that nobody would release in the fork; a GPU's context does not survive.
-    forkable = (sys.platform == "linux" and threading.current_thread() is threading.main_thread()
+    # Another thread may hold a lock that nobody would release in the fork; a CUDA context does not survive one.
+    can_fork = (sys.platform == "linux" and threading.current_thread() is threading.main_thread()
                 and not torch.cuda.is_initialized() and not multiprocessing.current_process().daemon)
-    return torch.get_num_threads() if forkable else 1
+    return torch.get_num_threads() if can_fork else 1
 
 
 @contextmanager
-def threads(count: int | None) -> Generator[None, None, None]:
-    """So many threads inside an operation, and as many as before after it; None leaves them as they are."""
+def torch_threads(count: int | None) -> Generator[None, None, None]:
+    """Set torch's number of threads inside the block; None leaves it unchanged."""
     before = torch.get_num_threads()
     if count and count != before:
         torch.set_num_threads(count)
@@ -53,11 +53,12 @@ def threads(count: int | None) -> Generator[None, None, None]:
 
 
 @contextmanager
-def forked(work: Callable[[int], None], count: int) -> Generator[list[multiprocessing.process.BaseProcess], None, None]:
-    """Run work(0) .. work(count - 1) in a process each, which are ended when the block is left."""
+def forked_workers(work: Callable[[int], None],
+                   count: int) -> Generator[list[multiprocessing.process.BaseProcess], None, None]:
+    """Run work(0) .. work(count - 1) in a process each; they are killed when the block ends."""
     fork = multiprocessing.get_context("fork")
     parent = os.getpid()
-    processes = [fork.Process(target=_begin, args=(work, number, parent), daemon=True) for number in range(count)]
+    processes = [fork.Process(target=_run_worker, args=(work, number, parent), daemon=True) for number in range(count)]
     try:
         for process in processes:
             process.start()
@@ -70,73 +71,73 @@ def forked(work: Callable[[int], None], count: int) -> Generator[list[multiproce
                 process.close()
 
 
-def _begin(work: Callable[[int], None], number: int, parent: int) -> None:
-    for wish in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(wish, signal.SIG_IGN)  # the first process hears it, and ends the others
+def _run_worker(work: Callable[[int], None], number: int, parent: int) -> None:
+    for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signal_number, signal.SIG_IGN)  # the parent receives it too, and ends the workers
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:
         os._exit(1)
-    gc.freeze()  # what the parent left to be freed may wait for threads that a fork does not have
-    torch.set_num_threads(1)  # nor has it those of operations
+    gc.freeze()  # finalisers of the parent's garbage may wait for threads that a fork does not have
+    torch.set_num_threads(1)  # nor does it have those of torch
     work(number)
 
 
-def shared(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """A new tensor of a shape, of the kind of `like`, on a CPU in memory that forked processes write into for all."""
-    if like.device.type != "cpu" or 0 in shape or cores() == 1:
+def shared_tensor(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """A new tensor of a shape, with the dtype and device of `like`; on a CPU, forked processes share its memory."""
+    if like.device.type != "cpu" or 0 in shape or worker_count() == 1:
         return like.new_empty(shape)
-    return _mapped(shape, like.dtype)
+    return _mapped_tensor(shape, like.dtype)
 
 
-def _mapped(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+def _mapped_tensor(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     return torch.frombuffer(mmap.mmap(-1, math.prod(shape) * dtype.itemsize), dtype=dtype).reshape(shape)
 
 
 def _finish(piece: Iterable[object] | None) -> None:
-    """Do what is left of a piece that is a generator; any other is done already."""
+    """Run the rest of a piece that is a generator; any other is already done."""
     deque(piece or (), maxlen=0)
 
 
-def each(work: Callable[[int], Iterable[object] | None], count: int,
-         device: torch.device | str = "cpu") -> Iterator[int]:
-    """Do work(0) .. work(count - 1), by a worker a core where that pays, and on a CPU alone; yields how many are done.
+def run_pieces(work: Callable[[int], Iterable[object] | None], count: int,
+               device: torch.device | str = "cpu") -> Iterator[int]:
+    """Run work(0) .. work(count - 1), on one worker a core where that pays; yields the number of pieces done.
 
-    A piece leaves its result in `shared` memory, the same whichever process does it. One that takes long is a
-    generator, whose steps are looked at: in the middle of the first piece the workers can begin with the others.
+    Workers run on a CPU only. A piece writes its result into a `shared_tensor`, the same whichever process runs it. A
+    long one should be a generator, whose steps are timed: the workers can start during the first piece.
     """
-    workers = min(cores(), count) if torch.device(device).type == "cpu" else 1
-    began = time.monotonic()
-    with threads(1 if torch.device(device).type == "cpu" else None):
+    workers = min(worker_count(), count) if torch.device(device).type == "cpu" else 1
+    start = time.monotonic()
+    with torch_threads(1 if torch.device(device).type == "cpu" else None):
         first = iter(work(0) or ())
-        long = workers > 1 and any(time.monotonic() - began > PAYS for _ in first)
-        if workers == 1 or (not long and (count - 1) * (time.monotonic() - began) < PAYS):
+        is_long = workers > 1 and any(time.monotonic() - start > MIN_SECONDS for _ in first)
+        if workers == 1 or (not is_long and (count - 1) * (time.monotonic() - start) < MIN_SECONDS):
             for number in range(count):
                 _finish(work(number) if number else first)
                 yield number + 1
             return
-        following, done = multiprocessing.Value("q", 1), _mapped((count,), torch.bool)
+        next_number, done = multiprocessing.Value("q", 1), _mapped_tensor((count,), torch.bool)
 
-        def take() -> int:
-            with following.get_lock():
-                following.value += 1
-                return following.value - 1
+        def take_number() -> int:
+            with next_number.get_lock():
+                next_number.value += 1
+                return next_number.value - 1
 
-        def share(_: int) -> None:
-            # A piece that fails here is done again by the first process, where its exception is seen.
+        def work_on(_: int) -> None:
+            # The parent repeats a piece that fails here, and so raises its exception.
             with suppress(Exception):
-                while (number := take()) < count:
+                while (number := take_number()) < count:
                     _finish(work(number))
                     done[number] = True
 
-        with forked(share, workers - 1) as others:
+        with forked_workers(work_on, workers - 1) as processes:
             number = 0
             while number < count:
                 _finish(work(number) if number else first)
                 done[number] = True
-                if (reached := int(done.sum())) < count:
-                    yield reached
-                number = take()
-            for process in others:
+                if (done_count := int(done.sum())) < count:
+                    yield done_count
+                number = take_number()
+            for process in processes:
                 process.join()
         for number in (~done).nonzero().flatten().tolist():
             _finish(work(number))

@@ -40,7 +40,7 @@ class Folder:
 
     def _refuse_code(self) -> None:
         for folder in (self.path, *(self.path / name for name in ("unet", "scheduler"))):
-            if code := next((one for one in files.plain_entries(folder) if one.suffix in (".py", ".pyc", ".so")), None):
+            if code := next((one for one in files.list_folder(folder) if one.suffix in (".py", ".pyc", ".so")), None):
                 raise ValueError(f"{code} is code, and a model with code of its own cannot be adopted; nothing was run")
 
     def _refuse_others(self, index: Mapping[str, Any]) -> None:
@@ -76,7 +76,7 @@ class Folder:
                 return read_weights(self.unet / name)
         if (index := self.unet / f"{WEIGHTS}.safetensors.index.json").exists():
             return _parts(index)
-        there = [one.name for one in files.plain_entries(self.unet) if one.suffix in (".safetensors", ".bin")]
+        there = [one.name for one in files.list_folder(self.unet) if one.suffix in (".safetensors", ".bin")]
         raise FileNotFoundError(f"{self.unet / WEIGHTS}.safetensors does not exist" + (
             f"; rename {there[0]} if these are the weights" if there else ", nor does a .bin file"))
 

@@ -51,11 +51,11 @@ def main() -> None:
                 warnings.simplefilter("ignore", kind)
             app([word for word in words if word != "--debug"], exit_on_error=False, print_error=False)
     except SystemExit as end:  # also of a command that ends well
-        if not end.code and terminal.lost() and not {*words[:1]} & WRITERS:
+        if not end.code and terminal.is_output_lost() and not {*words[:1]} & WRITERS:
             raise SystemExit(1) from None
         raise
     except Exception as error:  # whatever a file of the user's own, or a fault of ours, may raise
-        if terminal.interrupted():  # a library has made another error of it
+        if terminal.was_interrupted():  # a library has made another error of it
             raise KeyboardInterrupt from error
         if debug:
             raise

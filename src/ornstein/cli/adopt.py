@@ -78,7 +78,7 @@ def _place(out: Path, overwrite: bool) -> Path:
     place = out / MODEL
     if (out / SETTINGS).exists():
         raise FileExistsError(f"{out} holds a training; name another folder")
-    files.refuse(place, ours=True)
+    files.check_replaceable(place, ours=True)
     if place.exists() and not overwrite:
         raise FileExistsError(f"{out} already holds a model; replace it (--overwrite), or name another folder")
     return place

@@ -116,18 +116,18 @@ def _single(run: Path, picture: Path, out: Path, number: int, scale: int | None,
     from ornstein.checkpoint import load
     from ornstein.figures.formats import read_facts, write_picture
     from ornstein.figures.pictures import enlarged, show, single
-    from ornstein.machine import device
-    from ornstein.own import rule
+    from ornstein.machine import default_device
     from ornstein.request import Request
+    from ornstein.user_classes import load_sampler
 
     if out.suffix.lower() != ".png":
         raise ValueError(f"out is {out}; a picture of a folder is drawn again as FILE.png")
-    files.refuse(out)
-    model = load(run).to(device())
+    files.check_replaceable(out)
+    model = load(run).to(default_device())
     if model.data is None:
         raise ValueError(f"{run} says nothing of its data, and did not draw {picture}; name the run that drew it")
     chosen(model)
-    request = Request(number + 1, **(options | {"sampler": rule(options["sampler"])}))
+    request = Request(number + 1, **(options | {"sampler": load_sampler(options["sampler"])}))
     x = request.draw(model, only=number).cpu()
     image = show(model.data, x, 1) if model.data.kind != "picture" else Image.fromarray(
         enlarged(single(model.data, x), scale or 1)[0])

@@ -13,7 +13,7 @@ from cyclopts import App, Parameter
 
 from ornstein import __version__
 
-__all__ = ["Data", "Out", "Run", "Sampler", "Seed", "TrainedOn", "app", "fits", "flags"]
+__all__ = ["Data", "Out", "Run", "Sampler", "Seed", "TrainedOn", "app", "check_memory", "flags"]
 
 # That the library's messages name without dashes.
 FLAGS = "nfe|steps|tolerance|guidance|condition|sampler|seed|label|operator|noise|strength|count"
@@ -52,13 +52,13 @@ def flags() -> Generator[None, None, None]:
             lambda match: f"--{match[0].replace(' and ', ' and --')}", str(error))) from None
 
 
-def fits(count: int, shape: tuple[int, ...], samples: int = 1) -> None:
+def check_memory(count: int, shape: tuple[int, ...], samples: int = 1) -> None:
     """Refuse to draw more than this machine's memory holds, `count` for each of some samples, before any time is spent.
     """
     # Ten float32 of every value: latent, answers that a rule remembers, and the way to the data's own units.
-    from ornstein.machine import memory
+    from ornstein.machine import total_memory
 
-    need, there = 40 * samples * count * math.prod(shape), memory("cpu")
+    need, there = 40 * samples * count * math.prod(shape), total_memory("cpu")
     if need > there:
         most = count * there // (2 * need)
         remedy = (f"draw {max(1, most):,} at a time, each with a --seed of its own" if most or samples == 1 else

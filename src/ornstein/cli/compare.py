@@ -33,17 +33,17 @@ def compare(
 ) -> None:
     """Tell how good samples of any program are beside real ones, without a model: distances with error bars, copies."""
     refuse(out, overwrite)
-    from ornstein.display import Parts
+    from ornstein.display import ProgressLine
     from ornstein.evaluation.compare import compare as judge
     from ornstein.evaluation.written import FIGURES, PAGE, lines, write_report
 
-    with Parts(json) as parts:
+    with ProgressLine(json) as parts:
         report = judge(real, generated, *others, trained_on=trained_on, size=size, fit=fit or "cut", seed=seed,
                        spaces=[space.strip() for space in features.split(",") if space.strip()], tell=parts)
     for line in () if json else lines([report, *report.others]):
         say(line)
     write_report(report, out)
     if json:
-        Parts(json).event("report", page=str(out / PAGE), figures=str(out / FIGURES))
+        ProgressLine(json).event("report", page=str(out / PAGE), figures=str(out / FIGURES))
         return
     say(f"the report is {out / PAGE}, its figures are in {out / FIGURES}")

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ornstein import terminal
-from ornstein.cli.app import Out, Run, Sampler, Seed, TrainedOn, app, fits
+from ornstein.cli.app import Out, Run, Sampler, Seed, TrainedOn, app, check_memory
 from ornstein.display import say
 
 __all__ = ["Features", "Json", "Overwrite", "Place", "evaluate", "likelihood", "refuse"]
@@ -41,14 +41,14 @@ def evaluate(run: Run, other: Other = None, *, out: Place, data: Unseen = None, 
              json: Json = False) -> None:
     """Tell how good and how sure a model is: distances with error bars, likelihoods, copies, on one page."""
     refuse(out, overwrite)
-    from ornstein.display import Parts
+    from ornstein.display import ProgressLine
     from ornstein.evaluation.evaluate import evaluate as judge
     from ornstein.evaluation.kept import clear, partial
     from ornstein.evaluation.written import FIGURES, PAGE, lines, write_report
-    from ornstein.own import rule
     from ornstein.training.reopen import reopen
+    from ornstein.user_classes import load_sampler
 
-    spaces, rule_ = [space.strip() for space in features.split(",") if space.strip()], rule(sampler)
+    spaces, rule_ = [space.strip() for space in features.split(",") if space.strip()], load_sampler(sampler)
     # Both are opened before minutes are spent on the first.
     opened = [(place, reopen(place, data, trained_on)) for place in ([run] if other is None else [run, other])]
     (_, first), (_, (second, *_)) = opened[0], opened[-1]
@@ -57,13 +57,13 @@ def evaluate(run: Run, other: Other = None, *, out: Place, data: Unseen = None, 
         raise ValueError(f"{other} draws samples of shape {second.shape}, {run} of {model.shape}; only models of one "
                          "shape are compared")
     if count is not None:
-        fits(count, model.shape)
+        check_memory(count, model.shape)
     # Both are held against the rows that are unseen by the first.
     unseen = first.held or (None if other is None else first.trained_on.split()[1])
     reports, kept = [], partial(out)
     try:
         for place, (model, known, held, facts, notes) in opened:
-            with Parts(json, "" if other is None else _name(place)) as parts:
+            with ProgressLine(json, "" if other is None else _name(place)) as parts:
                 report = judge(model, known, held=unseen or held, count=count, sampler=rule_, nfe=nfe, steps=steps,
                                guidance=guidance, spaces=spaces, likelihood=likelihood, restore=restore, noise=noise,
                                seed=seed, name=_name(place), facts=facts, notes=notes, tell=parts, partial=kept)
@@ -75,7 +75,8 @@ def evaluate(run: Run, other: Other = None, *, out: Place, data: Unseen = None, 
             say(line)
         write_report(reports, out)
     except (KeyboardInterrupt, Exception) as error:
-        stopped = isinstance(error, KeyboardInterrupt) or terminal.interrupted()  # a library makes other errors of it
+        # A library may have turned the interrupt into another error.
+        stopped = isinstance(error, KeyboardInterrupt) or terminal.was_interrupted()
         if stopped and kept.is_dir():
             say(f"ornstein: stopped; what is done is kept in {kept}, run the same command to continue", error=True)
             raise SystemExit(130) from None
@@ -84,7 +85,7 @@ def evaluate(run: Run, other: Other = None, *, out: Place, data: Unseen = None, 
         raise
     clear(kept)
     if json:
-        Parts(json).event("report", page=str(out / PAGE), figures=str(out / FIGURES))
+        ProgressLine(json).event("report", page=str(out / PAGE), figures=str(out / FIGURES))
         return
     say(f"the report is {out / PAGE}, its figures are in {out / FIGURES}")
 
@@ -107,7 +108,7 @@ def likelihood(
     require("--method", method, METHODS)
     if count < 2:
         raise ValueError(f"--count is {count}; a mean with an error needs at least 2 samples")
-    from ornstein.display import Parts
+    from ornstein.display import ProgressLine
     from ornstein.evaluation.kept import Kept, Pieces
     from ornstein.evaluation.pace import Pace
     from ornstein.evaluation.rows import Rows, careful, sides
@@ -119,7 +120,7 @@ def likelihood(
         say(note)
     seen, rows, spec = Rows.of(training, count, seed), Rows.of(unseen, count, seed), training.spec
     part = "bounds" if method == "elbo" else "flow"
-    with Parts() as parts:
+    with ProgressLine() as parts:
         pace = Pace(parts, (part,))
         pace.expect({})
         with pace(part) as share:
@@ -143,7 +144,7 @@ def refuse(out: Path, overwrite: bool) -> None:
     from ornstein.evaluation.written import strange
 
     files.check_writable(out)
-    there = files.plain_entries(out)
+    there = files.list_folder(out)
     if foreign := next((path for path in there if strange(path)), None):
         raise FileExistsError(f"{out} holds {foreign.name}, which is of no report; name another folder")
     if there and not overwrite:

@@ -36,7 +36,7 @@ def trace(
     from ornstein.checkpoint import load
     from ornstein.figures.trace import draw
 
-    files.refuse(out)
+    files.check_replaceable(out)
     files.check_writable(out)
     draw(load(run), out, image=image, label=label, seed=seed, figure=figure)
     say(f"drawn into {out}")

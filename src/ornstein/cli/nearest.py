@@ -48,7 +48,7 @@ def nearest(
     from ornstein.training.reopen import reopen
 
     if out is not None:
-        files.refuse(out)
+        files.check_replaceable(out)
         files.check_writable(out)
     opened = reopen(run, trained_on=trained_on, judged=False)
     data = opened.trained_on

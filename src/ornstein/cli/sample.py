@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from ornstein import __version__
-from ornstein.cli.app import Out, Run, Sampler, Seed, app, fits, flags
-from ornstein.display import say, telling
+from ornstein.cli.app import Out, Run, Sampler, Seed, app, check_memory, flags
+from ornstein.display import progress_callback, say
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,11 +86,11 @@ def draw(run: Path, *, out: Path | None, save_steps: Path | None, grid: list[str
     from ornstein import files, sheet
     from ornstein.checkpoint import load
     from ornstein.figures import film, pictures
-    from ornstein.machine import device
-    from ornstein.own import rule
+    from ornstein.machine import default_device
     from ornstein.request import Request
+    from ornstein.user_classes import load_sampler
 
-    model = load(run).to(device())
+    model = load(run).to(default_device())
     spec = model.data
     if spec is None:
         raise ValueError(f"{run} says nothing of its data; draw from it in Python with ornstein.sample")
@@ -105,12 +105,12 @@ def draw(run: Path, *, out: Path | None, save_steps: Path | None, grid: list[str
         pictures.numbered(out, many)
     for place in (place for place in (out, save_steps) if place is not None):
         if place is save_steps or kind:
-            files.refuse(place)
+            files.check_replaceable(place)
         files.check_writable(place)
-    fits(many, spec.shape)
+    check_memory(many, spec.shape)
     if tuned is not None:
         tuned(model)
-    request = Request(many, **(options | {"sampler": rule(options["sampler"])}))
+    request = Request(many, **(options | {"sampler": load_sampler(options["sampler"])}))
     live = sys.stderr.isatty()
     with flags():
         facts = facts_of(run, model, request, options["sampler"], scale, grid)
@@ -168,8 +168,8 @@ def _places(out: Path | None, save_steps: Path | None, grid: list[str] | None, s
 def _values(grid: list[str], options: Mapping[str, Any]) -> dict[str, list[Any]]:
     """The options of --grid by name, with their values."""
     from ornstein.arguments import require, short_repr
-    from ornstein.own import rule
     from ornstein.sheet import OPTIONS
+    from ornstein.user_classes import load_sampler
 
     asked = dict[str, list[Any]]()
     for word in grid:
@@ -181,7 +181,7 @@ def _values(grid: list[str], options: Mapping[str, Any]) -> dict[str, list[Any]]
             raise ValueError(f"--grid has {name} twice; name all of its values at once: {name}=...,...")
         if options[name] != {"sampler": "auto", "seed": 0}.get(name):
             raise ValueError(f"{name} is given as --{name} and in --grid; leave one of them out")
-        kind = {"nfe": int, "steps": int, "seed": int, "tolerance": float, "guidance": float, "sampler": rule}
+        kind = {"nfe": int, "steps": int, "seed": int, "tolerance": float, "guidance": float, "sampler": load_sampler}
         try:
             asked[name] = [kind.get(name, str)(value) for value in values.split(",")]
         except ValueError:
@@ -194,7 +194,7 @@ def _values(grid: list[str], options: Mapping[str, Any]) -> dict[str, list[Any]]
 
 def _shown(frames: Iterable[Frame], live: bool) -> Generator[Frame, None, None]:
     """Frames as they come, with a line of progress where a line can move."""
-    with telling(live, "sampling") as tell:
+    with progress_callback(live, "sampling") as tell:
         for frame in frames:
             tell(1 - frame.time)
             yield frame

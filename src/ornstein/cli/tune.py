@@ -62,12 +62,12 @@ def _tune(run: Path, budgets: list[int], guidance: float | None, quick: bool, st
     from ornstein.adoption.adopted import Adopted
     from ornstein.checkpoint import MODEL, load, save
     from ornstein.evaluation.rows import as_seen
-    from ornstein.machine import device
+    from ornstein.machine import default_device
     from ornstein.training.reopen import reopen
     from ornstein.tuning.tune import tune as search
     from ornstein.tuning.tune import usual_starts
 
-    place, distance, model = run / MODEL if run.is_dir() else run, None, load(run).to(device())
+    place, distance, model = run / MODEL if run.is_dir() else run, None, load(run).to(default_device())
     known = model.trained_on if isinstance(model, Adopted) else run.is_dir()
     if known:
         training, notes = as_seen(model, reopen(run).trained_on.split()[0], "data", model.data)

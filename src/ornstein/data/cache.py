@@ -107,7 +107,7 @@ def write_values(key: str, shape: tuple[int, ...], blocks: Callable[[], Iterator
         with FileLock(path.with_suffix(".lock")):
             if made := open_values(key):
                 return made
-            files.sweep(path.parent, path.name)
+            files.remove_leftovers(path.parent, path.name)
             if free() < need:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             with files.replacing(path) as beside, beside.open("wb") as file:

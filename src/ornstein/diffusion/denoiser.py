@@ -21,7 +21,7 @@ from ornstein.diffusion.linear import Gaussian, LinearGuess
 from ornstein.diffusion.schedule import Schedule
 from ornstein.isolation import isolated
 from ornstein.machine import has_bf16
-from ornstein.workers import each, shared
+from ornstein.workers import run_pieces, shared_tensor
 
 __all__ = ["Batched", "Denoiser", "NetworkDenoiser", "Wrapped", "answering", "kind_of", "pure_noise"]
 
@@ -129,7 +129,7 @@ class Batched:
             return Estimate.from_v(answer(self, z, t), z, self.denoiser.schedule.level(t))
         if len(z) == self.rows:
             return self.denoiser(z, t, None if self.conditions is None else self.conditions.to(z.device))
-        v = shared(z.shape, z)
+        v = shared_tensor(z.shape, z)
 
         def ask(block: int) -> None:
             first = block * self.rows
@@ -138,7 +138,7 @@ class Batched:
             times = t[take] if t.ndim and len(t) > 1 else t
             v[first:first + self.rows] = self.denoiser(z[take.to(z.device)], times, conditions).v[:len(z) - first]
 
-        for _ in each(ask, -(-len(z) // self.rows), v.device):
+        for _ in run_pieces(ask, -(-len(z) // self.rows), v.device):
             pass
         return Estimate.from_v(v, z, self.denoiser.schedule.level(t))
 

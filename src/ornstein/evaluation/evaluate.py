@@ -38,7 +38,7 @@ from ornstein.evaluation.results import Curve, Memorisation
 from ornstein.evaluation.rows import LEAST, Rows, careful, facts_of, shuffled, sides
 from ornstein.evaluation.trials import expected
 from ornstein.isolation import isolated
-from ornstein.workers import cores
+from ornstein.workers import worker_count
 
 __all__ = ["FEATURES", "evaluate"]
 
@@ -135,7 +135,7 @@ def _filled(report: Report, model: Denoiser, training: Dataset, unseen: Dataset,
 
     cost = expected(exact, training, seen, rows, compared, spaces, likelihood, kept, pace)
     draws = (report.drawn["steps"] or report.drawn["nfe"]) * (1 if report.drawn["guidance"] in (None, 1) else 2)
-    pace.expect(cost.parts | {"samples": cost.calls(draws * count, 64) / cores()} | (
+    pace.expect(cost.parts | {"samples": cost.calls(draws * count, 64) / worker_count()} | (
         {RESTORED: len(restored) * seconds_of_rows(model.shape, cost.calls(1, 64))} if restored else {}))
     with part("features") as piece:
         compared.learn(piece, spaces, fit)

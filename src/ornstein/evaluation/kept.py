@@ -32,7 +32,7 @@ def clear(folder: Path) -> None:
     """Remove what evaluations have kept in a folder, and the folder unless something else is in it."""
     if not folder.is_dir() or folder.is_symlink():
         return
-    files.sweep(folder)
+    files.remove_leftovers(folder)
     files.remove_folder(folder, NAMES)
 
 

@@ -25,7 +25,7 @@ from ornstein.diffusion.schedule import Cosine
 from ornstein.evaluation.kept import Pieces
 from ornstein.evaluation.results import Curve, Likelihood
 from ornstein.evaluation.rows import Rows
-from ornstein.workers import each, shared
+from ornstein.workers import run_pieces, shared_tensor
 
 __all__ = ["METHODS", "bounds", "calls_of_bounds", "flow", "flow_blocks", "gaussians",
            "shrunk_covariance"]
@@ -108,7 +108,7 @@ def flow(model: Denoiser, unseen: Rows, spec: DataSpec, seed: int = 0, *, piece:
 
     def density(rows: slice) -> list[float]:
         starts = range(rows.start, rows.stop, BLOCK if size > FEW_VALUES else TOGETHER)
-        log_probs = shared((rows.stop - rows.start,), like.new_empty(0, dtype=torch.float64, device="cpu"))
+        log_probs = shared_tensor((rows.stop - rows.start,), like.new_empty(0, dtype=torch.float64, device="cpu"))
 
         def follow(number: int) -> None:
             some = slice(starts[number], min(starts[number] + starts.step, rows.stop))
@@ -118,7 +118,7 @@ def flow(model: Denoiser, unseen: Rows, spec: DataSpec, seed: int = 0, *, piece:
             # The density of z / signal, which lies where the data lie.
             log_probs[some.start - rows.start:some.stop - rows.start] = flow.log_prob.cpu() + size * math.log(signal)
 
-        for _ in each(follow, len(starts), like.device):
+        for _ in run_pieces(follow, len(starts), like.device):
             pass
         return log_probs.tolist()
 

@@ -24,7 +24,7 @@ from ornstein.evaluation.memorisation import compared_with
 from ornstein.evaluation.noise_levels import calls_of_levels
 from ornstein.evaluation.pace import Pace
 from ornstein.evaluation.rows import Rows
-from ornstein.workers import cores
+from ornstein.workers import worker_count
 
 __all__ = ["Costs", "expected", "of_samples", "shares"]
 
@@ -73,7 +73,8 @@ def expected(model: Denoiser, training: Dataset, seen: Rows, rows: Rows, compare
         first, *others = [count * _row(few, row, count) for count in flow_blocks(len(rows), size)]
         with suppress(RuntimeError):  # what fails here fails again in its own part, if the samples do not before
             flow(model, rows, training.spec, compared.seed, piece=Pieces(kept, lambda *_: None, pace.clock), most=1)
-            parts["flow"] = kept.took("flow-0") * (1 + sum(others) / first / (cores() if size > FEW_VALUES else 1))
+            parallel = worker_count() if size > FEW_VALUES else 1
+            parts["flow"] = kept.took("flow-0") * (1 + sum(others) / first / parallel)
     return Costs(few, row, parts, shares(floors), shares(distances), bounds)
 
 

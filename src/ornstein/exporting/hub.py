@@ -40,7 +40,7 @@ def write_hub(run: Path, folder: Path, licence: str | None = None, report: Path 
         OSError: the disk refuses.
     """
     for name in NAMES:
-        files.refuse(folder / name, ours=True)
+        files.check_replaceable(folder / name, ours=True)
     files.check_writable(folder)
     model = load(run)
     if model.data is None:

@@ -43,7 +43,7 @@ def refuse(path: Path) -> None:
         raise ValueError(f"path is {path}; it must end in .onnx")
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise ModuleNotFoundError(f"{path} needs {' and '.join(missing)}: pip install 'ornstein[onnx]'")
-    files.refuse(path)
+    files.check_replaceable(path)
     files.check_writable(path)
 
 

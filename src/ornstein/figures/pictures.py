@@ -198,7 +198,7 @@ def numbered(folder: Path, count: int) -> None:
     """Raise ValueError for a folder with numbered pictures that are not Ornstein's, or that `count` new ones would
     leave.
     """
-    there = [path for path in files.plain_entries(folder) if re.fullmatch(r"[0-9]{5,}\.png", path.name)]
+    there = [path for path in files.list_folder(folder) if re.fullmatch(r"[0-9]{5,}\.png", path.name)]
     for path in there:
         if not files.is_ours(path):
             raise ValueError(f"{path} would be overwritten, and is no picture of ornstein's; name another folder")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ornstein.data import DataSpec
 from ornstein.figures.edits import LEVELS, figures_of
-from ornstein.given import read_given
+from ornstein.inputs import read_samples
 from ornstein.studio.library import Model
 from ornstein.studio.refusal import Refused
 from ornstein.studio.uploads import read_as
@@ -24,7 +24,7 @@ def values(model: Model, path: Path, number: int) -> dict[str, Any]:
     spec = model.spec
     if not _plain(spec):
         raise Refused(422, f"samples of shape {spec.shape} are no traces or vectors; choose another model", "model")
-    found = read_as("id", path, lambda path: read_given(spec, path, "cut").values, "the file")
+    found = read_as("id", path, lambda path: read_samples(spec, path, "cut").values, "the file")
     one = row(found, number)[0].reshape(_sides(spec))
     return {"model": model.name, "row": number, "rows": len(found), "shape": list(spec.shape),
             "values": [[None if np.isnan(value) else value for value in channel] for channel in one.tolist()]}

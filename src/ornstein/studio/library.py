@@ -14,7 +14,7 @@ from ornstein.data import DataSpec
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.samplers.loop import NFE
 from ornstein.evaluation.written import FIGURES
-from ornstein.machine import device
+from ornstein.machine import default_device
 from ornstein.studio.refusal import Refused, sentence
 from ornstein.training.run import Run
 
@@ -88,7 +88,7 @@ class Library:
                 self._loaded.move_to_end(key)
                 return self._loaded[key]
             try:
-                denoiser = load(path).to(device())
+                denoiser = load(path).to(default_device())
             except (OSError, ValueError) as error:
                 raise Refused(409, f"the model {name!r} cannot be loaded: {sentence(error)}", "model") from None
             if denoiser.data is None:

@@ -62,7 +62,7 @@ class Store:
         self.folder = folder
         for name in FOLDERS:
             files.make_folder(folder / name)
-            files.sweep(folder / name)
+            files.remove_leftovers(folder / name)
         self.url = url or f"sqlite:///{folder / DATABASE}"
         self.engine = _engine(self.url)
         try:

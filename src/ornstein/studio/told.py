@@ -103,7 +103,7 @@ class Told:
 
     def previews(self) -> list[int]:
         """After how many pictures samples were drawn."""
-        found = [path.name for path in files.plain_entries(self.run / PREVIEWS)]
+        found = [path.name for path in files.list_folder(self.run / PREVIEWS)]
         return sorted(int(name.removesuffix(".png")) for name in found
                       if PREVIEW.fullmatch(name) and re.fullmatch(r"[0-9]+\.png", name))
 

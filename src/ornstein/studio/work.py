@@ -24,7 +24,7 @@ from ornstein.evaluation.nearest import nearest
 from ornstein.figures import pictures, trace
 from ornstein.figures.edits import figures_of
 from ornstein.figures.subject import read_sample, subject
-from ornstein.given import apply_mask, edited, fit_of, read_given, read_measured
+from ornstein.inputs import apply_mask, read_measurements, read_samples, run_edit, training_fit
 from ornstein.request import Request
 from ornstein.studio import arrays
 from ornstein.studio.library import Model
@@ -125,12 +125,12 @@ def _drawn(spec: DataSpec, x: Tensor, labels: Sequence[str | None] = ()) -> Outc
 
 
 def _edited(model: Model, body: Mapping[str, Any], uploads: Uploads) -> Outcome:
-    kind, spec, fit = body["kind"], model.spec, fit_of(model.path)
+    kind, spec, fit = body["kind"], model.spec, training_fit(model.path)
     places = {name: uploads.locate(body[name], name) for name in ("picture", "other") if body.get(name)}
     measured = read_operator(body["operator"], spec.shape) if kind == "restore" else None
     whole = measured is None or body["measure"]
-    given = [read_as(name, path, lambda path: read_given(spec, path, fit) if whole else
-                     read_measured(spec, measured.into, path, fit))
+    given = [read_as(name, path, lambda path: read_samples(spec, path, fit) if whole else
+                     read_measurements(spec, measured.into, path, fit))
              for name, path in places.items()]
     if measured is not None and whole:
         given[0].values = measured(torch.from_numpy(given[0].values)).numpy()
@@ -153,8 +153,8 @@ def _edited(model: Model, body: Mapping[str, Any], uploads: Uploads) -> Outcome:
     request = asked(body)
     told = request.conditions(model.denoiser) if body["label"] is not None or body["condition"] is not None else None
     words = {"nfe": body["nfe"], "condition": None if told is None else told[:1], "guidance": body["guidance"]}
-    x = edited(model.denoiser, spec, kind, given, body["count"], body["seed"], words, measured, body.get("noise"),
-               body.get("strength", 0.5)).cpu()
+    x = run_edit(model.denoiser, spec, kind, given, body["count"], body["seed"], words, measured, body.get("noise"),
+                 body.get("strength", 0.5)).cpu()
     drawn = _drawn(spec, x)
     drawn.result = {"notes": [note.replace(str(path), name)
                               for one, (name, path) in zip(given, places.items(), strict=True) for note in one.notes]}

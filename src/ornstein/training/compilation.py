@@ -12,7 +12,7 @@ from ornstein import files
 from ornstein.training.crew import can_fork
 from ornstein.training.events import Noted
 from ornstein.training.learner import Learner
-from ornstein.workers import forked
+from ornstein.workers import forked_workers
 
 __all__ = ["Compilation"]
 
@@ -52,7 +52,7 @@ class Compilation:
                 files.write_text(reason, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
                 raise SystemExit(1) from None
 
-        return self._open.enter_context(forked(work, 1))[0]
+        return self._open.enter_context(forked_workers(work, 1))[0]
 
     @property
     def done(self) -> bool:

@@ -16,7 +16,7 @@ from ornstein import files
 from ornstein.training import engine
 from ornstein.training.engine import Engine
 from ornstein.training.events import Event, TrainingFailed, Warned
-from ornstein.workers import forked, threads
+from ornstein.workers import forked_workers, torch_threads
 
 __all__ = ["RESTARTS", "can_fork", "together"]
 
@@ -65,7 +65,7 @@ def crew(count: int, work: Callable[[Engine], None]) -> Generator[Engine, None, 
 
     Raises Died where another process has ended, and TrainingFailed where one says that the training cannot go on.
     """
-    with tempfile.TemporaryDirectory() as place, threads(1):
+    with tempfile.TemporaryDirectory() as place, torch_threads(1):
         folder = Path(place)
 
         def other(number: int) -> None:
@@ -77,7 +77,7 @@ def crew(count: int, work: Callable[[Engine], None]) -> Generator[Engine, None, 
             except Exception as error:  # most often because the first process has ended
                 files.write_text(folder / f"died.{number}", f"{type(error).__name__}: {error}")
 
-        with forked(other, count - 1) as others:
+        with forked_workers(other, count - 1) as others:
             try:
                 engine.join(folder / "group", 0, count)
                 first = Engine()

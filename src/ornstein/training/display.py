@@ -7,7 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from ornstein.display import PLAIN_SECONDS, clock, emit, live, say
+from ornstein.display import PLAIN_SECONDS, can_rewrite, emit, format_duration, say
 
 if TYPE_CHECKING:
     from ornstein.training.events import Event, Progress
@@ -21,7 +21,7 @@ class Display:
 
     def __init__(self, as_json: bool = False, silent: bool = False, error: bool = False) -> None:
         self.silent, self.error = silent, error
-        self.as_json, self.moving = as_json, live(sys.stderr if error else sys.stdout) and not as_json
+        self.as_json, self.moving = as_json, can_rewrite(sys.stderr if error else sys.stdout) and not as_json
         self.last, self.open = -PLAIN_SECONDS, False
 
     def say(self, line: str) -> None:
@@ -75,7 +75,7 @@ class Display:
                      "further, in another folder")
         elif isinstance(event, Finished):
             held_out, gap = event.model.metrics["held_out"], event.model.metrics["gap"]
-            self.say(f"done in {clock(event.seconds)}: {event.images:,} samples seen" + (
+            self.say(f"done in {format_duration(event.seconds)}: {event.images:,} samples seen" + (
                 "" if held_out is None else f"; loss of the averaged weights: {_losses(held_out, gap)}"))
 
     def _progress(self, event: Progress) -> None:
@@ -83,7 +83,8 @@ class Display:
         extra += f"  {event.skipped} steps skipped" if event.skipped else ""
         rate = f"{event.rate:,.0f}/s  " if event.rate else ""
         loss = "no loss yet" if event.loss is None else f"loss {event.loss:.4f}"
-        line = f"{100 * event.share:3.0f} %  {clock(event.left)} left  {event.images:,} samples  {rate}{loss}{extra}"
+        line = (f"{100 * event.share:3.0f} %  {format_duration(event.left)} left  {event.images:,} samples  "
+                f"{rate}{loss}{extra}")
         if self.moving:
             say(line, error=self.error, moving=True)
             self.open = True

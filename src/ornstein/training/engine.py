@@ -33,7 +33,7 @@ class Engine:
     def __init__(self) -> None:
         self.world = dist.get_world_size() if dist.is_initialized() else 1
         self.rank = dist.get_rank() if dist.is_initialized() else 0
-        self.parallel, self.shard, self.device = "ddp", self.world, machine.device()
+        self.parallel, self.shard, self.device = "ddp", self.world, machine.default_device()
         self.crew: int | None = None  # processes of one machine, whose cores are free while the first one draws
         if self.device == "cuda" and self.world > 1:
             self.device = f"cuda:{int(os.environ.get('LOCAL_RANK', '0'))}"
@@ -173,7 +173,8 @@ class Engine:
 def begin() -> None:
     """Join the processes that torchrun has started, if it has."""
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if machine.device() == "cuda" else "gloo", timeout=PATIENCE)
+        backend = "cpu:gloo,cuda:nccl" if machine.default_device() == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=PATIENCE)
 
 
 def join(place: Path, rank: int, world: int) -> None:

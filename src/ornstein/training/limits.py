@@ -12,7 +12,7 @@ from ornstein.data import Dataset
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.linear import MOST_SIDE, LinearGuess
 from ornstein.diffusion.schedule import SCHEDULES, Chain, Schedule
-from ornstein.machine import memory
+from ornstein.machine import total_memory
 from ornstein.networks import build
 from ornstein.settings import Settings
 
@@ -70,7 +70,7 @@ def refuse(settings: Settings, data: Dataset, device: str, world: int, own: bool
         raise ValueError(f"linear is 'waves'; waves are for sides of at most {MOST_SIDE}, choose 'diagonal'")
     with torch.device("cpu"):  # whatever torch's default is
         NetworkDenoiser(network, schedule_of(settings), data.spec.shape, settings.predicts, std, linear=linear)
-    there = memory(device)
+    there = total_memory(device)
     weights = sum(value.numel() for value in network.parameters())
     rows = settings.batch_size // processes * math.prod(data.spec.shape)
     for name, need in ((f"network {settings.network!r} of {weights:,} weights", 4 * COPIES * weights),

@@ -14,7 +14,7 @@ from ornstein.machine import can_compile, has_bf16
 from ornstein.networks import suit
 from ornstein.settings import Settings
 from ornstein.training.run import Run
-from ornstein.workers import cores
+from ornstein.workers import worker_count
 
 __all__ = ["MINUTES", "agreed", "drawn_now", "reasons", "resolve"]
 
@@ -121,7 +121,8 @@ def _choices(settings: Settings, data: Dataset, device: str) -> dict[str, tuple[
 
 def _workers(batch: int) -> int:
     """The most workers that this machine has cores for, that share a batch evenly and have enough to do."""
-    return max(count for count in range(1, cores() + 1) if count == 1 or (batch % count == 0 and batch >= FEW * count))
+    return max(count for count in range(1, worker_count() + 1)
+               if count == 1 or (batch % count == 0 and batch >= FEW * count))
 
 
 def _shown(value: Any) -> str:

@@ -11,7 +11,7 @@ from ornstein.diffusion.samplers.loop import NotFinite
 from ornstein.figures.pictures import preview
 from ornstein.figures.statistics import compare
 from ornstein.training.events import Drawn, Warned
-from ornstein.workers import threads
+from ornstein.workers import torch_threads
 
 __all__ = ["draw"]
 
@@ -29,8 +29,8 @@ def draw(model: NetworkDenoiser, data: Dataset, folder: Path | None, images: int
         if folder:
             files.refuse_link(folder)
         for path in paths.values():
-            files.refuse(path, ours=True)
-        with threads(cores):
+            files.check_replaceable(path, ours=True)
+        with torch_threads(cores):
             preview(model, paths.get("samples"))
             compare(model, data, paths.get("statistics"))
     except (OSError, NotFinite) as error:

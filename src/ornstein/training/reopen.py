@@ -9,7 +9,7 @@ from ornstein.adoption.adopted import Adopted
 from ornstein.checkpoint import digest, load
 from ornstein.data import Dataset, load_data, may_be_pictures
 from ornstein.diffusion.denoiser import NetworkDenoiser
-from ornstein.machine import device
+from ornstein.machine import default_device
 from ornstein.settings import Settings
 from ornstein.training.run import Run, located
 
@@ -43,7 +43,7 @@ def reopen(run: Path, data: str | None = None, trained_on: str | None = None, ju
         FileNotFoundError: no such run, or no such data.
         ValueError: a damaged model; data that are unknown, cannot be read, or have changed since.
     """
-    model, facts, notes = load(run).to(device()), dict[str, Any](sha256=digest(run)), list[str]()
+    model, facts, notes = load(run).to(default_device()), dict[str, Any](sha256=digest(run)), list[str]()
     settings = Run(run).settings() if run.is_dir() else None
     if settings is None:
         if data is None and trained_on is None and isinstance(model, Adopted) and model.trained_on is not None:

@@ -73,7 +73,7 @@ class Run:
             if job:
                 files.write_text(self.path / JOB, job)
             for folder in (self.path, *(self.path / name for name in FOLDERS)):
-                files.sweep(folder)
+                files.remove_leftovers(folder)
             yield
         finally:
             try:
@@ -117,7 +117,7 @@ class Run:
         self._seen = self._stamp()
         there = [name for name in (SETTINGS, METRICS, MODEL) if (self.path / name).exists()]
         if not (self.path / SETTINGS).is_file():
-            there += [name for name in FOLDERS if files.plain_entries(self.path / name)]
+            there += [name for name in FOLDERS if files.list_folder(self.path / name)]
             if there:
                 raise FileExistsError(f"{self.path} holds {there[0]}, but is not the folder of a run (it has no file "
                                       f"{SETTINGS}); name another folder")
@@ -160,9 +160,9 @@ class Run:
         if (self.path / SETTINGS).is_file():
             self.snapshots.forget()
             self.states(1).forget()
-            pictures = [path for path in files.plain_entries(self.previews)
+            pictures = [path for path in files.list_folder(self.previews)
                         if PREVIEW.fullmatch(path.name) and files.is_ours(path)]
-            events = [path for path in files.plain_entries(self.path / TENSORBOARD)
+            events = [path for path in files.list_folder(self.path / TENSORBOARD)
                       if EVENTS.fullmatch(path.name) and path.is_file() and not path.is_symlink()]
             for path in (*pictures, *events, self.path / METRICS, self.path / MODEL):
                 files.remove(path)
@@ -213,7 +213,7 @@ def held(run: Path | None, file: Path) -> Generator[None, None, None]:
     FileExistsError where another process holds it, or a link or a folder is in its place; OSError where it cannot be
     written.
     """
-    files.refuse(file)
+    files.check_replaceable(file)
     files.check_writable(file)
     folder = None if run is None else run if run.is_dir() else run.parent
     with ExitStack() as stack:

@@ -26,7 +26,7 @@ class Snapshots:
 
     def places(self) -> list[int]:
         """Pictures seen at each snapshot, the earliest first."""
-        return sorted(int(file.stem) for file in files.plain_entries(self.path) if NAME.fullmatch(file.name))
+        return sorted(int(file.stem) for file in files.list_folder(self.path) if NAME.fullmatch(file.name))
 
     def write(self, images: int, averages: Mapping[float, Mapping[str, Tensor]]) -> None:
         """Keep averages, by their relative width, as they are after so many pictures; raises OSError."""

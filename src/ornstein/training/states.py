@@ -95,8 +95,8 @@ class States:
 
     def names(self) -> list[str]:
         """Names of the states that are there, the oldest first."""
-        return sorted(item.name for item in files.plain_entries(self.path) if NAME.fullmatch(item.name)
-                      and item.is_dir() and (not (inside := files.plain_entries(item))
+        return sorted(item.name for item in files.list_folder(self.path) if NAME.fullmatch(item.name)
+                      and item.is_dir() and (not (inside := files.list_folder(item))
                                              or any(OURS.fullmatch(one.name) for one in inside)))
 
     def newest(self) -> tuple[State | None, list[str]]:
@@ -154,7 +154,7 @@ class States:
         place, old = self.path / f"{images:012d}", self.path / f".{images:012d}.old"
         if os.path.lexists(place):  # a damaged one, or that of a run that was stopped and has finished since
             files.refuse_link(place)
-            foreign = [one for one in files.plain_entries(place) if not OURS.fullmatch(one.name)]
+            foreign = [one for one in files.list_folder(place) if not OURS.fullmatch(one.name)]
             if foreign or not place.is_dir():
                 raise FileExistsError(f"{(foreign or [place])[0]} is of no run, and a checkpoint must go there; move "
                                       "it elsewhere")
@@ -170,7 +170,7 @@ class States:
     def clean(self) -> None:
         """Remove what a run that was killed in the middle of a write left behind."""
         files.refuse_link(self.path)
-        for item in files.plain_entries(self.path):
+        for item in files.list_folder(self.path):
             match = BESIDE.fullmatch(item.name)
             if match is None or item.is_symlink() or not item.is_dir():
                 continue
@@ -190,7 +190,7 @@ class States:
 def _forget(state: Path) -> None:
     """Remove the folder of a state with its files; it stays if anything else is in it."""
     if state.is_dir() and not state.is_symlink():
-        files.sweep(state)
+        files.remove_leftovers(state)
         files.remove_folder(state, OURS)
 
 

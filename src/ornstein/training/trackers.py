@@ -14,8 +14,8 @@ import yaml
 
 from ornstein import files
 from ornstein.arguments import find
-from ornstein.own import find_class
 from ornstein.training.events import Drawn, Event, Failed, Finished, Interrupted, Progress, Started, Warned
+from ornstein.user_classes import load_class
 
 __all__ = ["TRACKERS", "TensorBoard", "Tracker", "checked", "follow", "made", "named"]
 
@@ -124,7 +124,7 @@ def named(names: Sequence[str]) -> dict[str, Callable[[], Tracker]]:
     kinds: dict[str, Callable[[], Tracker]] = {}
     for name in names:
         if ":" in name or name.endswith(".py"):
-            kinds[name] = find_class(name, (object,), "a tracker")
+            kinds[name] = load_class(name, (object,), "a tracker")
         else:
             kinds[name] = find("tracker", name, TRACKERS)
             kinds[name]()  # says now if its library is missing

@@ -19,7 +19,7 @@ from torch import nn
 
 from ornstein.data import Dataset, DataSpec, load_data, named, path_of
 from ornstein.diffusion.denoiser import NetworkDenoiser
-from ornstein.display import live
+from ornstein.display import can_rewrite
 from ornstein.isolation import isolated
 from ornstein.settings import READING, Settings
 from ornstein.training import damage, finetune
@@ -37,7 +37,7 @@ from ornstein.training.run import Run
 from ornstein.training.signals import signals
 from ornstein.training.states import State
 from ornstein.training.trackers import Tracker, checked, follow
-from ornstein.workers import threads
+from ornstein.workers import torch_threads
 
 __all__ = ["Trainer"]
 
@@ -200,7 +200,7 @@ class Trainer:
             TrainingFailed: it cannot go on: gradients that stay infinite, too little memory, or a last
                 checkpoint for which there is no room.
         """
-        wanted = progress if progress is not None else on_event is None and live(sys.stderr)
+        wanted = progress if progress is not None else on_event is None and can_rewrite(sys.stderr)
         display = Display(silent=not (wanted and self.engine.first), error=True)
         with signals(self._interrupt), closing(display):
             for event in self.events():
@@ -237,7 +237,7 @@ class Trainer:
             yield Finished(self._whole, int(self._whole.metrics["images"] or 0), 0.0, already=True)
             return
         if self.processes == self.engine.world:
-            with threads(self.settings.threads):
+            with torch_threads(self.settings.threads):
                 yield from self._process(self.engine)
             return
         if not self.forks:

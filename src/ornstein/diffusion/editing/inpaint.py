@@ -15,7 +15,7 @@ from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.editing.operator import places
 from ornstein.diffusion.editing.posterior import posterior
 from ornstein.diffusion.editing.restore import NFE, budget, fits, samples_of, warn_of_unlikely
-from ornstein.display import telling, within
+from ornstein.display import progress_callback, rescaled
 from ornstein.isolation import isolated
 
 __all__ = ["inpaint", "known_part"]
@@ -54,7 +54,7 @@ def inpaint(denoiser: Denoiser, x: Tensor, mask: Tensor | np.ndarray | None = No
     drawn = x.repeat_interleave(count, 0).unflatten(0, (-1, count))
     masks, group = known.flatten(1).cpu().unique(dim=0, return_inverse=True)
     done = 0
-    with telling(progress, "filling") as tell:
+    with progress_callback(progress, "filling") as tell:
         for number, one in enumerate(masks):
             rows, told = (group == number).nonzero()[:, 0], None
             first, done = done, done + len(rows)
@@ -67,7 +67,7 @@ def inpaint(denoiser: Denoiser, x: Tensor, mask: Tensor | np.ndarray | None = No
             seen = operator(x[rows])
             warn_of_unlikely(data, seen, operator, 0.0, numbers)
             new = posterior(denoiser, data, seen, operator, 0.0, count, nfe, seed, told, guidance, numbers,
-                            within(tell, first / len(x), done / len(x)))
+                            rescaled(tell, first / len(x), done / len(x)))
             hole = (~known[rows])[:, None]
             drawn[rows] = torch.where(hole, new.unflatten(0, (-1, count)), drawn[rows])
     return drawn.flatten(0, 1)

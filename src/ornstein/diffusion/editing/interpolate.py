@@ -13,7 +13,7 @@ from ornstein.diffusion.editing.draws import Draws
 from ornstein.diffusion.editing.invert import invert
 from ornstein.diffusion.editing.restore import NFE, budget, fits, samples_of
 from ornstein.diffusion.samplers import sample
-from ornstein.display import telling, within
+from ornstein.display import progress_callback, rescaled
 from ornstein.isolation import isolated
 
 __all__ = ["interpolate"]
@@ -63,9 +63,9 @@ def interpolate(denoiser: Denoiser, a: Tensor, b: Tensor, count: int = 8, *, nfe
     walk[:, 0], walk[:, -1] = a, b
     inner, many = Draws(len(a), count - 2, 0), len(a) * (count - 2)
     known = 2 / count  # share of the ways to the latents, each as long as one back
-    with telling(progress, "interpolating") as tell:
+    with progress_callback(progress, "interpolating") as tell:
         z, w = invert(denoiser, torch.cat([a, b]), nfe=nfe, condition=both, guidance=guidance,
-                      progress=within(tell, 0, known)).chunk(2)
+                      progress=rescaled(tell, 0, known)).chunk(2)
         for rows in inner.blocks(ROWS):
             of = inner.samples_of(rows)
             step = 1 + torch.arange(rows.start, rows.stop, device="cpu") - of * (count - 2)
@@ -75,7 +75,7 @@ def interpolate(denoiser: Denoiser, a: Tensor, b: Tensor, count: int = 8, *, nfe
             here = of.to(a.device)
             walk[here, step.to(a.device)] = sample(
                 denoiser, z=slerp(z[here], w[here], share.to(a.device)), nfe=nfe, condition=between, guidance=guidance,
-                progress=within(within(tell, known, 1), rows.start / many, rows.stop / many))
+                progress=rescaled(rescaled(tell, known, 1), rows.start / many, rows.stop / many))
     return walk.flatten(0, 1)
 
 

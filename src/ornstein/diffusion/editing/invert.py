@@ -14,7 +14,7 @@ from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.grid import moments, powers
 from ornstein.diffusion.guidance import guided
 from ornstein.diffusion.samplers.loop import SAMPLERS, automatic, finite, follow
-from ornstein.display import telling
+from ornstein.display import progress_callback
 from ornstein.isolation import isolated
 
 __all__ = ["invert"]
@@ -56,7 +56,7 @@ def invert(denoiser: Denoiser, x: Tensor, *, nfe: int = NFE, condition: Conditio
     rule, times = SAMPLERS[automatic(nfe)], powers(denoiser.schedule, nfe, *POWERS)
     latents = torch.empty_like(x)
     walk = moments(denoiser.schedule, times, x)[::-1]
-    with telling(progress, "inverting") as tell:
+    with progress_callback(progress, "inverting") as tell:
         for first in range(0, len(x), ROWS):
             rows = slice(first, first + ROWS)
             denoise = Batched(denoiser, None if conditions is None else conditions[rows], ROWS)

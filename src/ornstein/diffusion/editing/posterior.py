@@ -18,7 +18,7 @@ from ornstein.diffusion.linear import Gaussian
 from ornstein.diffusion.samplers.loop import finite
 from ornstein.diffusion.schedule import Schedule
 from ornstein.noise import generator
-from ornstein.workers import each, shared
+from ornstein.workers import run_pieces, shared_tensor
 
 __all__ = ["posterior"]
 
@@ -72,7 +72,7 @@ def posterior(denoiser: Denoiser, data: Gaussian | None, y: Tensor, operator: Op
     denoiser = guided(denoiser, guidance)
     measured = Measured(data, operator, noise)
     numbers = range(len(y)) if numbers is None else numbers
-    drawn = shared((len(y) * count, *denoiser.shape), y)
+    drawn = shared_tensor((len(y) * count, *denoiser.shape), y)
     walk = levels(denoiser.schedule, nfe, data.deviation, drawn)
     ratios = [moment.noise / moment.signal for moment in walk]
     some = max(1, TOGETHER // count)
@@ -95,7 +95,7 @@ def posterior(denoiser: Denoiser, data: Gaussian | None, y: Tensor, operator: Op
         first = part * some * count
         drawn[first:first + len(zeta)] = data.back(zeta).reshape(-1, *denoiser.shape).to(drawn)
 
-    for done in each(draw, parts, y.device):
+    for done in run_pieces(draw, parts, y.device):
         tell(done / parts)
     return finite(drawn)
 

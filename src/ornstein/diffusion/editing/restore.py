@@ -18,9 +18,9 @@ from ornstein.diffusion.editing.operator import Map, Operator, read_operator
 from ornstein.diffusion.editing.posterior import posterior
 from ornstein.diffusion.linear import Gaussian
 from ornstein.diffusion.schedule import MOST_STEPS
-from ornstein.display import telling
+from ornstein.display import progress_callback
 from ornstein.isolation import isolated
-from ornstein.machine import memory
+from ornstein.machine import total_memory
 from ornstein.noise import MOST_SEED, per_sample
 
 __all__ = ["NFE", "budget", "fits", "restore", "samples_of", "warn_of_unlikely"]
@@ -75,7 +75,7 @@ def restore(denoiser: Denoiser, observation: Tensor, operator: Operator | Tensor
     denoiser.read_condition(condition, len(y), "cpu")
     data = denoiser.gaussian()
     warn_of_unlikely(data, y, measured, noise)
-    with telling(progress, "restoring") as tell:
+    with progress_callback(progress, "restoring") as tell:
         return posterior(denoiser, data, y, measured, noise, count, nfe, seed, condition, guidance, tell=tell)
 
 
@@ -100,7 +100,7 @@ def samples_of(name: str, x: Any, shape: Sequence[int], finite: bool = True) -> 
 
 def fits(samples: int, count: int, shape: Sequence[int], like: Tensor) -> None:
     """Refuse more draws than the device has memory for."""
-    need, there = samples * count * math.prod(shape) * like.element_size(), memory(like.device.type)
+    need, there = samples * count * math.prod(shape) * like.element_size(), total_memory(like.device.type)
     if need > there:
         raise ValueError(f"count is {count}; {samples * count:,} draws of shape {tuple(shape)} need "
                          f"{need / 2**30:,.0f} GiB of memory, and {there / 2**30:,.0f} are there; at most "

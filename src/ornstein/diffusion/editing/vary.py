@@ -16,7 +16,7 @@ from ornstein.diffusion.grid import moments
 from ornstein.diffusion.level import as_time
 from ornstein.diffusion.samplers import sample
 from ornstein.diffusion.samplers.loop import plan
-from ornstein.display import telling, within
+from ornstein.display import progress_callback, rescaled
 from ornstein.isolation import isolated
 
 __all__ = ["vary"]
@@ -66,12 +66,12 @@ def vary(denoiser: Denoiser, x: Tensor, strength: float, count: int = 1, *, nfe:
     times = torch.cat([start.reshape(1), whole[whole < start]])
     first = moments(schedule, times, x)[0]
     draws, varied = Draws(len(x), count, seed), x.new_empty(len(x) * count, *denoiser.shape)
-    with telling(progress, "varying") as tell:
+    with progress_callback(progress, "varying") as tell:
         for rows in draws.blocks(ROWS):
             of = draws.samples_of(rows)
             z = first.signal * x[of.to(x.device)] + first.noise * draws.noise(rows, 0, varied)
             varied[rows.start:rows.stop] = sample(
                 denoiser, z=z, times=times, sampler=rule, guidance=guidance,
                 condition=None if conditions is None else conditions[of],
-                progress=within(tell, rows.start / len(varied), rows.stop / len(varied)))
+                progress=rescaled(tell, rows.start / len(varied), rows.stop / len(varied)))
     return varied

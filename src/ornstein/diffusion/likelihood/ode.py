@@ -18,7 +18,7 @@ from ornstein.diffusion.level import as_time, spread
 from ornstein.diffusion.likelihood.bound import ROWS, Reader, flat
 from ornstein.diffusion.likelihood.levels import on_levels
 from ornstein.isolation import isolated
-from ornstein.workers import each, shared
+from ornstein.workers import run_pieces, shared_tensor
 
 __all__ = ["DIVERGENCES", "EXACT", "Flow", "divergence_of", "ode_likelihood", "ode_log_prob",
            "random_signs"]
@@ -145,7 +145,7 @@ def _slope(denoiser: Denoiser, read: Reader, signs: list[Tensor], width: int) ->
     schedule, conditions, size = read.schedule, read.batched.conditions, math.prod(denoiser.shape)
 
     def slope(state: Tensor, angle: Tensor, rows: Tensor) -> Tensor:
-        blocks, parts = torch.arange(len(rows), device="cpu").split(ROWS), shared((len(rows), width), state)
+        blocks, parts = torch.arange(len(rows), device="cpu").split(ROWS), shared_tensor((len(rows), width), state)
 
         def ask(number: int) -> None:
             block = blocks[number]
@@ -157,7 +157,7 @@ def _slope(denoiser: Denoiser, read: Reader, signs: list[Tensor], width: int) ->
             parted = divergence_of(v, leaf, [sign[among].to(state) for sign in signs])
             parts[block] = torch.cat([v.detach().double(), parted], 1)
 
-        for _ in each(ask, len(blocks), state.device):
+        for _ in run_pieces(ask, len(blocks), state.device):
             pass
         return parts
 

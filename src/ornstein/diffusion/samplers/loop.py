@@ -33,9 +33,9 @@ from ornstein.diffusion.samplers.runge import CLASSIC, EULER, RungeKutta
 from ornstein.diffusion.samplers.single import SingleStep
 from ornstein.diffusion.samplers.stochastic import StochasticAdams
 from ornstein.diffusion.schedule import MOST_STEPS
-from ornstein.display import telling
+from ornstein.display import progress_callback
 from ornstein.isolation import isolated
-from ornstein.workers import each, shared
+from ornstein.workers import run_pieces, shared_tensor
 
 __all__ = ["AUTO", "NFE", "SAMPLERS", "Frame", "NotFinite", "chosen", "finite", "follow", "generate", "sample",
            "samplers", "usual_rows"]
@@ -151,7 +151,7 @@ def sample(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto",
         sampler, steps = "euler", 1  # of which none is taken
     walks = _walks(denoiser, count, sampler, nfe, steps, times, z, condition, guidance, seed, batch, first)
     blocks = [range(start, min(start + walks.rows, walks.count)) for start in range(0, walks.count, walks.rows)]
-    samples = shared((walks.count, *denoiser.shape), walks.like)
+    samples = shared_tensor((walks.count, *denoiser.shape), walks.like)
 
     def draw(block: int) -> Iterator[None]:
         rows = blocks[block]
@@ -161,8 +161,8 @@ def sample(denoiser: Denoiser, count: int = 64, *, sampler: str | Rule = "auto",
                 tell(step / (len(walks.times) - 1) / len(blocks))
             yield
 
-    with telling(progress, "sampling") as tell:
-        for done in each(draw, len(blocks), samples.device):
+    with progress_callback(progress, "sampling") as tell:
+        for done in run_pieces(draw, len(blocks), samples.device):
             tell(done / len(blocks))
     return finite(samples)
 

@@ -46,7 +46,7 @@ class Given(Features):
             raise ValueError(f"features {key!r} are of grey or coloured pictures; data {spec.name!r} are {spec.kind}s "
                              f"of shape {spec.shape}, so take pixels or network")
         file = file_of(key, path)
-        self.device = machine.device()
+        self.device = machine.default_device()
         try:
             self.module = torch.jit.load(str(file), map_location=self.device).eval()
         except RuntimeError as error:
