@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["adopt"]
 
 Schedules = Annotated[str | None, Parameter(
-    help="chain, cosine, linear or exploding, or a scheduler_config.json; that of the folder by default.")]
+    help="chain, cosine, linear, exploding or a scheduler_config.json; by default the schedule in the folder.")]
 Named = Annotated[list[str] | None, Parameter(name="--input", consume_multiple=True, negative=(), help=(
-    "Of an .onnx file: which of its inputs is what, as in x=sample time=timestep condition=label."))]
+    "Names of an .onnx file's inputs, as in x=sample time=timestep condition=label."))]
 
 
 @app.command(sort_key=6)
@@ -26,22 +26,22 @@ def adopt(
     source: Annotated[Path, Parameter(help="A folder that diffusers wrote, or an .onnx file.")],
     *,
     out: Annotated[Out, Parameter(help="Folder of the new run.")],
-    convention: Annotated[str | None, Parameter(help="What the model answers: x, eps, v, k-diffusion, edm, score_sde, "
-                                                "sub-vp, score, flow, flow_matching or torchcfm; a folder says "
-                                                "it.")] = None,
+    convention: Annotated[str | None, Parameter(help="What the model predicts: x, eps, v, k-diffusion, edm, score_sde, "
+                                                "sub-vp, score, flow, flow_matching or torchcfm; by default as the "
+                                                "folder says.")] = None,
     schedule: Schedules = None,
-    shape: Annotated[str | None, Parameter(help="Of one sample, channels first, as 3x32x32.")] = None,
-    time: Annotated[str | None, Parameter(help="What x, eps and v are told: t, index or log_snr.")] = None,
-    classes: Annotated[str | None, Parameter(help="How many classes there are, or their names, as cat,dog.")] = None,
-    null: Annotated[int | None, Parameter(help="The class that stands for none.")] = None,
-    range_: Annotated[str | None, Parameter(name="--range", help="What the model has for the least and the most value "
-                                            "of the data, as --range=-1,1 or --range 0,1.")] = None,
-    data: Annotated[str | None, Parameter(help="Data like those that it was trained on, to check it by.")] = None,
+    shape: Annotated[str | None, Parameter(help="Shape of one sample, channels first, as in 3x32x32.")] = None,
+    time: Annotated[str | None, Parameter(help="Time input of an x, eps or v model: t, index or log_snr.")] = None,
+    classes: Annotated[str | None, Parameter(help="Number of classes, or their names as in cat,dog.")] = None,
+    null: Annotated[int | None, Parameter(help="Number of the class that stands for no class.")] = None,
+    range_: Annotated[str | None, Parameter(name="--range", help="The model's values for the smallest and the largest "
+                                            "value of the data, as in --range=-1,1 or --range 0,1.")] = None,
+    data: Annotated[str | None, Parameter(help="Data like the training data, to check range and schedule.")] = None,
     inputs: Named = None,
-    output: Annotated[str | None, Parameter(help="Of an .onnx file: the name of its answer.")] = None,
+    output: Annotated[str | None, Parameter(help="Name of an .onnx file's output.")] = None,
     overwrite: Annotated[bool, Parameter(negative="", help="Replace a model that was adopted before.")] = False,
 ) -> None:
-    """Take over a model of another library, so that all other commands work with it; nothing is trained."""
+    """Import a model of another library, so that all other commands work with it; nothing is trained."""
     from ornstein.arguments import short_repr
 
     def numbers(name: str, text: str | None, by: str, kind: type) -> tuple | None:

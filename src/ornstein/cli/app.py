@@ -20,7 +20,7 @@ FLAGS = "nfe|steps|tolerance|guidance|condition|sampler|seed|label|operator|nois
 
 app = App(
     name="ornstein", version=__version__, version_flags=["--version"],
-    help="Train a diffusion model on your own pictures, draw new ones in few network calls, and see every step.",
+    help="Train a diffusion model on your own pictures or arrays, draw new samples, and measure how good they are.",
     suppress_keyboard_interrupt=False,  # `main` says what it means
 )
 Data = Annotated[str, Parameter(
@@ -36,9 +36,9 @@ def _path(_: type, tokens: Sequence[Any]) -> Path:
 
 Out = Annotated[Path, Parameter(converter=_path)]
 Run = Annotated[Path, Parameter(help="Folder of a run, or a model.safetensors file.", converter=_path)]
-TrainedOn = Annotated[str | None, Parameter(help="Where the data of the training are now, if they have moved.")]
-Seed = Annotated[int, Parameter(help="Of all randomness, from 0 to 2^64 - 1.")]
-Sampler = Annotated[str, Parameter(help="A name of `ornstein list samplers`, or path.py:Class for a rule of your own.")]
+TrainedOn = Annotated[str | None, Parameter(help="Where the training data are now, if they have moved.")]
+Seed = Annotated[int, Parameter(help="Seed of all randomness, from 0 to 2^64 - 1.")]
+Sampler = Annotated[str, Parameter(help="A name from `ornstein list samplers`, or path.py:Class for your own rule.")]
 
 
 @contextmanager

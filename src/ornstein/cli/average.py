@@ -23,12 +23,12 @@ def average(
     run: Run,
     *,
     width: Annotated[float | None, Parameter(
-        help="Relative width of the average, up to 0.28; without it several are tried and nothing is written.")] = None,
+        help="Relative width of the average, up to 0.28; without it several are compared, nothing is written.")] = None,
     images: Annotated[int | None, Parameter(
-        help="Pictures seen at its end, where averages were kept; the last by default.")] = None,
-    out: Annotated[Out | None, Parameter(help="FILE.safetensors for the model; the run's own if left out.")] = None,
+        help="Pictures seen at the end of the average, one of the saved moments; by default the last.")] = None,
+    out: Annotated[Out | None, Parameter(help="FILE.safetensors for the model; by default the run's own file.")] = None,
 ) -> None:
-    """Average a run's weights anew, over any length, after the training."""
+    """Build another average of a run's weights after the training, or compare several."""
     if not run.is_dir():
         raise ValueError(f"run is {run}; averages are kept in the folder of a run")
     if width is None:

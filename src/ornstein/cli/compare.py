@@ -16,13 +16,13 @@ __all__ = ["compare"]
 
 @app.command(sort_key=4.2)
 def compare(
-    real: Annotated[str, Parameter(help="Real samples: a folder of pictures, .npy, .npz, .parquet or .tar files, or a "
-                                        "name; named as for train.")],
-    generated: Annotated[str, Parameter(help="Generated ones, from whatever program, named likewise.")],
-    /, *others: Annotated[str, Parameter(help="More sets of generated ones, up to six in all.")],
+    real: Annotated[str, Parameter(help="Real samples: a folder of pictures, .npy, .npz, .parquet or .tar files, or "
+                                        "any other DATA of train.")],
+    generated: Annotated[str, Parameter(help="Generated samples of any program, named likewise.")],
+    /, *others: Annotated[str, Parameter(help="More sets of generated samples, up to six in all.")],
     out: Place,
     trained_on: Annotated[str | None, Parameter(
-        help="What the program was trained on: copies are looked for in it, and all of REAL that is not in it is "
+        help="Training data of the program: copies are looked for in them, and all of REAL that is not in them is "
              "compared.")] = None,
     size: Size = None,
     fit: Fit = None,
@@ -31,7 +31,7 @@ def compare(
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Tell how good samples of any program are beside real ones, without a model: distances with error bars, copies."""
+    """Compare samples of any program with real ones, without a model: distances with error bars, copies."""
     refuse(out, overwrite)
     from ornstein.display import ProgressLine
     from ornstein.evaluation.compare import compare as judge

@@ -47,13 +47,13 @@ Measurement = Annotated[str | None, Parameter(
     help="What was measured: mask=0.5, blur=1.5, down=4, sums=4, fourier=0.25, grey or mean.")]
 Noise = Annotated[float | None, Parameter(
     help="Standard deviation of the measurement's noise, in the data's own values (0 to 255 for bytes); by default a "
-         "hundredth of their range, as pictures are rounded.")]
+         "hundredth of their range, because pictures are rounded.")]
 Strength = Annotated[float | None, Parameter(
     help="How much vary changes: 0 nothing, 1 everything; 0.5 by default.")]
 Label = Annotated[str | None, Parameter(help="The class by name or index; none by default.")]
 Condition = Annotated[str | None, Parameter(help="Numbers to condition on, such as 1.5,2.")]
 Guidance = Annotated[float | None, Parameter(help="Scale of classifier-free guidance towards --label; 1 is none.")]
-Nfe = Annotated[int, Parameter(help="Network calls a draw.")]
+Nfe = Annotated[int, Parameter(help="Network calls per draw.")]
 
 
 @app.command(sort_key=2.5)

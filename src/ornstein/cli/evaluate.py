@@ -14,21 +14,21 @@ from ornstein.display import say
 __all__ = ["Features", "Json", "Overwrite", "Place", "evaluate", "likelihood", "refuse"]
 
 Unseen = Annotated[str | None, Parameter(
-    help="Unseen data, named as for train; the rows held out of the training by default.")]
+    help="Unseen data, named as for train; by default the rows held out of training.")]
 Other = Annotated[Path | None, Parameter(help="A second run, to compare the first one with.")]
 Place = Annotated[Out, Parameter(help="Folder for the page (index.html) and its figures (report.json).")]
 Count = Annotated[int | None, Parameter(
-    help="Samples to draw; 10,000 up to 256 values a sample, else 2,000, by default.")]
-Nfe = Annotated[int | None, Parameter(help="Network calls a sample, never exceeded; 20 by default.")]
-Steps = Annotated[int | None, Parameter(help="Steps of the sampler, in place of --nfe.")]
-Guidance = Annotated[float | None, Parameter(help="Scale of classifier-free guidance; 1 is none.")]
+    help="Samples to draw; by default 10,000 if a sample has at most 256 values, else 2,000.")]
+Nfe = Annotated[int | None, Parameter(help="Network calls per sample, at most; 20 by default.")]
+Steps = Annotated[int | None, Parameter(help="Steps of the sampler, instead of --nfe.")]
+Guidance = Annotated[float | None, Parameter(help="Scale of classifier-free guidance; 1 is no guidance.")]
 Features = Annotated[str, Parameter(
-    help="Spaces to measure in, with commas: pixels, network, inception=FILE, dinov2=FILE.")]
-Likelihood = Annotated[bool, Parameter(help="Whether to ask for likelihoods.")]
+    help="Feature spaces to measure in, separated by commas: pixels, network, inception=FILE, dinov2=FILE.")]
+Likelihood = Annotated[bool, Parameter(help="Whether to compute likelihoods.")]
 Restore = Annotated[tuple[str, ...], Parameter(
-    help="Restore held-out rows from a measurement, such as mask=0.5, and say how sure the model is; may be repeated.",
+    help="Restore held-out rows from a measurement, such as mask=0.5, to test how sure the model is; may be repeated.",
     negative=(), show_default=False)]
-Noise = Annotated[float, Parameter(help="Standard deviation of the noise of that measurement, of data in -1..1.")]
+Noise = Annotated[float, Parameter(help="Standard deviation of that measurement's noise, with the data in -1..1.")]
 Overwrite = Annotated[bool, Parameter(help="Replace the report in --out.", negative=())]
 Json = Annotated[bool, Parameter(help="Print each event as one line of JSON.", negative=())]
 
@@ -39,7 +39,7 @@ def evaluate(run: Run, other: Other = None, *, out: Place, data: Unseen = None, 
              guidance: Guidance = None, features: Features = "pixels,network", likelihood: Likelihood = True,
              restore: Restore = (), noise: Noise = 0.0, seed: Seed = 0, overwrite: Overwrite = False,
              json: Json = False) -> None:
-    """Tell how good and how sure a model is: distances with error bars, likelihoods, copies, on one page."""
+    """Measure how good a model is, on one page: distances with error bars, likelihoods, copies."""
     refuse(out, overwrite)
     from ornstein.display import ProgressLine
     from ornstein.evaluation.evaluate import evaluate as judge
@@ -96,12 +96,12 @@ def likelihood(
     *,
     data: Unseen = None,
     trained_on: TrainedOn = None,
-    method: Annotated[str, Parameter(help="elbo, bounds of the chain, or ode, of the flow.")] = "elbo",
-    count: Annotated[int, Parameter(help="Unseen samples to ask about, at most.")] = 512,
-    steps: Annotated[int, Parameter(help="Of the chain whose bound is taken beside that of continuous time.")] = 64,
+    method: Annotated[str, Parameter(help="elbo (bounds on log p) or ode (log p of the probability flow).")] = "elbo",
+    count: Annotated[int, Parameter(help="Number of unseen samples, at most.")] = 512,
+    steps: Annotated[int, Parameter(help="Steps of the chain for its bound, beside that of continuous time.")] = 64,
     seed: Seed = 0,
 ) -> None:
-    """Tell how likely unseen data are under a model, in nats a sample and bits a value."""
+    """Compute how likely unseen data are under a model, in nats per sample and bits per value."""
     from ornstein.arguments import require
     from ornstein.evaluation.likelihoods import METHODS, bounds, flow
 

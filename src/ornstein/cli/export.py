@@ -20,19 +20,19 @@ def export(
     *,
     onnx: Annotated[Out | None, Parameter(help="FILE.onnx for the network as a denoiser; with --nfe for the whole "
                                           "sampler, from noise to pictures.")] = None,
-    hub: Annotated[Out | None, Parameter(help="Folder as the Hugging Face Hub takes it, with a model card.")] = None,
-    timesteps: Annotated[bool, Parameter(negative="", help="Print the sampler's times as JSON, as diffusers and "
-                                         "k-diffusion take them.")] = False,
-    nfe: Annotated[int | None, Parameter(help="Network calls a sample of the sampler; of --timesteps 20 by "
-                                         "default.")] = None,
+    hub: Annotated[Out | None, Parameter(help="Folder for the Hugging Face Hub, with a model card.")] = None,
+    timesteps: Annotated[bool, Parameter(negative="", help="Print the sampler's times as JSON for diffusers and "
+                                         "k-diffusion.")] = False,
+    nfe: Annotated[int | None, Parameter(help="Network calls per sample; 20 by default for "
+                                         "--timesteps.")] = None,
     guidance: Annotated[float | None, Parameter(help="Scale of classifier-free guidance of the sampler.")] = None,
-    out: Annotated[Out | None, Parameter(help="FILE.json for --timesteps, in place of printing.")] = None,
-    license_: Annotated[str | None, Parameter(name="--license", help="Of --hub, as the Hub calls it: apache-2.0, "
-                                              "cc-by-4.0, other ...")] = None,
-    report: Annotated[Path | None, Parameter(help="Folder of `ornstein evaluate`, whose figures --hub puts on the "
-                                             "card; by default RUN/report if it is there.")] = None,
+    out: Annotated[Out | None, Parameter(help="FILE.json for --timesteps, instead of printing.")] = None,
+    license_: Annotated[str | None, Parameter(name="--license", help="License for --hub, by the Hub's name: "
+                                              "apache-2.0, cc-by-4.0, other ...")] = None,
+    report: Annotated[Path | None, Parameter(help="Report of `ornstein evaluate`, whose figures --hub puts on the "
+                                             "card; by default RUN/report if it exists.")] = None,
 ) -> None:
-    """Take a model to other programs: ONNX, the Hugging Face Hub, times for other samplers."""
+    """Write a model for other programs: ONNX, the Hugging Face Hub, times for other samplers."""
     _check(onnx, hub, timesteps, {"nfe": nfe, "guidance": guidance, "out": out, "license": license_, "report": report})
     from ornstein import files
     from ornstein.checkpoint import load

@@ -36,7 +36,7 @@ def info(
     *,
     as_json: Annotated[bool, Parameter(name="--json", help="Print all of it as JSON.", negative=())] = False,
 ) -> None:
-    """Tell what a model, a run or a picture drawn by Ornstein contains."""
+    """Describe a model, a run or a picture drawn by Ornstein."""
     facts = _facts(file)
     if as_json:
         say(json.dumps(facts, ensure_ascii=False))

@@ -20,16 +20,16 @@ LISTS = ("samplers", "schedules", "networks", "data")
 def trace(
     run: Run,
     image: Annotated[Path | None, Parameter(
-        help="A picture of your own; by default, and for arrays, what the model draws.")] = None,
+        help="A picture of your own; by default, and for arrays, a sample of the model.")] = None,
     *,
-    out: Annotated[Out, Parameter(help="FILE.png to draw into; of points FILE.gif or FILE.webp, which move.")],
+    out: Annotated[Out, Parameter(help="FILE.png; for points also FILE.gif or FILE.webp, animated.")],
     figure: Annotated[str, Parameter(
         help="bound, chain, field, graph, guidance, kernel, noising, posterior, reverse, samplers or schedules; auto "
-             "is the field for points of the plane, the chain for all else.")] = "auto",
-    label: Annotated[str | None, Parameter(help="The class to come back as, by name or index.")] = None,
+             "is the field for points of the plane, otherwise the chain.")] = "auto",
+    label: Annotated[str | None, Parameter(help="The class of the way back, by name or index.")] = None,
     seed: Seed = 0,
 ) -> None:
-    """Draw a figure of the chapter of your own model and picture: the forward chain and the way back, by default."""
+    """Draw a figure of the chapter with your own model and picture: by default, the way to noise and back."""
     if out.suffix.lower() not in (".png", ".gif", ".webp"):
         raise ValueError(f"out is {out}; it must end in .png, or for a moving figure in .gif or .webp")
     from ornstein import files

@@ -26,14 +26,14 @@ SHOWN = 192  # pixels of a picture's side in a sheet: names of files have room o
 def nearest(
     run: Run,
     picture: Annotated[Path, Parameter(
-        help="A picture file, one that `ornstein sample` drew or any other; of arrays a .npy file of one sample.")],
+        help="A picture file, from `ornstein sample` or any other program; for arrays a .npy file of one sample.")],
     *,
     out: Annotated[Out | None, Parameter(
-        help="FILE.png, .jpg or .webp for a sheet: the picture, then those next to it, nearest first.")] = None,
+        help="FILE.png, .jpg or .webp for a sheet: the picture, then its neighbours, nearest first.")] = None,
     count: Annotated[int, Parameter(help="Training pictures to name.")] = 8,
     trained_on: TrainedOn = None,
 ) -> None:
-    """Name the training pictures nearest to a picture: is a sample new, or a copy?"""
+    """List the training pictures nearest to a picture, to see whether a sample is new or a copy."""
     from ornstein.figures.formats import KINDS
 
     if out is not None and out.suffix.lower() not in KINDS:

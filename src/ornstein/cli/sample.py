@@ -27,29 +27,29 @@ __all__ = ["draw", "sample"]
 MANY, FILMED = 64, 40  # samples in all, and of a film alone at most
 
 Place = Annotated[Out | None, Parameter(
-    help="FILE.png, .jpg or .webp for one drawing of all, FILE.npz (of tables also FILE.csv) for numbers, or a folder "
-         "for single pictures, which keep their transparency.")]
+    help="FILE.png, .jpg or .webp for one sheet, FILE.npz (for tables also FILE.csv) for numbers, or a folder for "
+         "single pictures, which keep their transparency.")]
 Film = Annotated[Out | None, Parameter(
     help="FILE.gif, .webp or .mp4: a film of the pictures forming, step by step.")]
 Grid = Annotated[list[str] | None, Parameter(consume_multiple=True, negative=(), help=(
-    "One option or two with values, as in nfe=5,10,20 guidance=1,2: a sheet with a row for each value of the first and "
-    "a column for each of the second, all from the same noise."))]
+    "One or two options with values, as in nfe=5,10,20 guidance=1,2: a sheet with a row for each value of the first "
+    "and a column for each of the second, all from the same noise."))]
 Count = Annotated[int | None, Parameter(
-    help="Samples to draw, 64 by default; up to 40 for a film alone; in a cell of --grid 4, with one option 8.")]
-Nfe = Annotated[int | None, Parameter(help="Network calls a sample, never exceeded; 20 by default.")]
-Steps = Annotated[int | None, Parameter(help="Steps of the sampler, in place of --nfe.")]
+    help="Samples to draw; by default 64, up to 40 for a film alone, 4 per cell of --grid (8 with one option).")]
+Nfe = Annotated[int | None, Parameter(help="Network calls per sample, at most; 20 by default.")]
+Steps = Annotated[int | None, Parameter(help="Steps of the sampler, instead of --nfe.")]
 Tolerance = Annotated[float | None, Parameter(
-    help="Error that a step may make, such as 1e-3, in place of a budget: as many calls as that takes.")]
+    help="Largest error of a step, such as 1e-3, instead of --nfe: takes as many calls as needed.")]
 Label = Annotated[str | None, Parameter(
-    help="A class by name or index, or several in turn, as cat,dog; by default all.")]
+    help="A class by name or index, or several in turn as in cat,dog; by default all in turn.")]
 Condition = Annotated[str | None, Parameter(
-    help="Numbers that the data came with, as 1.5,2 (--condition=-1.5,2 if the first is negative).")]
-Guidance = Annotated[float | None, Parameter(help="Scale of classifier-free guidance; 1 is none.")]
+    help="Values of the conditions, as in 1.5,2 (--condition=-1.5,2 if the first is negative).")]
+Guidance = Annotated[float | None, Parameter(help="Scale of classifier-free guidance; 1 is no guidance.")]
 Again = Annotated[Path | None, Parameter(
-    help="A picture, film or .npz file that was drawn so: draw it again, into --out or beside it. RUN is needed only "
-         "if the run has moved.")]
+    help="A picture, film or .npz file to draw again, into --out or beside it. RUN is needed only if the run has "
+         "moved.")]
 Scale = Annotated[int | None, Parameter(
-    help="Enlarge every pixel of the pictures by a whole factor; sheets fill about 1,000 pixels by default.")]
+    help="Enlarge every pixel by a whole factor; by default sheets fill about 1,000 pixels.")]
 
 
 @app.command(sort_key=2)
@@ -57,7 +57,7 @@ def sample(run: Run | None = None, *, out: Place = None, save_steps: Film = None
            count: Count = None, nfe: Nfe = None, steps: Steps = None, tolerance: Tolerance = None,
            sampler: Sampler = "auto", label: Label = None, condition: Condition = None, guidance: Guidance = None,
            scale: Scale = None, seed: Seed = 0, again: Again = None) -> None:
-    """Draw samples from a trained model; a seed gives the same pictures again."""
+    """Draw samples from a trained model; the same seed gives the same pictures."""
     if again is not None:
         from ornstein.cli.again import redraw
 

@@ -20,21 +20,21 @@ PORT, NEW = 8780, "new"
 @app.command(sort_key=5)
 def studio(
     runs: Annotated[Out | None, Parameter(
-        name="RUN", help="A run, a model's file, or a folder of runs; without it the studio's own trainings alone.")
+        name="RUN", help="A run, a model's file, or a folder of runs; by default only the studio's own trainings.")
         ] = None,
     *,
-    port: Annotated[int, Parameter(help="To listen at; 0 for a free one.")] = PORT,
-    host: Annotated[str, Parameter(help="Address to listen at; any other than this machine's own demands --token.")
+    port: Annotated[int, Parameter(help="Port to listen on; 0 for any free one.")] = PORT,
+    host: Annotated[str, Parameter(help="Address to listen on; any but this machine's own needs --token.")
                     ] = "127.0.0.1",
     token: Annotated[str | None, Parameter(
-        help="Text that clients must know, or 'new' for one that is made up and printed.")] = None,
+        help="Secret that clients must send, or 'new' to generate and print one.")] = None,
     database: Annotated[str | None, Parameter(
-        help="URL of the database; a SQLite file in the data folder by default.")] = None,
+        help="URL of the database; by default a SQLite file in --folder.")] = None,
     rebuild: Annotated[bool, Parameter(
-        help="Make the database of --folder anew from its pictures, and end.", negative=())] = False,
-    folder: Annotated[Out, Parameter(help="Of the studio's own data: pictures, uploads, trainings.")] = Path("studio"),
+        help="Rebuild the database of --folder from its pictures, and exit.", negative=())] = False,
+    folder: Annotated[Out, Parameter(help="Folder for pictures, uploads and trainings.")] = Path("studio"),
 ) -> None:
-    """Open a page to train, draw and edit on, and serve models over HTTP."""
+    """Serve a page to train, draw and edit in the browser, and models over HTTP."""
     if not 0 <= port < 65536:
         raise ValueError(f"--port is {port}; it must be from 0 to 65535")
     if runs is not None and not runs.exists():

@@ -26,33 +26,33 @@ if TYPE_CHECKING:
 __all__ = ["Fit", "Size", "train"]
 
 
-Place = Annotated[Out, Parameter(help="Folder of the run, made if missing.")]
+Place = Annotated[Out, Parameter(help="Folder of the run, created if missing.")]
 Minutes = Annotated[float | None, Parameter(
-    help="Wall clock to spend, start-up included; 10 unless --images is given.")]
+    help="Wall-clock time, start-up included; 10 unless --images is given.")]
 Images = Annotated[int | None, Parameter(
-    help="Pictures to see, in place of --minutes; such runs repeat bit for bit on a CPU.")]
+    help="Pictures to train on, instead of --minutes; such runs repeat bit for bit on a CPU.")]
 Size = Annotated[str | None, Parameter(
     help="Side of the pictures in pixels, or WIDTHxHEIGHT such as 48x32; files are resized to it.")]
 Fit = Annotated[str | None, Parameter(
-    help=f"How pictures of another shape are fitted: {alternatives(*get_args(FitName))}; pad puts white around them. "
-         "Cut by default.")]
+    help=f"How to fit pictures of another shape: {alternatives(*get_args(FitName))}; pad puts white around them. Cut by "
+         "default.")]
 Alpha = Annotated[bool | None, Parameter(
-    help="Learn the transparency of the pictures too; without it they are laid on white.", negative=())]
-Depth = Annotated[int | None, Parameter(help="Bits that are kept of grey pictures, 8 or 16; 8 by default.")]
+    help="Learn the transparency of the pictures too; by default they are laid on white.", negative=())]
+Depth = Annotated[int | None, Parameter(help="Bits per value of grey pictures, 8 or 16; 8 by default.")]
 Classes = Annotated[bool | None, Parameter(
-    help="Learn the classes; by default wherever the data have labels.", negative="--no-classes")]
+    help="Learn the classes; by default if the data have labels.", negative="--no-classes")]
 Layout = Annotated[str | None, Parameter(
-    help="Axes of an array's samples: V (values), CL, HW, CHW, HWC, DHW, CDHW ...; read off by default.")]
-Network = Annotated[str | None, Parameter(help=f"{alternatives('auto', *get_args(NetworkName))}.")]
-Seed = Annotated[int | None, Parameter(help="Of weights, order and noise, from 0 to 2^64 - 1; 0 by default.")]
-PrecisionOption = Annotated[str | None, Parameter(help=f"{alternatives('auto', *get_args(Precision))}.")]
+    help="Axes of an array's samples: V (values), CL, HW, CHW, HWC, DHW, CDHW ...; by default from the array's shape.")]
+Network = Annotated[str | None, Parameter(help=f"Kind of network: {alternatives('auto', *get_args(NetworkName))}.")]
+Seed = Annotated[int | None, Parameter(help="Seed of weights, order and noise, from 0 to 2^64 - 1; 0 by default.")]
+PrecisionOption = Annotated[str | None, Parameter(help=f"Numeric precision: {alternatives('auto', *get_args(Precision))}.")]
 Processes = Annotated[int | None, Parameter(
-    help="Processes to train in together, on this machine; one a core by default, where that pays.")]
-Config = Annotated[Path | None, Parameter(help="A run.yaml to take the settings from.")]
+    help="Training processes on this machine; by default one per core, where that is faster.")]
+Config = Annotated[Path | None, Parameter(help="A run.yaml to read the settings from.")]
 Set = Annotated[list[str] | None, Parameter(help="Any setting of run.yaml as key=value; may be repeated.", negative=())]
 From = Annotated[Path | None, Parameter(
-    name="--from", help="A run, or a model's file, whose weights to start from: its data for longer, or other DATA.")]
-Resume = Annotated[bool, Parameter(help="Go on with the run in --out, or start it.", negative=())]
+    name="--from", help="A run or a model's file whose weights to start from, on its own data or on other DATA.")]
+Resume = Annotated[bool, Parameter(help="Continue the run in --out, or start it.", negative=())]
 Overwrite = Annotated[bool, Parameter(help="Replace the run in --out.", negative=())]
 Tracker = Annotated[list[str] | None, Parameter(
     help="tensorboard, or path.py:Class of a tracker of your own; may be repeated.", negative=())]
@@ -65,7 +65,7 @@ def train(*data: Data, out: Place, minutes: Minutes = None, images: Images = Non
           network: Network = None, seed: Seed = None, precision: PrecisionOption = None, processes: Processes = None,
           init_from: From = None, config: Config = None, set: Set = None, resume: Resume = False,
           overwrite: Overwrite = False, tracker: Tracker = None, json: Json = False) -> None:
-    """Train a model on DATA within a budget, and keep everything in one folder."""
+    """Train a model on DATA for some minutes or pictures, and keep everything in one folder."""
     started = time.monotonic()
     # Before torch is imported: its sockets warn of names that a machine without a network cannot look up.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")

@@ -30,15 +30,15 @@ BLURRED = 2  # calls up to which no rule draws what many calls draw
 def tune(
     run: Run,
     *,
-    nfe: Annotated[str, Parameter(help="Network calls a sample to choose for; several as in 3,4,6.")],
-    guidance: Annotated[float | None, Parameter(help="Scale of classifier-free guidance to choose for.")] = None,
-    quick: Annotated[bool, Parameter(negative="", help="By regression alone: a third of the time, and half of what is "
-                                     "won.")] = False,
-    starts: Annotated[int | None, Parameter(help="Noises to search with, as many again confirm; 128 unless given, 32 "
-                                            "for samples of more than 256 values.")] = None,
-    seed: Annotated[int, Parameter(help="Of these noises.")] = 0,
+    nfe: Annotated[str, Parameter(help="Network calls per sample to tune for; several as in 3,4,6.")],
+    guidance: Annotated[float | None, Parameter(help="Scale of classifier-free guidance to tune for.")] = None,
+    quick: Annotated[bool, Parameter(negative="", help="Learn by regression alone: a third of the time, half of the "
+                                     "gain.")] = False,
+    starts: Annotated[int | None, Parameter(help="Starting noises for the search, and as many to confirm it; 128 by "
+                                            "default, 32 for samples of more than 256 values.")] = None,
+    seed: Annotated[int, Parameter(help="Seed of these noises.")] = 0,
 ) -> None:
-    """Learn a sampler for this model and a number of network calls, or choose the best known one and its times."""
+    """Learn a sampler for a model and a number of network calls, or choose the best known sampler and its times."""
     try:
         budgets = sorted({int(part) for part in nfe.split(",")})
     except ValueError:
