@@ -34,8 +34,8 @@ Images = Annotated[int | None, Parameter(
 Size = Annotated[str | None, Parameter(
     help="Side of the pictures in pixels, or WIDTHxHEIGHT such as 48x32; files are resized to it.")]
 Fit = Annotated[str | None, Parameter(
-    help=f"How to fit pictures of another shape: {alternatives(*get_args(FitName))}; pad puts white around them. Cut by "
-         "default.")]
+    help=f"How to fit pictures of another shape: {alternatives(*get_args(FitName))}; pad puts white around them. Cut "
+         "by default.")]
 Alpha = Annotated[bool | None, Parameter(
     help="Learn the transparency of the pictures too; by default they are laid on white.", negative=())]
 Depth = Annotated[int | None, Parameter(help="Bits per value of grey pictures, 8 or 16; 8 by default.")]
@@ -45,7 +45,8 @@ Layout = Annotated[str | None, Parameter(
     help="Axes of an array's samples: V (values), CL, HW, CHW, HWC, DHW, CDHW ...; by default from the array's shape.")]
 Network = Annotated[str | None, Parameter(help=f"Kind of network: {alternatives('auto', *get_args(NetworkName))}.")]
 Seed = Annotated[int | None, Parameter(help="Seed of weights, order and noise, from 0 to 2^64 - 1; 0 by default.")]
-PrecisionOption = Annotated[str | None, Parameter(help=f"Numeric precision: {alternatives('auto', *get_args(Precision))}.")]
+PrecisionOption = Annotated[str | None, Parameter(
+    help=f"Numeric precision: {alternatives('auto', *get_args(Precision))}.")]
 Processes = Annotated[int | None, Parameter(
     help="Training processes on this machine; by default one per core, where that is faster.")]
 Config = Annotated[Path | None, Parameter(help="A run.yaml to read the settings from.")]
