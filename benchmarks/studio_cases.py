@@ -35,7 +35,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from ornstein.studio.limits import Limits
-from ornstein.studio.server import application, configured
+from ornstein.studio.server import create_app, server_config
 from ornstein.studio.state import Studio
 
 STREAM = r"/events$"
@@ -54,7 +54,7 @@ def refusal(_: Any, response: Any, case: Any) -> None:
 def serve(run: Path, folder: Path, port: int) -> None:
     """A studio at a port of this machine."""
     studio = Studio(run, folder, limits=Limits(trainings=0, job_seconds=5.0))
-    config = configured(application(studio))
+    config = server_config(create_app(studio))
     config.port = port
     uvicorn.Server(config).run()
 

@@ -237,7 +237,7 @@ def database(server: Server, damages: int = 40) -> dict:
         rebuild(folder)
         studio = Studio(None, folder)
         from ornstein.studio.tables import pictures
-        counts["not whole again"] += {row["id"] for row in studio.store.many(pictures)} != wanted
+        counts["not whole again"] += {row["id"] for row in studio.store.select(pictures)} != wanted
         studio.store.close()
         studio.batcher.close()
     return {"damages": damages, **counts, "pictures": len(wanted)}

@@ -283,8 +283,8 @@ def test_one_room_alone_writes_renames_and_deletes():
     """What is written elsewhere is written into a place that the room has made, and takes its name when it is whole."""
     allowed = {"ornstein.checkpoint": {"save_file"},  # into a place that its callers have from there
                "ornstein.training.states": {"dcp.save"},  # into a state's folder, which is renamed when it is whole
-               "ornstein.evaluation.page": {"image.save"}, "ornstein.studio.work": {"image.save"},  # into memory
-               "ornstein.studio.processes": {"place.open"},  # the output of a process that outlives this one
+               "ornstein.evaluation.page": {"image.save"}, "ornstein.studio.job_kinds": {"image.save"},  # into memory
+               "ornstein.studio.processes": {"log_path.open"},  # the output of a process that outlives this one
                "ornstein.figures.film": {"av.open"}}  # a place that it has from there
     ours = {"save", "checkpoint.save"}  # which writes by `replacing`
     seen = {name: {what for _, what in changes_of_the_disk(tree)} - allowed.get(name, set()) - ours

@@ -18,7 +18,7 @@ from ornstein.figures.pictures import single
 from ornstein.request import Request
 from ornstein.studio.limits import Limits
 from ornstein.studio.rebuild import rebuild
-from ornstein.studio.server import application
+from ornstein.studio.server import create_app
 from ornstein.studio.state import Studio
 
 HOST = "http://127.0.0.1:8780"
@@ -48,7 +48,7 @@ def folder(tmp_path):
 
 
 def opened(run, folder, token=None, **limits):
-    return TestClient(application(Studio(run, folder, limits=Limits(**limits)), token=token), HOST,
+    return TestClient(create_app(Studio(run, folder, limits=Limits(**limits)), token=token), HOST,
                       raise_server_exceptions=False)
 
 
@@ -181,9 +181,9 @@ def test_a_new_process_takes_up_what_was_left_and_loses_no_picture(run, folder):
 
 def test_a_disk_that_is_full_is_said_and_nothing_is_lost(run, folder, monkeypatch):
     """SQLite says so itself once its file may grow no more; what was accepted is kept as soon as there is room."""
-    monkeypatch.setattr("ornstein.studio.jobs.ROOM", 0.05)
+    monkeypatch.setattr("ornstein.studio.jobs.DISK_RETRY", 0.05)
     studio = Studio(run, folder)
-    with TestClient(application(studio), HOST, raise_server_exceptions=False) as client:
+    with TestClient(create_app(studio), HOST, raise_server_exceptions=False) as client:
         def full(connection, _):
             connection.execute("PRAGMA max_page_count=1")  # which is no less than there are already
 
@@ -202,7 +202,7 @@ def test_a_disk_that_is_full_is_said_and_nothing_is_lost(run, folder, monkeypatc
 
 def test_clients_take_turns_and_have_their_limits(run, folder):
     studio = Studio(run, folder, limits=Limits(queue=6, client_jobs=4))
-    with TestClient(application(studio), HOST) as client:
+    with TestClient(create_app(studio), HOST) as client:
         studio.jobs._closed = True  # nobody works
         with studio.jobs._condition:
             studio.jobs._condition.notify_all()
@@ -381,7 +381,7 @@ def test_a_database_of_an_earlier_version_is_brought_to_this_one(run, folder):
     with studio.store.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
         assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
-    studio.store.add(processes, {"id": "0" * 16, "name": "old", "request": {}, "status": "done", "created": 0.0})
+    studio.store.insert(processes, {"id": "0" * 16, "name": "old", "request": {}, "status": "done", "created": 0.0})
     with studio.store.engine.begin() as connection:
         config = Config()
         config.set_main_option("script_location", "ornstein.studio:migrations")
@@ -389,7 +389,7 @@ def test_a_database_of_an_earlier_version_is_brought_to_this_one(run, folder):
         downgrade(config, "0001")
         assert connection.execute(text("SELECT name FROM trainings")).scalar() == "old"
     again = Store(folder)
-    assert again.one(processes, processes.c.name == "old")["kind"] == "train"
+    assert again.get(processes, processes.c.name == "old")["kind"] == "train"
     again.close()
     studio.batcher.close()
     studio.store.close()

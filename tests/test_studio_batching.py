@@ -114,7 +114,7 @@ def test_a_model_whose_calls_all_fail_leaves_its_thread_to_the_next(batcher):
         assert isinstance(failed, RuntimeError)
     drawn = together(batcher, [lambda: orn.sample(model(), 3, nfe=2)])[0]
     assert torch.equal(drawn, orn.sample(model(), 3, nfe=2))
-    assert not batcher._groups
+    assert not batcher._queues
 
 
 def test_a_walk_that_is_stopped_ends_before_its_next_call_and_others_go_on(batcher):
@@ -131,7 +131,7 @@ def test_a_walk_that_is_stopped_ends_before_its_next_call_and_others_go_on(batch
 
     thread = threading.Thread(target=run)
     thread.start()
-    while stopped.asking is None:
+    while stopped.pending is None:
         time.sleep(0.001)
     batcher.stop(stopped, "enough")
     thread.join(10)

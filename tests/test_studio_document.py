@@ -9,15 +9,15 @@ import pytest
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
 
-from ornstein.studio import answers
-from ornstein.studio.server import application
+from ornstein.studio import responses
+from ornstein.studio.server import create_app
 from ornstein.studio.state import Studio
 
 
 @pytest.fixture(scope="module")
 def document(tmp_path_factory):
     studio = Studio(None, tmp_path_factory.mktemp("studio"))
-    with TestClient(application(studio), "http://127.0.0.1") as client:
+    with TestClient(create_app(studio), "http://127.0.0.1") as client:
         return client.get("/openapi.json").json()
 
 
@@ -60,7 +60,7 @@ def test_every_error_that_is_named_has_the_one_form(document):
         assert all("schema" in body for body in bodies), name
 
 
-@pytest.mark.parametrize("model", [one for _, one in inspect.getmembers(answers, inspect.isclass)
+@pytest.mark.parametrize("model", [one for _, one in inspect.getmembers(responses, inspect.isclass)
                                    if issubclass(one, BaseModel) and "examples" in str(one.model_config)],
                          ids=lambda one: one.__name__)
 def test_an_example_is_such_an_answer(model):

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from ornstein.studio.limits import Limits
-from ornstein.studio.server import application
+from ornstein.studio.server import create_app
 from ornstein.studio.state import Studio
 from test_studio import HOST, opened, refused, run
 
@@ -21,7 +21,7 @@ def test_an_evaluation_waits_for_a_training_and_is_begun_once(run, tmp_path):
     folder = tmp_path / "data"
     studio = Studio(run, folder, limits=Limits(trainings=2))
     studio.processes._closed = True  # nothing is started
-    with TestClient(application(studio), HOST) as client:
+    with TestClient(create_app(studio), HOST) as client:
         training = client.post("/api/trainings", json={"name": "points", "data": "moons"}).json()
         first = client.post("/api/evaluations", json={"model": "digits", "nfe": 4})
         again = client.post("/api/evaluations", json={"model": "digits"})
@@ -51,7 +51,7 @@ def test_an_evaluation_outlives_the_studio_and_its_report_opens(tmp_path, traine
     body = {"count": 60, "nfe": 4, "likelihood": False}
 
     def served():
-        return TestClient(application(Studio(run, tmp_path / "studio")), "http://127.0.0.1")
+        return TestClient(create_app(Studio(run, tmp_path / "studio")), "http://127.0.0.1")
 
     with served() as client:
         id = client.post("/api/evaluations", json=body).json()["id"]

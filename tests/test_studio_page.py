@@ -16,9 +16,9 @@ import uvicorn
 from PIL import Image
 
 import ornstein as orn
-from ornstein.studio.limits import HEADER
-from ornstein.studio.protocol import Deadlines
-from ornstein.studio.server import PAGE, application
+from ornstein.studio.deadlines import DeadlineProtocol
+from ornstein.studio.limits import MAX_HEADER
+from ornstein.studio.server import PAGE, create_app
 from ornstein.studio.state import Studio
 
 TABS = ["train", "generate", "edit", "forward", "gallery"]
@@ -32,8 +32,8 @@ class Served:
     def __init__(self, runs, folder):
         self.door = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.door.getsockname()[1]}/"
-        self.server = uvicorn.Server(uvicorn.Config(application(Studio(runs, folder)), http=Deadlines, ws="none",
-                                                    log_config=None, h11_max_incomplete_event_size=HEADER,
+        self.server = uvicorn.Server(uvicorn.Config(create_app(Studio(runs, folder)), http=DeadlineProtocol, ws="none",
+                                                    log_config=None, h11_max_incomplete_event_size=MAX_HEADER,
                                                     timeout_graceful_shutdown=1))
         self.thread = threading.Thread(target=self.server.run, args=([self.door],), daemon=True)
         self.thread.start()

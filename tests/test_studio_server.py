@@ -13,15 +13,15 @@ import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 
-from ornstein.studio.limits import HEADER, Limits
-from ornstein.studio.protocol import Deadlines
-from ornstein.studio.server import application, configured
+from ornstein.studio.deadlines import DeadlineProtocol
+from ornstein.studio.limits import MAX_HEADER, Limits
+from ornstein.studio.server import create_app, server_config
 from ornstein.studio.state import Studio
 
 PATIENCE = 1.5
 
 
-class Impatient(Deadlines):
+class Impatient(DeadlineProtocol):
     """With a shorter wait than users have."""
 
     patience = PATIENCE
@@ -32,7 +32,7 @@ def port(tmp_path_factory):
     """A server at a free port."""
     studio = Studio(None, tmp_path_factory.mktemp("studio"), limits=Limits(upload=1_000_000))
     door = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(configured(application(studio), Impatient))
+    server = uvicorn.Server(server_config(create_app(studio), Impatient))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [door]})
     thread.start()
     while not server.started:
@@ -106,8 +106,8 @@ def test_a_connection_is_kept_for_the_next_request(port):
 
 
 @pytest.mark.parametrize(("content", "wanted", "limit"), [
-    (b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"a" * 200_000, 431, HEADER),
-    (b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"X: a\r\n" * 20_000, 431, HEADER),
+    (b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"a" * 200_000, 431, MAX_HEADER),
+    (b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"X: a\r\n" * 20_000, 431, MAX_HEADER),
     (b"hello\r\n\r\n", 400, None), (b"\x16\x03\x01\x02\x00\x01", 400, None),
     (request("/api/jobs", "POST", ["Content-Length: 5", "Transfer-Encoding: chunked"], b"0\r\n\r\n"), 400, None),
     (request("/api/jobs", "POST", ["Content-Length: 5", "Content-Length: 6"], b"12345"), 400, None),
@@ -135,7 +135,7 @@ def test_what_is_no_request_is_refused_in_the_form_of_all_errors(port, content, 
 @pytest.mark.slow
 def test_a_training_is_a_process_that_outlives_the_studio_and_is_found_again(tmp_path):
     """One that is stopped saves and goes on; a second one waits for its turn; the first one's model is then served."""
-    with TestClient(application(Studio(None, tmp_path)), "http://127.0.0.1") as client:
+    with TestClient(create_app(Studio(None, tmp_path)), "http://127.0.0.1") as client:
         def state(id):
             return client.get(f"/api/trainings/{id}").json()
 
@@ -151,7 +151,7 @@ def test_a_training_is_a_process_that_outlives_the_studio_and_is_found_again(tmp
         until(first, "running")
         while not client.get(f"/api/trainings/{first}/metrics").json()["points"]:
             time.sleep(0.2)
-    with TestClient(application(Studio(None, tmp_path)), "http://127.0.0.1") as client:
+    with TestClient(create_app(Studio(None, tmp_path)), "http://127.0.0.1") as client:
         assert until(first, "running") == "running"
         assert client.delete(f"/api/trainings/{first}").json()["status"] == "stopping"
         assert until(first, "stopped") == "stopped"

@@ -14,8 +14,8 @@ def test_a_damaged_database_opens_sound_or_is_refused_in_a_line(tmp_path):
     """Cut at any place, or bytes of it replaced."""
     store, draw = Store(tmp_path), np.random.default_rng(0)
     for number in range(40):
-        store.add(jobs, {"id": f"{number:016x}", "client": "a", "kind": "generate", "model": "m", "status": "done",
-                         "request": {"label": "x" * 200}, "created": 1.0})
+        store.insert(jobs, {"id": f"{number:016x}", "client": "a", "kind": "generate", "model": "m", "status": "done",
+                            "request": {"label": "x" * 200}, "created": 1.0})
     store.close()
     place, refused = tmp_path / "studio.sqlite", list[str]()
     content = place.read_bytes()
@@ -36,8 +36,8 @@ def test_a_damaged_database_opens_sound_or_is_refused_in_a_line(tmp_path):
 def test_damaged_json_in_a_sound_file_is_named_at_the_start(tmp_path):
     """SQLite's own check does not read it, and every list with such a row would fail."""
     store = Store(tmp_path)
-    store.add(jobs, {"id": "0" * 16, "client": "a", "kind": "generate", "model": "m", "status": "done", "created": 1.0,
-                     "request": {}})
+    store.insert(jobs, {"id": "0" * 16, "client": "a", "kind": "generate", "model": "m", "status": "done",
+                        "created": 1.0, "request": {}})
     with store.engine.begin() as connection:
         connection.execute(text("UPDATE jobs SET request = '{\"label\": '"))
     store.close()

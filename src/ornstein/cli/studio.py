@@ -43,8 +43,8 @@ def studio(
     if token is not None and (len(token) < 16 or not token.isascii() or not token.isprintable() or " " in token):
         raise ValueError("--token must be 16 or more printable characters without spaces; --token new makes one")
     try:
+        from ornstein.studio.guard import is_local
         from ornstein.studio.rebuild import rebuild as make_anew
-        from ornstein.studio.safety import is_local
         from ornstein.studio.server import serve
         from ornstein.studio.state import Studio
     except ModuleNotFoundError as error:

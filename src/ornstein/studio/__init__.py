@@ -1,1 +1,1 @@
-"""The studio: one process that serves models to a page and to programs, and trains them."""
+"""The studio: one process that trains models and serves them to a web page and to programs."""

@@ -1,8 +1,9 @@
-"""One model, many walks: what they ask of it is answered by calls of a fixed number of rows, whoever they belong to.
+"""Batching of network calls: many walks share one model, in calls with a fixed number of rows.
 
-A walk stays the plain code of the library and runs in a thread of its own. What it asks goes to the threads that own
-the models, which fill each call with the rows of those who wait. A row's answer does not depend on the other rows of a
-call of so many, so that a sample is the same alone and among others, bit for bit on a CPU.
+A walk is the plain sampling code of the library and runs in a thread of its own. Its network calls are sent to the
+threads that own the models, which fill each call with the rows of waiting walks. Because every call has the same number
+of rows, a row's answer does not depend on the others, and a sample is the same alone and among others, bit for bit on
+a CPU.
 """
 
 from __future__ import annotations
@@ -24,25 +25,25 @@ from ornstein.diffusion.level import Level, remember
 
 __all__ = ["Batcher", "Stopped", "Walk"]
 
-PATIENCE = 1.0  # of a call's time that a call which is not full waits for walks that have not asked yet
+PATIENCE = 1.0  # how long a call that is not full waits for more rows, in units of the duration of the last call
 
 
 class Stopped(Exception):
-    """A walk that was told to stop; its text says why."""
+    """Raised in a walk that was stopped; the message is the reason."""
 
 
 @dataclass
 class Walk:
-    """Somebody who asks, and what is called after each answer with z, its level and the velocity."""
+    """A client of the batcher; `on_answer` is called with z, its times and the velocity after each network call."""
 
-    told: Callable[[Batched, Tensor, Tensor, Tensor], None] = lambda *_: None
-    why: str | None = None  # it is to stop
-    asking: Ask | None = None
+    on_answer: Callable[[Batched, Tensor, Tensor, Tensor], None] = lambda *_: None
+    stop_reason: str | None = None
+    pending: Query | None = None
 
 
 @dataclass(eq=False)
-class Ask:
-    """Rows that wait for their answer."""
+class Query:
+    """Rows that wait for the model's answer."""
 
     walk: Walk
     batched: Batched
@@ -50,25 +51,28 @@ class Ask:
     t: Tensor
     v: Tensor
     since: float
-    taken: int = 0
-    left: int = 0
+    taken: int = 0  # rows that are in a call or answered
+    left: int = 0  # rows without an answer
     error: BaseException | None = None
     done: threading.Event = field(default_factory=threading.Event)
 
     def end(self, error: BaseException | None = None) -> None:
-        """Let the walk go on."""
+        """Let the walk continue."""
         self.error = self.error or error
         self.done.set()
 
 
+Chunk = tuple[Query, slice]  # some rows of a query
+
+
 class Batcher:
-    """Owns the models, in so many threads of one core each."""
+    """Runs the models in a number of threads, each on one core."""
 
     def __init__(self, threads: int | None = None) -> None:
         self._condition = threading.Condition()
-        self._groups: dict[Any, deque[Ask]] = {}
-        self._walking = 0
-        self._seconds = WeakKeyDictionary[Denoiser, float]()  # of the last call of a model
+        self._queues: dict[Any, deque[Query]] = {}  # queries that can share calls, by what they have in common
+        self._walks = 0
+        self._call_seconds = WeakKeyDictionary[Denoiser, float]()  # duration of each model's last call
         self._closed = False
         self.calls = self.rows = self.filled = 0
         self._threads = [threading.Thread(target=self._serve, name=f"model-{number}", daemon=True)
@@ -78,168 +82,169 @@ class Batcher:
 
     @contextmanager
     def walking(self, walk: Walk) -> Generator[None, None, None]:
-        """Whatever this thread asks of a denoiser in blocks of rows is answered together with what others ask."""
+        """Inside this context, the network calls of this thread are batched with those of other walks."""
 
         def answer(batched: Batched, z: Tensor, t: Tensor) -> Tensor:
-            v = self._ask(walk, batched, z, t)
-            walk.told(batched, z, t, v)
+            v = self._query(walk, batched, z, t)
+            walk.on_answer(batched, z, t, v)
             return v
 
         with self._condition:
-            self._walking += 1
+            self._walks += 1
         token = answering.set(answer)
         try:
             yield
         finally:
             answering.reset(token)
             with self._condition:
-                self._walking -= 1
+                self._walks -= 1
                 self._condition.notify_all()
 
-    def stop(self, walk: Walk, why: str) -> None:
-        """Have a walk stop at its next call, or now if it waits for one."""
+    def stop(self, walk: Walk, reason: str) -> None:
+        """Stop a walk at its next network call, or now if it waits for one."""
         with self._condition:
-            walk.why = why
-            if (ask := walk.asking) is not None:
-                ask.end(Stopped(why))  # and is passed over when the turn of its rows comes
+            walk.stop_reason = reason
+            if (query := walk.pending) is not None:
+                query.end(Stopped(reason))  # its rows are skipped when their turn comes
                 self._condition.notify()
 
     def close(self) -> None:
-        """End the threads when their calls have ended."""
+        """End the threads after their current calls."""
         with self._condition:
             self._closed = True
             self._condition.notify_all()
         for thread in self._threads:
             thread.join(timeout=10)
 
-    def _ask(self, walk: Walk, batched: Batched, z: Tensor, t: Tensor) -> Tensor:
-        ask = Ask(walk, batched, z, t, torch.empty_like(z), time.monotonic(), left=len(z))
+    def _query(self, walk: Walk, batched: Batched, z: Tensor, t: Tensor) -> Tensor:
+        query = Query(walk, batched, z, t, torch.empty_like(z), time.monotonic(), left=len(z))
         with self._condition:
-            if walk.why is not None or self._closed:
-                raise Stopped(walk.why or "the studio is closing")
-            walk.asking = ask
-            self._groups.setdefault(_kind(ask), deque()).append(ask)
+            if walk.stop_reason is not None or self._closed:
+                raise Stopped(walk.stop_reason or "the studio is closing")
+            walk.pending = query
+            self._queues.setdefault(_batch_key(query), deque()).append(query)
             self._condition.notify()
-        ask.done.wait()
+        query.done.wait()
         with self._condition:
-            walk.asking = None
-        if ask.error is not None:
-            raise ask.error
-        return ask.v
+            walk.pending = None
+        if query.error is not None:
+            raise query.error
+        return query.v
 
     def _serve(self) -> None:
         torch.set_num_threads(1)
         with torch.no_grad():
-            while (pieces := self._next()) is not None:
-                self._call(pieces)
+            while (chunks := self._next()) is not None:
+                self._call(chunks)
 
-    def _next(self) -> list[tuple[Ask, slice]] | None:
-        """The rows of the next call, those who have waited longest first; None when there will be no more."""
+    def _next(self) -> list[Chunk] | None:
+        """The rows of the next call, those that have waited longest first; None once the batcher is closed."""
         with self._condition:
             while not self._closed:
-                kind, group = min(((kind, group) for kind, group in self._groups.items() if group),
-                                  key=lambda one: one[1][0].since, default=(None, None))
-                if group is None:
+                key, queue = min(((key, queue) for key, queue in self._queues.items() if queue),
+                                 key=lambda item: item[1][0].since, default=(None, None))
+                if queue is None:
                     self._condition.wait()
                     continue
-                size = group[0].batched.rows
-                full = sum(len(ask.z) - ask.taken for ask in group) >= size
-                all_ask = sum(map(len, self._groups.values())) >= self._walking
-                last = self._seconds.get(_unwrapped(group[0].batched.denoiser)[1], 0.0)
-                patience = group[0].since + PATIENCE * last - time.monotonic()
-                if full or all_ask or patience <= 0:
-                    pieces = self._take(group, size)
-                    if not group:
-                        del self._groups[kind]
-                    if pieces:
-                        return pieces
+                size = queue[0].batched.rows
+                is_full = sum(len(query.z) - query.taken for query in queue) >= size
+                all_wait = sum(map(len, self._queues.values())) >= self._walks
+                last_call = self._call_seconds.get(_unwrap(queue[0].batched.denoiser)[1], 0.0)
+                patience = queue[0].since + PATIENCE * last_call - time.monotonic()
+                if is_full or all_wait or patience <= 0:
+                    chunks = self._take(queue, size)
+                    if not queue:
+                        del self._queues[key]
+                    if chunks:
+                        return chunks
                     continue
                 self._condition.wait(patience)
         return None
 
-    def _take(self, group: deque[Ask], size: int) -> list[tuple[Ask, slice]]:
-        pieces = []
-        while group and size:
-            ask = group[0]
-            if ask.done.is_set():  # it was stopped, or has failed in part
-                group.popleft()
+    def _take(self, queue: deque[Query], size: int) -> list[Chunk]:
+        chunks = []
+        while queue and size:
+            query = queue[0]
+            if query.done.is_set():  # stopped, or failed in an earlier call
+                queue.popleft()
                 continue
-            some = min(size, len(ask.z) - ask.taken)
-            pieces.append((ask, slice(ask.taken, ask.taken + some)))
-            ask.taken, size = ask.taken + some, size - some
-            if ask.taken == len(ask.z):
-                group.popleft()
-        return pieces
+            count = min(size, len(query.z) - query.taken)
+            chunks.append((query, slice(query.taken, query.taken + count)))
+            query.taken, size = query.taken + count, size - count
+            if query.taken == len(query.z):
+                queue.popleft()
+        return chunks
 
-    def _call(self, pieces: list[tuple[Ask, slice]]) -> None:
-        began = time.monotonic()
+    def _call(self, chunks: list[Chunk]) -> None:
+        started = time.monotonic()
         try:
-            v = _answers(pieces)
-        except Exception as error:  # whatever a model raises belongs to whoever asked
-            if len(pieces) > 1:  # and to nobody else
-                for piece in pieces:
-                    self._call([piece])
+            v = _velocities(chunks)
+        except Exception as error:  # the model's, which must reach its own walk and no other
+            if len(chunks) > 1:
+                for chunk in chunks:
+                    self._call([chunk])
                 return
-            v, pieces[0][0].error = torch.empty(0), error
+            v, chunks[0][0].error = torch.empty(0), error
         with self._condition:
-            rows = sum(part.stop - part.start for _, part in pieces)
-            self.calls, self.rows = self.calls + 1, self.rows + pieces[0][0].batched.rows
-            self.filled += rows
-            self._seconds[_unwrapped(pieces[0][0].batched.denoiser)[1]] = time.monotonic() - began
+            batched = chunks[0][0].batched
+            self.calls, self.rows = self.calls + 1, self.rows + batched.rows
+            self.filled += sum(rows.stop - rows.start for _, rows in chunks)
+            self._call_seconds[_unwrap(batched.denoiser)[1]] = time.monotonic() - started
             first = 0
-            for ask, part in pieces:
-                many = part.stop - part.start
-                if ask.error is None:
-                    ask.v[part] = v[first:first + many]
-                first, ask.left = first + many, ask.left - many
-                if not ask.left or ask.error is not None:
-                    ask.end()
+            for query, rows in chunks:
+                count = rows.stop - rows.start
+                if query.error is None:
+                    query.v[rows] = v[first:first + count]
+                first, query.left = first + count, query.left - count
+                if not query.left or query.error is not None:
+                    query.end()
             self._condition.notify()
 
 
-def _answers(pieces: list[tuple[Ask, slice]]) -> Tensor:
-    """The velocity of all rows, by one call that is filled up with the last of them."""
-    batched = pieces[0][0].batched
+def _velocities(chunks: list[Chunk]) -> Tensor:
+    """The velocities of all rows, from one call that is padded with the last row."""
+    batched = chunks[0][0].batched
     schedule = batched.denoiser.schedule
-    times, levels = zip(*(_at(schedule, ask.t, part) for ask, part in pieces), strict=True)
+    times, levels = zip(*(_times_and_level(schedule, query.t, rows) for query, rows in chunks), strict=True)
 
-    def whole(parts: Iterable[Tensor]) -> Tensor:
+    def padded(parts: Iterable[Tensor]) -> Tensor:
         rows = torch.cat(list(parts))
         return torch.cat([rows, rows[-1:].expand(batched.rows - len(rows), *rows.shape[1:])])
 
-    z = whole(ask.z[part] for ask, part in pieces)
-    level = Level(whole(one.signal for one in levels), whole(one.noise for one in levels))
-    told = [ask.batched.conditions[part] for ask, part in pieces if ask.batched.conditions is not None]
-    return batched.denoiser(z, remember(schedule, whole(times), level), whole(told).to(z.device) if told else None).v
+    z = padded(query.z[rows] for query, rows in chunks)
+    level = Level(padded(level.signal for level in levels), padded(level.noise for level in levels))
+    conditions = [query.batched.conditions[rows] for query, rows in chunks if query.batched.conditions is not None]
+    return batched.denoiser(z, remember(schedule, padded(times), level),
+                            padded(conditions).to(z.device) if conditions else None).v
 
 
-def _at(schedule: Any, t: Tensor, part: slice) -> tuple[Tensor, Level]:
-    """Times of some rows, one for each, with the level that the walk itself would have."""
+def _times_and_level(schedule: Any, t: Tensor, rows: slice) -> tuple[Tensor, Level]:
+    """A time for each of some rows, with the level that the walk itself would compute."""
     level = schedule.level(t)
-    many = part.stop - part.start
     if t.ndim and len(t) > 1:
-        return t[part], Level(level.signal[part], level.noise[part])
-    return t.reshape(-1).expand(many), Level(*(one.reshape(-1).expand(many) for one in level))
+        return t[rows], Level(level.signal[rows], level.noise[rows])
+    count = rows.stop - rows.start
+    return t.reshape(-1).expand(count), Level(*(value.reshape(-1).expand(count) for value in level))
 
 
-def _kind(ask: Ask) -> tuple[Any, ...]:
-    """What asks must have in common to be answered by one call."""
-    conditions = ask.batched.conditions
-    told = None if conditions is None else (conditions.dtype, conditions.shape[1:])
-    return (*_layers(ask.batched.denoiser), ask.batched.rows, ask.z.dtype, told)
+def _batch_key(query: Query) -> tuple[Any, ...]:
+    """What queries must have in common to share a call."""
+    conditions = query.batched.conditions
+    kind = None if conditions is None else (conditions.dtype, conditions.shape[1:])
+    return (*_denoiser_key(query.batched.denoiser), query.batched.rows, query.z.dtype, kind)
 
 
-def _unwrapped(denoiser: Denoiser) -> tuple[list[Wrapped], Denoiser]:
-    """What wraps a model, from the outside in, and the model itself."""
-    layers = list[Wrapped]()
+def _unwrap(denoiser: Denoiser) -> tuple[list[Wrapped], Denoiser]:
+    """The wrappers around a model, outermost first, and the model itself."""
+    wrappers = list[Wrapped]()
     while isinstance(denoiser, Wrapped):
-        layers.append(denoiser)
+        wrappers.append(denoiser)
         denoiser = denoiser.denoiser
-    return layers, denoiser
+    return wrappers, denoiser
 
 
-def _layers(denoiser: Denoiser) -> list[Any]:
-    """A denoiser by what it is made of: two that wrap the same one with the same numbers are the same."""
-    layers, model = _unwrapped(denoiser)
-    return [*((type(one), *sorted((name, value) for name, value in vars(one).items()
-                                  if isinstance(value, int | float | tuple))) for one in layers), id(model)]
+def _denoiser_key(denoiser: Denoiser) -> list[Any]:
+    """A key that is equal for denoisers with the same model and equal wrappers around it."""
+    wrappers, model = _unwrap(denoiser)
+    return [*((type(wrapper), *sorted((name, value) for name, value in vars(wrapper).items()
+                                      if isinstance(value, int | float | tuple))) for wrapper in wrappers), id(model)]

@@ -1,5 +1,4 @@
-"""What happens to a job or a training, told to whoever listens: the latest of each kind, so that nobody falls behind.
-"""
+"""Server-sent events of jobs, trainings and evaluations; a slow client gets only the latest event of each kind."""
 
 from __future__ import annotations
 
@@ -14,64 +13,66 @@ __all__ = ["SSE", "STREAM", "Listeners"]
 
 SSE = "text/event-stream"
 STREAM = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-MOST = 200  # lines that are kept for a listener
-ALIVE = 10.0  # seconds after which a silent stream sends a comment, by which a lost client is noticed
+MAX_LINES = 200  # log lines kept for a slow client
+KEEP_ALIVE = 10.0  # seconds of silence after which a comment is sent, which reveals a lost connection
 
 
 class Listener:
-    """One client that listens."""
+    """A client that follows a stream of events."""
 
     def __init__(self, previews: bool) -> None:
         self.previews = previews
-        self.loop, self.news, self.waiting = asyncio.get_running_loop(), dict[str, Any](), asyncio.Event()
+        self.loop, self.pending, self.ready = asyncio.get_running_loop(), dict[str, Any](), asyncio.Event()
 
     def put(self, kind: str, data: Any) -> None:
-        """Keep an event in place of the last one of its kind, but every line; called in the loop's own thread."""
+        """Replace the last pending event of this kind; log lines accumulate. Call this in the loop's thread."""
         if kind == "log":
-            data = [*self.news.get(kind, ()), data][-MOST:]
-        self.news.pop(kind, None)
-        self.news[kind] = data
-        self.waiting.set()
+            data = [*self.pending.get(kind, ()), data][-MAX_LINES:]
+        self.pending.pop(kind, None)
+        self.pending[kind] = data
+        self.ready.set()
 
 
 class Listeners:
-    """All that listen to one thing."""
+    """All clients that follow the same job or process."""
 
     def __init__(self) -> None:
-        self.there = set[Listener]()
+        self.active = set[Listener]()
 
     @property
     def watching(self) -> list[Listener]:
-        """Those who want previews."""
-        return [one for one in list(self.there) if one.previews]
+        """Those that want previews."""
+        return [listener for listener in list(self.active) if listener.previews]
 
-    def tell(self, kind: str, data: Any) -> None:
-        """Tell all of an event, from any thread."""
-        for one in self.watching if kind == "preview" else list(self.there):
-            one.loop.call_soon_threadsafe(one.put, kind, data)
+    def publish(self, kind: str, data: Any) -> None:
+        """Send an event to all clients, from any thread."""
+        for listener in self.watching if kind == "preview" else list(self.active):
+            listener.loop.call_soon_threadsafe(listener.put, kind, data)
 
-    async def stream(self, first: list[tuple[str, Any]], last: frozenset[str],
-                     ended: Callable[[], tuple[str, Any] | None] = lambda: None,
+    async def stream(self, first: list[tuple[str, Any]], final: frozenset[str],
+                     final_event: Callable[[], tuple[str, Any] | None] = lambda: None,
                      previews: bool = True) -> AsyncIterator[str]:
-        """Server-sent events: what is the case, then what happens, up to an event of the `last` kinds; `ended` is asked
-        once, for the thing may have ended before anybody listened."""
+        """Yield server-sent events, first the given ones, until one of a `final` kind.
+
+        `final_event` is called once, after the client is registered, to catch an end that came before.
+        """
         listener = Listener(previews)
-        self.there.add(listener)
+        self.active.add(listener)
         try:
-            for kind, data in [*first, *filter(None, [await run_in_threadpool(ended)])]:
+            for kind, data in [*first, *filter(None, [await run_in_threadpool(final_event)])]:
                 listener.put(kind, data)
             while True:
                 try:
-                    await asyncio.wait_for(listener.waiting.wait(), ALIVE)
+                    await asyncio.wait_for(listener.ready.wait(), KEEP_ALIVE)
                 except TimeoutError:
                     yield ": still here\n\n"
                     continue
-                listener.waiting.clear()
-                news, listener.news = listener.news, {}
-                for kind, data in news.items():
-                    for one in data if kind == "log" else [data]:
-                        yield f"event: {kind}\ndata: {json.dumps(one)}\n\n"
-                    if kind in last:
+                listener.ready.clear()
+                pending, listener.pending = listener.pending, {}
+                for kind, data in pending.items():
+                    for item in data if kind == "log" else [data]:
+                        yield f"event: {kind}\ndata: {json.dumps(item)}\n\n"
+                    if kind in final:
                         return
         finally:
-            self.there.discard(listener)
+            self.active.discard(listener)

@@ -1,7 +1,8 @@
-"""The models that the studio serves: the runs in a folder, and those of its own trainings."""
+"""The models that the studio serves: the runs in a folder and those of its own trainings."""
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -15,20 +16,20 @@ from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.samplers.loop import NFE
 from ornstein.evaluation.written import FIGURES
 from ornstein.machine import default_device
-from ornstein.studio.refusal import Refused, sentence
+from ornstein.studio.errors import Refused, one_line
 from ornstein.training.run import Run
 
 __all__ = ["REPORT", "Library", "Model"]
 
-Version = tuple[Path, int, int]  # of a model's file: where it is, when it was written, and which file it is
-LOADED = 4  # models in memory
-REPORT = "report"  # folder of it, in the run
-DEEP = 2  # folders below the one that is named in which runs are found
+Version = tuple[Path, int, int]  # of a model's file: path, time of writing, inode
+MAX_LOADED = 4  # models in memory
+REPORT = "report"  # the folder of the report in a run
+SEARCH_DEPTH = 2  # levels of folders that are searched for runs
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model that is loaded."""
+    """A loaded model."""
 
     name: str
     path: Path
@@ -38,38 +39,39 @@ class Model:
 
 
 class Library:
-    """Finds runs by name, and loads a model when it is first asked for.
+    """Finds runs by name, and loads each model on first use.
 
     Args:
-        place: a run, a model's file or a folder of runs; None for none.
-        own: from the names of the studio's own trainings to their folders.
+        source: a run, a model's file or a folder of runs; None for none.
+        trained: returns the folders of the studio's own trainings by name.
     """
 
-    def __init__(self, place: Path | None, own: Callable[[], Mapping[str, Path]]) -> None:
-        self.place, self.own = place, own
+    def __init__(self, source: Path | None, trained: Callable[[], Mapping[str, Path]]) -> None:
+        self.source, self.trained = source, trained
         self._lock = threading.Lock()
         self._loaded: OrderedDict[Version, Model] = OrderedDict()
         self._cards = dict[Version, dict[str, Any]]()
 
     def paths(self) -> dict[str, Path]:
-        """Runs and files with a model, by name."""
-        found = dict[str, Path]()
-        for name, path in [*self._outside(), *self.own().items()]:
-            if _file(path).is_file():
-                found[next(one for one in _numbered(name) if one not in found)] = path
-        return found
+        """The runs with a model and the models' files, by name."""
+        paths = dict[str, Path]()
+        for name, path in [*self._in_source(), *self.trained().items()]:
+            if _model_file(path).is_file():
+                names = itertools.chain([name], (f"{name} {number}" for number in itertools.count(2)))
+                paths[next(name for name in names if name not in paths)] = path
+        return paths
 
-    def _outside(self) -> list[tuple[str, Path]]:
-        if self.place is None:
+    def _in_source(self) -> list[tuple[str, Path]]:
+        if self.source is None:
             return []
-        place = self.place.absolute()
-        if _file(place).is_file():
-            return [(place.stem if place.is_file() else place.name, place)]
-        files = sorted(path for deep in range(1, DEEP + 1) for path in place.glob("*/" * deep + MODEL))
-        return [(str(file.parent.relative_to(place)), file.parent) for file in files]
+        source = self.source.absolute()
+        if _model_file(source).is_file():
+            return [(source.stem if source.is_file() else source.name, source)]
+        files = sorted(path for depth in range(1, SEARCH_DEPTH + 1) for path in source.glob("*/" * depth + MODEL))
+        return [(str(file.parent.relative_to(source)), file.parent) for file in files]
 
     def find(self, name: str | None) -> tuple[str, Path]:
-        """A run by its name, or the first one."""
+        """The name and path of a model, by default the first one."""
         paths = self.paths()
         if name is None and not paths:
             raise Refused(422, "there is no model yet; train one first", "model")
@@ -80,7 +82,7 @@ class Library:
         return name, paths[name]
 
     def get(self, name: str | None) -> Model:
-        """A model, loaded."""
+        """Load a model, by default the first one."""
         name, path = self.find(name)
         key = _version(path)
         with self._lock:
@@ -90,29 +92,30 @@ class Library:
             try:
                 denoiser = load(path).to(default_device())
             except (OSError, ValueError) as error:
-                raise Refused(409, f"the model {name!r} cannot be loaded: {sentence(error)}", "model") from None
+                raise Refused(409, f"the model {name!r} cannot be loaded: {one_line(error)}", "model") from None
             if denoiser.data is None:
-                raise Refused(409, f"the model {name!r} says nothing of its data, and cannot be served", "model")
+                raise Refused(409, f"the model {name!r} cannot be served, because its file does not describe its data",
+                              "model")
             model = Model(name, path, denoiser, denoiser.data, digest(path))
             self._loaded[key] = model
-            while len(self._loaded) > LOADED:
+            while len(self._loaded) > MAX_LOADED:
                 self._loaded.popitem(last=False)
             return model
 
     def card(self, name: str) -> dict[str, Any]:
-        """What is known of a model, for the page and for programs; it is loaded for that once."""
+        """The description of a model, which is loaded once for it."""
         name, path = self.find(name)
         if (key := _version(path)) not in self._cards:
             self._cards[key] = self._card(self.get(name))
-        return self._cards[key] | {"name": name, "evaluated": _report(path) is not None, "error": None}
+        return self._cards[key] | {"name": name, "evaluated": _report_file(path) is not None, "error": None}
 
     def _card(self, model: Model) -> dict[str, Any]:
         spec, denoiser = model.spec, model.denoiser
-        picture = spec.kind == "picture"
+        is_picture = spec.kind == "picture"
         settings = Run(model.path).settings() if model.path.is_dir() else None
         return {
             "kind": spec.kind, "shape": list(spec.shape), "data": spec.name,
-            "width": spec.shape[2] if picture else None, "height": spec.shape[1] if picture else None,
+            "width": spec.shape[2] if is_picture else None, "height": spec.shape[1] if is_picture else None,
             "mode": spec.mode, "classes": [spec.classes[number] for number in spec.drawn],
             "conditions": list(spec.conditions), "guidance": bool(spec.classes or spec.conditions),
             "calls": NFE, "digest": model.digest,
@@ -126,30 +129,22 @@ class Library:
         }
 
     def report(self, name: str) -> Path:
-        """The report.json of a run."""
+        """The path of a run's report.json."""
         name, path = self.find(name)
-        if (file := _report(path)) is None:
-            raise Refused(404, f"the model {name!r} has no report yet; POST /api/evaluations makes one, as does "
-                               f"ornstein evaluate with --out {path.name}/{REPORT}")
+        if (file := _report_file(path)) is None:
+            raise Refused(404, f"the model {name!r} has no report yet; make one with POST /api/evaluations or with "
+                               f"ornstein evaluate and --out {path.name}/{REPORT}")
         return file
 
 
-def _file(path: Path) -> Path:
+def _model_file(path: Path) -> Path:
     return path / MODEL if path.is_dir() else path
 
 
 def _version(path: Path) -> Version:
-    state = _file(path).stat()
+    state = _model_file(path).stat()
     return path, state.st_mtime_ns, state.st_ino
 
 
-def _report(path: Path) -> Path | None:
+def _report_file(path: Path) -> Path | None:
     return next((file for file in (path / REPORT / FIGURES, path / FIGURES) if file.is_file()), None)
-
-
-def _numbered(name: str) -> Any:
-    yield name
-    number = 2
-    while True:
-        yield f"{name} {number}"
-        number += 1

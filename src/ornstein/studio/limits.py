@@ -1,4 +1,4 @@
-"""How much the studio takes from a client, and how long it waits for one."""
+"""Limits on what clients may ask of the studio and on how long it waits for them."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ from dataclasses import dataclass
 
 from ornstein.data.pictures import MOST_PIXELS
 
-__all__ = ["BUDGET", "COUNT", "HEADER", "LIMITS", "MINUTES", "SLOW", "Limits"]
+__all__ = ["LIMITS", "MAX_CALLS", "MAX_HEADER", "MAX_MINUTES", "MAX_SAMPLES", "REQUEST_SECONDS", "Limits"]
 
-COUNT, BUDGET, MINUTES = 64, 1000, 1440  # samples of a job, network calls a sample, minutes of a training
-HEADER = 16_384  # bytes of a request's head
-SLOW = 10.0  # seconds in which a request's head, and then each MOVES bytes of its body, must have arrived
+MAX_SAMPLES, MAX_CALLS, MAX_MINUTES = 64, 1000, 1440  # samples per job, network calls per sample, minutes of training
+MAX_HEADER = 16_384  # bytes of a request's head
+REQUEST_SECONDS = 10.0  # within which a request's head, and then each chunk of its body, must arrive
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What is refused above these numbers; `GET /api/limits` tells them.
+    """The limits of a studio, as `GET /api/limits` returns them.
 
     Args:
         body: bytes of a JSON body.
         upload: bytes of an uploaded file.
-        unpacked: bytes that a zip may hold when it is unpacked.
-        files: uploads, and pictures of a zip.
-        pixels: of a picture.
-        count: samples of a job.
-        calls: network calls a sample.
-        queue: jobs that wait.
-        client_jobs: jobs of one client that wait or run.
-        job_seconds: that a job may run.
-        minutes: of a training.
-        trainings: that wait or run, evaluations among them.
+        unpacked: bytes of a zip file's contents.
+        files: uploads kept, and pictures in a zip file.
+        pixels: pixels of a picture.
+        count: samples per job.
+        calls: network calls per sample.
+        queue: queued jobs.
+        client_jobs: queued and running jobs of one client.
+        job_seconds: running time of a job.
+        minutes: duration of a training.
+        trainings: waiting and running trainings and evaluations.
         header: bytes of a request's head.
-        wait: seconds in which a request must arrive.
+        wait: seconds within which a request must arrive.
     """
 
     body: int = 65_536
@@ -39,15 +39,15 @@ class Limits:
     unpacked: int = 1_000_000_000
     files: int = 20_000
     pixels: int = MOST_PIXELS
-    count: int = COUNT
-    calls: int = BUDGET
+    count: int = MAX_SAMPLES
+    calls: int = MAX_CALLS
     queue: int = 1_000
     client_jobs: int = 100
     job_seconds: float = 600.0
-    minutes: float = MINUTES
+    minutes: float = MAX_MINUTES
     trainings: int = 20
-    header: int = HEADER
-    wait: float = SLOW
+    header: int = MAX_HEADER
+    wait: float = REQUEST_SECONDS
 
 
 LIMITS = Limits()

@@ -1,4 +1,4 @@
-"""What Prometheus reads."""
+"""Metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ __all__ = ["Metrics"]
 
 
 class Metrics:
-    """Counters of one studio, in a registry of their own."""
+    """The metrics of one studio, in a registry of their own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.jobs = Counter("ornstein_jobs", "Jobs that have ended.", ["kind", "status"], registry=self.registry)
+        self.jobs = Counter("ornstein_jobs", "Ended jobs.", ["kind", "status"], registry=self.registry)
         self.seconds = Histogram("ornstein_job_seconds", "From a job's acceptance to its end.", ["kind"],
                                  buckets=(0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000), registry=self.registry)
-        self.numbers = {name: Gauge(f"ornstein_{name}", text, registry=self.registry) for name, text in (
-            ("accepted_jobs", "Jobs accepted since the start."), ("active_jobs", "Jobs that wait or run."),
+        self.gauges = {name: Gauge(f"ornstein_{name}", text, registry=self.registry) for name, text in (
+            ("accepted_jobs", "Jobs accepted since the start."), ("active_jobs", "Queued and running jobs."),
             ("network_calls", "Network calls since the start."), ("network_rows", "Rows of these calls."),
-            ("network_rows_filled", "Rows of these calls that somebody had asked for."),
-            ("trainings_running", "Trainings and evaluations that run."))}
+            ("network_rows_filled", "Rows of these calls that are not padding."),
+            ("trainings_running", "Running trainings and evaluations."))}
 
-    def ended(self, job: Job, status: str, seconds: float) -> None:
-        """Count a job."""
+    def on_job_end(self, job: Job, status: str, seconds: float) -> None:
+        """Count a job that has ended."""
         self.jobs.labels(job.body["kind"], status).inc()
         self.seconds.labels(job.body["kind"]).observe(seconds)
 
     def text(self, studio: Studio) -> bytes:
-        """All of it, in Prometheus' format."""
+        """All metrics in Prometheus' text format."""
         batcher = studio.batcher
         for name, value in (("accepted_jobs", studio.jobs.accepted), ("active_jobs", len(studio.jobs.active)),
                             ("network_calls", batcher.calls), ("network_rows", batcher.rows),
                             ("network_rows_filled", batcher.filled), ("trainings_running", studio.processes.running)):
-            self.numbers[name].set(value)
+            self.gauges[name].set(value)
         return generate_latest(self.registry)

@@ -1,4 +1,4 @@
-"""What the studio remembers: rows in a database, by SQLAlchemy, and files beside it."""
+"""The studio's database, and the folder with its files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from ornstein import files
 from ornstein.arguments import shorten
-from ornstein.studio.refusal import sentence
+from ornstein.studio.errors import one_line
 from ornstein.studio.tables import jobs, metadata, pictures
 
 __all__ = ["Store", "new_id"]
@@ -43,7 +43,7 @@ DATABASE = "studio.sqlite"
 
 
 def new_id() -> str:
-    """An id of 16 hexadecimal digits that nobody guesses."""
+    """A random id of 16 hexadecimal digits that cannot be guessed."""
     return secrets.token_hex(8)
 
 
@@ -51,11 +51,11 @@ class Store:
     """The studio's database, and the folder with its files.
 
     Args:
-        folder: of the data, made if missing.
-        url: of the database, as SQLAlchemy takes it; a SQLite file in the folder unless given.
+        folder: where the files are kept; created if missing.
+        url: SQLAlchemy's URL of the database; None for a SQLite file in the folder.
 
     Raises:
-        ValueError: a database that is damaged or cannot be reached.
+        ValueError: the database is damaged or cannot be reached.
     """
 
     def __init__(self, folder: Path, url: str | None = None) -> None:
@@ -67,33 +67,32 @@ class Store:
         self.engine = _engine(self.url)
         try:
             with self.engine.connect() as connection:
-                sound = connection.execute(text("PRAGMA quick_check")).scalar() if self.lite else "ok"
-            if sound != "ok":
-                told = shorten(sentence(str(sound)), 120)
-                raise ValueError(f"the database of the studio is damaged ({told}); {self.remedy}")
+                check = connection.execute(text("PRAGMA quick_check")).scalar() if self.is_sqlite else "ok"
+            if check != "ok":
+                reason = shorten(one_line(str(check)), 120)
+                raise ValueError(f"the studio's database is damaged ({reason}); {self.remedy}")
             with self.engine.begin() as connection:
                 _migrate(connection)
-                if self.lite and (damaged := _damaged_values(connection)):
-                    raise ValueError(f"the database of the studio is damaged ({damaged}); {self.remedy}")
+                if self.is_sqlite and (damage := _damaged_json(connection)):
+                    raise ValueError(f"the studio's database is damaged ({damage}); {self.remedy}")
         except DatabaseError as error:
-            place = "give another --folder or --database" if isinstance(error, OperationalError) else self.remedy
-            raise ValueError(f"the database of the studio cannot be used ({error.orig}); {place}") from None
+            remedy = "give another --folder or --database" if isinstance(error, OperationalError) else self.remedy
+            raise ValueError(f"the studio's database cannot be used ({error.orig}); {remedy}") from None
         except UnicodeDecodeError:
-            raise ValueError("the database of the studio is damaged (it holds text that cannot be read); "
-                             f"{self.remedy}") from None
+            raise ValueError(f"the studio's database is damaged (it holds unreadable text); {self.remedy}") from None
 
     @property
-    def lite(self) -> bool:
-        """Whether the database is a file of SQLite's."""
+    def is_sqlite(self) -> bool:
+        """Whether the database is a SQLite file."""
         return self.engine.dialect.name == "sqlite"
 
     @property
     def remedy(self) -> str:
-        """What makes a damaged database whole again."""
-        return "make it anew from the pictures with `ornstein studio --rebuild`" if self.lite else "look at --database"
+        """How to repair a damaged database, for messages."""
+        return "rebuild it from the pictures with `ornstein studio --rebuild`" if self.is_sqlite else "check --database"
 
-    def add(self, table: Table, row: Mapping[str, Any]) -> bool:
-        """Add a row; False where one with its id or key is there already."""
+    def insert(self, table: Table, row: Mapping[str, Any]) -> bool:
+        """Insert a row; return False if its id or key exists already."""
         try:
             with self.engine.begin() as connection:
                 connection.execute(insert(table), dict(row))
@@ -101,36 +100,36 @@ class Store:
             return False
         return True
 
-    def change(self, table: Table, where: ColumnElement[bool], **values: Any) -> int:
-        """Change rows; gives how many there were."""
+    def update(self, table: Table, where: ColumnElement[bool], **values: Any) -> None:
+        """Update rows."""
         with self.engine.begin() as connection:
-            return connection.execute(update(table).where(where).values(**values)).rowcount
+            connection.execute(update(table).where(where).values(**values))
 
-    def remove(self, table: Table, where: ColumnElement[bool]) -> int:
-        """Delete rows; gives how many there were."""
+    def delete(self, table: Table, where: ColumnElement[bool]) -> None:
+        """Delete rows."""
         with self.engine.begin() as connection:
-            return connection.execute(delete(table).where(where)).rowcount
+            connection.execute(delete(table).where(where))
 
-    def one(self, table: Table, where: ColumnElement[bool]) -> dict[str, Any] | None:
-        """The row that there is, or None."""
+    def get(self, table: Table, where: ColumnElement[bool]) -> dict[str, Any] | None:
+        """The first matching row, or None."""
         with self.engine.connect() as connection:
             row = connection.execute(select(table).where(where)).mappings().first()
         return None if row is None else dict(row)
 
-    def many(self, table: Table, *where: ColumnElement[bool], order: Sequence[Any] = (),
-             most: int | None = None) -> list[dict[str, Any]]:
-        """The rows that there are, in an order."""
+    def select(self, table: Table, *where: ColumnElement[bool], order: Sequence[Any] = (),
+               limit: int | None = None) -> list[dict[str, Any]]:
+        """The matching rows, in the given order."""
         with self.engine.connect() as connection:
-            rows = connection.execute(select(table).where(*where).order_by(*order).limit(most)).mappings()
+            rows = connection.execute(select(table).where(*where).order_by(*order).limit(limit)).mappings()
             return [dict(row) for row in rows]
 
     def count(self, table: Table, *where: ColumnElement[bool]) -> int:
-        """How many rows there are."""
+        """The number of matching rows."""
         with self.engine.connect() as connection:
             return connection.execute(select(func.count()).select_from(table).where(*where)).scalar_one()
 
-    def finish(self, job: str, rows: Iterable[Mapping[str, Any]], result: Any) -> None:
-        """Write a finished job with its pictures, all in one transaction."""
+    def finish_job(self, job: str, rows: Iterable[Mapping[str, Any]], result: Any) -> None:
+        """Mark a job as done and insert the rows of its pictures, in one transaction."""
         with self.engine.begin() as connection:
             connection.execute(delete(pictures).where(pictures.c.job == job))
             if rows := [dict(row) for row in rows]:
@@ -139,33 +138,33 @@ class Store:
                 status="done", finished=time.time(), result=result))
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the connections to the database."""
         self.engine.dispose()
 
 
 def _engine(url: str) -> Engine:
     try:
         engine = create_engine(url, pool_size=8, max_overflow=32)
-    except Exception as error:  # whatever a driver that is missing or a text that is no URL raises
+    except Exception as error:  # a missing driver or an invalid URL raises many types
         raise ValueError(f"database {url!r} cannot be used ({error}); give a URL such as sqlite:///studio.sqlite"
                          ) from None
     if engine.dialect.name == "sqlite":
         @event.listens_for(engine, "connect")
-        def connected(connection: Any, _: Any) -> None:
-            # A write-ahead log lets readers read while one writes; each commit is on disk before it is answered.
+        def configure(connection: Any, _: Any) -> None:
+            # A write-ahead log allows reads during a write; each commit is on disk before it is acknowledged.
             for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=20000"):
                 connection.execute(f"PRAGMA {pragma}")
     return engine
 
 
-def _damaged_values(connection: Connection) -> str | None:
-    """The first column that holds broken JSON, at which SQLite's own check does not look; None if there is none."""
+def _damaged_json(connection: Connection) -> str | None:
+    """Describe the first broken JSON value, which SQLite's own check does not read; None if all are sound."""
     for column in (column for table in metadata.sorted_tables for column in table.columns):
         if isinstance(column.type, JSON):
             suspect = select(cast(column, LargeBinary)).where(column.is_not(null()), func.json_valid(column) == 0)
             for value in connection.execute(suspect).scalars():
                 try:
-                    json.loads(value)  # it takes NaN, which SQLite does not
+                    json.loads(value)  # accepts NaN, which SQLite does not
                 except ValueError:
                     return f"{column} holds {value[:40]!r}"
     return None
@@ -179,6 +178,6 @@ def _migrate(connection: Connection) -> None:
         command.upgrade(config, "head")
     except OperationalError:
         raise
-    except Exception as error:  # of a database that a newer version has made
-        raise ValueError(f"the database of the studio cannot be brought to this version ({error}); it may be of a "
-                         "newer one") from None
+    except Exception as error:  # of a database that a newer version has written
+        raise ValueError(f"the studio's database cannot be upgraded ({error}); a newer version of Ornstein may have "
+                         "written it") from None

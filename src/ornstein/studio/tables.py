@@ -12,7 +12,7 @@ jobs = Table(
     "jobs", metadata,
     Column("id", String(16), primary_key=True),
     Column("client", String(64), nullable=False),
-    Column("key", String(128), unique=True),  # by which a client may ask again without a second job
+    Column("key", String(128), unique=True),  # idempotency key
     Column("kind", String(16), nullable=False),
     Column("model", String(128), nullable=False),
     Column("request", JSON, nullable=False),
@@ -33,7 +33,7 @@ pictures = Table(
     Column("model", String(128), nullable=False),
     Column("label", String(128)),
     Column("sampler", String(64)),
-    Column("seed", String(20)),  # up to 2^64 - 1, which no integer column holds
+    Column("seed", String(20)),  # up to 2^64 - 1, too large for an integer column
     Column("nfe", Integer),
     Column("guidance", Float),
     Column("settings", JSON, nullable=False),
@@ -68,7 +68,7 @@ processes = Table(
     Column("request", JSON, nullable=False),
     Column("status", String(16), nullable=False),
     Column("pid", Integer),
-    Column("born", Float),  # when that process began, so that another one of its number is not taken for it
+    Column("born", Float),  # start time of the process, to detect a reused pid
     Column("created", Float, nullable=False),
     Column("started", Float),
     Column("finished", Float),

@@ -1,1 +1,1 @@
-"""Versions of the studio's database, one a file, by Alembic."""
+"""Alembic's migrations of the studio's database, one file per version."""

@@ -1,4 +1,4 @@
-"""Alembic's entry: migrates the database that the store has opened."""
+"""Alembic's entry point: runs the migrations on the store's connection."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The studio's HTTP routes, a file for each subject."""
+"""The HTTP routes of the studio, one module per subject."""

@@ -9,7 +9,7 @@ revision, down_revision = "0001", None
 
 
 def upgrade() -> None:
-    """Make the tables of the first version."""
+    """Create the tables."""
     op.create_table(
         "jobs",
         sa.Column("id", sa.String(16), primary_key=True),
@@ -71,6 +71,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop them."""
+    """Drop the tables."""
     for name in ("trainings", "uploads", "pictures", "jobs"):
         op.drop_table(name)

@@ -1,4 +1,4 @@
-"""What a training or an evaluation says of itself, in the lines of its output and the files of its run."""
+"""The output of a training or an evaluation: its lines, and the metrics and previews in its run."""
 
 from __future__ import annotations
 
@@ -12,51 +12,51 @@ from ornstein import files
 from ornstein.arguments import printable, shorten
 from ornstein.training.run import METRICS, PREVIEW, PREVIEWS
 
-__all__ = ["Told"]
+__all__ = ["ProcessOutput"]
 
-MOST_POINTS = 2000
+MAX_POINTS = 2000
 FIGURES = ("images", "loss", "held_out", "gap", "learning_rate", "rate", "seconds", "skipped")
 
 
-class Told:
+class ProcessOutput:
     """The output of one process, read as it grows.
 
     Args:
-        log: the file of its output, one JSON object or plain line each.
-        run: the folder of a training.
+        log: the file of its output; each line is a JSON object or plain text.
+        run: the folder of a training's run.
     """
 
     def __init__(self, log: Path, run: Path) -> None:
         self.log, self.run = log, run
-        self.notes, self.chosen = list[str](), list[str]()
+        self.notes, self.choices = list[str](), list[str]()
         self.latest: dict[str, Any] = {}
         self.finished = self.stopped = False
         self.error: str | None = None
-        self._lock, self._at, self._seen = threading.Lock(), 0, set[int]()
+        self._lock, self._offset, self._seen_previews = threading.Lock(), 0, set[int]()
 
     def read(self) -> list[tuple[str, Any]]:
-        """Read on; what is new, as events."""
+        """Read what was added since the last call and return it as events."""
         with self._lock:
             return self._read()
 
     def _read(self) -> list[tuple[str, Any]]:
         try:
             with files.open_regular(self.log) as file:
-                file.seek(self._at)
+                file.seek(self._offset)
                 content = file.read()
         except OSError:
             return []
-        whole = content[:content.rfind(b"\n") + 1]
-        self._at += len(whole)
-        news = [one for line in whole.decode("utf-8", "replace").splitlines() for one in self._line(line)]
+        complete = content[:content.rfind(b"\n") + 1]
+        self._offset += len(complete)
+        events = [event for line in complete.decode("utf-8", "replace").splitlines() for event in self._parse(line)]
         for images in self.previews():
-            if images not in self._seen:
-                self._seen.add(images)
-                news.append(("preview", {"images": images,
-                                         "url": f"/api/trainings/{self.run.name}/previews/{images}.png"}))
-        return news
+            if images not in self._seen_previews:
+                self._seen_previews.add(images)
+                events.append(("preview", {"images": images,
+                                           "url": f"/api/trainings/{self.run.name}/previews/{images}.png"}))
+        return events
 
-    def _line(self, line: str) -> list[tuple[str, Any]]:
+    def _parse(self, line: str) -> list[tuple[str, Any]]:
         try:
             event = json.loads(line)
             kind = event.pop("event")
@@ -67,8 +67,8 @@ class Told:
             return [("log", {"line": text})] if text else []
         if kind == "started":
             self.finished, self.stopped, self.error = False, False, None
-            self.notes, self.chosen = [*map(str, event.get("notes", ()))], [*map(str, event.get("reasons", ()))]
-            return [("log", {"line": note}) for note in (*self.notes, *self.chosen)]
+            self.notes, self.choices = [*map(str, event.get("notes", ()))], [*map(str, event.get("reasons", ()))]
+            return [("log", {"line": note}) for note in (*self.notes, *self.choices)]
         if kind == "progress":
             self.latest = event
             return [("metrics", {name: event.get(name) for name in FIGURES} | {
@@ -86,42 +86,41 @@ class Told:
         return [("log", {"line": text})] if text else []
 
     def progress(self, status: str) -> dict[str, Any]:
-        """How far it is."""
+        """The latest progress of a training."""
         latest = self.latest
         return {"progress": 1.0 if status == "done" else latest.get("share", 0.0),
                 "seconds_left": latest.get("left") if status == "running" else None,
                 **{name: latest.get(name) for name in ("images", "rate", "loss", "held_out")}}
 
     def outcome(self, status: str) -> tuple[str, str | None]:
-        """How a training whose process is gone has ended, and why it failed."""
+        """The final status of a process that has ended, and the error of one that failed."""
         if self.finished:
             return "done", None
         if self.stopped or status == "stopping":
             return "stopped", None
-        return "failed", self.error or ("its process has ended without a word; start it again, and it goes on from "
-                                        "what was saved")
+        return "failed", self.error or "the process ended without a message; resume it to continue from its last save"
 
     def previews(self) -> list[int]:
-        """After how many pictures samples were drawn."""
-        found = [path.name for path in files.list_folder(self.run / PREVIEWS)]
-        return sorted(int(name.removesuffix(".png")) for name in found
+        """The numbers of training pictures after which previews were drawn."""
+        names = [path.name for path in files.list_folder(self.run / PREVIEWS)]
+        return sorted(int(name.removesuffix(".png")) for name in names
                       if PREVIEW.fullmatch(name) and re.fullmatch(r"[0-9]+\.png", name))
 
     def preview(self, images: int) -> Path:
-        """The picture of these samples."""
+        """The path of the preview after so many training pictures."""
         return self.run / PREVIEWS / f"{images:09d}.png"
 
     def points(self) -> list[dict[str, Any]]:
-        """The metrics that were written, at most so many of them."""
+        """The metrics of a training, thinned to at most MAX_POINTS of them."""
         try:
             lines = files.read_text(self.run / METRICS).splitlines()
         except (OSError, ValueError):
             return []
-        every, points = -(-len(lines) // MOST_POINTS), list[dict[str, Any]]()
-        for line in lines[::-1][::every or 1][::-1]:
+        stride, points = max(1, -(-len(lines) // MAX_POINTS)), list[dict[str, Any]]()
+        for line in lines[::-1][::stride][::-1]:
             try:
                 point = json.loads(line)
-            except (ValueError, RecursionError):  # half of a line, of a training that was killed
+            except (ValueError, RecursionError):  # the last line of a killed training may be incomplete
                 continue
             if isinstance(point, dict):
                 points.append({name: point.get(name) for name in (*FIGURES, "images_per_second", "resumed_at")})
