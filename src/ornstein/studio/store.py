@@ -161,8 +161,9 @@ def _damaged_json(connection: Connection) -> str | None:
     """Describe the first broken JSON value, which SQLite's own check does not read; None if all are sound."""
     for column in (column for table in metadata.sorted_tables for column in table.columns):
         if isinstance(column.type, JSON):
-            suspect = select(cast(column, LargeBinary)).where(column.is_not(null()), func.json_valid(column) == 0)
-            for value in connection.execute(suspect).scalars():
+            invalid = select(cast(column, LargeBinary)).where(column.is_not(null()), func.json_valid(column) == 0)
+            values: Iterable[Any] = connection.execute(invalid).scalars()
+            for value in values:
                 try:
                     json.loads(value)  # accepts NaN, which SQLite does not
                 except ValueError:
