@@ -157,7 +157,7 @@ def _edit(model: Model, body: Mapping[str, Any], uploads: Uploads) -> Outcome:
     options = {"nfe": body["nfe"], "condition": None if conditions is None else conditions[:1],
                "guidance": body["guidance"]}
     x = run_edit(model.denoiser, spec, kind, inputs, body["count"], body["seed"], options, operator, body.get("noise"),
-               body.get("strength", 0.5)).cpu()
+                 body.get("strength", 0.5)).cpu()
     outcome = _outcome(spec, x)
     outcome.result = {"notes": [note.replace(str(path), name) for sample, (name, path) in
                                 zip(inputs, paths.items(), strict=True) for note in sample.notes]}
