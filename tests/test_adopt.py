@@ -134,7 +134,7 @@ def digits_model(data, scale=1.0):
 def test_a_range_that_is_wrong_by_a_factor_of_2_is_noticed(scale, said, remedy):
     data = orn.load_data("digits")
     network = digits_model(data, scale)
-    with pytest.warns(RuntimeWarning, match=f"scale of the data is another than that of the model.*{remedy}"):
+    with pytest.warns(RuntimeWarning, match=f"the data have another scale than the model.*{remedy}"):
         orn.adopt(network, convention="k-diffusion", data=data, range=said)
 
 
@@ -144,7 +144,7 @@ def test_a_schedule_that_is_not_the_models_is_noticed_and_a_right_one_is_not(rec
     model = orn.adopt(network, convention="k-diffusion", data=data)
     assert not [one for one in recwarn if "adopt" in str(one.filename) or "held-out" in str(one.message)]
     assert (model.data.classes, model.data.bins) == ((), 17)
-    with pytest.warns(RuntimeWarning, match="schedule or its clock is another.*if it is told (more|less) noise"):
+    with pytest.warns(RuntimeWarning, match="time is not that of the model.*if it is told (more|less) noise"):
         orn.adopt(lambda x, sigma: network(x, 4 * sigma), convention="k-diffusion", data=data)
 
 
@@ -165,12 +165,12 @@ def test_values_in_0_to_1_come_back_as_the_datas_own():
     ({}, "convention is missing.*'x', 'eps'"), ({"convention": "epsilon"}, "convention 'epsilon' is unknown"),
     ({"convention": "x"}, "schedule is missing"), ({"convention": "flow", "shape": None}, "shape is missing"),
     ({"convention": "x", "schedule": orn.Cosine(), "time": "index"}, "time is 'index', but schedule is Cosine"),
-    ({"convention": "flow", "time": "index"}, "convention 'flow' has a time of its own"),
+    ({"convention": "flow", "time": "index"}, "convention 'flow' defines its own time"),
     ({"convention": "k-diffusion", "schedule": orn.Cosine()}, "ends without signal"),
     ({"convention": "score_sde", "schedule": orn.Cosine()}, "VP SDE is orn.Chain.linear"),
     ({"convention": "eps", "schedule": "cosine"}, "predicts is 'eps'"),
     ({"convention": "flow", "null": 3}, "null is 3"),
-    ({"convention": "flow", "inputs": {"x": "z"}}, "inputs and output are of .onnx files"),
+    ({"convention": "flow", "inputs": {"x": "z"}}, "inputs and output are for .onnx files"),
     ({"convention": "flow", "range": (1, 0)}, "range is"), ({"convention": "flow", "schedule": 3}, "schedule is a int"),
 ])
 def test_what_is_missing_or_contradicts_is_said(options, message):
@@ -208,7 +208,7 @@ def test_a_graph_is_a_denoiser_that_travels_in_its_file(tmp_path, rank):
 @pytest.mark.parametrize(("inputs", "output", "message"), [
     ({"x": "smaple"}, None, "input x 'smaple' is unknown; did you mean 'sample'"), (None, "z", "output 'z' is unknown"),
     ({"y": "sample"}, None, "input 'y' is unknown"),
-    ({"x": "timestep", "time": "sample"}, None, "is of samples of \\(\\)")])
+    ({"x": "timestep", "time": "sample"}, None, "has samples of shape \\(\\)")])
 def test_names_of_a_graph_are_shown_where_others_are_given(tmp_path, inputs, output, message):
     pytest.importorskip("onnxruntime")
     with pytest.raises(ValueError, match=message):

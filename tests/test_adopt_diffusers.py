@@ -270,7 +270,7 @@ def unpickled(folder):
 HOSTILE = {
     "no weights": (lambda f: (f / WEIGHTS).unlink(), "diffusion_pytorch_model.safetensors does not exist"),
     "no scheduler": (lambda f: (f / SCHEDULER).unlink(), "scheduler_config.json does not exist"),
-    "cut": (lambda f: (f / WEIGHTS).write_bytes((f / WEIGHTS).read_bytes()[:5000]), "not a whole safetensors file"),
+    "cut": (lambda f: (f / WEIGHTS).write_bytes((f / WEIGHTS).read_bytes()[:5000]), "not a complete safetensors file"),
     "shapes": (lambda f: config(f, UNET, block_out_channels=[8, 32]), "weights are of another network"),
     "type": (lambda f: config(f, UNET, block_out_channels="evil"), "block_out_channels is 'evil'"),
     "unknown": (lambda f: config(f, UNET, evil=1), "key 'evil' is unknown"),
@@ -290,7 +290,7 @@ HOSTILE = {
     "backwards": (lambda f: replaced(f, SCHEDULER, _class_name="FlowMatchEulerDiscreteScheduler", invert_sigmas=True),
                   "invert_sigmas is true"),
     "sigmas": (lambda f: replaced(f, SCHEDULER, _class_name="EDMEulerScheduler", sigma_min=-1.0), "sigma_min is -1.0"),
-    "embedding": (lambda f: config(f, UNET, time_embedding_type="learned"), "only 'positional' and 'fourier' know"),
+    "embedding": (lambda f: config(f, UNET, time_embedding_type="learned"), "only 'positional' and 'fourier' support"),
     "shard elsewhere": (lambda f: sharded(f, "../unet/a.safetensors"), "names the file '../unet/a.safetensors'"),
     "shard gone": (lambda f: sharded(f, "b.safetensors"), "b.safetensors does not exist"),
     "shard of more": (lambda f: sharded(f, "a.safetensors", False), "which diffusion_pytorch_model.*index.json has in"),
@@ -328,7 +328,7 @@ def test_a_models_file_may_say_anything_of_an_adopted_model(tmp_path, whole):
             ({"convention": "evil"}, "convention 'evil' is unknown"), ({"classes": "3"}, "adopted classes is '3'"),
             ({"threshold": [2]}, "adopted threshold"), ({"null": -7}, "null is -7"),
             ({"network": {"name": "evil", "options": {}}}, "network 'evil' is unknown"),
-            ({"network": {"name": "onnx", "options": {}}}, "no graph of ONNX"),
+            ({"network": {"name": "onnx", "options": {}}}, "no ONNX graph"),
             ({"network": {"name": "UNet2DModel", "options": {**options, "in_channels": 10**9}}}, "in_channels"),
             ({"network": {"name": "UNet2DModel", "options": {**options, "evil": 1}}}, "key 'evil' is unknown")):
         write(tmp_path / "n.safetensors", tensors, {**facts, "adopted": {**card, **changed}})

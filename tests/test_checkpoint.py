@@ -98,7 +98,7 @@ def test_every_truncation_is_refused(tmp_path):
     whole = (tmp_path / "m.safetensors").read_bytes()
     for length in (0, 1, 7, 8, 9, 100, len(whole) // 2, len(whole) - 1):
         (tmp_path / "cut.safetensors").write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"cut\.safetensors is not a whole safetensors file"):
+        with pytest.raises(ValueError, match=r"cut\.safetensors is not a complete safetensors file"):
             orn.load(tmp_path / "cut.safetensors")
 
 
@@ -110,7 +110,7 @@ def test_a_pickle_under_another_name_is_refused_and_never_run(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(pickle.dumps(Canary()))
     torch.save({"x": Canary()}, tmp_path / "torch.safetensors")
     for name in ("model.safetensors", "torch.safetensors"):
-        with pytest.raises(ValueError, match="not a whole safetensors file"):
+        with pytest.raises(ValueError, match="not a complete safetensors file"):
             orn.load(tmp_path / name)
     assert not (tmp_path / "it-ran").exists()
 

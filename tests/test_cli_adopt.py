@@ -95,8 +95,8 @@ def test_nothing_is_left_of_what_is_refused_and_nothing_is_replaced_unasked(tmp_
     (broken / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline", "vae": [
         "diffusers", "AutoencoderKL"]}))
     for words, message in (((broken,), "latents of an autoencoder"), ((tmp_path / "gone",), "gone does not exist"),
-                           ((folder, "--shape", "1xa"), "--shape is '1xa'; it must be numbers with x between"),
-                           ((folder, "--input", "sample"), "--input has 'sample'; write what it is"),
+                           ((folder, "--shape", "1xa"), "--shape is '1xa'; it must be numbers separated by x"),
+                           ((folder, "--input", "sample"), "--input has 'sample'; write role=name"),
                            ((folder, "--classes", 20), "classes is 20, and the network has 10"),
                            ((folder, "--data", "moons"), "the model's are of shape")):
         code, said, error = ornstein("adopt", *words, "--out", tmp_path / "run")

@@ -72,7 +72,7 @@ def test_every_entry_of_a_description_is_checked(network, schedule):
     """Each replaced by each hostile value: refused in a short line, or the model that it describes."""
     model = made(network, schedule)
     tensors, facts = model.state_dict(), json.loads(json.dumps(describe(model)))
-    assert describe(checkpoint.model_of(tensors, facts)) == describe(model)
+    assert describe(checkpoint.build_model(tensors, facts)) == describe(model)
     # What does not depend on the network is tried with one of them only.
     tried = [place for place in places(facts) if network == "mlp" or place[0] in ("network", "schedule")]
     kept = 0
@@ -80,7 +80,7 @@ def test_every_entry_of_a_description_is_checked(network, schedule):
         for value in HOSTILE:
             told = changed(facts, place, value)
             try:
-                again, line = checkpoint.model_of(tensors, told), ""
+                again, line = checkpoint.build_model(tensors, told), ""
             except ValueError as error:
                 again, line = None, str(error)
             assert line.isprintable(), (place, value)
@@ -119,12 +119,12 @@ def test_every_entry_is_needed_and_no_other_name_is_one():
             table = table[key]
         del table[place[-1]]
         with pytest.raises(ValueError, match=r"^(?!$)"):
-            checkpoint.model_of(tensors, told)
+            checkpoint.build_model(tensors, told)
     for name in tensors.keys() - {"linear.shape"}:  # without it the variances are those of the values
         with pytest.raises(ValueError, match=r"missing|means of them|linear is None|together"):
-            checkpoint.model_of({kept: value for kept, value in tensors.items() if kept != name}, facts)
+            checkpoint.build_model({kept: value for kept, value in tensors.items() if kept != name}, facts)
     with pytest.raises(ValueError, match=r"tensor '.x1b\[2J' is unknown"):
-        checkpoint.model_of({**tensors, "\x1b[2J": torch.zeros(1)}, facts)
+        checkpoint.build_model({**tensors, "\x1b[2J": torch.zeros(1)}, facts)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -136,13 +136,13 @@ def test_tensors_that_are_not_finite_or_of_another_kind_are_refused_by_name(valu
             bad = good.clone()
             bad.view(-1)[-1] = value
             with pytest.raises(ValueError, match=f"{name}' holds values that are not finite|must be|variance"):
-                checkpoint.model_of({**tensors, name: bad}, facts)
+                checkpoint.build_model({**tensors, name: bad}, facts)
         if not math.isnan(value):
             continue
         deeper = [good[None]] if name != "data_std" else []  # a deviation of one value is a number
         for other in (good.to(torch.int32), good.to(torch.bfloat16), good.new_zeros(0), *deeper):
             with pytest.raises(ValueError, match=r"^(?!$)"):
-                checkpoint.model_of({**tensors, name: other}, facts)
+                checkpoint.build_model({**tensors, name: other}, facts)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "1", "null", '"x"', "[" * 100_000, '{"format": [1]}', '{"format": true}',

@@ -277,7 +277,7 @@ def test_the_command_takes_a_vector_condition_or_says_that_it_has_none(command, 
 
 @pytest.mark.parametrize(("name", "words", "says"), [
     ("vectors", ["--condition", "1.5"], "--condition is [1.5]; it must be 2 finite numbers for mass, charge"),
-    ("vectors", ["--condition", "1.5,x"], "--condition is 1.5,x; it must be numbers, with commas between"),
+    ("vectors", ["--condition", "1.5,x"], "--condition is 1.5,x; it must be numbers separated by commas"),
     ("vectors", ["--condition", "1.5,nan"], "it must be 2 finite numbers"),
     ("vectors", ["--label", "3"], "class '3' cannot be chosen"),
     ("points", ["--condition", "1"], "trained without; leave it out, or choose a class with --label"),

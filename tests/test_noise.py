@@ -30,7 +30,7 @@ def way(request, monkeypatch):
     """The ways to the integers: on another device or compiled, on a CPU, and of few numbers on a CPU."""
     if request.param == "tensors":
         monkeypatch.setattr(noise, "_on_host", lambda _: False)
-    monkeypatch.setattr(noise, "FEW", 10**9 if request.param == "integers" else 0)
+    monkeypatch.setattr(noise, "SMALL", 10**9 if request.param == "integers" else 0)
 
 
 @pytest.mark.parametrize(("counter", "key", "words"), KNOWN)

@@ -259,7 +259,7 @@ def test_importing_is_told_from_running():
 
     class Finder:
         def find_spec(self, *_: Any) -> None:
-            seen.append(terminal._importing(sys._getframe()))
+            seen.append(terminal._is_importing(sys._getframe()))
 
     sys.meta_path.insert(0, Finder())
     try:
@@ -268,4 +268,4 @@ def test_importing_is_told_from_running():
     finally:
         sys.meta_path.pop(0)
     assert seen == [True]
-    assert not terminal._importing(sys._getframe())
+    assert not terminal._is_importing(sys._getframe())

@@ -1,6 +1,6 @@
 """The public names and the room each lives in; `__init__.py` reads this list too, so there is no other."""
 
-from ornstein.adoption.source import adopt as adopt
+from ornstein.adoption.adopt import adopt as adopt
 from ornstein.checkpoint import load as load, save as save
 from ornstein.data import DataSpec as DataSpec, Dataset as Dataset, load_data as load_data
 from ornstein.diffusion.damping import Damped as Damped

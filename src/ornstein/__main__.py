@@ -8,7 +8,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command line in a terminal that may be any or none."""
+    """Run the command line, with or without a terminal."""
     try:
         terminal.prepare()
         from ornstein.cli import main as run

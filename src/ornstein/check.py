@@ -1,4 +1,4 @@
-"""Closed forms that hold on a working installation, and on a schedule or sampler of the user's own."""
+"""Checks of the installation, or of a user's own schedule or sampler, against closed forms."""
 
 from __future__ import annotations
 
@@ -24,95 +24,98 @@ from ornstein.user_classes import load_class
 
 __all__ = ["Result", "certify", "certify_rule", "certify_schedule"]
 
-NOISY, CLEAR = -40.0, 7.0  # log SNR between which the order of rules of the log SNR is measured
+LOW_LOG_SNR, HIGH_LOG_SNR = -40.0, 7.0  # between which the order of rules on a log-SNR grid is measured
 
 
 @dataclass(frozen=True)
 class Result:
-    """One fact: whether it holds, and a line that says what was measured and what is allowed."""
+    """The outcome of one check, and a line with what was measured and what is allowed."""
 
     holds: bool
     line: str
 
 
-def certify(place: str | None = None) -> Iterator[Result]:
-    """Every fact about the installation, or about the class that path.py:Class names."""
-    if place is None:
+def certify(name: str | None = None) -> Iterator[Result]:
+    """Check the installation, or the class that path.py:Class names."""
+    if name is None:
         for schedule in (Chain.linear(), Cosine(), Linear(), Exploding()):
             yield from certify_schedule(schedule)
-        for name, rule in SAMPLERS.items():
-            yield from certify_rule(rule, name)
+        for sampler, rule in SAMPLERS.items():
+            yield from certify_rule(rule, sampler)
         return
-    made = load_class(place)()
-    yield from certify_rule(made, place) if isinstance(made, Rule) else certify_schedule(made)
+    instance = load_class(name)()
+    yield from certify_rule(instance, name) if isinstance(instance, Rule) else certify_schedule(instance)
 
 
 def certify_schedule(schedule: Schedule) -> Iterator[Result]:
-    """Ends, monotony, composition of steps, Bayes' rule, and an exact denoiser's score, on one schedule."""
+    """Check a schedule: ends, monotonicity, composition of steps, Bayes' rule, and the score of an exact denoiser."""
     name = type(schedule).__name__
     start, end = schedule.level(as_time(0.0)), schedule.level(as_time(1.0))
-    yield _fact(name, "at t = 0 a latent is the data", max(abs(float(start.signal) - 1), float(start.noise)), 1e-12)
+    error = max(abs(float(start.signal) - 1), float(start.noise))
+    yield _check_error(name, "at t = 0 a latent is the data", error, 1e-12)
     t = torch.linspace(0, 1, 1001, dtype=torch.float64)
-    fall = -schedule.log_snr(t)[1:-1].diff()
-    yield Result(bool((fall > 0).all()), f"{name}: log SNR falls strictly (smallest fall {float(fall.min()):.2g})")
+    decrease = -schedule.log_snr(t)[1:-1].diff()
+    yield Result(bool((decrease > 0).all()),
+                 f"{name}: log SNR decreases strictly (smallest decrease {float(decrease.min()):.2g})")
     s, r, t = 0.2, 0.5, 0.9
     (_, _, keep, added), (_, _, keep1, added1), (_, _, keep2, added2) = (
         transition(schedule, *pair) for pair in ((s, t), (s, r), (r, t)))
-    scale = float(added)
-    yield _fact(name, "two steps are one", max(abs(float(keep1 * keep2 - keep)),
-                                              abs(float(keep2**2 * added1 + added2 - added)) / scale), 1e-10)
+    yield _check_error(name, "two steps are one", max(
+        abs(float(keep1 * keep2 - keep)), abs(float(keep2**2 * added1 + added2 - added)) / float(added)), 1e-10)
     x, z = torch.tensor([[0.7]], dtype=torch.float64), torch.tensor([[-0.4]], dtype=torch.float64)
     encoder = Encoder(schedule)
     law, prior = encoder.posterior(x, z, s, t), encoder.kernel(x, s)
     # Bayes' rule for Gaussians: precisions add.
     precision = 1 / prior.variance + keep**2 / added
     mean = (prior.mean / prior.variance + keep * z / added) / precision
-    yield _fact(name, "the posterior is Bayes' rule", max(
+    yield _check_error(name, "the posterior is Bayes' rule", max(
         float((law.mean - mean).abs()), float((law.variance * precision - 1).abs())), 1e-9)
-    yield _fact(name, "time and log SNR are inverse", abs(float(schedule.time(schedule.log_snr(0.37))) - 0.37), 1e-9)
+    error = abs(float(schedule.time(schedule.log_snr(0.37))) - 0.37)
+    yield _check_error(name, "time and log SNR are inverse", error, 1e-9)
     mixture = _mixture(schedule)
     z = draw(encoder.kernel(mixture.draw(16), 0.6), noise.normal(0, "exact", 9, 0, (16, 2))).requires_grad_()
-    slope, = torch.autograd.grad(mixture.log_prob_at(z, 0.6).sum(), z)
-    apart = float((mixture(z.detach(), 0.6).score - slope).abs().max() / slope.abs().max())
-    yield _fact(name, "the score is the gradient of the log density", apart, 1e-8)
+    gradient, = torch.autograd.grad(mixture.log_prob_at(z, 0.6).sum(), z)
+    error = float((mixture(z.detach(), 0.6).score - gradient).abs().max() / gradient.abs().max())
+    yield _check_error(name, "the score is the gradient of the log density", error, 1e-8)
     yield Result(bool(end.signal / end.radius < 0.2),
                  f"{name}: little of the data is left at t = 1 (share of signal {float(end.signal / end.radius):.2g}, "
                  "at most 0.2)")
 
 
 def certify_rule(rule: Rule, name: str) -> Iterator[Result]:
-    """A rule's exactness on a point, and its order or, if it is random, its moments."""
+    """Check a rule: that it is exact on a single point, and its order or, if it is stochastic, its variance."""
     point = ExactGaussian(torch.tensor([0.3, -0.8]), torch.zeros(2), Cosine())
-    apart = float((sample(point, 8, sampler=rule, steps=3) - point.mean).abs().max())
-    yield _fact(name, "data that are one point are found", apart, 1e-9)
+    error = float((sample(point, 8, sampler=rule, steps=3) - point.mean).abs().max())
+    yield _check_error(name, "data that are a single point are sampled exactly", error, 1e-9)
     if rule.stochastic:
-        # 400 samples of ten values of each kind are 4,000 of each, and noise is drawn sample by sample.
-        power = torch.tensor([0.25, 1.0]).repeat(10)
-        x = sample(ExactGaussian(torch.zeros(20), power, Cosine()), 400, sampler=rule, steps=200)
-        ratio = float((x.reshape(-1, 2).var(0) / power[:2] - 1).abs().max())
-        # A few per cent are the rule's own, of order 1 / steps; the draws' standard deviation is 2 %.
-        yield _fact(name, "a Gaussian keeps its variance over 200 steps", ratio, 0.2)
+        # Ten values of each variance in 400 samples are 4,000 draws of each.
+        variance = torch.tensor([0.25, 1.0]).repeat(10)
+        x = sample(ExactGaussian(torch.zeros(20), variance, Cosine()), 400, sampler=rule, steps=200)
+        error = float((x.reshape(-1, 2).var(0) / variance[:2] - 1).abs().max())
+        # The rule's own error is a few per cent, of order 1 / steps; the standard error of the draws is 2 %.
+        yield _check_error(name, "a Gaussian keeps its variance over 200 steps", error, 0.2)
         return
     model, errors = _mixture(Cosine()), []
     z = noise.normal(0, "exact", 8, 0, (64, 2))
-    # The steps of other grids to pure noise and to clean data do not shrink as those between: there the order is that
-    # on times even in the log SNR, and what is compared is the latent at the last but one of them.
-    end = 0.0 if rule.spacing == "angle" else float(model.schedule.time(CLEAR))
-    truth = _flow(end)
+    # On other grids than angle, the first and the last step do not shrink with the others: the order is measured on
+    # times even in log SNR, at the last time before clean data.
+    end = 0.0 if rule.spacing == "angle" else float(model.schedule.time(HIGH_LOG_SNR))
+    exact = _exact_flow(end)
     for steps in (96, 192):
         times = grid(model.schedule, steps) if not end else [
-            1.0, *model.schedule.time(torch.linspace(NOISY, CLEAR, steps, dtype=torch.float64)).tolist(), 0.0]
+            1.0, *model.schedule.time(torch.linspace(LOW_LOG_SNR, HIGH_LOG_SNR, steps, dtype=torch.float64)).tolist(),
+            0.0]
         frames = generate(model, z=z, sampler=rule, times=times)
-        there = next(frame.latent for frame in frames if frame.time == end)
-        errors.append(float((there - truth).square().mean().sqrt()))
+        latent = next(frame.latent for frame in frames if frame.time == end)
+        errors.append(float((latent - exact).square().mean().sqrt()))
     order = math.log2(errors[0] / errors[1])
     yield Result(order > rule.order - 0.45, f"{name}: order {order:.2f} on a mixture, stated {rule.order}, at least "
                                             f"{rule.order - 0.45:.2f}")
 
 
 @functools.cache
-def _flow(end: float) -> Tensor:
-    """Where the flow has the latents of `certify_rule` at a time, the same for every rule."""
+def _exact_flow(end: float) -> Tensor:
+    """The latents of `certify_rule` carried to a time by the exact flow."""
     model = _mixture(Cosine())
 
     def slope(y: Tensor, angle: Tensor, _: Tensor) -> Tensor:
@@ -128,5 +131,5 @@ def _mixture(schedule: Schedule) -> ExactMixture:
                         torch.tensor([0.2, 0.15, 0.25]), schedule)
 
 
-def _fact(name: str, what: str, error: float, allowed: float) -> Result:
-    return Result(error <= allowed, f"{name}: {what} (error {error:.2g}, at most {allowed:g})")
+def _check_error(name: str, statement: str, error: float, allowed: float) -> Result:
+    return Result(error <= allowed, f"{name}: {statement} (error {error:.2g}, at most {allowed:g})")

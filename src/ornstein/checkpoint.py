@@ -1,4 +1,4 @@
-"""Models and training states on disk: safetensors and JSON, nothing that could run."""
+"""Models and training states on disk: safetensors and JSON, without any code."""
 
 from __future__ import annotations
 
@@ -27,77 +27,76 @@ from ornstein.diffusion.schedule import Schedule
 from ornstein.files import MODEL
 from ornstein.isolation import isolated
 
-__all__ = ["MODEL", "digest", "fault", "load", "put", "read", "save", "write"]
+__all__ = ["MODEL", "digest", "find_damage", "load", "read", "save", "write", "write_tensors"]
 
 FORMAT = 1
 
 
 def write(path: str | Path, tensors: Mapping[str, Tensor], note: Mapping[str, Any], ours: bool = False) -> None:
-    """Write tensors and a JSON note into one safetensors file that appears whole or not at all, with its own hash.
+    """Write tensors, a JSON note and their hash into one safetensors file, atomically.
 
-    With `ours` only a file that Ornstein wrote may be replaced; OSError where the disk refuses, and all stays as it
+    With `ours` only a file that Ornstein wrote is replaced. Raises OSError if the disk refuses; `path` then stays as it
     was.
     """
-    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     facts = {"format": FORMAT, **note}
     with files.replacing(Path(path), ours) as file:
-        # One entry: safetensors keeps several in no fixed order, and equal models shall be equal files.
-        put(file, whole, {"ornstein": json.dumps({**facts, "sha256": _hash(facts, whole)})})
+        # A single entry, as safetensors orders several at random, and equal models shall give equal files.
+        write_tensors(file, contiguous, {"ornstein": json.dumps({**facts, "sha256": _hash(facts, contiguous)})})
 
 
-def put(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file; raises OSError, and may then leave a part of it."""
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file; OSError may leave a part of it."""
     try:
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path, metadata)
     except SafetensorError as error:
-        number = re.search(r"os error (\d+)", str(error))
-        why = int(number[1]) if number else errno.EIO
-        raise OSError(why, os.strerror(why) if number else str(error), str(path)) from None
+        match = re.search(r"os error (\d+)", str(error))
+        code = int(match[1]) if match else errno.EIO
+        raise OSError(code, os.strerror(code) if match else str(error), str(path)) from None
 
 
 def _hash(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    seen = hashlib.sha256(json.dumps(facts).encode())
+    digest = hashlib.sha256(json.dumps(facts).encode())
     for name in sorted(tensors):
         value = tensors[name]
-        seen.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        seen.update(value.reshape(-1).view(torch.uint8).numpy().data)
-    return seen.hexdigest()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the note of a file made by `write`; ValueError if it is damaged in any bit, or of another kind.
-    """
+    """Read the tensors and the note of a file from `write`; ValueError if any bit is damaged, or for other files."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; train a model first, or name the folder of a run")
-    with open(path, "rb"):  # what the system refuses, such as a file of somebody else's, is not damaged
+    with open(path, "rb"):  # a file that may not be read is not damaged
         pass
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
     except (SafetensorError, struct.error, OSError, AttributeError, KeyError, RuntimeError, TypeError) as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({' '.join(str(error).split())}); "
+        raise ValueError(f"{path} is not a complete safetensors file ({' '.join(str(error).split())}); "
                          "it is damaged or of another kind, and nothing else is ever loaded") from None
     if "ornstein" not in metadata:
         raise ValueError(f"{path} is a safetensors file, but not one that Ornstein wrote")
     try:
         facts = json.loads(metadata["ornstein"])
-        wanted = facts.pop("sha256", None) if isinstance(facts, dict) else None
-        whole = wanted == _hash(facts, tensors)
-    except (ValueError, RecursionError):  # no JSON, or no text of any use
-        facts, whole = {"format": FORMAT}, False
-    form = facts.get("format") if isinstance(facts, dict) else None
-    if type(form) is not int or form != FORMAT:
-        raise ValueError(f"{path} has format {short_repr(form)}; this version of Ornstein reads format {FORMAT}")
-    if not whole:
-        raise ValueError(f"{path} is damaged: what it holds is not what was written (SHA-256); copy it again, or let "
+        expected = facts.pop("sha256", None) if isinstance(facts, dict) else None
+        is_intact = expected == _hash(facts, tensors)
+    except (ValueError, RecursionError):  # not JSON, or text that cannot be encoded
+        facts, is_intact = {"format": FORMAT}, False
+    file_format = facts.get("format") if isinstance(facts, dict) else None
+    if type(file_format) is not int or file_format != FORMAT:
+        raise ValueError(f"{path} has format {short_repr(file_format)}; this version of Ornstein reads format {FORMAT}")
+    if not is_intact:
+        raise ValueError(f"{path} is damaged: its content is not what was written (SHA-256); copy it again, or let "
                          "ornstein train --resume write it anew")
     return tensors, facts
 
 
-def fault(path: Path) -> str | None:
-    """What is wrong with a file made by `write`; None where it is whole."""
+def find_damage(path: Path) -> str | None:
+    """What is wrong with a file from `write`; None if it is intact."""
     try:
         read(path)
     except FileNotFoundError:
@@ -108,16 +107,16 @@ def fault(path: Path) -> str | None:
 
 
 def save(model: Denoiser, path: str | Path, tensors: Mapping[str, Tensor] | None = None) -> None:
-    """Write a model into one file that `load` needs nothing else for.
+    """Write a model into one file, which is all that `load` needs.
 
     Args:
-        model: a `NetworkDenoiser`; a network or schedule that is not Ornstein's own must be given again to `load`.
-        path: of the file, or of a folder, which gets a model.safetensors.
-        tensors: of the model, where it holds only a part of each; its own by default.
+        model: a `NetworkDenoiser`; a network or schedule that is not Ornstein's own must be passed to `load` again.
+        path: of the file, or of a folder, in which it is model.safetensors.
+        tensors: of the model, if it holds only a shard of each; its own by default.
 
     Raises:
         TypeError: a denoiser of another class.
-        OSError: the disk refuses.
+        OSError: the file cannot be written.
     """
     if not isinstance(model, NetworkDenoiser):
         raise TypeError(f"model is a {type(model).__name__}; only a NetworkDenoiser can be saved")
@@ -127,33 +126,34 @@ def save(model: Denoiser, path: str | Path, tensors: Mapping[str, Tensor] | None
 
 @isolated()
 def load(path: str | Path, network: nn.Module | None = None, schedule: Schedule | None = None) -> NetworkDenoiser:
-    """A model ready to sample, from the folder of a run or from a file that `save` wrote.
+    """Load a model ready to sample, from the folder of a run or from a file of `save`.
 
     Args:
         path: a folder that holds a model.safetensors, or the file itself.
-        network: the network to fill, for a model that was not one of Ornstein's own.
-        schedule: the schedule, likewise.
+        network: the network to load the weights into, if it is not one of Ornstein's own.
+        schedule: the schedule, if it is not one of Ornstein's own.
 
     Returns:
         The denoiser in evaluation mode, with averaged weights, on the CPU.
 
     Raises:
-        OSError: nothing there, or it may not be read.
-        ValueError: a file that is damaged, of another format, or that says or holds what no model can be.
+        OSError: the file does not exist, or may not be read.
+        ValueError: a file that is damaged, of another format, or that does not describe a possible model.
     """
     path = Path(path)
     file = path / MODEL if path.is_dir() else path
     tensors, facts = read(file)
     try:
-        return model_of(tensors, facts, network, schedule)
+        return build_model(tensors, facts, network, schedule)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
 
 
-def model_of(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], network: nn.Module | None = None,
+def build_model(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], network: nn.Module | None = None,
              schedule: Schedule | None = None) -> NetworkDenoiser:
-    """What `load` makes of what `read` gives; raises ValueError as `assemble` does."""
-    model, tuned = assemble(tensors, facts, network, schedule).eval(), facts.get("tuned", [])
+    """Build the model from the tensors and the note of `read`; ValueError as `assemble`."""
+    model = assemble(tensors, facts, network, schedule).eval()
+    tuned = facts.get("tuned", [])
     if not isinstance(tuned, list):
         raise ValueError(f"tuned is {short_repr(tuned)}; it must be a list of choices")
     choices = [Choice.from_dict(entry, SAMPLERS) for entry in tuned]
@@ -162,7 +162,7 @@ def model_of(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], network: n
 
 
 def digest(path: str | Path) -> str:
-    """SHA-256 (hex) of a model's file: which model drew a picture."""
+    """SHA-256 (hex) of a model's file, which tells which model drew a picture."""
     path = Path(path)
     with files.open_regular(path / MODEL if path.is_dir() else path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""What a model's file says of the model: as plain JSON values, and each checked before anything is built from it."""
+"""The description of a model in its file: plain JSON values, all checked before anything is built from them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ornstein.adoption.adopted import Adopted
-from ornstein.adoption.stored import card, rebuilt
-from ornstein.adoption.stored import made as adopted
+from ornstein.adoption.stored import build_adopted, build_network, describe_adopted
 from ornstein.arguments import construct, find, printable, require, require_ints, short_repr
 from ornstein.data import DataSpec
 from ornstein.diffusion.denoiser import NetworkDenoiser
@@ -23,13 +22,13 @@ from ornstein.networks import NETWORKS, build, layout
 
 __all__ = ["assemble", "describe"]
 
-MOST_VALUES = 2**40  # of one sample
+MAX_VALUES = 2**40  # of one sample
 ENTRIES = ("network", "schedule", "shape", "predicts", "log_snr_range", "x_range", "precision", "data", "metrics")
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 def describe(model: NetworkDenoiser) -> dict[str, Any]:
-    """What a file must say of a model beside its tensors, as plain JSON values."""
+    """Describe a model beside its tensors, as plain JSON values."""
     network = next((name for name, kind in NETWORKS.items() if type(model.network) is kind), None)
     schedule = next((name for name, kind in SCHEDULES.items() if type(model.schedule) is kind), None)
     return {
@@ -42,8 +41,8 @@ def describe(model: NetworkDenoiser) -> dict[str, Any]:
         "precision": model.precision,
         "data": None if model.data is None else model.data.as_dict(),
         "metrics": model.metrics,
-        **({"adopted": card(model)} if isinstance(model, Adopted) else {}),
-        # Nothing where nothing was tuned: such a file is what it was before there was tuning.
+        **({"adopted": describe_adopted(model)} if isinstance(model, Adopted) else {}),
+        # Left out of an untuned model, whose file is then as it was before tuning existed.
         **({"tuned": [choice.as_dict() for choice in sorted(
             model.tuned.values(), key=lambda choice: (choice.nfe, choice.guidance))]} if model.tuned else {}),
     }
@@ -51,38 +50,37 @@ def describe(model: NetworkDenoiser) -> dict[str, Any]:
 
 def assemble(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], network: nn.Module | None = None,
              schedule: Schedule | None = None) -> NetworkDenoiser:
-    """A model from its tensors and its description, which may say anything: no more is built than the tensors hold.
+    """Build a model from its tensors and its untrusted description; nothing larger than the tensors is allocated.
 
-    A network or schedule of the user's own takes the place of the one described. ValueError names what is missing, out
-    of range, not finite, or in contradiction with the rest.
+    A network or schedule of the user's own replaces the described one. ValueError names what is missing, out of range,
+    not finite, or contradictory.
     """
     for name in ENTRIES:
         if name not in facts:
             raise ValueError(f"it lacks {name!r}, as a training state does; name the model.safetensors of a run")
     shape = require_ints("shape", facts["shape"])
-    if math.prod(shape) > MOST_VALUES:
-        raise ValueError(f"shape is {short_repr(shape)}; a sample holds at most {MOST_VALUES} values")
+    if math.prod(shape) > MAX_VALUES:
+        raise ValueError(f"shape is {short_repr(shape)}; a sample holds at most {MAX_VALUES} values")
     predicts = require("predicts", facts["predicts"], PREDICTIONS)
     metrics = _table("metrics", facts["metrics"])
     for name, value in metrics.items():
         if isinstance(value, bool) or not isinstance(value, int | float | None) or (
-                isinstance(value, int) and abs(value) > MOST_VALUES):
+                isinstance(value, int) and abs(value) > MAX_VALUES):
             raise ValueError(f"metrics {short_repr(name)} is {short_repr(value)}; it must be a number, or null")
     data = None if facts["data"] is None else DataSpec.from_dict(facts["data"])
     if data is not None and list(data.shape) != shape:
         raise ValueError(f"shape is {short_repr(shape)}, that of its data {list(data.shape)}; they must agree")
     if schedule is None:
         schedule = _schedule(facts["schedule"])
-    other = facts.get("adopted")
-    foreign = network is not None or other is not None
-    if network is None and other is not None:
-        network = rebuilt(other, tensors)
+    adopted = facts.get("adopted")
+    is_foreign = network is not None or adopted is not None
     if network is None:
-        network = _network(facts["network"], tensors, shape, data)
-    _check_rest(tensors, shape, foreign)
-    _check_network(tensors, network, foreign)
-    if other is not None:
-        model = adopted(other, network, schedule, shape, data, facts, tensors)
+        network = (_network(facts["network"], tensors, shape, data) if adopted is None else
+                   build_network(adopted, tensors))
+    _check_others(tensors, shape, is_foreign)
+    _check_network(tensors, network, is_foreign)
+    if adopted is not None:
+        model = build_adopted(adopted, network, schedule, shape, data, facts, tensors)
         model.load_state_dict(dict(tensors), strict=True, assign=True)
         model.metrics = dict(metrics)
         return model
@@ -94,7 +92,7 @@ def assemble(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], network: n
                             facts["log_snr_range"], linear, facts["x_range"], data, facts["precision"],
                             tensors.get("condition_mean"), tensors.get("condition_std"))
     model.load_state_dict(dict(tensors), strict=True, assign=True)
-    # As it was trained: the memory format decides the order of a convolution's sums.
+    # The memory format of the training, which decides the order of a convolution's sums.
     layout(model.network)
     model.metrics = dict(metrics)
     return model
@@ -106,28 +104,28 @@ def _table(name: str, value: Any) -> dict[str, Any]:
     return value
 
 
-def _named(what: str, value: Any) -> tuple[str, dict[str, Any]]:
-    """Name and options of a network or a schedule, apart from what its class says of the options."""
+def _name_and_options(part: str, value: Any) -> tuple[str, dict[str, Any]]:
+    """Name and options of a network or a schedule; the options are not checked yet."""
     if value is None:
-        raise ValueError(f"the model has a {what} of its user's own; give it: load(path, {what}=...)")
-    table = _table(what, value)
+        raise ValueError(f"the model has a {part} of its user's own; give it: load(path, {part}=...)")
+    table = _table(part, value)
     if "name" not in table or "options" not in table:
-        raise ValueError(f"{what} is {short_repr(value)}; it must have a name and options")
-    return table["name"], _table(f"options of the {what}", table["options"])
+        raise ValueError(f"{part} is {short_repr(value)}; it must have a name and options")
+    return table["name"], _table(f"options of the {part}", table["options"])
 
 
 def _schedule(value: Any) -> Schedule:
-    name, options = _named("schedule", value)
-    kind = find("schedule", name, SCHEDULES)
-    for option in inspect.signature(kind).parameters:
-        if option not in options:  # none is left to a default, which may not be what the model was trained on
+    name, options = _name_and_options("schedule", value)
+    schedule_class = find("schedule", name, SCHEDULES)
+    for option in inspect.signature(schedule_class).parameters:
+        if option not in options:  # a default may not be what the model was trained on
             raise ValueError(f"schedule {name!r} has no {option}")
-    return construct(f"schedule {name!r}", kind, options)
+    return construct(f"schedule {name!r}", schedule_class, options)
 
 
 def _network(value: Any, tensors: Mapping[str, Tensor], shape: list[int], data: DataSpec | None) -> nn.Module:
-    """A network without storage: a description cannot make us allocate or do more than the file itself holds."""
-    name, options = _named("network", value)
+    """Build a network without storage, refusing a description of more than the file holds."""
+    name, options = _name_and_options("network", value)
     values = sum(tensor.numel() for tensor in tensors.values())
     for option, entry in options.items():
         if option == "shape":
@@ -145,7 +143,7 @@ def _network(value: Any, tensors: Mapping[str, Tensor], shape: list[int], data: 
         with torch.device("meta"):
             network = build(name, options)
     except (RuntimeError, TypeError, OverflowError, MemoryError) as error:
-        raise ValueError(f"the file describes a network that cannot be: {' '.join(str(error).split())}") from None
+        raise ValueError(f"the file describes an impossible network: {' '.join(str(error).split())}") from None
     for kind, names in (("classes", data.classes if data else ()), ("conditions", data.conditions if data else ())):
         if options.get(kind) and names and options[kind] != len(names):
             raise ValueError(f"{kind} is {options[kind]}, and its data have {len(names)}; they must agree")
@@ -156,16 +154,16 @@ def _network(value: Any, tensors: Mapping[str, Tensor], shape: list[int], data: 
     return network
 
 
-def _check_network(tensors: Mapping[str, Tensor], network: nn.Module, foreign: bool) -> None:
-    """The tensors of the network: their names, shapes and, but for a network of the user's own, dtypes."""
-    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    there = {name.removeprefix("network."): tuple(value.shape) for name, value in tensors.items()
+def _check_network(tensors: Mapping[str, Tensor], network: nn.Module, is_foreign: bool) -> None:
+    """Check the names, shapes and values of the network's tensors."""
+    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    actual = {name.removeprefix("network."): tuple(value.shape) for name, value in tensors.items()
              if name.startswith("network.")}
-    for name in sorted(wanted.keys() | there.keys()):
-        if wanted.get(name) != there.get(name):
-            raise ValueError(f"the file holds another network: {printable(name)} is {there.get(name, 'missing')}, "
-                             f"the network's is {wanted.get(name, 'missing')}")
-    may_be_infinite = {f"network.{name}" for name, _ in network.named_buffers()} if foreign else set()
+    for name in sorted(expected.keys() | actual.keys()):
+        if expected.get(name) != actual.get(name):
+            raise ValueError(f"the file holds another network: {printable(name)} is {actual.get(name, 'missing')}, "
+                             f"the network's is {expected.get(name, 'missing')}")
+    may_be_infinite = {f"network.{name}" for name, _ in network.named_buffers()} if is_foreign else set()
     for name, value in tensors.items():
         if name not in may_be_infinite and value.is_floating_point() and not (
                 value if value.dtype in FLOATS else value.float()).isfinite().all():
@@ -173,23 +171,23 @@ def _check_network(tensors: Mapping[str, Tensor], network: nn.Module, foreign: b
                              "changed them; train the model again")
 
 
-def _check_rest(tensors: Mapping[str, Tensor], shape: list[int], foreign: bool) -> None:
-    """All other tensors: their names, dtypes and, where nothing else looks at them, shapes."""
+def _check_others(tensors: Mapping[str, Tensor], shape: list[int], is_foreign: bool) -> None:
+    """Check the names and dtypes of all tensors but the network's, and shapes that nothing else checks."""
     known = {"data_std", "data_mean", "condition_mean", "condition_std", "linear.variance", "linear.basis",
              "linear.rest", "linear.shape"}
-    needed = {"data_std", "data_mean", *({"linear.variance", "linear.rest"}
-                                         if any(name.startswith("linear.") for name in tensors) else ())}
-    for name in sorted(needed | {name for name in tensors if not name.startswith("network.")}):
+    required = {"data_std", "data_mean", *({"linear.variance", "linear.rest"}
+                                           if any(name.startswith("linear.") for name in tensors) else ())}
+    for name in sorted(required | {name for name in tensors if not name.startswith("network.")}):
         if name not in known or name not in tensors:
             raise ValueError(f"tensor {short_repr(name)} is {'missing' if name in known else 'unknown'}")
-    kind = tensors["data_std"].dtype
+    dtype = tensors["data_std"].dtype
     for name, value in tensors.items():
-        if foreign and name.startswith("network."):
+        if is_foreign and name.startswith("network."):
             continue
-        whole = torch.int64 if name == "linear.shape" else kind
-        if value.dtype is not whole or kind not in FLOATS:
+        expected = torch.int64 if name == "linear.shape" else dtype
+        if value.dtype is not expected or dtype not in FLOATS:
             raise ValueError(f"{short_repr(name)} is {value.dtype}; it must be "
-                             f"{whole if kind in FLOATS else 'float32'}")
+                             f"{expected if dtype in FLOATS else 'float32'}")
     size, variance = math.prod(shape), tensors.get("linear.variance")
     sides, basis = tensors.get("linear.shape"), tensors.get("linear.basis")
     if sides is not None and (sides.numel() != len(shape) or sides.flatten().tolist() != shape):

@@ -1,4 +1,4 @@
-"""Standard streams and Ctrl-C, from the program's first moment on; nothing heavy is imported here."""
+"""Standard streams and Ctrl-C from the start of the program; imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from typing import Any, TextIO
 
 __all__ = ["finish", "is_output_lost", "prepare", "stop", "was_interrupted"]
 
-STOPPED = 128 + signal.SIGINT  # exit code
-PLAIN = {"±": "+-", "×": "x", "→": "->", "–": "-", "—": "-", "…": "...", "·": "*"}
+EXIT_CODE = 128 + signal.SIGINT
+ASCII = {"±": "+-", "×": "x", "→": "->", "–": "-", "—": "-", "…": "...", "·": "*"}
 
-_program, _interrupts, _said = 0, 0, False
-_faults: dict[str, OSError] = {}  # by the name of the stream
+_program_pid, _interrupts, _is_reported = 0, 0, False
+_write_errors: dict[str, OSError] = {}  # by the name of the stream
 
 
 def prepare() -> None:
-    """Make the program survive a terminal that is gone, closed, full or knows few characters, and Ctrl-C stop it."""
-    global _program
-    _program = os.getpid()
-    # Ignored by whoever started the program: a script that runs it in the background.
+    """Set up output streams that never raise, whatever the terminal can show, and a handler of Ctrl-C."""
+    global _program_pid
+    _program_pid = os.getpid()
+    # A script that runs the program in the background has it ignore the signal.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
-    codecs.register_error("ornstein", _otherwise)
+    codecs.register_error("ornstein", _replace_characters)
     for number, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
         try:
             os.fstat(number)
-        except OSError:  # closed: the next file to be opened would have this number, and get what is printed
+        except OSError:  # closed: the next opened file would get this descriptor, and what is printed
             os.open(os.devnull, os.O_RDWR)
         if name != "stdin":
             stream = getattr(sys, name) or os.fdopen(number, "w", encoding="utf-8", closefd=False)
@@ -40,7 +40,7 @@ def prepare() -> None:
 
 
 class _Output:
-    """A stream of text whose lines may get lost without ending anything."""
+    """A text stream that drops output instead of raising when it cannot be written."""
 
     def __init__(self, stream: TextIO, number: int, name: str) -> None:
         self.stream, self.number, self.name = stream, number, name
@@ -49,78 +49,80 @@ class _Output:
         try:
             return self.stream.write(text)
         except OSError as error:
-            self._lose(error)
+            self._drop(error)
             return len(text)
 
     def flush(self) -> None:
         try:
             self.stream.flush()
         except OSError as error:
-            self._lose(error)
+            self._drop(error)
 
-    def _lose(self, error: OSError) -> None:
-        _faults[self.name] = error
-        # What is left in buffers, and all that comes, goes nowhere and raises nothing.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.number)
-        os.close(nowhere)
+    def _drop(self, error: OSError) -> None:
+        _write_errors[self.name] = error
+        # Buffered and later output goes to the null device.
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self.number)
+        os.close(null)
         if error.errno != errno.EPIPE and self.name == "stdout":
-            why = (error.strerror or str(error)).lower()
-            print(f"ornstein: standard output cannot be written ({why}); what it would show is lost", file=sys.stderr)
+            reason = (error.strerror or str(error)).lower()
+            print(f"ornstein: standard output cannot be written ({reason}); what it would show is lost",
+                  file=sys.stderr)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
 
 
 def is_output_lost() -> bool:
-    """Whether output is missing that somebody waits for: a reader that has gone, as `head` does, does not."""
+    """Whether output was dropped for another reason than a closed pipe, as `head` leaves it."""
     sys.stdout.flush()
-    fault = _faults.get("stdout")
-    return fault is not None and fault.errno != errno.EPIPE
+    error = _write_errors.get("stdout")
+    return error is not None and error.errno != errno.EPIPE
 
 
-def _otherwise(error: UnicodeError) -> tuple[str, int]:
-    """What to write for characters that the terminal does not have."""
+def _replace_characters(error: UnicodeError) -> tuple[str, int]:
+    """Replace characters that the terminal's encoding lacks; a codecs error handler."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     missing = error.object[error.start:error.end]
-    return "".join(PLAIN.get(one) or one.encode("ascii", "backslashreplace").decode() for one in missing), error.end
+    return "".join(ASCII.get(character) or character.encode("ascii", "backslashreplace").decode()
+                   for character in missing), error.end
 
 
 def was_interrupted() -> bool:
-    """Whether Ctrl-C has been pressed, whatever has become of the exception since."""
+    """Whether Ctrl-C was pressed, even if a library has replaced the exception."""
     return _interrupts > 0
 
 
 def finish() -> None:
-    """Nothing is left that an exception could unwind: from now on Ctrl-C ends the program at once."""
+    """Make Ctrl-C end the program at once from now on, as there is nothing left to unwind."""
     global _interrupts
     _interrupts += 1
 
 
 def stop() -> None:
-    """End the program at once, after Ctrl-C, with a line that says so."""
+    """End the program at once after Ctrl-C, and say so."""
     finish()
     if "multiprocessing" in sys.modules:
         for child in sys.modules["multiprocessing"].active_children():
             child.terminate()
     sys.stdout.flush()
-    _leave()
+    _exit()
 
 
 def _interrupt(_: int, frame: FrameType | None) -> None:
-    """The first Ctrl-C is an exception, unless a module is being imported; the next one waits for nothing."""
+    """Raise KeyboardInterrupt at the first Ctrl-C, unless a module is being imported; exit at the next one."""
     global _interrupts
     _interrupts += 1
-    if os.getpid() != _program:
-        os._exit(STOPPED)  # a process that was forked: the program itself answers
-    if _interrupts == 1 and not _importing(frame):
+    if os.getpid() != _program_pid:
+        os._exit(EXIT_CODE)  # a forked process: the program itself reports the interrupt
+    if _interrupts == 1 and not _is_importing(frame):
         raise KeyboardInterrupt
-    _leave()
+    _exit()
 
 
-def _importing(frame: FrameType | None) -> bool:
-    # A half imported module stays behind, and extensions make other errors of the exception.
+def _is_importing(frame: FrameType | None) -> bool:
+    # An exception would leave a half-imported module, and extensions would replace it by other errors.
     while frame is not None:
         if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
             return True
@@ -128,12 +130,12 @@ def _importing(frame: FrameType | None) -> bool:
     return False
 
 
-def _leave() -> None:
-    global _said
-    if not _said and "WORLD_SIZE" not in os.environ:  # one of several: the command that started them says it
-        _said = True
+def _exit() -> None:
+    global _is_reported
+    if not _is_reported and "WORLD_SIZE" not in os.environ:  # under torchrun, its command reports it
+        _is_reported = True
         line = "ornstein: stopped at once; what was not saved before is lost\n"
-        with suppress(OSError):  # there may be nobody to read it
+        with suppress(OSError):  # nobody may be reading it
             os.write(2, line.encode())
-    os._exit(STOPPED)
+    os._exit(EXIT_CODE)
 

@@ -24,9 +24,9 @@ from ornstein.diffusion.linear import Gaussian
 from ornstein.diffusion.schedule import Schedule
 from ornstein.isolation import isolated
 
-__all__ = ["CONVENTIONS", "Adopted", "convention_of"]
+__all__ = ["CONVENTIONS", "Adopted", "build_convention"]
 
-# By the name that a user gives: made of the schedule, the clock and the number of classes.
+# Conventions by name, built from the schedule, the network's time and the number of classes.
 CONVENTIONS: Mapping[str, Callable[[Schedule | None, str, int], Convention]] = {
     "x": lambda _, time, __: Prediction("x", time), "eps": lambda _, time, __: Prediction("eps", time),
     "v": lambda _, time, __: Prediction("v", time), "k-diffusion": lambda *_: KDiffusion(),
@@ -35,52 +35,51 @@ CONVENTIONS: Mapping[str, Callable[[Schedule | None, str, int], Convention]] = {
     "flow": lambda *_: Flow(), "flow_matching": lambda *_: FlowMatching(), "torchcfm": lambda *_: TorchCFM(),
     "edm-inside": lambda *_: Preconditioned(1), "edm-v": lambda *_: Preconditioned(-1),
 }
-# Those that a number of their own belongs to: the factor of the time, and the deviation of the data.
-NUMBERED: Mapping[str, Callable[[float], Convention]] = {
+# Conventions with a parameter: the factor of the time, or the standard deviation of the data.
+PARAMETRISED: Mapping[str, Callable[[float], Convention]] = {
     "flow": Flow, "edm-inside": partial(Preconditioned, 1), "edm-v": partial(Preconditioned, -1)}
-CLOCKED = ("x", "eps", "v")
-MOST_NUMBER = 1e6
+TIMED = ("x", "eps", "v")  # conventions whose network time can be chosen
+MAX_NUMBER = 1e6
 
 
-def convention_of(name: str, schedule: Schedule | None, time: str, classes: int,
-                  number: float | None = None) -> tuple[Convention, Schedule]:
-    """A convention by its name, perhaps with a number of its own, and the schedule, its own usual one where None is
-    given, after checking that they fit."""
-    make = find("convention", name, CONVENTIONS)
-    if time != "t" and name not in CLOCKED:
-        raise ValueError(f"time is {short_repr(time)}, but convention {name!r} has a time of its own; leave it out")
-    schedule = schedule or make(None, "t", 0).schedule()
+def build_convention(name: str, schedule: Schedule | None, time: str, classes: int,
+                     number: float | None = None) -> tuple[Convention, Schedule]:
+    """Build a convention by its name and check that it fits the schedule, by default its usual one; returns both."""
+    factory = find("convention", name, CONVENTIONS)
+    if time != "t" and name not in TIMED:
+        raise ValueError(f"time is {short_repr(time)}, but convention {name!r} defines its own time; leave it out")
+    schedule = schedule or factory(None, "t", 0).default_schedule()
     if schedule is None:
-        raise ValueError(f"schedule is missing; convention {name!r} is of any, such as orn.Chain.linear() or "
+        raise ValueError(f"schedule is missing; convention {name!r} fits any, such as orn.Chain.linear() or "
                          "orn.Cosine()")
-    if number is not None and (name not in NUMBERED or not 0 < require_float("number", number) <= MOST_NUMBER):
-        raise ValueError(f"number is {short_repr(number)}; it is of {', '.join(NUMBERED)}, above 0 and at most "
-                         f"{MOST_NUMBER:g}")
-    convention = make(schedule, time, classes) if number is None else NUMBERED[name](number)
+    if number is not None and (name not in PARAMETRISED or not 0 < require_float("number", number) <= MAX_NUMBER):
+        raise ValueError(f"number is {short_repr(number)}; it is for {', '.join(PARAMETRISED)}, above 0 and at most "
+                         f"{MAX_NUMBER:g}")
+    convention = factory(schedule, time, classes) if number is None else PARAMETRISED[name](number)
     convention.check(schedule)
     return convention, schedule
 
 
 class Adopted(NetworkDenoiser):
-    """A denoiser around a network that was trained elsewhere, which sees and says what its own library means.
+    """A denoiser around a network that was trained with another library, called by that library's convention.
 
     Args:
-        network: called as the convention says.
+        network: called by the convention.
         schedule: of the latents.
         shape: of one sample.
         convention: a name of `CONVENTIONS`.
-        time: of "x", "eps" and "v": what the network's time is, "t", "index" or "log_snr".
-        number: of "flow", by what its time is multiplied; of "edm-inside" and "edm-v", the deviation of the data.
-        classes: how many it can be told; 0 for none.
-        null: the class that stands for none; -1 where the library's own convention has a way to say none, None where
-            the network must always be told a class.
-        x_range: (least, most) that x-hat is moved into, or None.
-        threshold: (ratio, most) of dynamic thresholding (Saharia et al. 2022), or None: x-hat is moved into +-q and
-            divided by q, where q is that quantile of its absolute values, at least 1 and at most `most`.
-        data: what is known of its data.
-        origin: where it came from, in words.
-        trained_on: where its data are, or None.
-        data_mean, data_std: of its data, shaped like a sample, where they are known.
+        time: the network's time for "x", "eps" and "v": "t", "index" or "log_snr".
+        number: the factor of the time for "flow"; the standard deviation of the data for "edm-inside" and "edm-v".
+        classes: number of classes; 0 for none.
+        null: the class that stands for none; -1 if the convention has its own way to say none, None if the network
+            always needs a class.
+        x_range: (minimum, maximum) to which x-hat is clamped, or None.
+        threshold: (ratio, maximum) of dynamic thresholding (Saharia et al. 2022), or None: x-hat is clamped to +-q and
+            divided by q, where q is that quantile of its absolute values, from 1 to `maximum`.
+        data: description of its data.
+        origin: description of its source.
+        trained_on: path of its data, or None.
+        data_mean, data_std: of its data, shaped like a sample, if known.
 
     Raises:
         ValueError: as `NetworkDenoiser`; a convention that does not fit the schedule.
@@ -93,14 +92,15 @@ class Adopted(NetworkDenoiser):
                  data: DataSpec | None = None, origin: str = "", trained_on: str | None = None,
                  data_mean: Tensor | None = None, data_std: Tensor | None = None) -> None:
         self.classes = require_int("classes", classes, 0)
-        read, schedule = convention_of(convention, schedule, time, self.classes, number)
-        # A network that has no weights yet gets them from a file.
-        place = next((part.device for part in (*network.parameters(), *network.buffers()) if not part.is_meta), "cpu")
-        super().__init__(network, schedule, shape, read.predicts if read.predicts == "eps" else "v",
-                         torch.ones((), device=place), torch.zeros((), device=place), x_range=x_range, data=data)
-        if data_mean is not None and data_std is not None:  # which the network does not see
+        adapter, schedule = build_convention(convention, schedule, time, self.classes, number)
+        # A network on the meta device gets its weights later, from a file.
+        device = next((value.device for value in (*network.parameters(), *network.buffers()) if not value.is_meta),
+                      "cpu")
+        super().__init__(network, schedule, shape, adapter.predicts if adapter.predicts == "eps" else "v",
+                         torch.ones((), device=device), torch.zeros((), device=device), x_range=x_range, data=data)
+        if data_mean is not None and data_std is not None:  # not used to scale the network's input
             self.data_mean, self.data_std = data_mean.to(self.data_mean), data_std.to(self.data_std)
-        self.means, self.convention, self.clock, self.null = read, convention, time, null
+        self.adapter, self.convention, self.time, self.null = adapter, convention, time, null
         self.number = None if number is None else float(number)
         self.origin, self.trained_on, self.measured = origin, trained_on, data_mean is not None
         if null is not None:
@@ -112,72 +112,77 @@ class Adopted(NetworkDenoiser):
                              "least 1")
 
     def forward(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Estimate:
-        return self.told(z, t, t, condition)
+        return self.forward_at(z, t, t, condition)
 
-    def told(self, z: Tensor, t: Tensor | float, clock: Tensor | float, condition: Condition = None) -> Estimate:
-        """The estimate of z at t by the network, which is told that it is another time."""
-        narrow = self.level(z, t)
+    def forward_at(self, z: Tensor, t: Tensor | float, other_time: Tensor | float,
+                   condition: Condition = None) -> Estimate:
+        """The estimate of z at t by the network when it is given another time."""
+        z_level = self.level(z, t)
         wide = z.to(torch.promote_types(z.dtype, self.data_std.dtype))
-        exact, other = self.schedule.level(as_time(t)), as_time(clock)
-        # In float64 up to here: a network's time is told as finely as it can be.
-        factor, time = self.means.enter(exact, as_time(t), self.schedule)
-        said = time if clock is t else self.means.enter(self.schedule.level(other), other, self.schedule)[1]
+        exact = self.schedule.level(as_time(t))
+        # The network's time is computed in float64.
+        factor, time = self.adapter.network_inputs(exact, as_time(t), self.schedule)
+        network_time = time
+        if other_time is not t:
+            other = as_time(other_time)
+            network_time = self.adapter.network_inputs(self.schedule.level(other), other, self.schedule)[1]
         x, level = wide * spread(factor, wide), exact.fit(wide)
-        answer = self._ask(x, said.to(wide).reshape(-1).expand(z.shape[0]), self._classes(condition, z)).to(wide)
-        estimate = self.means.read(answer, x, spread(time, wide), wide, level)
-        return Estimate(z, narrow, self._limited(estimate, level).to(z))
+        answer = self._call(x, network_time.to(wide).reshape(-1).expand(z.shape[0]),
+                            self._classes(condition, z)).to(wide)
+        estimate = self.adapter.to_estimate(answer, x, spread(time, wide), wide, level)
+        return Estimate(z, z_level, self._limited_v(estimate, level).to(z))
 
     def _classes(self, condition: Condition, z: Tensor) -> Tensor | None:
-        """The classes that the network is told, with its own for none."""
-        entries = self.read_condition(condition, z.shape[0], z.device)
+        """The classes for the network, with its own null class for none."""
+        classes = self.read_condition(condition, z.shape[0], z.device)
         if not self.classes:
             return None
-        if entries is None:
-            entries = torch.full((z.shape[0],), -1, dtype=torch.int64, device=z.device)
-        if self.null is None and not torch.compiler.is_exporting() and (entries < 0).any():
+        if classes is None:
+            classes = torch.full((z.shape[0],), -1, dtype=torch.int64, device=z.device)
+        if self.null is None and not torch.compiler.is_exporting() and (classes < 0).any():
             raise ValueError(f"condition is {'missing' if condition is None else 'none (-1) for some rows'}, and this "
                              "model was never trained without a class: give one from 0 to "
                              f"{self.classes - 1} (--label)")
-        return entries if self.null is None else torch.where(entries < 0, self.null, entries)
+        return classes if self.null is None else torch.where(classes < 0, self.null, classes)
 
-    def _ask(self, x: Tensor, time: Tensor, condition: Tensor | None) -> Tensor:
+    def _call(self, x: Tensor, time: Tensor, condition: Tensor | None) -> Tensor:
         like = next((value for value in self.network.parameters() if value.is_floating_point()), x)
-        with torch.autocast(x.device.type, enabled=False):  # the caller's
-            answer = self.means.ask(self.network, x.to(like), time.to(like), condition)
+        with torch.autocast(x.device.type, enabled=False):
+            answer = self.adapter.call(self.network, x.to(like), time.to(like), condition)
         if not isinstance(answer, Tensor) or answer.shape != x.shape:
-            what = f"shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else f"a {type(answer).__name__}"
-            raise ValueError(f"the network answers {tuple(x.shape)} with {what}; convention {self.convention!r} needs "
-                             "a tensor of the same shape")
+            actual = f"shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else f"a {type(answer).__name__}"
+            raise ValueError(f"the network answers {tuple(x.shape)} with {actual}; convention {self.convention!r} "
+                             "needs a tensor of the same shape")
         return answer
 
-    def _limited(self, estimate: Estimate, level: Level) -> Tensor:
-        """v, with x-hat clamped or thresholded; what is inside already keeps its bits."""
+    def _limited_v(self, estimate: Estimate, level: Level) -> Tensor:
+        """v with x-hat clamped or thresholded; values inside the limits keep their bits."""
         if self.training or (self.x_range is None and self.threshold is None):
             return estimate.v
         x = estimate.x
         if self.threshold is not None:
-            ratio, most = self.threshold
-            bound = spread(x.flatten(1).abs().quantile(ratio, dim=1).clamp(1, most), x)
+            ratio, maximum = self.threshold
+            bound = spread(x.flatten(1).abs().quantile(ratio, dim=1).clamp(1, maximum), x)
             limited = x.clamp(-bound, bound) / bound
         else:
             limited = x.clamp(*self.x_range)  # pyrefly: ignore
-        share = level.unit.noise
-        clean = share == 0
-        return estimate.v + ((x - limited) / share.masked_fill(clean, 1)).masked_fill(clean, 0)
+        noise = level.unit.noise
+        is_clean = noise == 0
+        return estimate.v + ((x - limited) / noise.masked_fill(is_clean, 1)).masked_fill(is_clean, 0)
 
     def gaussian(self) -> Gaussian | None:  # pyrefly: ignore
-        """The Gaussian with the moments of the data, where these are known."""
+        """The Gaussian with the moments of the data, if they are known."""
         return super().gaussian() if self.measured else None
 
     @property
     def conditions(self) -> Conditions:
-        """Classes, where the network takes any."""
+        """Classes, if the network takes any."""
         data = self.data if self.data is not None and self.data.classes else None
         return Conditions("classes", self.classes, data) if self.classes else Conditions("none")
 
-    def card(self) -> dict[str, Any]:
-        """What a file must say beside what it says of any model, as plain JSON values."""
-        return {"convention": self.convention, "time": self.clock, "number": self.number, "classes": self.classes,
+    def describe(self) -> dict[str, Any]:
+        """Describe the options of an adopted model, as plain JSON values."""
+        return {"convention": self.convention, "time": self.time, "number": self.number, "classes": self.classes,
                 "null": self.null, "origin": self.origin,
                 "threshold": None if self.threshold is None else list(self.threshold), "trained_on": self.trained_on,
                 "measured": self.measured}

@@ -1,4 +1,4 @@
-"""What a library means by a denoiser: what its networks are given, and what they answer."""
+"""The convention of a library: what its networks take, and what they answer."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ __all__ = ["Convention"]
 
 
 class Convention(ABC):
-    """A library's inputs and answers, in terms of a latent z = signal x + noise eps and its time."""
+    """Conversion between a latent z = signal x + noise eps at a time and a network's inputs and answers."""
 
-    predicts = "v"  # "eps" where the answer says nothing of x at pure noise
+    predicts = "v"  # or "eps", if the answer does not determine x at pure noise
 
-    def schedule(self) -> Schedule | None:
-        """The library's usual schedule; None where there is no such thing."""
+    def default_schedule(self) -> Schedule | None:
+        """The library's usual schedule, or None."""
         return None
 
     def check(self, schedule: Schedule) -> None:  # noqa: B027  (most fit any)
-        """Refuse a schedule that the convention does not fit, with a ValueError."""
+        """Raise ValueError for a schedule that does not fit the convention."""
 
     @abstractmethod
-    def enter(self, level: Level, t: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
-        """The factor by which a latent becomes the network's, and the network's time: float64, shaped like t.
+    def network_inputs(self, level: Level, t: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
+        """The factor that scales z to the network's input, and the network's time: float64, shaped like t.
 
         Args:
             level: of t on the schedule, float64.
@@ -36,18 +36,18 @@ class Convention(ABC):
             schedule: of the latents.
         """
 
-    def ask(self, network: Any, x: Tensor, time: Tensor, condition: Tensor | None) -> Tensor:
-        """The answer of a network for x (B, *shape) at its times (B,), told classes (B,) or nothing."""
+    def call(self, network: Any, x: Tensor, time: Tensor, condition: Tensor | None) -> Tensor:
+        """Call a network on x (B, *shape) at its times (B,), with classes (B,) or without."""
         return network(x, time) if condition is None else network(x, time, condition)
 
     @abstractmethod
-    def read(self, answer: Tensor, x: Tensor, time: Tensor, z: Tensor, level: Level) -> Estimate:
-        """An answer as an estimate of what is behind z.
+    def to_estimate(self, answer: Tensor, x: Tensor, time: Tensor, z: Tensor, level: Level) -> Estimate:
+        """Convert an answer to an estimate.
 
         Args:
             answer: shaped like z.
-            x: what the network was given.
-            time: its times, shaped to broadcast against z.
+            x: the network's input.
+            time: the network's times, which broadcast against z.
             z: the latent.
-            level: of it, entries that broadcast against z.
+            level: of z, whose entries broadcast against it.
         """

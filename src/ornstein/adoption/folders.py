@@ -1,4 +1,4 @@
-"""Folders of diffusers: JSON and weights, of which nothing is run."""
+"""Folders of diffusers: JSON and weights; no code is run."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from ornstein.arguments import short_repr
 
 __all__ = ["Folder", "read_json", "read_weights"]
 
-SMALL = 4_000_000  # bytes of a configuration, at most
+MAX_CONFIG = 4_000_000  # bytes
 INDEX, CONFIG, SCHEDULER = "model_index.json", "config.json", "scheduler_config.json"
 WEIGHTS = "diffusion_pytorch_model"
 
 
 class Folder:
-    """A pipeline's folder, or that of a U-Net alone; ValueError for what cannot be adopted, before weights are read."""
+    """A folder of a pipeline or a U-Net; ValueError for what cannot be adopted, before weights are read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._refuse_code()
         if (path / INDEX).exists():
-            self._refuse_others(read_json(path / INDEX))
+            self._check_pipeline(read_json(path / INDEX))
             self.unet = path / "unet"
             self.scheduler = path / "scheduler" / SCHEDULER
         else:
@@ -40,11 +40,12 @@ class Folder:
 
     def _refuse_code(self) -> None:
         for folder in (self.path, *(self.path / name for name in ("unet", "scheduler"))):
-            if code := next((one for one in files.list_folder(folder) if one.suffix in (".py", ".pyc", ".so")), None):
+            if code := next((path for path in files.list_folder(folder)
+                             if path.suffix in (".py", ".pyc", ".so")), None):
                 raise ValueError(f"{code} is code, and a model with code of its own cannot be adopted; nothing was run")
 
-    def _refuse_others(self, index: Mapping[str, Any]) -> None:
-        """Refuse a pipeline that has more than a network and a scheduler of diffusers itself."""
+    def _check_pipeline(self, index: Mapping[str, Any]) -> None:
+        """Refuse a pipeline of more than a network and a scheduler of diffusers."""
         name = index.get("_class_name")
         if not isinstance(name, str):
             raise ValueError(f"{self.path / INDEX} _class_name is {short_repr(name)}, which names code of its own; "
@@ -66,66 +67,66 @@ class Folder:
                                  "itself; code of its own is never run")
 
     def configuration(self) -> dict[str, Any]:
-        """Of the U-Net."""
+        """Read the configuration of the U-Net."""
         return read_json(self.unet / CONFIG)
 
     def weights(self) -> dict[str, Tensor]:
-        """Of the U-Net, as they are in the file."""
+        """Read the weights of the U-Net."""
         for name in (f"{WEIGHTS}.safetensors", f"{WEIGHTS}.bin"):
             if (self.unet / name).exists():
                 return read_weights(self.unet / name)
         if (index := self.unet / f"{WEIGHTS}.safetensors.index.json").exists():
-            return _parts(index)
-        there = [one.name for one in files.list_folder(self.unet) if one.suffix in (".safetensors", ".bin")]
+            return _read_shards(index)
+        others = [path.name for path in files.list_folder(self.unet) if path.suffix in (".safetensors", ".bin")]
         raise FileNotFoundError(f"{self.unet / WEIGHTS}.safetensors does not exist" + (
-            f"; rename {there[0]} if these are the weights" if there else ", nor does a .bin file"))
+            f"; rename {others[0]} if these are the weights" if others else ", nor does a .bin file"))
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a configuration; FileNotFoundError or ValueError with its path."""
+    """Read a JSON object from a configuration; FileNotFoundError or ValueError names its path."""
     if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; the folder is not whole")
-    return files.read_json(path, SMALL)
+        raise FileNotFoundError(f"{path} does not exist; the folder is incomplete")
+    return files.read_json(path, MAX_CONFIG)
 
 
-def _parts(index: Path) -> dict[str, Tensor]:
-    """The tensors that an index says are in several files beside it."""
-    places, found = read_json(index).get("weight_map"), dict[str, Tensor]()
-    if not isinstance(places, dict) or not all(isinstance(place, str) for place in places.values()):
-        raise ValueError(f"{index} weight_map is {short_repr(places)}; it must be a table of names and files")
-    for place in sorted(set(places.values())):
-        if Path(place).name != place or Path(place).suffix != ".safetensors":
-            raise ValueError(f"{index} names the file {short_repr(place)}; only .safetensors files beside it are read")
-        if not (index.parent / place).exists():
-            raise FileNotFoundError(f"{index.parent / place} does not exist; the weights are not whole")
-        part = read_weights(index.parent / place)
-        if strange := next((name for name in part if places.get(name) != place), None):
-            raise ValueError(f"{index.parent / place} holds {short_repr(strange)}, which {index.name} has in "
-                             f"{short_repr(places.get(strange, 'no file'))}; the weights are of another index")
-        found |= part
-    return found
+def _read_shards(index: Path) -> dict[str, Tensor]:
+    """Read the tensors of the files that an index lists."""
+    file_of, tensors = read_json(index).get("weight_map"), dict[str, Tensor]()
+    if not isinstance(file_of, dict) or not all(isinstance(file, str) for file in file_of.values()):
+        raise ValueError(f"{index} weight_map is {short_repr(file_of)}; it must be a table of names and files")
+    for file in sorted(set(file_of.values())):
+        if Path(file).name != file or Path(file).suffix != ".safetensors":
+            raise ValueError(f"{index} names the file {short_repr(file)}; only .safetensors files beside it are read")
+        if not (index.parent / file).exists():
+            raise FileNotFoundError(f"{index.parent / file} does not exist; the weights are incomplete")
+        shard = read_weights(index.parent / file)
+        if wrong := next((name for name in shard if file_of.get(name) != file), None):
+            raise ValueError(f"{index.parent / file} holds {short_repr(wrong)}, which {index.name} has in "
+                             f"{short_repr(file_of.get(wrong, 'no file'))}; the weights are of another index")
+        tensors |= shard
+    return tensors
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, or of a .bin file that holds nothing else, as float32."""
+    """Read tensors from a safetensors file, or a .bin file of nothing else, as float32."""
     with files.open_regular(path) as file:
         try:
             if path.suffix == ".safetensors":
-                found = load_file(path)
+                tensors = load_file(path)
             else:
-                # Nothing that such a file names is run: what is more than tensors is refused.
+                # weights_only refuses everything but tensors, and runs nothing.
                 with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # of a pickle that is refused in a moment
-                    found = torch.load(file, map_location="cpu", weights_only=True)
+                    warnings.simplefilter("ignore")  # about pickles, which are refused
+                    tensors = torch.load(file, map_location="cpu", weights_only=True)
         except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path} is not a whole safetensors file ({short_repr(str(error))})") from None
+            raise ValueError(f"{path} is not a complete safetensors file ({short_repr(str(error))})") from None
         except Exception as error:  # a damaged archive raises a dozen types
             raise ValueError(f"{path} is damaged or holds more than tensors, and was not read "
                              f"({type(error).__name__}); save it as safetensors") from None
-    if not isinstance(found, dict) or not all(isinstance(name, str) and isinstance(value, Tensor)
-                                              for name, value in found.items()):
+    if not isinstance(tensors, dict) or not all(isinstance(name, str) and isinstance(value, Tensor)
+                                              for name, value in tensors.items()):
         raise ValueError(f"{path} holds more than tensors by name; save the model with save_pretrained")
-    for name, value in found.items():
+    for name, value in tensors.items():
         if value.is_floating_point() and not value.isfinite().all():
             raise ValueError(f"{path}: {short_repr(name)} holds values that are not finite; the model is broken")
-    return {name: value.float() if value.is_floating_point() else value for name, value in found.items()}
+    return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}

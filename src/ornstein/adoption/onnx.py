@@ -16,7 +16,7 @@ __all__ = ["ROLES", "OnnxNetwork"]
 
 ROLES = ("x", "time", "condition")
 FLOATS = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
-KINDS = {**FLOATS, "tensor(int64)": np.int64, "tensor(int32)": np.int32}
+DTYPES = {**FLOATS, "tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
 
 class OnnxNetwork(nn.Module):
@@ -24,13 +24,13 @@ class OnnxNetwork(nn.Module):
 
     Args:
         model: the bytes of the file, uint8.
-        inputs: the graph's name for each of "x", "time" and, with classes, "condition"; those that are left out are
-            found by their place: the first is x, the second the time.
-        output: the name of the answer; the first unless given.
+        inputs: the graph's name for each of "x", "time" and, with classes, "condition"; missing ones are found by
+            their position: x is first, time second.
+        output: the name of the answer; by default the first output.
 
     Raises:
         ModuleNotFoundError: onnxruntime is not installed.
-        ValueError: bytes that are no graph that can be run, or whose inputs and outputs are not such.
+        ValueError: bytes of which no such graph can be run.
     """
 
     model: Tensor
@@ -40,35 +40,37 @@ class OnnxNetwork(nn.Module):
         self.register_buffer("model", model)
         self._session: tuple[int, Any] | None = None
         session = self.session()
-        there = {one.name: one for one in session.get_inputs()}
-        self.about = ", ".join(f"{one.name} {one.type.removeprefix('tensor(').rstrip(')')}{list(one.shape)}"
-                               for one in [*session.get_inputs(), *session.get_outputs()])
+        graph_inputs = {node.name: node for node in session.get_inputs()}
+        self.summary = ", ".join(f"{node.name} {node.type.removeprefix('tensor(').rstrip(')')}{list(node.shape)}"
+                                 for node in [*session.get_inputs(), *session.get_outputs()])
         self.inputs = dict(inputs or {})
         for role, name in self.inputs.items():
             require("input", role, ROLES)
-            require(f"input {role}", name, there)
-        for role in ROLES[:len(there)]:
-            left = [name for name in there if name not in self.inputs.values()]
-            if role not in self.inputs and left:
-                self.inputs[role] = left[0]
-        if len(there) != len(self.inputs) or len(set(self.inputs.values())) != len(there) or len(there) < 2:
-            raise ValueError(f"the graph has the inputs {', '.join(there)}; each must be one of {', '.join(ROLES)}: "
-                             "name them, as in inputs={'x': 'sample', 'time': 'timestep'}")
-        names = [one.name for one in session.get_outputs()]
+            require(f"input {role}", name, graph_inputs)
+        count = len(graph_inputs)
+        for role in ROLES[:count]:
+            unused = [name for name in graph_inputs if name not in self.inputs.values()]
+            if role not in self.inputs and unused:
+                self.inputs[role] = unused[0]
+        if count != len(self.inputs) or len(set(self.inputs.values())) != count or count < 2:
+            raise ValueError(f"the graph has the inputs {', '.join(graph_inputs)}; each must be one of "
+                             f"{', '.join(ROLES)}: name them, as in inputs={'x': 'sample', 'time': 'timestep'}")
+        names = [node.name for node in session.get_outputs()]
         self.output = names[0] if output is None else require("output", output, names)
-        self._kinds = {}
+        self._dtype_and_rank = {}
         for role, name in self.inputs.items():
-            if there[name].type not in KINDS or (role == "x" and there[name].type not in FLOATS):
-                raise ValueError(f"input {name} is {there[name].type}; it must hold numbers")
-            self._kinds[role] = KINDS[there[name].type], len(there[name].shape)
+            node = graph_inputs[name]
+            if node.type not in DTYPES or (role == "x" and node.type not in FLOATS):
+                raise ValueError(f"input {name} is {node.type}; it must hold numbers")
+            self._dtype_and_rank[role] = DTYPES[node.type], len(node.shape)
 
     @property
     def shape(self) -> list[Any]:
-        """Sides of the graph's x, without the batch: whole numbers, or names where any will do."""
-        return next(list(one.shape[1:]) for one in self.session().get_inputs() if one.name == self.inputs["x"])
+        """The shape of the graph's x without the batch: integers, or names of free dimensions."""
+        return next(list(node.shape[1:]) for node in self.session().get_inputs() if node.name == self.inputs["x"])
 
     def session(self) -> Any:
-        """onnxruntime's session of this process, of one thread, as forked workers need it."""
+        """The single-threaded onnxruntime session of this process, as forked workers cannot share one."""
         if self._session is None or self._session[0] != os.getpid():
             try:
                 import onnxruntime
@@ -76,34 +78,34 @@ class OnnxNetwork(nn.Module):
                 raise ModuleNotFoundError('ONNX models need onnxruntime: pip install "ornstein[onnx]"') from error
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = options.inter_op_num_threads = 1
-            options.log_severity_level = 4  # its errors are raised
+            options.log_severity_level = 4  # errors are raised instead
             try:
-                made = onnxruntime.InferenceSession(self.model.cpu().numpy().tobytes(), options,
-                                                    providers=["CPUExecutionProvider"])
-            except Exception as error:  # a class of its own for each of a dozen faults
+                session = onnxruntime.InferenceSession(self.model.cpu().numpy().tobytes(), options,
+                                                       providers=["CPUExecutionProvider"])
+            except Exception as error:  # onnxruntime has a dozen classes of errors
                 raise ValueError(f"onnxruntime cannot run the graph: {short_repr(str(error))}") from None
-            self._session = os.getpid(), made
+            self._session = os.getpid(), session
         return self._session[1]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the session, which a copy makes anew."""
+        """All state but the session, which a copy recreates."""
         return {**self.__dict__, "_session": None}
 
     def forward(self, x: Tensor, time: Tensor, condition: Tensor | None = None) -> Tensor:
-        return _Outside.apply(x, self, time, condition)
+        return _ExternalCall.apply(x, self, time, condition)
 
     def run(self, x: Tensor, time: Tensor, condition: Tensor | None) -> Tensor:
-        """The answer, without derivatives."""
-        fed = {}
+        """Run the graph, without derivatives."""
+        feed = {}
         for role, value in (("x", x), ("time", time), ("condition", condition)):
             if role not in self.inputs:
                 continue
             if value is None:
-                raise ValueError(f"input {self.inputs[role]} is the condition, and there is none; say how many classes "
-                                 "the model has with classes=")
-            kind, rank = self._kinds[role]
+                raise ValueError(f"input {self.inputs[role]} is the condition, and none is given; give the model's "
+                                 "number of classes as classes=")
+            dtype, rank = self._dtype_and_rank[role]
             array = value.detach().cpu().numpy()
-            if np.issubdtype(kind, np.integer) and array.dtype.kind == "f":
+            if np.issubdtype(dtype, np.integer) and array.dtype.kind == "f":
                 array = np.rint(array)
             if rank == 0:
                 if len(array) and (array != array[0]).any():
@@ -112,17 +114,17 @@ class OnnxNetwork(nn.Module):
                 array = array[0]
             elif role != "x":
                 array = array.reshape(-1, *[1] * (rank - 1))
-            fed[self.inputs[role]] = np.asarray(array, kind)
+            feed[self.inputs[role]] = np.asarray(array, dtype)
         try:
-            answer = self.session().run([self.output], fed)[0]
-        except Exception as error:  # as above
+            answer = self.session().run([self.output], feed)[0]
+        except Exception as error:
             raise ValueError(f"onnxruntime cannot run the graph on {len(x)} samples of shape {tuple(x.shape[1:])}: "
                              f"{short_repr(str(error))}") from None
         return torch.from_numpy(np.ascontiguousarray(answer)).to(x)
 
 
-class _Outside(torch.autograd.Function):
-    """An answer that is found outside of PyTorch, whose derivative is refused rather than taken for 0."""
+class _ExternalCall(torch.autograd.Function):
+    """A computation outside of PyTorch, whose derivative is refused rather than taken as 0."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, network: OnnxNetwork, time: Tensor,  # noqa: ARG004
@@ -131,5 +133,5 @@ class _Outside(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:  # noqa: ARG004
-        raise RuntimeError("an ONNX model has no derivatives, which this needs; sample, edit, elbo and tune do "
-                           "without: take those, or adopt the module that the graph was made of")
+        raise RuntimeError("an ONNX model has no derivatives, which this needs; use sample, edit, elbo or tune, or "
+                           "adopt the module that the graph was exported from")

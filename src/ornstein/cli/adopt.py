@@ -17,13 +17,13 @@ __all__ = ["adopt"]
 
 Schedules = Annotated[str | None, Parameter(
     help="chain, cosine, linear, exploding or a scheduler_config.json; by default the schedule in the folder.")]
-Named = Annotated[list[str] | None, Parameter(name="--input", consume_multiple=True, negative=(), help=(
+InputNames = Annotated[list[str] | None, Parameter(name="--input", consume_multiple=True, negative=(), help=(
     "Names of an .onnx file's inputs, as in x=sample time=timestep condition=label."))]
 
 
 @app.command(sort_key=6)
 def adopt(
-    source: Annotated[Path, Parameter(help="A folder that diffusers wrote, or an .onnx file.")],
+    source: Annotated[Path, Parameter(help="A folder of diffusers, or an .onnx file.")],
     *,
     out: Annotated[Out, Parameter(help="Folder of the new run.")],
     convention: Annotated[str | None, Parameter(help="What the model predicts: x, eps, v, k-diffusion, edm, score_sde, "
@@ -37,55 +37,55 @@ def adopt(
     range_: Annotated[str | None, Parameter(name="--range", help="The model's values for the smallest and the largest "
                                             "value of the data, as in --range=-1,1 or --range 0,1.")] = None,
     data: Annotated[str | None, Parameter(help="Data like the training data, to check range and schedule.")] = None,
-    inputs: Named = None,
+    inputs: InputNames = None,
     output: Annotated[str | None, Parameter(help="Name of an .onnx file's output.")] = None,
     overwrite: Annotated[bool, Parameter(negative="", help="Replace a model that was adopted before.")] = False,
 ) -> None:
     """Import a model of another library, so that all other commands work with it; nothing is trained."""
     from ornstein.arguments import short_repr
 
-    def numbers(name: str, text: str | None, by: str, kind: type) -> tuple | None:
+    def numbers(option: str, text: str | None, separator: str, kind: type) -> tuple | None:
         try:
-            return None if text is None else tuple(kind(part) for part in text.split(by))
+            return None if text is None else tuple(kind(number) for number in text.split(separator))
         except ValueError:
-            raise ValueError(f"--{name} is {short_repr(text)}; it must be numbers with {by} between") from None
+            raise ValueError(f"--{option} is {short_repr(text)}; it must be numbers separated by {separator}") from None
 
     sides, ends = numbers("shape", shape, "x", int), numbers("range", range_, ",", float)
-    many = None if classes is None else int(classes) if classes.isdecimal() else classes.split(",")
-    if wrong := next((word for word in inputs or () if "=" not in word), None):
-        raise ValueError(f"--input has {short_repr(wrong)}; write what it is and its name, as in x=sample")
-    place = _place(out, overwrite)
-    from ornstein.adoption.source import adopt as take
+    names = None if classes is None else int(classes) if classes.isdecimal() else classes.split(",")
+    if wrong := next((pair for pair in inputs or () if "=" not in pair), None):
+        raise ValueError(f"--input has {short_repr(wrong)}; write role=name, such as x=sample")
+    path = _model_path(out, overwrite)
+    from ornstein.adoption.adopt import adopt as adopt_model
     from ornstein.checkpoint import save
     from ornstein.training.run import held
 
-    with held(out, place):
-        model = take(source, convention=convention, schedule=schedule, shape=sides, time=time, classes=many, null=null,
-                     range=ends, data=data, inputs=dict(word.split("=", 1) for word in inputs or ()) or None,
-                     output=output)
-        save(model, place)
-    _told(model, out, data)
+    with held(out, path):
+        model = adopt_model(source, convention=convention, schedule=schedule, shape=sides, time=time, classes=names,
+                            null=null, range=ends, data=data, output=output,
+                            inputs=dict(pair.split("=", 1) for pair in inputs or ()) or None)
+        save(model, path)
+    _report(model, out, data)
 
 
-def _place(out: Path, overwrite: bool) -> Path:
-    """The model's file in a folder of a run, after refusing one that holds anything else."""
+def _model_path(out: Path, overwrite: bool) -> Path:
+    """The path of the model's file in a run folder; refuses a folder with other content."""
     from ornstein import files
     from ornstein.checkpoint import MODEL
     from ornstein.training.run import SETTINGS
 
     if out.exists() and not out.is_dir():
         raise ValueError(f"out is {out}, which is a file; name a folder")
-    place = out / MODEL
+    path = out / MODEL
     if (out / SETTINGS).exists():
         raise FileExistsError(f"{out} holds a training; name another folder")
-    files.check_replaceable(place, ours=True)
-    if place.exists() and not overwrite:
+    files.check_replaceable(path, ours=True)
+    if path.exists() and not overwrite:
         raise FileExistsError(f"{out} already holds a model; replace it (--overwrite), or name another folder")
-    return place
+    return path
 
 
-def _told(model: Adopted, out: Path, data: str | None) -> None:
-    """Say what was understood, and what comes next."""
+def _report(model: Adopted, out: Path, data: str | None) -> None:
+    """Print what was understood, and what to do next."""
     spec = model.data
     weights = sum(value.numel() for value in model.network.parameters())
     say(f"{model.origin}{f', {weights:,} weights' * bool(weights)}")
@@ -93,8 +93,8 @@ def _told(model: Adopted, out: Path, data: str | None) -> None:
     say(f"answers {model.convention} on {type(model.schedule).__name__}{steps}; samples of shape "
         f"{' x '.join(map(str, model.shape))}{f', {model.classes} classes' * bool(model.classes)}")
     if spec is not None:
-        least, most = (float(end.flat[0]) for end in spec.ends)
-        say(f"its values {least:g} to {most:g} are {spec.least} to {spec.most} of the data")
+        low, high = (float(end.flat[0]) for end in spec.ends)
+        say(f"its values {low:g} to {high:g} are {spec.least} to {spec.most} of the data")
     if data is None:
         say("not checked: name data like those that it was trained on with --data")
-    say(f"kept in {out}: ornstein sample {out} --out samples.png")
+    say(f"saved in {out}: ornstein sample {out} --out samples.png")

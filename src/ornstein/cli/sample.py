@@ -94,7 +94,7 @@ def draw(run: Path, *, out: Path | None, save_steps: Path | None, grid: list[str
     spec = model.data
     if spec is None:
         raise ValueError(f"{run} says nothing of its data; draw from it in Python with ornstein.sample")
-    many = count or (pictures.even(spec, FILMED) if out is None else sheet.each(values) if values else MANY)
+    many = count or (pictures.even(spec, FILMED) if out is None else sheet.default_count(values) if values else MANY)
     if save_steps is not None:
         film.refuse(spec)
     if spec.kind != "picture" and scale is not None:
@@ -137,7 +137,7 @@ def facts_of(run: Path, model: NetworkDenoiser, request: Request, sampler: str, 
     facts |= {} if scale is None else {"scale": scale}
     if grid:
         return facts | {"cells": grid}
-    return facts | request.kept_choice(model)
+    return facts | request.choice_facts(model)
 
 
 def _places(out: Path | None, save_steps: Path | None, grid: list[str] | None, scale: int | None) -> str | None:

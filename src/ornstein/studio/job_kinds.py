@@ -221,7 +221,7 @@ def picture_metadata(model: Model, body: Mapping[str, Any], job: str, version: s
     """The settings that every picture of a job carries in its file."""
     settings = {name: body[name] for name in SETTINGS if body.get(name) is not None}
     request = as_request(body)
-    details = request.kept_choice(model.denoiser) if body["kind"] == "generate" else {"edit": body["kind"]}
+    details = request.choice_facts(model.denoiser) if body["kind"] == "generate" else {"edit": body["kind"]}
     return {**request.facts(), **settings, **details, "run": str(model.path), "model": model.digest,
             "ornstein": version, "studio": {"job": job, "model": model.name, "request": dict(body)}}
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ornstein.noise import MOST_SEED
+from ornstein.noise import MAX_SEED
 from ornstein.studio.limits import MAX_CALLS, MAX_MINUTES, MAX_SAMPLES
 
 __all__ = ["Evaluation", "Id", "JobRequest", "Mark", "Training"]
@@ -25,7 +25,7 @@ class _Body(BaseModel):
 
 class _Drawing(_Body):
     model: Text | None = Field(None, description="Name of the model; by default the first of `GET /api/models`.")
-    seed: Annotated[int, Field(ge=0, le=MOST_SEED, strict=True)] = Field(0, description="Seed of the noise.")
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED, strict=True)] = Field(0, description="Seed of the noise.")
     label: Text | Annotated[int, Field(ge=0, le=10**6)] | None = Field(
         None, description="A class by name or index, or several to alternate between, such as \"cat,dog\".",
         examples=["7"])
@@ -146,7 +146,7 @@ class Evaluation(_Body):
     nfe: Annotated[int, Field(ge=1, le=MAX_CALLS, strict=True)] | None = Field(
         None, description="Network calls per sample; 20 by default.")
     likelihood: bool = Field(True, description="Whether to compute likelihoods.")
-    seed: Annotated[int, Field(ge=0, le=MOST_SEED, strict=True)] = 0
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED, strict=True)] = 0
 
 
 class Training(_Body):
@@ -163,6 +163,6 @@ class Training(_Body):
     size: Annotated[int, Field(ge=4, le=1024, strict=True)] | None = Field(
         None, description="Side of the pictures in pixels.")
     classes: bool | None = Field(None, description="Whether to learn the classes, which are the folders of a zip.")
-    seed: Annotated[int, Field(ge=0, le=MOST_SEED, strict=True)] = 0
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED, strict=True)] = 0
     source: Text | None = Field(None, alias="from", description="Name of a model to start from its weights.")
 

@@ -35,6 +35,6 @@ def rewind(run: Run, images: int, note: Mapping[str, Any]) -> Iterator[str]:
 def mend_model(run: Run, learner: Learner, engine: Engine) -> Iterator[Warned]:
     """Write the model of a finished run anew, where it is damaged or gone; every process must take part."""
     place, average = run.path / checkpoint.MODEL, learner.averaged()
-    if fault := engine.text((checkpoint.fault(place) or "") if engine.first else ""):
+    if fault := engine.text((checkpoint.find_damage(place) or "") if engine.first else ""):
         engine.once(lambda: checkpoint.save(learner.average, run.path, average))
         yield Warned(f"{fault}; it is written anew from the last checkpoint")

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ornstein import files
 from ornstein.checkpoint import digest as hash_of
-from ornstein.checkpoint import put
+from ornstein.checkpoint import write_tensors
 from ornstein.files import MANIFEST
 from ornstein.training.engine import Engine, like
 
@@ -127,7 +127,7 @@ class States:
             self._refuse_small_disk(tensors)
             if not engine.sharded:
                 with files.replacing(beside / WHOLE) as file:
-                    put(file, tensors)
+                    write_tensors(file, tensors)
 
         try:
             engine.once(prepare)

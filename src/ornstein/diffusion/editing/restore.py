@@ -21,7 +21,7 @@ from ornstein.diffusion.schedule import MOST_STEPS
 from ornstein.display import progress_callback
 from ornstein.isolation import isolated
 from ornstein.machine import total_memory
-from ornstein.noise import MOST_SEED, per_sample
+from ornstein.noise import MAX_SEED, per_sample
 
 __all__ = ["NFE", "budget", "fits", "restore", "samples_of", "warn_of_unlikely"]
 
@@ -81,7 +81,7 @@ def restore(denoiser: Denoiser, observation: Tensor, operator: Operator | Tensor
 
 def budget(count: int, nfe: int, seed: int) -> tuple[int, int]:
     """Count and network calls, with the seed checked to be whole numbers in their ranges."""
-    require_int("seed", seed, 0, MOST_SEED)
+    require_int("seed", seed, 0, MAX_SEED)
     return require_int("count", count), require_int("nfe", nfe, maximum=MOST_STEPS)
 
 

@@ -204,7 +204,7 @@ def _walks(denoiser: Denoiser, count: int, sampler: str | Rule, nfe: int | None,
     rule, walk, choice = chosen(denoiser, sampler, nfe, steps, times, guidance, 1.0 if z is None else None)
     if choice is not None and choice.damping:
         asked = Damped(asked, choice.damping)
-    require_int("seed", seed, 0, noise.MOST_SEED)
+    require_int("seed", seed, 0, noise.MAX_SEED)
     if z is None:
         count = require_int("count", count)
     elif not isinstance(z, Tensor):
@@ -215,7 +215,7 @@ def _walks(denoiser: Denoiser, count: int, sampler: str | Rule, nfe: int | None,
     elif lost := int((~z.isfinite()).sum()):
         raise ValueError(f"z holds {lost} values that are not finite; every value must be a finite number")
     count, like = (count, kind_of(denoiser)) if z is None else (len(z), z)
-    first = require_int("first", first, 0, noise.MOST_INDEX + 1 - count)
+    first = require_int("first", first, 0, noise.MAX_INDEX + 1 - count)
     conditions = denoiser.read_condition(condition, count, "cpu")
     rows = usual_rows(denoiser, like) if batch is None else require_int("batch", batch)
     return Walks(asked, rule, walk, count, z, like, conditions, seed, rows, first)
