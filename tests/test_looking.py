@@ -80,7 +80,7 @@ def test_a_cell_of_a_grid_is_what_its_options_draw(grey, command):
 
 @pytest.mark.parametrize(("name", "words", "says"), [
     ("grey", ["--grid", "nfe=2", "seed=1", "label=0"], "options are nfe, seed, label; a sheet has one option for its"),
-    ("grey", ["--grid", "nfe=2,3", "seed=1,2", "--count", 101], "would have 404 samples, and 400 are the most"),
+    ("grey", ["--grid", "nfe=2,3", "seed=1,2", "--count", 101], "would have 404 samples, and at most 400"),
     ("grey", ["--grid", "nef=2"], "option of --grid 'nef' is unknown; did you mean 'nfe'?"),
     ("grey", ["--grid", "nfe=2,3", "--nfe", 4], "nfe is given as --nfe and in --grid; leave one of them out"),
     ("grey", ["--grid", "nfe=2", "nfe=3"], "--grid has nfe twice; name all of its values at once: nfe=...,..."),
@@ -96,7 +96,7 @@ def test_a_cell_of_a_grid_is_what_its_options_draw(grey, command):
     ("vectors", ["--save-steps", "f.gif"], "vectors have no look; ornstein sample RUN --out FILE.npz has"),
     ("grey", ["--save-steps", "f.avi"], "name a .gif, .webp or .mp4 file"),
     ("grey", ["--save-steps", "s.png"], "name a .gif, .webp or .mp4 file"),
-    ("grey", ["--save-steps", "f.gif", "--tolerance", 0.1], "--tolerance is 0.1, by which every sample has steps"),
+    ("grey", ["--save-steps", "f.gif", "--tolerance", 0.1], "--tolerance is 0.1, with which every sample has"),
     ("grey", ["--scale", 0], "--scale is 0; it must be from 1 to 64"),
     ("traces", ["--scale", 2], "samples of shape (3, 16) are no pictures; leave out --scale"),
 ])
