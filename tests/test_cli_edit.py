@@ -200,7 +200,7 @@ def test_latents_and_walks(command, trained, digit):
     (["fill", "digit.png", "--mask", "large.png"], "large.png is 9 x 7 pixels; a mask must be 8 x 8"),
     (["fill", "digit.png", "--mask", "short.npy"], "short.npy has shape (3,); a mask must have that of a sample"),
     (["fill", "digit.png", "--mask", "digits.npy"], "values that are not a mask; it must hold true and false"),
-    (["fill", "digit.png", "--mask", "broken.png"], "broken.png cannot be used: not a picture that can be read"),
+    (["fill", "digit.png", "--mask", "broken.png"], "broken.png cannot be used: not a readable picture"),
     (["fill", "holed.npy", "--mask", "known.npy"], "holed.npy holds 1 values that are unknown where known.npy says"),
     (["fill", "none.npy"], "none.npy holds float64 of shape (0, 1, 8, 8), which is empty"),
     (["vary", "far.npy"], "too far from those of the data, which reach from 0 to 16"),

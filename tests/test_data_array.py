@@ -62,7 +62,7 @@ def test_what_the_values_are_is_said():
     assert load_data(np.full((5, 2), 3.0)).notes[0] == "every value is 3"
     masks = load_data(np.random.default_rng(0).integers(0, 2, (20, 1, 6, 6)).astype(np.uint8))
     assert masks.spec.kind == "picture"
-    assert "pictures of so few values are drawn from 0, black, to 1, white" in masks.notes
+    assert "pictures in so narrow a range are drawn from 0, black, to 1, white" in masks.notes
     data = load_data(np.array([[2**30], [2**30 + 1]]))
     assert "source values 1073741824..1073741825 map to -1..1" in data.notes
     assert data.batch([0, 1])[0].tolist() == [[-1], [1]]
@@ -116,7 +116,7 @@ def test_labels_without_names_are_named_by_number():
     (np.array([["a"]]), "holds <U1"), (np.array([[None]]), "holds object"),
     (np.zeros((2, 2), "datetime64[s]"), "holds datetime64[s]"), (np.zeros((2, 2), "i4,f4"), "holds [("),
     (np.array([[0], [np.nan], [np.inf]]), "has 2 values that are not finite, the first in row 1"),
-    (np.array([[0], [1e300]]), "must lie within +-1e+100"), (np.array([[0], [1e-200]]), "high is"),
+    (np.array([[0], [1e300]]), "must be within +-1e+100"), (np.array([[0], [1e-200]]), "high is"),
     (np.ma.masked_array(np.zeros((2, 2)), True), "is a masked array"),
 ])
 def test_values_that_cannot_be_used_are_refused(values, message):
@@ -142,7 +142,7 @@ def test_python_objects_are_never_loaded(tmp_path, monkeypatch):
     with zipfile.ZipFile("d.npz", "w") as archive:
         archive.writestr("x.npy", pickle.dumps(Canary()))
     for name in ("a.npy", "b.npz"):
-        refuse(name, f"{name}: holds Python objects, which are never loaded: save plain numbers")
+        refuse(name, f"{name}: holds Python objects, which are never loaded; save plain numbers")
     refuse("c.npy", "c.npy: is neither a .npy nor a .npz file")
     refuse("d.npz", "d.npz: member 'x' is not an array")
     assert not os.path.exists("canary")
@@ -173,15 +173,15 @@ HUGE = npy(BYTES).replace(b"(12, 3, 6, 5)", b"(10**99, 1,) ")
 
 @pytest.mark.parametrize(("name", "content", "message"), [
     ("a.npy", b"", "is neither a .npy nor"), ("a.npy", b"hello", "is neither"),
-    ("a.npy", npy(BYTES)[:-9], "is broken or cut short"), ("a.npy", npy(BYTES)[:20], "is broken or cut short"),
-    ("a.npy", HUGE, "is broken or cut short"),
-    ("a.npy", npy(BYTES).replace(b"(12, 3, 6, 5)", b"(12, 3, 6,99)"), "is broken or cut short"),
-    ("a.npz", npz(x=BYTES)[:-30], "is broken or cut short"), ("a.npz", flipped(npz(x=BYTES)), "is broken"),
-    ("a.npz", b"PK\3\4", "is broken or cut short"), ("a.npz", b"", "is neither"),
+    ("a.npy", npy(BYTES)[:-9], "is broken or truncated"), ("a.npy", npy(BYTES)[:20], "is broken or truncated"),
+    ("a.npy", HUGE, "is broken or truncated"),
+    ("a.npy", npy(BYTES).replace(b"(12, 3, 6, 5)", b"(12, 3, 6,99)"), "is broken or truncated"),
+    ("a.npz", npz(x=BYTES)[:-30], "is broken or truncated"), ("a.npz", flipped(npz(x=BYTES)), "is broken"),
+    ("a.npz", b"PK\3\4", "is broken or truncated"), ("a.npz", b"", "is neither"),
     ("a.npz", npz(x=BYTES, z=BYTES), "holds x, z; it must hold one array"), ("a.npz", npz(), "holds nothing"),
     ("a.npz", npz(x=BYTES, y=np.zeros(12, int), labels=np.zeros(12, int)), "holds x, y, labels"),
     ("a.npz", npz(labels=np.zeros(12, int)), "holds labels; it must hold one array"),
-    ("a.npz", npz(x=BYTES, classes=np.array(["a"])), "has classes and no labels"),
+    ("a.npz", npz(x=BYTES, classes=np.array(["a"])), "has classes but no labels"),
     ("a.npz", npz(x=BYTES, y=np.arange(12), classes=np.array(["a", "b"])),
      "the label of sample 2 is 2; it must be -1 (none) or 0..1"),
     ("a.npz", npz(x=BYTES, y=np.zeros(12, int), classes=np.arange(3)), "classes are int64 of shape (3,)"),

@@ -19,7 +19,7 @@ from ornstein.data.stored import StoredRows
 def place(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("ORNSTEIN_CACHE", str(folder))
-    monkeypatch.setattr(cache, "SMALL", 1)
+    monkeypatch.setattr(cache, "MIN_CACHED_BYTES", 1)
     return folder
 
 
@@ -30,8 +30,8 @@ def test_a_folder_is_decoded_once(tmp_path, place, monkeypatch):
     first = load_data(tmp_path)
     assert isinstance(first.values.values, StoredRows)
     assert any("kept in" in note for note in first.notes)
-    monkeypatch.setattr("ornstein.data.corpus.pixels", None)
-    monkeypatch.setattr("ornstein.data.corpus.header", None)
+    monkeypatch.setattr("ornstein.data.corpus.decode_picture", None)
+    monkeypatch.setattr("ornstein.data.corpus.read_header", None)
     again = load_data(tmp_path)
     for name in ("notes", "skipped", "spec"):
         assert getattr(again, name) == getattr(first, name)
@@ -44,7 +44,7 @@ def test_a_folder_is_decoded_once(tmp_path, place, monkeypatch):
 def test_kept_and_unkept_data_have_one_digest(tmp_path, monkeypatch):
     fill(tmp_path, 12)
     kept = load_data(tmp_path)
-    monkeypatch.setattr(cache, "SMALL", 10**9)
+    monkeypatch.setattr(cache, "MIN_CACHED_BYTES", 10**9)
     shutil.rmtree(cache.folder())
     assert load_data(tmp_path).digest() == kept.digest()
 
@@ -77,9 +77,9 @@ def test_a_damaged_cache_is_made_anew(tmp_path, place, damage):
 
 def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(tmp_path, place, monkeypatch):
     fill(tmp_path, 12)
-    monkeypatch.setattr(cache, "free", lambda: 1000)
+    monkeypatch.setattr(cache, "free_bytes", lambda: 1000)
     with pytest.raises(OSError, match=rf"{place}: No space left on device: the decoded data need 0\.0 MB and 0\.0 MB "
-                                      "are free; set ORNSTEIN_CACHE to a writable folder with room") as caught:
+                                      "are free; set ORNSTEIN_CACHE to a writable folder with enough space") as caught:
         load_data(tmp_path, reader="cache")
     assert caught.value.errno is None
     assert "\n" not in str(caught.value)
@@ -113,8 +113,8 @@ def test_two_that_want_the_same_decode_it_once(tmp_path, monkeypatch):
     from ornstein.data import corpus
 
     fill(tmp_path, 40)
-    count, real = [], corpus._decode
-    monkeypatch.setattr(corpus, "_decode", lambda *given: (count.append(1), real(*given))[1])
+    count, real = [], corpus._try_decode
+    monkeypatch.setattr(corpus, "_try_decode", lambda *given: (count.append(1), real(*given))[1])
     with ThreadPoolExecutor(4) as pool:
         digests = list(pool.map(lambda _: load_data(tmp_path).digest(), range(8)))
     assert len(set(digests)) == 1
@@ -134,9 +134,9 @@ def test_a_disk_too_small_is_streamed_to_and_says_so(tmp_path, monkeypatch):
     fill(tmp_path, 12)
     kept = load_data(tmp_path)
     shutil.rmtree(cache.folder())
-    monkeypatch.setattr(cache, "free", lambda: 1000)
+    monkeypatch.setattr(cache, "free_bytes", lambda: 1000)
     data = load_data(tmp_path)
-    assert any("decoded each time" in note for note in data.notes)
+    assert any("decoded on each access" in note for note in data.notes)
     assert np.array_equal(data.values[3:9], kept.values[3:9])
     train, held = data.split()
     assert np.array_equal(held.values[:], kept.values[kept.held])
@@ -147,7 +147,7 @@ def test_a_disk_too_small_is_streamed_to_and_says_so(tmp_path, monkeypatch):
 def test_a_large_array_is_read_to_the_end_once(tmp_path, place, monkeypatch):
     np.save(tmp_path / "a.npy", np.random.default_rng(0).standard_normal((50, 3, 16)))
     first = load_data(tmp_path / "a.npy")
-    monkeypatch.setattr("ornstein.data.array.survey", None)
+    monkeypatch.setattr("ornstein.data.array.measure_channels", None)
     monkeypatch.setattr("ornstein.data.dataset.digest_values", None)
     again = load_data(tmp_path / "a.npy")
     assert again.spec == first.spec
@@ -200,7 +200,7 @@ def test_an_unwritable_cache_is_gone_on_without(tmp_path, monkeypatch, where):
     assert np.array_equal(array.values[:], np.arange(3000.0).reshape(30, 100))
     shard = load_data(tmp_path / "a.tar")
     assert shard.streamed
-    monkeypatch.setattr(cache, "SMALL", 10**6)
+    monkeypatch.setattr(cache, "MIN_CACHED_BYTES", 10**6)
     small = load_data(tmp_path / "a.tar")
     assert np.array_equal(small.values, shard.values[:])
     for data in (array, shard, small):

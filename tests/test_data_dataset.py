@@ -116,7 +116,7 @@ ZERO = np.zeros((3, 2), np.float32)
     (lambda: make(ZERO[:0]), "data 'x' holds 0 samples"),
     (lambda: make(ZERO, [0, 1, 7]), "label 7 in row 2 is out of range; it must be -1 (none) or 0..1"),
     (lambda: make(ZERO, [0, -2, 7]), "label -2 in row 1"),
-    (lambda: make(ZERO, [-1, 0, -1], classes=()), "label 0 in row 1 is out of range; it must be -1 (none), for there"),
+    (lambda: make(ZERO, [-1, 0, -1], classes=()), "label 0 in row 1 is out of range; it must be -1 (none), because"),
     (lambda: make(ZERO, [0, 1]), "labels is int64 of shape (2,); it must be int64 of shape (3,)"),
     (lambda: make(ZERO, np.zeros(3, np.int32)), "labels is int32"),
     (lambda: make(ZERO, held=[0, 1, 0]), "held is int64"),
@@ -142,8 +142,8 @@ def test_names_win_over_paths_and_a_path_object_is_a_path(tmp_path, monkeypatch,
 @pytest.mark.parametrize(("source", "kind", "message"), [
     ("digit", ValueError, "data 'digit' is unknown; did you mean 'digits'"),
     ("digit", ValueError, "no such path exists"), ("", ValueError, "data '' is unknown"),
-    ("nowhere/", FileNotFoundError, "nowhere: there is no such folder"),
-    ("nowhere.npz", FileNotFoundError, "nowhere.npz: there is no such file"),
+    ("nowhere/", FileNotFoundError, "nowhere: no such folder"),
+    ("nowhere.npz", FileNotFoundError, "nowhere.npz: no such file"),
     (__file__, ValueError, "is not a folder; give a folder of pictures"),
     (7, TypeError, "data is int; it must be a name"), ((ZERO, None), TypeError, "data is tuple"),
     ((ZERO, ZERO, ZERO), TypeError, "data is tuple"),
@@ -171,7 +171,7 @@ def test_classes_are_kept_dropped_or_demanded(digits):
 def test_size_is_for_folders_or_must_be_the_size_there_is(digits):
     assert load_data("digits", size=8).digest() == digits.digest()
     for source, shape in (("digits", r"\(1, 8, 8\)"), ("moons", r"\(2,\)"), (np.zeros((5, 16, 8), "u1"), "16, 8")):
-        with pytest.raises(ValueError, match=f"size 16 cannot be had: .*{shape}.*only picture files"):
+        with pytest.raises(ValueError, match=f"size 16 is not possible: .*{shape}.*only picture files"):
             load_data(source, size=16)
 
 

@@ -39,12 +39,12 @@ def test_several_files_are_one_set_in_their_order(photos, source, colours, class
 
 @pytest.mark.parametrize(("source", "kind", "says"), [
     (["photos/cat/1.png", "b.png", "c.png"], FileNotFoundError,
-     "photos/cat/1.png and 2 more: names 2 files that are not there: b.png, c.png"),
-    (["photos/cat", "photos/dog"], ValueError, "names a folder, photos/cat; give one folder alone"),
+     "photos/cat/1.png and 2 more: names 2 files that do not exist: b.png, c.png"),
+    (["photos/cat", "photos/dog"], ValueError, "names a folder, photos/cat; give a single folder"),
     (["photos/cat/1.png", "lists/some.txt"], ValueError, "names files .png .txt; they must be pictures, or"),
     ("lists/*", ValueError, "names files .txt; they must be pictures"),
-    ("lists/gone.txt", FileNotFoundError, "lists/gone.txt: names 1 file that is not there: lists/photos/1.png"),
-    ("lists/empty.txt", ValueError, "is empty; a .txt file lists pictures, one path a line"),
+    ("lists/gone.txt", FileNotFoundError, "lists/gone.txt: names 1 file that does not exist: lists/photos/1.png"),
+    ("lists/empty.txt", ValueError, "is empty; a .txt file lists pictures, one path per line"),
     ("photos/cat/1.png", ValueError, "is one picture; give several, or the folder that holds them")])
 def test_what_cannot_be_a_set_says_why(photos, source, kind, says):
     (photos.parent / "lists/gone.txt").write_text("photos/1.png")
@@ -79,7 +79,7 @@ def test_every_page_of_a_tiff_file_is_a_picture_but_not_its_thumbnails(tmp_path)
         assert np.array_equal(data.values[:11][:, 0], [np.roll(GREY, number) for number in kept])
         assert data.labels.tolist() == [0] * 11 + [1]
         assert data.names[:4] == [f"cat/stack.tif page {number}" for number in (1, 2, 3, 5)]
-    assert "TIFF files of several pages: 1; each of their 11 pages is one picture" in data.notes
+    assert "TIFF files of several pages: 1; each of their 11 pages is a picture" in data.notes
     assert np.array_equal(load_data(tmp_path / "in/cat/stack.tif").values, data.values[:11])
 
 
@@ -103,7 +103,7 @@ def test_avif_is_read_like_any_other(tmp_path):
 
 def test_heic_says_what_it_needs_or_is_read(tmp_path):
     (tmp_path / "a.heic").write_bytes(b"1")
-    if "HEIF" in pictures._formats():
+    if "HEIF" in pictures._supported_formats():
         save(tmp_path, "a.heic", HALVES, quality=90)
         assert white_above_black(tmp_path)
         return
@@ -122,5 +122,5 @@ def test_a_run_that_lies_among_the_pictures_is_not_learnt_and_a_name_mistyped_is
         (run / name).write_text("")
     data = load_data(tmp_path / "icons")
     assert (len(data), data.skipped) == (4, ["run: the folder of a run"])
-    with pytest.raises(FileNotFoundError, match=r"there is no such folder or file \(did you mean 'icons'\?\)"):
+    with pytest.raises(FileNotFoundError, match=r"no such folder or file \(did you mean 'icons'\?\)"):
         load_data(tmp_path / "icon")

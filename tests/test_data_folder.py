@@ -271,8 +271,8 @@ BROKEN = {
     "cut.png": (encoded("PNG")[:9000], ""), "cut.jpg": (encoded("JPEG")[:3000], "truncated"),
     "cut.webp": (encoded("WEBP")[:2000], ""), "cut.bmp": (encoded("BMP")[:6000], "truncated"),
     "cut.gif": (encoded("GIF")[:2000], "truncated"), "cut.tif": (encoded("TIFF")[:6000], ""),
-    "zero.png": (b"", "the file is empty"), "text.jpg": (b"hello\nworld", "not a picture that can be read"),
-    "vector.png": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture that can be read"),
+    "zero.png": (b"", "the file is empty"), "text.jpg": (b"hello\nworld", "not a readable picture"),
+    "vector.png": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a readable picture"),
     "tiny.bmp": (encoded("BMP", 1), "1x1 is smaller than 4 pixels"),
     "thin\nname.png": (encoded("PNG", 3), "3x3 is smaller than 4 pixels"),
 }
@@ -333,8 +333,8 @@ def test_the_first_three_failures_are_named(tmp_path):
     fill(tmp_path, 6)
     for number in range(4):
         (tmp_path / f"bad{number}.png").write_text("hello")
-    refuse(tmp_path, f"{tmp_path}: more than a tenth cannot be used: 4 of 10 failed: bad0.png (not a picture that can "
-           "be read), bad1.png (not a picture that can be read), bad2.png (not a picture that can be read); fix")
+    refuse(tmp_path, f"{tmp_path}: more than a tenth cannot be used: 4 of 10 failed: bad0.png (not a readable "
+           "picture), bad1.png (not a readable picture), bad2.png (not a readable picture); fix")
 
 
 @pytest.mark.parametrize("side", [13_500, 10_000, 5_001])  # of Pillow's own limits the first is above both
@@ -369,15 +369,15 @@ def test_names_that_no_text_can_hold_are_shown_as_escapes(tmp_path):
 
 
 def test_a_missing_an_empty_and_a_pictureless_folder_have_each_their_message(tmp_path):
-    refuse(tmp_path / "nowhere", "there is no such folder", kind=FileNotFoundError)
+    refuse(tmp_path / "nowhere", "no such folder", kind=FileNotFoundError)
     refuse(tmp_path, f"{tmp_path}: the folder is empty")
     (tmp_path / "notes.txt").write_text("hello")
     refuse(tmp_path, "none of the 1 files in the folder is a picture (.png .jpg")
     (tmp_path / "notes").write_text("hello")
-    refuse(tmp_path / "notes", "is not a folder; give a folder of pictures, a .npy, .npz, .parquet or .tar file")
+    refuse(tmp_path / "notes", "is not a folder; give a folder of pictures, or a .npy, .npz, .parquet or .tar file")
     (tmp_path / "notes").unlink()
     (tmp_path / "a.png").write_text("hello")
-    refuse(tmp_path, "no picture can be used: 1 of 1 failed: a.png (not a picture that can be read)")
+    refuse(tmp_path, "no picture can be used: 1 of 1 failed: a.png (not a readable picture)")
 
 
 @pytest.mark.parametrize("size", [0, 3, -8, 5000, 8.0, True, "8", "48x", "0x32", "48x32x3", "8x3", "-8x8", "8X8"])

@@ -48,7 +48,7 @@ def at_once(tmp_path_factory, monkeypatch):
 
 
 BOMB = gzip.compress(bytes(2**24))
-NO_PARTS, OTHER, UNSAID = "does not give parts of a file", "were asked for, and the server sends", "does not say which"
+NO_PARTS, OTHER, UNSAID = "does not send parts of a file", "were requested, but the server sends", "does not say which"
 AWAY, CHECK, MORE = r"no answer in 4 tries \(", "; check the address", "sends more than the"
 
 # The answers that end in one line: name to script and what the line says.
@@ -95,17 +95,17 @@ REFUSED = {
     "two lengths": (plain(Content_Length=lambda r: [len(r.body), len(r.body) + 5]), "0.tar: "),
     "more bytes than announced": (plain(body=lambda r: r.body + b"more", Content_Length=None), MORE),
     "more bytes in chunks": (raw(lambda r: chunked(r, extra=b"more")), MORE),
-    "gzip": (plain(body=lambda r: gzip.compress(r.body), Content_Encoding="gzip"), r"packs what it sends \(gzip\)"),
-    "a gzip bomb": (plain(body=BOMB, Content_Encoding="gzip"), r"packs what it sends \(gzip\)"),
-    "a bomb in a bomb": (plain(body=BOMB, Content_Encoding="gzip, deflate, gzip"), "packs what it sends"),
-    "an unknown encoding": (plain(Content_Encoding="\x1b[31mred"), r"packs what it sends \(\\x1b\[31mred\)"),
+    "gzip": (plain(body=lambda r: gzip.compress(r.body), Content_Encoding="gzip"), r"compresses the content \(gzip\)"),
+    "a gzip bomb": (plain(body=BOMB, Content_Encoding="gzip"), r"compresses the content \(gzip\)"),
+    "a bomb in a bomb": (plain(body=BOMB, Content_Encoding="gzip, deflate, gzip"), "compresses the content"),
+    "an unknown encoding": (plain(Content_Encoding="\x1b[31mred"), r"compresses the content \(\\x1b\[31mred\)"),
     "404": (plain("404 Not Found", b"no"), "the server answers 404 Not Found; check the address"),
     "403": (plain("403 Forbidden", b"no"), "the server answers 403 Forbidden; check the address"),
     "401": (plain("401 Unauthorized", b"", WWW_Authenticate="Basic"), "answers 401 Unauthorized"),
     "410, endless": (lambda _: endless(bytes(2**16), b"HTTP/1.1 410 Gone\r\n\r\n"), "answers 410 Gone"),
     "418 in colours": (plain("418 \x1b[31mI'm\x07 a\ttea\x00pot\x9b2J", b""), r"418 \\x1b\[31mI'm"),
     "a reason of 60,000 letters": (plain("404 " + "a" * 60000, b""), "answers 404 a+ ... a+; check"),
-    "416": (plain("416 Range Not Satisfiable", b"", Content_Range="bytes */10"), "is empty or was cut"),
+    "416": (plain("416 Range Not Satisfiable", b"", Content_Range="bytes */10"), "is empty or was truncated"),
     "500 without end": (plain("500 Internal Server Error", b""), AWAY + "500 Internal Server Error"),
     "503 in colours": (plain("503 \x1b]52;c;ZXZpbA==\x07", b""), AWAY + r"503 \\x1b\]52"),
     "429 for ever": (plain("429 Too Many Requests", b"", Retry_After="99999999999"), AWAY + "429 Too Many Requests"),
@@ -126,17 +126,17 @@ REFUSED = {
     "a header without end": (lambda _: endless(b"a" * 2**16, b"HTTP/1.1 206 OK\r\nX: "), "0.tar: "),
     "a status without end": (lambda _: endless(b"a" * 2**16, b"HTTP/1.1 206 "), "0.tar: "),
     "100 without end": (lambda _: endless(b"HTTP/1.1 100 Continue\r\n\r\n" * 2000), "is longer than"),
-    "to itself": (moved("/0.tar", hops=99), "is sent on more than 5 times; check the address"),
+    "to itself": (moved("/0.tar", hops=99), "is redirected more than 5 times; check the address"),
     "a loop": (moved(lambda r: "/b.tar" if "a.tar" in r.path else "/a.tar", hops=99), "more than 5 times"),
     "six times on": (moved(lambda r: r.path + "x", hops=6), "more than 5 times"),
-    "to a file": (moved("file:///etc/passwd"), "is sent on to file:///etc/passwd, which is not followed"),
+    "to a file": (moved("file:///etc/passwd"), "is redirected to file:///etc/passwd, which is not followed"),
     "to ftp": (moved("ftp://127.0.0.1/0.tar"), "which is not followed"),
     "to data": (moved("data:text/plain,hello"), "which is not followed"),
     "to an address with escapes": (moved("http://127.0.0.1/\x1b[31m"), r"/\\x1b\[31m, which is not followed"),
     "to no port": (moved("http://127.0.0.1:99999/x"), "which is not followed"),
     "to a port where nothing is": (moved("http://127.0.0.1:1/x.tar"), "Connection refused; check the address"),
     "to a host that is not there": (moved("http://no.such.host.invalid/x.tar"), CHECK),
-    "to nowhere": (plain("302 Found", b""), "is sent on to nowhere"),
+    "to nowhere": (plain("302 Found", b""), "is redirected to nowhere"),
     "to an endless page": (lambda _: endless(bytes(2**16), b"HTTP/1.1 302 Found\r\nLocation: /0.tar\r\n\r\n"),
                            "more than 5 times"),
     "silence": (raw(None), AWAY), "silence after the headers": (raw(head, None), AWAY),
@@ -202,8 +202,8 @@ def limit(name, monkeypatch, numbers):
 
     def limited(*given):
         short = name in SLOW and next(asked) in numbers
-        monkeypatch.setattr(web, "SILENCE", 0.1 if short and "silence" in name else 30.0)
-        monkeypatch.setattr(web, "LONGEST", 0.3 if short and "drip" in name else 300.0)
+        monkeypatch.setattr(web, "READ_TIMEOUT", 0.1 if short and "silence" in name else 30.0)
+        monkeypatch.setattr(web, "MAX_SECONDS", 0.3 if short and "drip" in name else 300.0)
         return fetch(*given)
 
     monkeypatch.setattr(web, "fetch", limited)
@@ -212,7 +212,7 @@ def limit(name, monkeypatch, numbers):
 @pytest.fixture(autouse=True)
 def three_tries(monkeypatch):
     monkeypatch.setattr(remote.RemoteShard.__init__, "__defaults__", ((0.01,) * 3,))
-    monkeypatch.setattr(web, "MOST", 2**15)
+    monkeypatch.setattr(web, "MAX_PART_BYTES", 2**15)
 
 
 @pytest.mark.parametrize("from_request", [1, 3], ids=["from the start", "once indexed"])
@@ -240,11 +240,11 @@ def test_at_least_64_answers_are_tried():
 
 
 CHANGES = {
-    "the version": (plain(ETag='"two"'), "has changed on the server"),
-    "its strength": (plain(ETag='W/"one"'), "has changed on the server"),
-    "a version that is gone": (plain(ETag=None), "has changed on the server"),
-    "the size": (plain(Content_Range=lambda r: at(r, total=512)), "has changed on the server"),
-    "the size, to less": (plain("416 Range Not Satisfiable", b""), "is empty or was cut"),
+    "the version": (plain(ETag='"two"'), "changed on the server"),
+    "its strength": (plain(ETag='W/"one"'), "changed on the server"),
+    "a version that is gone": (plain(ETag=None), "changed on the server"),
+    "the size": (plain(Content_Range=lambda r: at(r, total=512)), "changed on the server"),
+    "the size, to less": (plain("416 Range Not Satisfiable", b""), "is empty or was truncated"),
 }
 
 
@@ -318,7 +318,7 @@ def test_a_wait_is_as_long_as_the_server_asks_within_a_minute_and_is_shown(serve
 
     server.script = busy
     with caplog.at_level(logging.WARNING):
-        assert remote.RemoteShard(server.address + "/0.tar", remote.WAITS).read(0, 9) == server.content[:9]
+        assert remote.RemoteShard(server.address + "/0.tar", remote.RETRY_DELAYS).read(0, 9) == server.content[:9]
     assert at_once == [7, 60, 4, 8, 16]
     assert caplog.messages[0] == (f"{server.address}/0.tar: 503 \\x1b[31mBusy; try 2 of 13 follows in 7 s")
     assert len(caplog.messages) == 5
@@ -326,17 +326,17 @@ def test_a_wait_is_as_long_as_the_server_asks_within_a_minute_and_is_shown(serve
 
 def test_a_server_that_was_met_before_is_waited_for(server, at_once):
     shard = remote.RemoteShard(server.address + "/0.tar", (1, 1))
-    shard.facts()
+    shard.signature()
     server.script = plain(Connection="close")
     shard.read(0, 5)
     server.close()
-    with pytest.raises(ConnectionError, match=r"no answer in 3 tries \(Connection refused\); run it again"):
+    with pytest.raises(ConnectionError, match=r"no answer in 3 tries \(Connection refused\); try again"):
         shard.read(0, 5)
     assert at_once == [1, 1]
 
 
 def test_a_large_member_is_fetched_in_parts(server, monkeypatch):
-    monkeypatch.setattr(web, "MOST", 1000)
+    monkeypatch.setattr(web, "MAX_PART_BYTES", 1000)
     shard = remote.RemoteShard(server.address + "/0.tar")
     assert shard.read(5, 4321) == server.content[5:4326]
     assert shard.read(0, 10**15) == server.content

@@ -12,7 +12,7 @@ from PIL import Image
 import ornstein as orn
 from data_corpus import fill
 from ornstein.data import DataSpec, load_data
-from ornstein.data.labels import natural
+from ornstein.data.labels import natural_key
 from ornstein.evaluation.rows import as_seen
 
 TINY = np.random.default_rng(0).standard_normal((200, 1)).astype(np.float32)
@@ -43,7 +43,8 @@ def test_the_classes_are_those_that_rows_have_in_natural_order(labels):
     assert [None if number < 0 else data.spec.classes[number] for number in data.labels] == named
     there = {name for name, held in zip(named, data.held, strict=True) if name is not None and not held}
     assert [data.spec.classes[number] for number in data.spec.drawn] == (
-        sorted(there, key=natural) if not isinstance(labels[0] or next((x for x in labels if x is not None), 0), bool)
+        sorted(there, key=natural_key)
+        if not isinstance(labels[0] or next((x for x in labels if x is not None), 0), bool)
         else [name for name in ("False", "True") if name in there])
     drawn = data.spec.cycle(100)
     if there:
@@ -52,7 +53,7 @@ def test_the_classes_are_those_that_rows_have_in_natural_order(labels):
     else:
         assert drawn is None
     for number in data.spec.empty:
-        with pytest.raises(ValueError, match="no sample that was trained on has it"):
+        with pytest.raises(ValueError, match="it has no training samples"):
             data.spec.label(data.spec.classes[number])
     assert DataSpec.from_dict(data.spec.as_dict()) == data.spec
 
@@ -77,7 +78,7 @@ def test_a_whole_number_is_the_number_of_its_class_where_few_are_left_out():
     assert data.labels[:4].tolist() == [1, 2, 5, 5]
     assert data.spec.drawn == (1, 2, 5)
     assert data.notes[:2] == ["classes: 1 (10), 2 (10), 5 (20)",
-                              "classes that no sample to train on has, which are never drawn: 0, 3, 4"]
+                              "classes without training samples, which are never drawn: 0, 3, 4"]
     assert with_labels([1990, 2020] * 10).spec.classes == ("1990", "2020")
     assert with_labels(["01", "2"] * 10).spec.classes == ("0", "01", "2")
     assert with_labels(["1", "01"] * 10).spec.classes == ("01", "1")
@@ -99,7 +100,7 @@ def test_names_of_classes_that_no_row_has_are_kept_and_not_drawn(tmp_path):
 
 @pytest.mark.parametrize(("labels", "message"), [
     (np.zeros(11, int), "labels are int64 of shape (11,); they must be whole numbers or text of shape (12,)"),
-    (np.eye(4)[[0, 1, 2, 3] * 3], "labels are one-hot rows of shape (12, 4); give the numbers of the classes, labels."),
+    (np.eye(4)[[0, 1, 2, 3] * 3], "labels are one-hot rows of shape (12, 4); give the class indices, labels."),
     (np.eye(4, dtype=int)[[0, 1, 2, 3] * 3], "labels are one-hot rows"),
     (np.array([0, "a"] * 6, object), "the label of sample 1 is 'a', that of another 0; labels must be all whole"),
     (np.array([0, True] * 6, object), "the label of sample 1 is True, that of another 0"),
@@ -120,7 +121,7 @@ def test_conditions_may_be_of_one_column_and_whole(tmp_path):
     assert data.spec.conditions == ("0",)
     pair = load_data((TINY[:12], numbers + 0.5))
     assert pair.conditions[:, 0].tolist() == (numbers + 0.5).tolist()
-    assert "the second array has fractions: read as numbers to condition on, not as classes" in pair.notes
+    assert "the second array has fractions: it was read as conditions, not as classes" in pair.notes
     assert load_data((TINY[:12], numbers.reshape(6, 2).repeat(2, 0))).spec.conditions == ("0", "1")
     np.savez(tmp_path / "b.npz", x=TINY[:12], conditions=np.eye(3)[numbers % 3])
     assert any("one-hot" in note for note in load_data(tmp_path / "b.npz").notes)
@@ -211,8 +212,8 @@ class Series:
 
 
 @pytest.mark.parametrize(("source", "kind", "message"), [
-    (Series(), TypeError, "data is Series; give its numbers as an array, data.to_numpy(), or a table"),
-    ({"x": TINY}, TypeError, "data is dict; give one of its arrays, data['x']"),
+    (Series(), TypeError, "data is Series; pass an array, data.to_numpy(), or a table"),
+    ({"x": TINY}, TypeError, "data is dict; pass one of its arrays, data['x']"),
     ("table.xlsx", ValueError, "table.xlsx: is not read; save its table as .csv"),
     ("weights.pt", ValueError, "could run code, so it is never loaded"),
     ("one.PNG", ValueError, "one.PNG: is one picture; give several, or the folder that holds them"),
@@ -228,13 +229,13 @@ def test_what_is_not_read_says_what_to_give(tmp_path, monkeypatch, source, kind,
 
 def test_an_open_archive_says_to_give_its_path(tmp_path):
     np.savez(tmp_path / "a.npz", x=TINY)
-    with np.load(tmp_path / "a.npz") as archive, pytest.raises(TypeError, match=r"of an \.npz file its path"):
+    with np.load(tmp_path / "a.npz") as archive, pytest.raises(TypeError, match=r"for an \.npz file pass its path"):
         load_data(archive)
 
 
 def test_a_fourth_channel_is_said_to_be_drawn_without():
     notes = load_data(np.zeros((9, 8, 8, 4), np.uint8)).notes
-    assert any("drawings show the first three" in note for note in notes)
+    assert any("only the first three are drawn" in note for note in notes)
     assert not any("drawings" in note for note in load_data(np.zeros((9, 8, 8, 3), np.uint8)).notes)
 
 
@@ -249,8 +250,8 @@ def test_a_jpeg_of_more_is_reduced_as_it_is_decoded(tmp_path, name):
 def test_pictures_in_newer_formats_say_what_to_do(tmp_path):
     for name in ("a.jxl", "b.SVG"):
         (tmp_path / name).write_bytes(b"1")
-    with pytest.raises(ValueError, match=r"none of the 2 files .*; \.jxl is not read, save it as PNG; \.svg"):
+    with pytest.raises(ValueError, match=r"none of the 2 files .*; \.jxl is not supported, save it as PNG; \.svg"):
         load_data(tmp_path)
     fill(tmp_path, 1)
-    assert load_data(tmp_path).skipped == [f"{name}: {name[1:].lower()} is not read, save it as PNG"
+    assert load_data(tmp_path).skipped == [f"{name}: {name[1:].lower()} is not supported, save it as PNG"
                                            for name in ("a.jxl", "b.SVG")]

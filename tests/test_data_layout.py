@@ -59,13 +59,13 @@ def test_a_layout_of_other_axes_is_refused():
     refuse(floats(9, 4, 4), "array: layout 'CHW' has 3 axes and a sample has 2, (4, 4); it must be CL or HW or LC",
            layout="CHW")
     refuse(floats(9, 4, 4), "layout 'WH' is unknown", layout="WH")
-    refuse("digits", "layout 'CL' cannot be had: data 'digits' are ", layout="CL")
+    refuse("digits", "layout 'CL' is not possible: data 'digits' are ", layout="CL")
     spec = load_data("digits").spec
     assert load_data("digits", layout=spec.layout).spec == spec
 
 
 def test_a_large_array_file_stays_on_the_disk_and_keeps_its_type(tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "SMALL", 1)
+    monkeypatch.setattr(cache, "MIN_CACHED_BYTES", 1)
     for kind in ("u1", "?", "i2", "u4", "i8", "f2", "f4", "f8", ">f4"):
         values = (floats(20, 3, 16) * 50).astype(kind)
         np.save(tmp_path / "a.npy", values)
@@ -112,7 +112,7 @@ def test_a_constant_channel_divides_nothing_by_zero():
     assert data.spec.low == (0, 0, 0)
     assert data.spec.high == (10, 1, 100)
     assert data.spec.levels == (3, None, None)
-    assert "channels of one value only: 1; they come back as they are" in data.notes
+    assert "channels with a single value: 1; samples keep it" in data.notes
     x = data.batch(range(10))[0]
     assert np.allclose(data.spec.decode(x), values, atol=1e-5)
     assert (data.spec.decode(x + 0.1)[:, 0] == 5).all()
@@ -178,7 +178,7 @@ def test_vector_conditions_come_with_the_batch(tmp_path):
     ({"conditions": np.zeros((20, 2)), "names": np.array(["a"])}, "names are <U1 of shape (1,)"),
     ({"conditions": np.zeros((20, 2)), "names": np.array(["a", "a"])}, "distinct"),
     ({"conditions": np.zeros((20, 2)), "labels": np.zeros(20, int)}, "holds x, conditions, labels"),
-    ({"names": np.array(["a"])}, "has names and no conditions"),
+    ({"names": np.array(["a"])}, "has names but no conditions"),
 ])
 def test_conditions_that_cannot_be_used_are_refused(tmp_path, beside, message):
     np.savez(tmp_path / "a.npz", x=np.zeros((20, 3)), **beside)
@@ -186,12 +186,12 @@ def test_conditions_that_cannot_be_used_are_refused(tmp_path, beside, message):
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"low": (0, 0, 0)}, "high is 255; it must be a tuple exactly where low"),
+    ({"low": (0, 0, 0)}, "high is 255; it must be a tuple if and only if low"),
     ({"low": (0, 0), "high": (1, 1)}, "low is (0, 0); it must be a finite number, or a tuple of 3"),
     ({"low": (0, 0, 0), "high": (1, 1, 0)}, "high is (1, 1, 0); it must be above low"),
-    ({"low": (0, 0, 0), "high": (1, 1, 1)}, "levels is 256; it must be one entry for each of 3 channels"),
+    ({"low": (0, 0, 0), "high": (1, 1, 1)}, "levels is 256; it must be one entry for each of the 3 channels"),
     ({"layout": "HW"}, "layout is 'HW'; it must be one with C"), ({"layout": "CL"}, "layout is 'CL'; it must be CHW"),
-    ({"conditions": ("a",), "classes": ("b",)}, "conditions is ('a',); it must be () where there are classes"),
+    ({"conditions": ("a",), "classes": ("b",)}, "conditions is ('a',); it must be () if there are classes"),
     ({"kind": "array", "shape": (1, 2, 3, 4, 5)}, "it must be 1 to 4 whole numbers"),
 ])
 def test_a_wrong_spec_is_refused(change, message):

@@ -152,7 +152,7 @@ def test_few_of_the_sixteen_bits_are_learnt_on_their_own_scale(tmp_path):
 
 
 @pytest.mark.parametrize(("picture", "options", "says"), [
-    (COLOUR, {"depth": 16}, "1 of 1 pictures are in colour, and 16 bits are kept of grey ones only; leave depth out"),
+    (COLOUR, {"depth": 16}, "1 of 1 pictures are in colour, and 16 bits are kept only for grey ones; leave depth out"),
     (COLOUR[..., 0], {"depth": 12}, "depth is 12; it must be 8 or 16"),
     (COLOUR[..., 0], {"depth": 16, "alpha": True}, "leave one of the two out")])
 def test_bits_that_are_not_there_are_refused(tmp_path, picture, options, says):

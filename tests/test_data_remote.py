@@ -88,10 +88,10 @@ def test_a_server_that_stumbles_changes_nothing(server, tmp_path, fault):
 
 def test_a_server_that_stays_away_is_one_line(server):
     server.faults += [500] * 99
-    with pytest.raises(ConnectionError, match=r"/0\.tar: no answer in 9 tries \(500 Internal Server Error\); run it"):
+    with pytest.raises(ConnectionError, match=r"/0\.tar: no answer in 9 tries \(500 Internal Server Error\); try"):
         load_data(f"{server.address}/0.tar")
 
 
 def test_only_shards_are_read_over_http(server):
-    with pytest.raises(ValueError, match=r"/0\.zip' is no address of \.tar shards; fetch other files to a disk"):
+    with pytest.raises(ValueError, match=r"/0\.zip' is not an address of \.tar shards; download other files first"):
         load_data(server.address + "/0.zip")

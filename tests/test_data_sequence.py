@@ -99,7 +99,7 @@ def test_a_hub_object_with_features():
     ([], ValueError, "data: holds 0 samples"), ([b"a"], TypeError, "item 0 is bytes; items must be pictures"),
     ([TRACES[0], TRACES[1][:7], TRACES[2][:9]], ValueError, "its 3 arrays have 3 different shapes, (7,) to (40,)"),
     ([TRACES[0], PICTURES[0]], TypeError, "items must be alike"),
-    ([PICTURES[0], TRACES[0]], TypeError, "item 1 is an array and item 0 a picture"),
+    ([PICTURES[0], TRACES[0]], TypeError, "item 1 is an array, but item 0 is a picture"),
     ([{"name": 1}], TypeError, "item 0 has name; it needs an entry such as image or x"),
     ([(PICTURES[0], 1.5)], ValueError, "the label of sample 0 is 1.5; labels must be all whole numbers or all text"),
     ([(PICTURES[0], 1), (PICTURES[1], "a")], ValueError, "the label of sample 1 is 'a'"),
@@ -128,6 +128,6 @@ def test_the_hub_without_a_network_is_one_line(monkeypatch):
         raise ConnectionError("Couldn't reach it\nand more")
 
     monkeypatch.setattr(datasets, "load_dataset", down)
-    with pytest.raises(ConnectionError, match=r"hf:some/name:test: cannot be had from the Hub \(Couldn't reach it\); "
-                                              "check the name, the split and the network"):
+    with pytest.raises(ConnectionError, match=r"hf:some/name:test: cannot be loaded from the Hub \(Couldn't reach it\)"
+                                              "; check the name, the split and the network"):
         load_data("hf:some/name:test")

@@ -85,7 +85,7 @@ def test_a_shard_cut_at_any_byte_is_refused_with_the_place_and_the_count(tmp_pat
     for length in [*range(512, used + 512, 256), used + 300]:
         path = tmp_path / f"{length}.tar"
         path.write_bytes(content[:length])
-        with pytest.raises(ValueError, match=rf"{length}\.tar: is cut short at byte \d+, after \d whole") as caught:
+        with pytest.raises(ValueError, match=rf"{length}\.tar: is truncated at byte \d+, after \d complete") as caught:
             load_data(path)
         place, whole = map(int, re.search(r"byte (\d+), after (\d)", str(caught.value)).groups())
         assert place <= length
@@ -101,7 +101,7 @@ def test_a_flipped_header_is_not_taken_for_the_end(tmp_path):
     content = bytearray(path.read_bytes())
     content[4 * 1024 + 3] ^= 1
     path.write_bytes(content)
-    refuse(path, "a.tar: is damaged at byte 4096, after 1 whole samples; fetch it again")
+    refuse(path, "a.tar: is damaged at byte 4096, after 1 complete samples; fetch it again")
 
 
 def test_a_packed_shard_and_a_file_that_is_none_are_refused(tmp_path):
@@ -111,7 +111,7 @@ def test_a_packed_shard_and_a_file_that_is_none_are_refused(tmp_path):
     (tmp_path / "b.tar").write_bytes(b"")
     refuse(tmp_path / "b.tar", "b.tar: is not a plain tar file")
     (tmp_path / "c.tar.gz").write_bytes(b"hello")
-    refuse(tmp_path / "c.tar.gz", "is packed; unpack it first")
+    refuse(tmp_path / "c.tar.gz", "is compressed; unpack it first")
     refuse(pack(tmp_path / "d.tar", []), "d.tar: holds no samples")
 
 
@@ -123,7 +123,7 @@ def test_a_doubled_member_is_refused_and_a_stem_in_two_shards_counted(tmp_path):
         pack(tmp_path / "two" / f"{name}.tar", members(3))
     data = load_data(tmp_path / "two")
     assert len(data) == 6
-    assert "samples whose name is also in another shard: 3; each is kept" in data.notes
+    assert "samples whose name is also in another shard: 3; all are kept" in data.notes
 
 
 def test_a_sample_without_a_picture_is_skipped_and_named_or_refused(tmp_path):
@@ -184,7 +184,7 @@ def test_a_shard_that_changes_after_it_was_indexed_is_one_line(tmp_path, change)
     data = load_data(path, reader="stream")
     content = path.read_bytes()
     path.write_bytes(content[:19 * 2048 + 520] if change == "cut" else content[2048:] + content[:2048])
-    with pytest.raises(ValueError, match=r"a\.tar: has changed since it was indexed; start again"):
+    with pytest.raises(ValueError, match=r"a\.tar: changed since it was indexed; start again"):
         data.values[np.array([18])]
 
 
@@ -219,7 +219,7 @@ def test_a_header_that_says_what_none_can_is_one_line(tmp_path, name, after):
     path.write_bytes(good + MEAN[name])
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match=r"a\.tar: (is damaged|is cut|is not a plain tar|holds no)") as caught:
+        with pytest.raises(ValueError, match=r"a\.tar: (is damaged|is truncated|is not a plain|holds no)") as caught:
             load_data(path)
         assert tracemalloc.get_traced_memory()[1] < 50_000_000
     finally:
@@ -231,7 +231,7 @@ def test_a_header_that_says_what_none_can_is_one_line(tmp_path, name, after):
                                   '{"label": {"a": "' + "b" * 10_000 + '"}}'])
 def test_a_description_that_is_none_is_one_line(tmp_path, text):
     path = pack(tmp_path / "a.tar", [*members(1), ("1.json", text.encode())])
-    with pytest.raises(ValueError, match=r"a\.tar: 1\.json: (is not a JSON table|its label is)") as caught:
+    with pytest.raises(ValueError, match=r"a\.tar: 1\.json: (is not a JSON object|its label is)") as caught:
         load_data(path)
     assert len(str(caught.value)) < 600
 
@@ -243,8 +243,8 @@ def test_a_member_larger_than_any_picture_is_left_out(tmp_path):
         file.write(header("z.png", 2**31))
         file.truncate(12 * 2048 + 512 + 2**31 + 1024)
     data = load_data(path, reader="stream")
-    assert data.skipped == ["z: the sample has no picture", f"{path}: z.png: 2,147,483,648 bytes; a member of more "
-                            "than 1,073,741,824 is not read"]
+    assert data.skipped == ["z: the sample has no picture", f"{path}: z.png: 2,147,483,648 bytes; at most "
+                            "1,073,741,824 are read"]
 
 
 def test_a_broken_picture_in_a_stream_is_stood_in_for_by_one_of_its_class(tmp_path):
@@ -260,8 +260,8 @@ def test_a_broken_picture_in_a_stream_is_stood_in_for_by_one_of_its_class(tmp_pa
 
 def test_wrong_labels_are_refused_by_name(tmp_path):
     picture = ("a.png", png(0))
-    for content, message in ((b"[1]", "a.json: is not a JSON table"), (b'{"label": 1.5}', "its label is 1.5"),
-                             (b'{"label": true}', "its label is True"), (b"{", "is not a JSON table")):
+    for content, message in ((b"[1]", "a.json: is not a JSON object"), (b'{"label": 1.5}', "its label is 1.5"),
+                             (b'{"label": true}', "its label is True"), (b"{", "is not a JSON object")):
         refuse(pack(tmp_path / "a.tar", [picture, ("a.json", content)]), message)
     refuse(pack(tmp_path / "b.tar", [picture, ("a.cls", b"\xff\xfe")]), "a.cls: is not text")
 

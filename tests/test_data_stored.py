@@ -76,16 +76,16 @@ def test_a_file_that_changes_while_it_is_in_use_is_one_line(tmp_path, change, wa
     os.utime(path, ns=(0, 0))  # so that the change has another time, however fast it comes
     stored = StoredRows(path)
     change(path)
-    with pytest.raises(ValueError, match=rf"{re.escape(str(path))}: has changed since it was opened; start again"):
+    with pytest.raises(ValueError, match=rf"{re.escape(str(path))}: changed since it was opened; start again"):
         stored[wanted]
 
 
 def test_a_set_of_a_file_that_is_cut_is_one_line_and_no_zeros(tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "SMALL", 1)
+    monkeypatch.setattr(cache, "MIN_CACHED_BYTES", 1)
     np.save(tmp_path / "a.npy", VALUES)
     train, _ = load_data(tmp_path / "a.npy").split()
     os.truncate(tmp_path / "a.npy", 900)
-    with pytest.raises(ValueError, match=r"a\.npy: has changed since it was opened"):
+    with pytest.raises(ValueError, match=r"a\.npy: changed since it was opened"):
         train.batch(range(9))
 
 
@@ -98,7 +98,7 @@ def test_a_file_that_is_replaced_or_removed_is_still_read_as_it_was(tmp_path, st
 
 
 def test_columns_first_is_read_into_memory_and_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "SMALL", 1)
+    monkeypatch.setattr(cache, "MIN_CACHED_BYTES", 1)
     np.save(tmp_path / "a.npy", np.asfortranarray(VALUES))
     data = load_data(tmp_path / "a.npy")
     assert data.digest() == load_data(VALUES).digest()

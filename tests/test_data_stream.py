@@ -80,7 +80,7 @@ def sources(tmp_path, monkeypatch):
     """A folder, a shard and a table of the same twelve pictures, and an array that stays on the disk."""
     pa = pytest.importorskip("pyarrow")
     pq = pytest.importorskip("pyarrow.parquet")
-    monkeypatch.setattr(cache, "SMALL", 1)
+    monkeypatch.setattr(cache, "MIN_CACHED_BYTES", 1)
     fill(tmp_path / "folder", 12, "{:02d}.png")
     paths = sorted((tmp_path / "folder").iterdir())
     pack(tmp_path / "a.tar", [(path.name, path.read_bytes()) for path in paths])

@@ -83,8 +83,9 @@ def test_what_is_no_number_is_refused_by_name(tmp_path, load):
 
 @pytest.mark.parametrize(("text", "says"), [
     ("", "is empty; a table has a line of names"), ("a,b\n", "has no rows"),
-    ("a,b\n1,2\n\n3\n", "line 4 has 1 values, and there are 2 columns; fix it"),
-    ("a,a\n1,2\n", "has columns of one name, a; give each its own"), ("a,b\n\xff\xfe,1", "is no CSV file in UTF-8"),
+    ("a,b\n1,2\n\n3\n", "line 4 has 1 values, but there are 2 columns; fix it"),
+    ("a,a\n1,2\n", "has several columns called a; give each its own"),
+    ("a,b\n\xff\xfe,1", "is not a CSV file in UTF-8"),
     ('a,b\n"1,2\n', "line 2 has 1 values")])
 def test_a_broken_table_says_where(tmp_path, text, says):
     (tmp_path / "t.csv").write_bytes(text.encode("latin-1"))
@@ -131,5 +132,5 @@ def test_other_columns_than_a_model_has_learnt_are_refused():
 
 def test_frames_of_two_columns_of_one_name_are_refused():
     frame = pd.DataFrame([[1, 2]], columns=["a", "a"])
-    with pytest.raises(ValueError, match="data: has columns of one name, a; give each its own"):
+    with pytest.raises(ValueError, match="data: has several columns called a; give each its own"):
         load_data(frame)

@@ -215,7 +215,7 @@ def test_classes_are_whole_numbers_of_any_type_or_names(condition, numbers):
 
 
 @pytest.mark.parametrize(("condition", "says"), [
-    (1, "class 'b' cannot be chosen: no sample that was trained on has it (allowed: a, c, 7)"),
+    (1, "class 'b' cannot be chosen: it has no training samples (allowed: a, c, 7)"),
     ("b", "class 'b' cannot"), ("1", "class '1' cannot"), (torch.tensor([0, 1, 2]), "class 'b' cannot"),
     (4, "must be a class from 0 to 3"),
     (-2, "must be a class from 0 to 3"), ("zebra", "class 'zebra' is unknown"), (True, "condition is True"),

@@ -14,11 +14,11 @@ from torch import Tensor
 from ornstein import files
 from ornstein.arguments import printable
 from ornstein.data import DataSpec, read_picture
-from ornstein.data.labels import listed, number_labels
+from ornstein.data.labels import join_names, number_labels
 from ornstein.data.parquet import read_parquet
-from ornstein.data.pictures import FORMATS, header
+from ornstein.data.pictures import FORMATS, read_header
 from ornstein.data.spec import channel_first
-from ornstein.data.table import Table, label_of, read_csv
+from ornstein.data.table import Table, label_column, read_csv
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.editing.inpaint import inpaint
 from ornstein.diffusion.editing.interpolate import interpolate
@@ -66,7 +66,7 @@ def read_samples(spec: DataSpec, path: Path, fit: str) -> EditInput:
     """
     if is_picture(path):
         edit_input = _read_picture(spec, spec.shape, path, fit)
-        if spec.mode != "RGBA" and header(path)[3]:
+        if spec.mode != "RGBA" and read_header(path).transparent:
             is_clear = read_picture(path, (4, *spec.shape[1:]), fit)[3] < OPAQUE
             edit_input.values[:, :, is_clear] = np.nan
         return edit_input
@@ -109,7 +109,7 @@ def _read_mask(spec: DataSpec, path: Path, edit_input: EditInput, fit: str) -> n
                              "where values are known")
         height, width = spec.shape[1:]
         brightness = read_picture(path, (1, height, width), fit)
-        size = header(path)[:2]
+        size = read_header(path)[:2]
         if size not in ((width, height), edit_input.size):
             other = f", or {edit_input.size[0]} x {edit_input.size[1]} as the picture is" * (
                 edit_input.size not in ((0, 0), (width, height)))
@@ -203,7 +203,7 @@ def _read_picture(spec: DataSpec, shape: tuple[int, ...], path: Path, fit: str) 
     values = read_picture(path, shape, fit, 16 if is_deep else 8)[None].astype(np.float64)
     # Sixteen bits are the data's own values; eight are scaled to their range.
     values = values.clip(low, high) if is_deep else low + values / 255 * (high - low)
-    width, height = header(path)[:2]
+    width, height = read_header(path)[:2]
     notes = [] if (height, width) == shape[1:] else [
         f"{path} is {width} x {height} pixels: resized to {shape[2]} x {shape[1]} as training pictures were"
         + {"cut": ", cut to its middle", "pad": ", padded", "stretch": ", stretched"}[fit]
@@ -224,20 +224,20 @@ def _read_table(spec: DataSpec, path: Path) -> EditInput:
         raise FileNotFoundError(f"{path} does not exist; name a picture, a table, or a .npy or .npz file")
     source = str(path)
     table, notes = (read_parquet(path, source), []) if path.suffix.lower() == ".parquet" else read_csv(path, source)
-    label = label_of(table)
+    label = label_column(table)
     array_columns = [name for name, column in table.items() if column.ndim > 1]
     columns = array_columns or list(spec.columns) or [name for name in table if name != label]
     if missing := [name for name in columns if name not in table]:
-        raise ValueError(f"{path} lacks columns that this model was trained on: {listed(missing)}; add them, with "
+        raise ValueError(f"{path} lacks columns that this model was trained on: {join_names(missing)}; add them, with "
                          "empty cells where they are unknown")
     if texts := [name for name in columns if table[name].dtype.kind == "O"]:
-        raise ValueError(f"{path} holds text in the columns {listed(texts)}; write numbers, or nothing where they are "
-                         "unknown")
+        raise ValueError(f"{path} holds text in the columns {join_names(texts)}; write numbers, or nothing where they "
+                         "are unknown")
     if taken := [band for name in columns for band in named_bands(name) if band in table]:
         raise ValueError(f"{path} has a column {taken[0]!r}, a name that the result uses; rename that column")
     values = table[columns[0]] if array_columns else np.stack([table[name] for name in columns], 1)
     if ignored := [name for name in table if name not in (*columns, label)]:
-        notes.append(f"columns that are ignored and kept as they are: {listed(ignored)}")
+        notes.append(f"columns that are ignored and kept as they are: {join_names(ignored)}")
     condition = None if label is None else _label_condition(spec, table[label], label, source)
     if condition is not None:
         notes.append(f"column {label!r} gives the label of each row")

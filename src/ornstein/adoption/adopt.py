@@ -17,7 +17,7 @@ from ornstein.adoption.sources import Source, read_schedule, read_source
 from ornstein.adoption.spec import build_spec, resolve_classes
 from ornstein.adoption.unet import Unet
 from ornstein.arguments import alternatives, require, require_ints
-from ornstein.data import Dataset, DataSpec, load_data, named, path_of
+from ornstein.data import Dataset, DataSpec, load_data, source_name, source_path
 from ornstein.isolation import isolated
 
 __all__ = ["adopt"]
@@ -146,8 +146,8 @@ def _rows(data: Dataset, spec: DataSpec, classes: int,
 
 def _data_path(data: Any) -> str | None:
     """The name or absolute path of data for `load_data`; None for data in memory."""
-    name = named(data)
-    path = path_of(data) if isinstance(name, str) else None
+    name = source_name(data)
+    path = source_path(data) if isinstance(name, str) else None
     return path if isinstance(path, str) else name if isinstance(name, str) else None
 
 

@@ -1,4 +1,4 @@
-"""Pictures of any source as one set: sizes, what is skipped, and decoding once, into memory or into the cache."""
+"""Pictures of any source as one data set, decoded once into memory or the cache, or on each access."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import numpy as np
 
 from ornstein.data import cache
 from ornstein.data.dataset import Dataset, RowView, Values, ValuesDigest, hold_out
-from ornstein.data.pictures import Reading, header, pixels, reason
-from ornstein.data.process import PerProcess
-from ornstein.data.ranges import SEEN, Range, choose, survey
-from ornstein.data.sizes import own_size, size_notes
+from ornstein.data.per_process import PerProcess
+from ornstein.data.pictures import Header, ReadOptions, decode_picture, error_reason, read_header
+from ornstein.data.ranges import MIN_FILL, Range, choose_range, measure_channels
+from ornstein.data.sizes import default_size, size_notes
 from ornstein.data.spec import DataSpec, printable
 from ornstein.data.stored import StoredRows
 
@@ -29,79 +29,88 @@ __all__ = ["Corpus", "LazyPictures", "load_corpus"]
 
 Result = TypeVar("Result")
 THREADS = max(2, min(16, os.cpu_count() or 2))
-GREY, CLEAR, DEEP = 3, 4, 5  # columns of headers
-BLOCK = 512  # pictures that are read and decoded together
-LOOKED_AT = 1000  # headers that settle size and channels of pictures that are too many to open each
+GREY, TRANSPARENT, DEEP = 3, 4, 5  # columns of header arrays
+BLOCK_SIZE = 512  # pictures that are read and decoded together
+SAMPLED_HEADERS = 1000  # pictures whose headers decide size and channels if there are too many to open all
 
 
 @dataclass
 class Corpus:
-    """Pictures that can be read by number.
+    """Pictures that can be read by row number.
 
-    `read` gives those of a few rows: bytes, paths or pictures of Pillow's, or an Exception for one that cannot be had;
-    it can be pickled, for readers in other processes. What decoded pictures are a function of is their `listing`, as
-    `cache.key_of` takes it; their `identity` tells them from others wherever they lie, for the digest of a set that is
-    never read to the end; either is None where it is not known.
+    `read` returns bytes, paths or Pillow images for an array of rows, or an Exception for a picture that is missing;
+    it is picklable, for use in other processes. `listing` is what the decoded pictures depend on, for the cache key;
+    `identity` identifies the pictures wherever they are stored, for the digest of a streamed set; either may be None,
+    if unknown.
     """
 
     name: str
-    where: str  # how messages call it
+    where: str  # name of the source in messages
     keys: Sequence[str]  # printable name of each picture
     read: Callable[[np.ndarray], Sequence[Source | Exception]]
     labels: np.ndarray  # (N,) int64, -1 for none
     classes: tuple[str, ...] = ()
     listing: list[Any] | None = None
     identity: list[Any] | None = None
-    others: dict[str, str] = field(default_factory=dict)  # printable name of what is no picture: the reason
+    skipped: dict[str, str] = field(default_factory=dict)  # printable name of a skipped file: the reason
     notes: list[str] = field(default_factory=list)
-    looked: list[tuple[int, int, bool, bool, bool] | str] | None = None  # what `header` says of each, or why not
+    headers: list[Header | str] | None = None  # of each picture, or the reason it has none
 
 
-def load_corpus(corpus: Corpus, reading: Reading) -> Dataset:
-    """Return pictures of one shape as uint8, (N, C, H, W), all in colour unless every one is grey.
+def load_corpus(corpus: Corpus, options: ReadOptions) -> Dataset:
+    """Return pictures of one shape as uint8 or uint16, (N, C, H, W), in colour unless all are grey.
 
-    The reader "cache" decodes all once, into memory or, from 64 MB on, into the cache folder; "stream" decodes them
-    each time they are asked for; "auto" streams what would take more than half of the free disk.
+    The reader "cache" decodes all once, into memory or, from 64 MB on, into the cache folder; "stream" decodes on each
+    access; "auto" streams if the decoded pictures would take more than half of the free disk space.
     """
-    reader = reading.reader
-    if reader != "stream" and corpus.listing is not None and (made := cache.open_values(_key(corpus, reading))):
-        return _dataset(corpus, *made)
+    reader = options.reader
+    if reader != "stream" and corpus.listing is not None and (cached := cache.open_values(_cache_key(corpus, options))):
+        return _dataset_from_record(corpus, *cached)
     count = len(corpus.keys)
-    some = np.unique(np.linspace(0, count - 1, min(count, LOOKED_AT)).astype(np.int64))
+    sampled = np.unique(np.linspace(0, count - 1, min(count, SAMPLED_HEADERS)).astype(np.int64))
     failed: dict[int, str] = {}
-    with warnings.catch_warnings(record=True) as warned, ThreadPoolExecutor(THREADS) as pool:
+    with warnings.catch_warnings(record=True) as caught, ThreadPoolExecutor(THREADS) as pool:
         from PIL import Image
 
-        # Set once around all threads: the filters are shared by the whole process.
+        # Set once around all threads: warning filters are global to the process.
         warnings.simplefilter("always")
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `header` has limits of its own
-        headers = _headers(corpus, some, pool, failed)
-        # What is small is decoded into memory, and needs no disk.
-        need = count * int(np.prod(_shape(headers, reading))) * reading.depth // 8 if len(headers) else 0
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `read_header` has its own limits
+        headers = _read_headers(corpus, sampled, pool, failed)
         if len(headers) and (reader == "stream" or (reader == "auto" and corpus.listing is not None
-                                                  and need >= cache.SMALL and need > cache.free() // 2)):
-            _refuse(corpus, failed, len(some))
-            return _streamed(corpus, headers, reading, failed, len(some))
-        if len(some) < count:
-            headers = _headers(corpus, np.arange(count), pool, failed)
-        _refuse(corpus, failed, count)
+                                                    and _exceeds_disk(count, headers, options))):
+            _check_failures(corpus, failed, len(sampled))
+            return _streamed_dataset(corpus, headers, options, failed, len(sampled))
+        if len(sampled) < count:
+            headers = _read_headers(corpus, np.arange(count), pool, failed)
+        _check_failures(corpus, failed, count)
         while True:
-            shape = _shape(headers, reading)
+            shape = _common_shape(headers, options)
             try:
-                return _dataset(corpus, *_decoded(corpus, shape, reading, headers, failed, pool, warned))
-            except _SettledAnewError as again:
-                headers = headers[_whole(headers[:, 0], failed)]
-                headers[:, CLEAR] *= not again.args
+                return _dataset_from_record(corpus, *_decode_all(corpus, shape, options, headers, failed, pool, caught))
+            except _ShapeChangedError as change:
+                headers = headers[_not_in(headers[:, 0], failed)]
+                if change.opaque:
+                    headers[:, TRANSPARENT] = 0
 
 
-class _SettledAnewError(Exception):
-    """A picture that broke in decoding had settled the channels or the size; or, with an argument, the opacity that was
-    asked for is the same everywhere."""
+def _exceeds_disk(count: int, headers: np.ndarray, options: ReadOptions) -> bool:
+    """Whether the decoded pictures would be cached on disk and take more than half of the free space."""
+    needed = count * int(np.prod(_common_shape(headers, options))) * options.depth // 8
+    return needed >= cache.MIN_CACHED_BYTES and needed > cache.free_bytes() // 2
+
+
+class _ShapeChangedError(Exception):
+    """The shape or dtype is different without the pictures that failed, or if `opaque`, without the opacity channel,
+    which is uniform."""
+
+    def __init__(self, opaque: bool = False) -> None:
+        super().__init__()
+        self.opaque = opaque
 
 
 class LazyPictures:
-    """Pictures of a corpus, decoded to (C, H, W) each time they are asked for; one that cannot be used is stood
-    in for by the next one of its class that can: the same one each time."""
+    """Pictures of a corpus, decoded to (C, H, W) on each access; an unusable one is always replaced by the next usable
+    one of its class."""
 
     def __init__(self, corpus: Corpus, shape: tuple[int, int, int], fit: str, dtype: np.dtype[Any]) -> None:
         self.corpus, self.shape, self.fit, self.dtype = corpus, (len(corpus.keys), *shape), fit, dtype
@@ -112,195 +121,203 @@ class LazyPictures:
         return self.shape[0]
 
     def __getitem__(self, rows: Any, /) -> np.ndarray:
-        wanted = np.arange(len(self))[rows]
-        source = self.corpus.read(wanted)
-        decoded = _spread(self._pool(), self._decode, source)
-        made = [self._stand_in(row, one) if isinstance(one, str) else one
-                for row, one in zip(wanted, decoded, strict=True)]
-        return np.stack(made) if made else np.empty((0, *self.shape[1:]), self.dtype)
+        indices = np.arange(len(self))[rows]
+        sources = self.corpus.read(indices)
+        decoded = _map_in_threads(self._pool(), self._try_decode, sources)
+        pictures = [self._substitute(row, result) if isinstance(result, str) else result
+                    for row, result in zip(indices, decoded, strict=True)]
+        return np.stack(pictures) if pictures else np.empty((0, *self.shape[1:]), self.dtype)
 
-    def _decode(self, source: Source | Exception) -> np.ndarray | str:
-        return _decode(source, self.shape[1:], self.fit, self.dtype)
+    def _try_decode(self, source: Source | Exception) -> np.ndarray | str:
+        return _try_decode(source, self.shape[1:], self.fit, self.dtype)
 
-    def _stand_in(self, row: int, why: str) -> np.ndarray:
+    def _substitute(self, row: int, reason: str) -> np.ndarray:
         corpus = self.corpus
-        self.failed[int(row)] = why
-        _refuse(corpus, self.failed, len(self))
-        alike = np.flatnonzero(corpus.labels == corpus.labels[row])
-        for other in np.roll(alike, -int(np.searchsorted(alike, row)) - 1)[:-1]:
-            one = self._decode(corpus.read(np.array([other]))[0])
-            if not isinstance(one, str):
-                return one
-        raise ValueError(f"{corpus.where}: no picture like {corpus.keys[row]} can be used; fix or remove it ({why})")
+        self.failed[int(row)] = reason
+        _check_failures(corpus, self.failed, len(self))
+        same_class = np.flatnonzero(corpus.labels == corpus.labels[row])
+        for other in np.roll(same_class, -int(np.searchsorted(same_class, row)) - 1)[:-1]:
+            result = self._try_decode(corpus.read(np.array([other]))[0])
+            if not isinstance(result, str):
+                return result
+        raise ValueError(f"{corpus.where}: no picture of the class of {corpus.keys[row]} can be used; fix or remove it "
+                         f"({reason})")
 
 
-def _key(corpus: Corpus, reading: Reading) -> str:
-    return cache.key_of("pictures", corpus.listing, *reading.key())
+def _cache_key(corpus: Corpus, options: ReadOptions) -> str:
+    return cache.make_key("pictures", corpus.listing, *options.key())
 
 
-def _headers(corpus: Corpus, rows: np.ndarray, pool: ThreadPoolExecutor, failed: dict[int, str]) -> np.ndarray:
-    """(N, 6) row, width, height, grey, transparent and of 16 bits of each picture that has them."""
-    def look(source: Source | Exception) -> tuple[int, int, bool, bool, bool] | str:
+def _read_headers(corpus: Corpus, rows: np.ndarray, pool: ThreadPoolExecutor, failed: dict[int, str]) -> np.ndarray:
+    """Return row, width, height, grey, transparent and deep of each readable picture, (N, 6); others go to `failed`."""
+    def read(source: Source | Exception) -> Header | str:
         try:
             if isinstance(source, Exception):
                 raise source
-            return header(source)
-        except Exception as error:  # Pillow raises nearly any type for a broken file; the reason is reported
-            return reason(error)
+            return read_header(source)
+        except Exception as error:  # a broken file raises nearly any type of error
+            return error_reason(error)
 
     headers = []
-    for block in _blocks(rows):
-        looked = [corpus.looked[row] for row in block] if corpus.looked is not None else _spread(
-            pool, look, corpus.read(block))
-        for row, one in zip(block, looked, strict=True):
-            if isinstance(one, str):
-                failed[int(row)] = one
+    for block in _split_rows(rows):
+        results = [corpus.headers[row] for row in block] if corpus.headers is not None else _map_in_threads(
+            pool, read, corpus.read(block))
+        for row, result in zip(block, results, strict=True):
+            if isinstance(result, str):
+                failed[int(row)] = result
             else:
-                headers.append((row, *one))
+                headers.append((row, *result))
     return np.array(headers, dtype=np.int64).reshape(-1, 6)
 
 
-def _blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
-    return (rows[start:start + BLOCK] for start in range(0, len(rows), BLOCK))
+def _split_rows(rows: np.ndarray) -> Iterator[np.ndarray]:
+    return (rows[start:start + BLOCK_SIZE] for start in range(0, len(rows), BLOCK_SIZE))
 
 
-def _spread(pool: ThreadPoolExecutor, work: Callable[[Any], Result], items: Sequence[Any]) -> Iterator[Result]:
-    # One run a thread: a small picture is decoded in less time than a thread takes to fetch its next task.
-    step = max(1, -(-len(items) // THREADS))
-    runs = pool.map(lambda start: [work(item) for item in items[start:start + step]], range(0, len(items), step))
-    return itertools.chain.from_iterable(runs)
+def _map_in_threads(pool: ThreadPoolExecutor, function: Callable[[Any], Result],
+                    items: Sequence[Any]) -> Iterator[Result]:
+    # One task per thread: decoding a small picture takes less time than fetching the next task.
+    size = max(1, -(-len(items) // THREADS))
+    results = pool.map(lambda start: [function(item) for item in items[start:start + size]], range(0, len(items), size))
+    return itertools.chain.from_iterable(results)
 
 
-def _refuse(corpus: Corpus, failed: dict[int, str], count: int) -> None:
+def _check_failures(corpus: Corpus, failed: dict[int, str], count: int) -> None:
     if len(failed) * 10 > count:
-        first = ", ".join(f"{corpus.keys[row]} ({why})" for row, why in list(failed.items())[:3])
-        fault = "no picture can be used" if len(failed) == count else "more than a tenth cannot be used"
-        raise ValueError(f"{corpus.where}: {fault}: {len(failed)} of {count} failed: {first}; fix or remove them")
+        examples = ", ".join(f"{corpus.keys[row]} ({reason})" for row, reason in list(failed.items())[:3])
+        problem = "no picture can be used" if len(failed) == count else "more than a tenth cannot be used"
+        raise ValueError(f"{corpus.where}: {problem}: {len(failed)} of {count} failed: {examples}; fix or remove them")
 
 
-def _shape(headers: np.ndarray, reading: Reading) -> tuple[int, int, int]:
-    width, height = reading.sides or own_size(headers[:, 1:3])
-    if reading.alpha and headers[:, CLEAR].any():
+def _common_shape(headers: np.ndarray, options: ReadOptions) -> tuple[int, int, int]:
+    width, height = options.sides or default_size(headers[:, 1:3])
+    if options.alpha and headers[:, TRANSPARENT].any():
         return 4, height, width
     return 1 if headers[:, GREY].all() else 3, height, width
 
 
-def _dtype(corpus: Corpus, headers: np.ndarray, reading: Reading) -> np.dtype[Any]:
-    """Of the values: 16 bits where they are asked for and there."""
-    if reading.depth == 16 and (coloured := int((headers[:, GREY] == 0).sum())):
+def _common_dtype(corpus: Corpus, headers: np.ndarray, options: ReadOptions) -> np.dtype[Any]:
+    """Return uint16 if 16 bits are requested and present, else uint8."""
+    if options.depth == 16 and (coloured := int((headers[:, GREY] == 0).sum())):
         raise ValueError(f"{corpus.where}: {coloured} of {len(headers)} pictures are in colour, and 16 bits are kept "
-                         "of grey ones only; leave depth out")
-    return np.dtype(np.uint16 if reading.depth == 16 and headers[:, DEEP].any() else np.uint8)
+                         "only for grey ones; leave depth out")
+    return np.dtype(np.uint16 if options.depth == 16 and headers[:, DEEP].any() else np.uint8)
 
 
-def _decode(source: Source | Exception, shape: tuple[int, ...], fit: str, dtype: np.dtype[Any]) -> np.ndarray | str:
+def _try_decode(source: Source | Exception, shape: tuple[int, ...], fit: str, dtype: np.dtype[Any]) -> np.ndarray | str:
     try:
         if isinstance(source, Exception):
             raise source
-        return pixels(source, shape, fit, dtype == np.uint16)
-    except Exception as error:  # as in _headers
-        return reason(error)
+        return decode_picture(source, shape, fit, dtype == np.uint16)
+    except Exception as error:  # as in _read_headers
+        return error_reason(error)
 
 
-def _whole(rows: np.ndarray, failed: dict[int, str]) -> np.ndarray:
-    """Which of the rows have not failed."""
+def _not_in(rows: np.ndarray, failed: dict[int, str]) -> np.ndarray:
+    """Return a mask of the rows that have not failed."""
     return np.isin(rows, np.array(list(failed), np.int64), invert=True)
 
 
-def _decoded(corpus: Corpus, shape: tuple[int, int, int], reading: Reading, headers: np.ndarray, failed: dict[int, str],
-             pool: ThreadPoolExecutor,
-             warned: list[warnings.WarningMessage]) -> tuple[np.ndarray | StoredRows, dict[str, Any]]:
-    count, seen, opacity = len(corpus.keys), ValuesDigest(), set[int]()
-    dtype = _dtype(corpus, headers, reading)
+def _decode_all(corpus: Corpus, shape: tuple[int, int, int], options: ReadOptions, headers: np.ndarray,
+                failed: dict[int, str], pool: ThreadPoolExecutor,
+                caught: list[warnings.WarningMessage]) -> tuple[np.ndarray | StoredRows, dict[str, Any]]:
+    """Decode all pictures into memory or the cache; failed rows are left 0. Return the values and their record."""
+    count, digest, opacity = len(corpus.keys), ValuesDigest(), set[int]()
+    dtype = _common_dtype(corpus, headers, options)
 
-    def blocks() -> Iterator[np.ndarray]:
-        for rows in _blocks(np.arange(count)):
+    def decode(source: Source | Exception) -> np.ndarray | str:
+        return _try_decode(source, shape, options.fit, dtype)
+
+    def decode_blocks() -> Iterator[np.ndarray]:
+        for rows in _split_rows(np.arange(count)):
             values = np.zeros((len(rows), *shape), dtype)
-            wanted = rows[_whole(rows, failed)]
-            decoded = _spread(pool, lambda one: _decode(one, shape, reading.fit, dtype), corpus.read(wanted))
-            for row, one in zip(wanted, decoded, strict=True):
-                if isinstance(one, str):
-                    failed[int(row)] = one
+            usable = rows[_not_in(rows, failed)]
+            decoded = _map_in_threads(pool, decode, corpus.read(usable))
+            for row, result in zip(usable, decoded, strict=True):
+                if isinstance(result, str):
+                    failed[int(row)] = result
                 else:
-                    values[row - rows[0]] = one
-            _refuse(corpus, failed, count)
-            good = values[_whole(rows, failed)]
-            seen.update(good)
-            opacity.update({int(good[:, 3].min()), int(good[:, 3].max())} if shape[0] == 4 and len(good) else ())
+                    values[row - rows[0]] = result
+            _check_failures(corpus, failed, count)
+            kept = values[_not_in(rows, failed)]
+            digest.update(kept)
+            opacity.update({int(kept[:, 3].min()), int(kept[:, 3].max())} if shape[0] == 4 and len(kept) else ())
             yield values
 
     def record() -> dict[str, Any]:
-        good = headers[_whole(headers[:, 0], failed)]
-        if (_shape(good, reading), _dtype(corpus, good, reading)) != (shape, dtype):
-            raise _SettledAnewError
+        kept = headers[_not_in(headers[:, 0], failed)]
+        if (_common_shape(kept, options), _common_dtype(corpus, kept, options)) != (shape, dtype):
+            raise _ShapeChangedError
         if len(opacity) == 1:
-            raise _SettledAnewError("opaque")
-        notes = [*size_notes(good[:, 1:3], (shape[2], shape[1]), reading), *_layer_notes(good, reading)]
-        late = [f"Pillow warned of odd files, warnings: {len(warned)}, first: {reason(warning.message)}"
-                for warning in warned[:1]]
-        return {"notes": notes, "late": late, "failed": {str(row): failed[row] for row in failed},
-                "digest": seen.hexdigest()}
+            raise _ShapeChangedError(opaque=True)
+        notes = [*size_notes(kept[:, 1:3], (shape[2], shape[1]), options), *_channel_notes(kept, options)]
+        late_notes = [f"Pillow warned of odd files, warnings: {len(caught)}, first: {error_reason(warning.message)}"
+                      for warning in caught[:1]]
+        return {"notes": notes, "late": late_notes, "failed": {str(row): failed[row] for row in failed},
+                "digest": digest.hexdigest()}
 
-    if corpus.listing is None or count * int(np.prod(shape)) * dtype.itemsize < cache.SMALL:
-        values = np.concatenate(list(blocks()))
+    if corpus.listing is None or count * int(np.prod(shape)) * dtype.itemsize < cache.MIN_CACHED_BYTES:
+        values = np.concatenate(list(decode_blocks()))
         return values, record()
-    return cache.write_values(_key(corpus, reading), (count, *shape), blocks, record, dtype.str)
+    return cache.write_values(_cache_key(corpus, options), (count, *shape), decode_blocks, record, dtype.str)
 
 
-def _dataset(corpus: Corpus, values: np.ndarray | StoredRows, record: dict[str, Any]) -> Dataset:
-    failed = {int(row): why for row, why in record["failed"].items()}
-    kept, rows = isinstance(values, StoredRows), np.arange(len(values))
-    rows = rows[_whole(rows, failed)]
-    good: Values = values
+def _dataset_from_record(corpus: Corpus, values: np.ndarray | StoredRows, record: dict[str, Any]) -> Dataset:
+    failed = {int(row): reason for row, reason in record["failed"].items()}
+    is_cached, rows = isinstance(values, StoredRows), np.arange(len(values))
+    rows = rows[_not_in(rows, failed)]
+    kept_values: Values = values
     if failed:
-        good = RowView(values, rows) if kept else values[rows]
+        kept_values = RowView(values, rows) if is_cached else values[rows]
     notes = [*record["notes"], *corpus.notes]
-    if kept:
+    if is_cached:
         notes.append(f"the decoded pictures are kept in {cache.folder()} ({values.nbytes / 1e6:,.0f} MB)")
-    return _finished(corpus, good, rows, failed, notes, record["late"], record["digest"])
+    return _build_dataset(corpus, kept_values, rows, failed, notes, record["late"], record["digest"])
 
 
-def _streamed(corpus: Corpus, headers: np.ndarray, reading: Reading, failed: dict[int, str], looked: int) -> Dataset:
-    shape = _shape(headers, reading)
-    values = LazyPictures(corpus, shape, reading.fit, _dtype(corpus, headers, reading))
-    digest = None if corpus.identity is None else cache.key_of("stream", corpus.identity, shape, *reading.key()[1:])
-    notes = [f"the pictures are decoded each time they are asked for; {looked} of {len(values)} settled that they are "
-             f"{shape[2]}x{shape[1]}, and a damaged one is stood in for by the next of its class",
-             *_layer_notes(headers, reading), *corpus.notes]
-    data = _finished(corpus, values, np.arange(len(values)), failed, notes, [], digest)
+def _streamed_dataset(corpus: Corpus, headers: np.ndarray, options: ReadOptions, failed: dict[int, str],
+                      sampled: int) -> Dataset:
+    shape = _common_shape(headers, options)
+    values = LazyPictures(corpus, shape, options.fit, _common_dtype(corpus, headers, options))
+    digest = None if corpus.identity is None else cache.make_key("stream", corpus.identity, shape, *options.key()[1:])
+    notes = [f"the pictures are decoded on each access; {sampled} of {len(values)} determined the size, "
+             f"{shape[2]}x{shape[1]}, and a damaged one is replaced by the next of its class",
+             *_channel_notes(headers, options), *corpus.notes]
+    data = _build_dataset(corpus, values, np.arange(len(values)), failed, notes, [], digest)
     data.streamed = True
     return data
 
 
-def _finished(corpus: Corpus, values: Values, rows: np.ndarray, failed: dict[int, str], notes: list[str],
-              late: list[str], digest: str | None) -> Dataset:
+def _build_dataset(corpus: Corpus, values: Values, rows: np.ndarray, failed: dict[int, str], notes: list[str],
+                   late_notes: list[str], digest: str | None) -> Dataset:
     labels = corpus.labels[rows]
-    held, unheld = hold_out(len(values))
+    held, hold_out_notes = hold_out(len(values))
     skipped = [f"{corpus.keys[row]}: {failed[row]}" for row in sorted(failed)]
-    skipped += [f"{key}: {why}" for key, why in corpus.others.items()]
-    notes += unheld + late
+    skipped += [f"{key}: {reason}" for key, reason in corpus.skipped.items()]
+    notes += hold_out_notes + late_notes
     if skipped:
         more = f", and {len(skipped) - 5} more" if len(skipped) > 5 else ""
         notes.append(f"files skipped: {len(skipped)}: {', '.join(skipped[:5])}{more}")
     deep = values.dtype == np.uint16
-    mode, most = "RGBA" if values.shape[1] == 4 else "I;16" if deep else "", 65535 if deep else 255
-    span = Range(0.0, most, most + 1, 0.0, most)
-    some = np.unique(np.linspace(0, len(values) - 1, 256).astype(np.int64))
-    # Masks are all but black in 0..255.
-    if mode != "RGBA" and not isinstance(values, LazyPictures) and np.ptp(values[some]) < SEEN * (most + 1):
-        span = choose(values.dtype, survey(values, corpus.where), picture=True)
-        notes += span.notes
-    spec = DataSpec(printable(corpus.name) or "pictures", "picture", values.shape[1:], span.low, span.high, span.levels,
-                    corpus.classes, least=span.least, most=span.most, mode=mode)
+    mode, maximum = "RGBA" if values.shape[1] == 4 else "I;16" if deep else "", 65535 if deep else 255
+    value_range = Range(0.0, maximum, maximum + 1, 0.0, maximum)
+    sampled = np.unique(np.linspace(0, len(values) - 1, 256).astype(np.int64))
+    # Masks with labels 0, 1, 2 ... would be all but black in 0..255.
+    if mode != "RGBA" and not isinstance(values, LazyPictures) and np.ptp(values[sampled]) < MIN_FILL * (maximum + 1):
+        value_range = choose_range(values.dtype, measure_channels(values, corpus.where), is_picture=True)
+        notes += value_range.notes
+    spec = DataSpec(printable(corpus.name) or "pictures", "picture", values.shape[1:], value_range.low,
+                    value_range.high, value_range.levels, corpus.classes, least=value_range.least,
+                    most=value_range.most, mode=mode)
     names = [corpus.keys[row] for row in rows.tolist()]
     return Dataset(values, labels, held, spec, notes, skipped, values_digest=digest, names=names)
 
 
-def _layer_notes(headers: np.ndarray, reading: Reading) -> list[str]:
-    if reading.depth == 16 and not headers[:, DEEP].any():
+def _channel_notes(headers: np.ndarray, options: ReadOptions) -> list[str]:
+    if options.depth == 16 and not headers[:, DEEP].any():
         return ["no picture has 16 bits: they are read as 8"]
-    clear = int(headers[:, CLEAR].sum())
-    if reading.alpha and not clear:
+    transparent = int(headers[:, TRANSPARENT].sum())
+    if options.alpha and not transparent:
         return ["no pixel is more transparent than another: alpha was dropped, and the pictures are learnt on white"]
-    what = "is learnt as a fourth channel" if reading.alpha else "was laid on white (--alpha learns it)"
-    return [f"{clear} of {len(headers)} pictures have transparency, which {what}"] if clear else []
+    outcome = "is learnt as a fourth channel" if options.alpha else "was laid on white (--alpha learns it)"
+    return [f"{transparent} of {len(headers)} pictures have transparency, which {outcome}"] if transparent else []

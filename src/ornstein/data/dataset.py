@@ -1,4 +1,4 @@
-"""A set of samples, in memory or not, with the rows that are held out of training."""
+"""A set of samples, in memory or read on demand, with the rows held out of training."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import torch
 
 from ornstein.data.spec import DataSpec
 
-__all__ = ["Dataset", "RowView", "Values", "ValuesDigest", "check_conditions", "check_finite", "digest_values",
-           "hold_out", "parts"]
+__all__ = ["Dataset", "RowView", "Values", "ValuesDigest", "check_conditions", "check_finite", "chunks",
+           "digest_values", "hold_out"]
 
-COPIED = 2**28  # bytes of an array in memory, at most, whose parts are copies
+MAX_COPIED_BYTES = 2**28  # arrays up to this size are copied by `split`, larger ones are viewed
 
 
 class Values(Protocol):
-    """What a set's values are: an array, a memory map, or a decoder that makes rows when they are asked for."""
+    """The values of a set: an array, a memory map, or a decoder that makes rows on demand."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -29,16 +29,16 @@ class Values(Protocol):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of the rows."""
+        """Data type of the values."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, rows: Any, /) -> np.ndarray:
-        """Return the rows of an int array or of a slice, (B, *shape)."""
+        """Return the rows with the given indices or in a slice, (B, *shape)."""
 
 
 class RowView:
-    """Some rows of values, (M,) by number, which are not copied."""
+    """The rows (M,) of values, without a copy."""
 
     def __init__(self, values: Values, rows: np.ndarray) -> None:
         self.values, self.rows = values, rows
@@ -56,25 +56,26 @@ class RowView:
 
 @dataclass(eq=False)
 class Dataset:
-    """A set of samples in source values, in memory or read when they are asked for.
+    """A set of samples in source values, in memory or read on demand.
 
     Args:
-        values: (N, *spec.shape) bool, whole or floating numbers in source values, N >= 1, finite: an array, a memory
-            map, or any object with `shape`, `dtype`, `len()` and `values[rows]` for int arrays and slices.
+        values: (N, *spec.shape) bool, whole or floating-point source values, N >= 1, finite: an array, a memory map, or
+            any object with `shape`, `dtype`, `len()` and `values[rows]` for int arrays and slices.
         labels: (N,) int64 class indices, -1 for none.
         held: (N,) bool, True for the rows held out of training.
-        spec: what the values mean; which classes are empty is counted here.
-        notes: sentences for the user on what was done to the source.
+        spec: the meaning of the values; its empty classes are recomputed.
+        notes: sentences for the user about what was done to the source.
         skipped: "path: reason" for each file that was left out.
         conditions: (N, K) float32 or float64 vector conditions, K = len(spec.conditions) >= 1, a row of NaN for none;
-            None where the set has no such conditions.
-        values_digest: SHA-256 (hex) of the values where the source knows it, and with it that they are finite;
-            they are not read to the end then.
-        streamed: whether the values are made anew each time, so that they are better read ahead (`stream`).
-        names: (N,) what people call each row, such as a file's name; None where rows have no names.
+            None if the set has no such conditions.
+        values_digest: SHA-256 (hex) of the values if the source knows it; the values are then taken to be finite and
+            are not read to check that.
+        streamed: whether the values are decoded on each access, so that reading ahead pays (`stream`).
+        names: (N,) display name of each row, such as a file name; None if rows have no names.
 
     Raises:
-        ValueError: types, shapes or lengths that disagree, no samples, values that are not finite, unknown labels.
+        ValueError: types, shapes or lengths disagree, there are no samples, values are not finite, or a label is
+            unknown.
     """
 
     values: Values
@@ -94,18 +95,18 @@ class Dataset:
             raise ValueError(f"data {self.spec.name!r} holds 0 samples; at least 1 is needed")
         if self.values.dtype.kind not in "biuf":
             raise ValueError(f"values is {self.values.dtype}; it must be bool, whole or floating numbers")
-        wanted = {"values": ((rows, *self.spec.shape), self.values.dtype.name), "labels": ((rows,), "int64"),
-                  "held": ((rows,), "bool")}
+        expected = {"values": ((rows, *self.spec.shape), self.values.dtype.name), "labels": ((rows,), "int64"),
+                    "held": ((rows,), "bool")}
         if self.conditions is not None:
-            fine = self.conditions.dtype.name == "float64"
-            wanted["conditions"] = (rows, len(self.spec.conditions)), "float64" if fine else "float32"
-        for name, (shape, kind) in wanted.items():
+            is_double = self.conditions.dtype.name == "float64"
+            expected["conditions"] = (rows, len(self.spec.conditions)), "float64" if is_double else "float32"
+        for name, (shape, dtype) in expected.items():
             array = getattr(self, name)
-            if tuple(array.shape) != shape or array.dtype.name != kind:
-                raise ValueError(f"{name} is {array.dtype} of shape {array.shape}; it must be {kind} of shape {shape}")
+            if tuple(array.shape) != shape or array.dtype.name != dtype:
+                raise ValueError(f"{name} is {array.dtype} of shape {array.shape}; it must be {dtype} of shape {shape}")
         if (self.conditions is None) != (self.spec.conditions == ()):
             raise ValueError(f"data spec conditions is {self.spec.conditions}; it must name each column of the "
-                             "conditions, and be () without")
+                             "conditions, or be () if there are none")
         if self.values_digest is None:
             check_finite("values", self.values)
         if self.conditions is not None:
@@ -113,12 +114,12 @@ class Dataset:
         count = len(self.spec.classes)
         wrong = np.flatnonzero((self.labels < -1) | (self.labels >= count))
         if wrong.size:
-            allowed = f"-1 (none) or 0..{count - 1}" if count else "-1 (none), for there are no classes"
+            allowed = f"-1 (none) or 0..{count - 1}" if count else "-1 (none), because there are no classes"
             raise ValueError(f"label {self.labels[wrong[0]]} in row {wrong[0]} is out of range; it must be {allowed}")
         if count:
-            there = np.unique(self.labels[~self.held])
-            empty = tuple(np.setdiff1d(np.arange(count), there).tolist())
-            if len(empty) == count:  # of no row is anything known
+            present = np.unique(self.labels[~self.held])
+            empty = tuple(np.setdiff1d(np.arange(count), present).tolist())
+            if len(empty) == count:  # no training row has a class
                 self.labels, self.spec = np.full_like(self.labels, -1), replace(self.spec, classes=(), empty=())
             elif empty != self.spec.empty:
                 self.spec = replace(self.spec, empty=empty)
@@ -133,66 +134,68 @@ class Dataset:
             index: (B,) whole numbers, each a row of the set.
 
         Returns:
-            (B, *shape) float32, in [-1, 1] but for values far from all others; and (B,) int64 labels, -1 for none, or
-            (B, K) floats, the conditions, where the set has them, a row of NaN for none.
+            (B, *shape) float32, in [-1, 1] except for outliers; and (B,) int64 labels, -1 for none, or the conditions,
+            (B, K) floats, a row of NaN for none, if the set has them.
 
         Raises:
-            ValueError: an index that is not a list of whole numbers.
-            IndexError: a row that is not there.
+            ValueError: `index` is not a list of whole numbers.
+            IndexError: a row is out of range.
         """
         rows = np.asarray(index)
         if rows.ndim != 1 or rows.dtype.kind not in "iu":
             raise ValueError(f"index is {rows.dtype} of shape {rows.shape}; it must be a list of whole numbers")
-        beside = self.labels if self.conditions is None else self.conditions
-        return self.spec.encode(self.values[rows]), torch.from_numpy(beside[rows])
+        conditions = self.labels if self.conditions is None else self.conditions
+        return self.spec.encode(self.values[rows]), torch.from_numpy(conditions[rows])
 
     def split(self) -> tuple[Dataset, Dataset]:
-        """Return the rows for training and the rows held out, views where they are many; the second may be empty."""
-        return self._part(~self.held), self._part(self.held)
+        """Return the training rows and the held-out rows, as views if large; the second set may be empty."""
+        return self._subset(~self.held), self._subset(self.held)
 
-    def _part(self, mask: np.ndarray) -> Dataset:
-        # A shallow copy: rows that were checked once need no second check, and an empty part is allowed here.
-        part = copy.copy(self)
+    def _subset(self, mask: np.ndarray) -> Dataset:
+        # A shallow copy: the rows are already checked, and a subset may be empty.
+        subset = copy.copy(self)
         if not mask.all():
-            # A small array stays one, which is what most callers want to calculate with; others are not copied.
-            small = type(self.values) is np.ndarray and self.values.nbytes <= COPIED
-            part.values = self.values[mask] if small else RowView(self.values, np.flatnonzero(mask))
-            part.values_digest = None
-            part.labels, part.held = self.labels[mask], self.held[mask]
-            part.conditions = None if self.conditions is None else self.conditions[mask]
-            part.names = None if self.names is None else list(compress(self.names, mask.tolist()))
-        part.notes, part.skipped = list(self.notes), list(self.skipped)
-        return part
+            # Small subsets stay plain arrays, which callers compute with; others are views.
+            is_small = type(self.values) is np.ndarray and self.values.nbytes <= MAX_COPIED_BYTES
+            subset.values = self.values[mask] if is_small else RowView(self.values, np.flatnonzero(mask))
+            subset.values_digest = None
+            subset.labels, subset.held = self.labels[mask], self.held[mask]
+            subset.conditions = None if self.conditions is None else self.conditions[mask]
+            subset.names = None if self.names is None else list(compress(self.names, mask.tolist()))
+        subset.notes, subset.skipped = list(self.notes), list(self.skipped)
+        return subset
 
     def digest(self) -> str:
-        """Return the SHA-256 (hex) of values, labels and conditions: another digest is other data."""
-        seen = hashlib.sha256((self.values_digest or digest_values(self.values)).encode())
-        seen.update(np.ascontiguousarray(self.labels).data)
+        """Return the SHA-256 (hex) of values, labels and conditions."""
+        digest = hashlib.sha256((self.values_digest or digest_values(self.values)).encode())
+        digest.update(np.ascontiguousarray(self.labels).data)
         if self.conditions is not None:
-            seen.update(np.ascontiguousarray(self.conditions).data)
-        return seen.hexdigest()
+            digest.update(np.ascontiguousarray(self.conditions).data)
+        return digest.hexdigest()
 
 
 def hold_out(count: int) -> tuple[np.ndarray, list[str]]:
-    """Return which of `count` rows are held out, (count,) bool, and a note when none is: the last min(count // 10,
-    2000) entries of a fixed permutation, the same rows in every run."""
+    """Return a mask of the held-out rows, (count,) bool, and a note if there are none.
+
+    The last min(count // 10, 2000) entries of a fixed permutation are held out: the same rows in every run.
+    """
     held = np.zeros(count, dtype=bool)
     held[np.random.default_rng(0).permutation(count)[count - min(count // 10, 2000):]] = True
     return held, [] if held.any() else [f"nothing is held out: {count} samples are fewer than 10"]
 
 
 def check_finite(name: str, values: Values) -> None:
-    """Refuse values that are NaN or infinite, with their count and the first row."""
+    """Raise ValueError for NaN or infinite values, with their count and first row."""
     if values.dtype.kind != "f":
         return
-    wrong = np.concatenate([(~np.isfinite(part)).reshape(len(part), -1).sum(1) for part in parts(values)])
+    wrong = np.concatenate([(~np.isfinite(chunk)).reshape(len(chunk), -1).sum(1) for chunk in chunks(values)])
     if wrong.any():
         raise ValueError(f"{name} has {wrong.sum()} values that are not finite, the first in row "
                          f"{wrong.nonzero()[0][0]}; every value must be a finite number")
 
 
 def check_conditions(name: str, conditions: np.ndarray) -> None:
-    """Refuse (N, K) vector conditions that are neither finite nor NaN in the whole row."""
+    """Raise ValueError unless each row of (N, K) conditions is finite or all NaN."""
     wrong = np.flatnonzero(~(np.isfinite(conditions).all(1) | np.isnan(conditions).all(1)))
     if wrong.size:
         raise ValueError(f"{name} has {wrong.size} rows that are neither finite nor all NaN (which means none), "
@@ -200,32 +203,32 @@ def check_conditions(name: str, conditions: np.ndarray) -> None:
 
 
 class ValuesDigest:
-    """The SHA-256 of rows that come one part after the other: of their numbers, then of type and shape."""
+    """The SHA-256 of rows that arrive in chunks: of their numbers, then of count, shape and type."""
 
     def __init__(self) -> None:
-        self._seen, self._rows, self._rest = hashlib.sha256(), 0, ""
+        self._hash, self._count, self._suffix = hashlib.sha256(), 0, ""
 
-    def update(self, part: np.ndarray) -> None:
-        """Take the next rows, (B, ...), whatever their order in memory."""
-        self._seen.update(np.ascontiguousarray(part, dtype=part.dtype.newbyteorder("=")).data)
-        self._rows, self._rest = self._rows + len(part), f"{part.shape[1:]} {part.dtype.name}"
+    def update(self, chunk: np.ndarray) -> None:
+        """Add the next rows, (B, ...), in any memory order."""
+        self._hash.update(np.ascontiguousarray(chunk, dtype=chunk.dtype.newbyteorder("=")).data)
+        self._count, self._suffix = self._count + len(chunk), f"{chunk.shape[1:]} {chunk.dtype.name}"
 
     def hexdigest(self) -> str:
         """Return the digest of all rows so far."""
-        whole = self._seen.copy()
-        whole.update(f"{self._rows} {self._rest}".encode())
-        return whole.hexdigest()
+        total = self._hash.copy()
+        total.update(f"{self._count} {self._suffix}".encode())
+        return total.hexdigest()
 
 
 def digest_values(values: Values) -> str:
-    """Return the SHA-256 (hex) of numbers, type and shape, whatever their order in memory."""
-    seen = ValuesDigest()
-    for part in parts(values):
-        seen.update(part)
-    return seen.hexdigest()
+    """Return the SHA-256 (hex) of numbers, shape and type, independent of memory order."""
+    digest = ValuesDigest()
+    for chunk in chunks(values):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
-def parts(values: Values) -> Iterator[np.ndarray]:
-    """Yield all rows in order, some 4 million numbers at a time, for a set may fill the memory or the disk."""
+def chunks(values: Values) -> Iterator[np.ndarray]:
+    """Yield all rows in order, about 4 million numbers at a time, because a set may not fit in memory."""
     step = max(1, 2**22 // max(1, int(np.prod(values.shape[1:]))))
     return (values[start:start + step] for start in range(0, len(values), step))

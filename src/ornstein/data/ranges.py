@@ -1,4 +1,4 @@
-"""What source values are to a model: scale, levels and ends, from reading an array once, in parts."""
+"""The scale, levels and range of source values, measured in one pass over an array."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from ornstein.data.dataset import Values, check_finite, parts
-from ornstein.data.spec import WIDEST, above
+from ornstein.data.dataset import Values, check_finite, chunks
+from ornstein.data.spec import MAX_MAGNITUDE, subtract_exactly
 
-__all__ = ["SEEN", "Range", "choose", "survey"]
+__all__ = ["MIN_FILL", "Range", "choose_range", "measure_channels"]
 
-APART = 4  # times the narrowest channel that all channels together may span in one range
-FEW_LEVELS = 256  # whole numbers of so few levels share a range with most of their channels, not with the narrowest
-DEVIATIONS = 4  # standard deviations to either side of the mean that -1..1 holds at most, unless the range is shorter
-STEPS = 8  # steps between levels to either side that -1..1 holds at least: what is coarser is learnt at any scale
-SEEN = 1 / 8  # share of bytes, of 0..1 or of -1..1 from which a picture is drawn in that range and not in its own
+MAX_SPAN_RATIO = 4  # if all channels together span more than this many times the narrowest, each gets its own range
+FEW_LEVELS = 256  # whole numbers with fewer levels are compared with the median channel, not the narrowest
+MAX_DEVIATIONS = 4  # standard deviations on either side of the mean that -1..1 spans at most
+MIN_STEPS = 8  # levels on either side of the middle that -1..1 spans at least: coarser data are learnt at any scale
+MIN_FILL = 1 / 8  # share of 0..255, 0..1 or -1..1 that values must fill for pictures to be drawn in that range
 
 
 @dataclass(frozen=True)
 class Range:
-    """What `DataSpec` has of these names, and what to tell the user."""
+    """The fields of `DataSpec` with these names, and notes for the user."""
 
     low: float | tuple[float, ...]
     high: float | tuple[float, ...]
@@ -34,8 +34,8 @@ class Range:
 
 @dataclass(frozen=True)
 class _Channel:
-    """The values of a channel, or of all: ends, mean less the least, standard deviation, and, of whole numbers, the
-    greatest number that divides all differences (0: there are none)."""
+    """Statistics of one channel, or of all: minimum, maximum, mean minus minimum, standard deviation, and for whole
+    numbers the greatest common divisor of all differences (0 if all are equal)."""
 
     least: float
     most: float
@@ -43,144 +43,152 @@ class _Channel:
     std: float
     step: int | None
 
+    @property
+    def width(self) -> float:
+        """Maximum minus minimum."""
+        return self.most - self.least
 
-def survey(values: Values, where: str) -> dict[str, list[Any]]:
-    """Return what `choose` needs of each channel of (N, C, ...) values, or of each entry of vectors, as plain JSON
-    values."""
+
+def measure_channels(values: Values, where: str) -> dict[str, list[Any]]:
+    """Return the statistics of each channel of (N, C, ...) values, or of each entry of vectors, as JSON values."""
     check_finite(f"{where}:", values)
     channels, count = values.shape[1], values.shape[0] * math.prod(values.shape[2:])
-    whole = values.dtype.kind in "iu"
-    # Sums are of differences from a first value, exact also where a large offset would swallow them.
+    is_whole = values.dtype.kind in "iu"
+    # Sum differences from the first value: a large offset would swallow the values themselves.
     first = values[:1].reshape(1, channels, -1)[0, :, 0].tolist()
     least, most, step = [], [], np.zeros(channels, dtype=np.uint64)
     total, square = np.zeros(channels), np.zeros(channels)
-    for part in parts(values):
-        rows = part.reshape(len(part), channels, -1)
+    for chunk in chunks(values):
+        rows = chunk.reshape(len(chunk), channels, -1)
         least.append(rows.min(axis=(0, 2)))
         most.append(rows.max(axis=(0, 2)))
-        if max(-float(least[-1].min()), float(most[-1].max())) > WIDEST:
-            raise ValueError(f"{where}: has values {least[-1].min()}..{most[-1].max()}; they must lie within "
-                             f"+-{WIDEST:g}")
-        zero = np.reshape(np.array(first, dtype=object if whole else np.float64), (-1, 1))
-        apart = above(rows, zero)
-        total += apart.sum(axis=(0, 2))
-        square += (apart**2).sum(axis=(0, 2))
-        if whole:
-            # A few rows settle most channels.
-            for some in (apart[:16], apart):
-                open_ = np.flatnonzero(step != 1)
-                if len(open_):
-                    moved = np.abs(some[:, open_]).clip(max=2.0**63).astype(np.uint64).swapaxes(0, 1)
-                    step[open_] = np.gcd(step[open_], np.gcd.reduce(moved.reshape(len(open_), -1), axis=1))
+        if max(-float(least[-1].min()), float(most[-1].max())) > MAX_MAGNITUDE:
+            raise ValueError(f"{where}: has values {least[-1].min()}..{most[-1].max()}; they must be within "
+                             f"+-{MAX_MAGNITUDE:g}")
+        zero = np.reshape(np.array(first, dtype=object if is_whole else np.float64), (-1, 1))
+        offsets = subtract_exactly(rows, zero)
+        total += offsets.sum(axis=(0, 2))
+        square += (offsets**2).sum(axis=(0, 2))
+        if is_whole:
+            # A few rows reduce most channels to a step of 1.
+            for subset in (offsets[:16], offsets):
+                pending = np.flatnonzero(step != 1)
+                if len(pending):
+                    distances = np.abs(subset[:, pending]).clip(max=2.0**63).astype(np.uint64).swapaxes(0, 1)
+                    step[pending] = np.gcd(step[pending], np.gcd.reduce(distances.reshape(len(pending), -1), axis=1))
     low = np.min(least, axis=0).tolist()
-    mean = [one / count + (start - end) for one, start, end in zip(total, first, low, strict=True)]
+    mean = [offset / count + (start - minimum) for offset, start, minimum in zip(total, first, low, strict=True)]
     std = np.sqrt(np.maximum(square / count - (total / count) ** 2, 0)).tolist()
     high = np.max(most, axis=0).tolist()
-    # Differences beyond 2^53 were rounded, and tell no divisor.
-    steps = [int(one) if end - start <= 2**53 else 1 for one, start, end in zip(step, low, high, strict=True)]
+    # Differences beyond 2^53 were rounded and have no meaningful divisor.
+    steps = [int(divisor) if maximum - minimum <= 2**53 else 1
+             for divisor, minimum, maximum in zip(step, low, high, strict=True)]
     return {"least": low, "most": high, "mean": list(map(float, mean)), "std": std,
-            "step": steps if whole else [None] * channels}
+            "step": steps if is_whole else [None] * channels}
 
 
-def choose(dtype: np.dtype, channels: dict[str, list[Any]], picture: bool = False) -> Range:
-    """Return the range of an array, for all channels in one unless they lie too far apart.
+def choose_range(dtype: np.dtype, statistics: dict[str, list[Any]], is_picture: bool = False) -> Range:
+    """Return the range of an array: one for all channels, unless their values lie too far apart.
 
-    The scale, -1..1, is from the least to the greatest value, or from 4 standard deviations below the mean to 4 above
-    where that is less: it follows from the data alone, so other units, scale or offset, change nothing. What a picture
-    is drawn in is another matter: 0..255, 0..1 or -1..1 where the values fill a good part of it. The channels of what
-    may be a picture share a range as long as their ends lie near.
+    -1..1 spans minimum to maximum, or 4 standard deviations on either side of the mean if that is less. This depends
+    on the data alone, so a change of units (scale or offset) changes nothing. The range in which pictures are drawn is
+    separate: 0..255, 0..1 or -1..1 if the values fill enough of it. Channels of a possible picture share a range if
+    their limits are close.
     """
     if dtype.kind == "b":
         return Range(0, 1, 2, 0, 1)
-    each = [_Channel(*entry) for entry in zip(*(channels[key] for key in ("least", "most", "mean", "std", "step")),
-                                              strict=True)]
-    whole = _whole(each)
-    varied = sorted(one.most - one.least if picture else _scale(one)[1] - _scale(one)[0]
-                    for one in each if one.most > one.least)
-    mixed = len({one.step is None for one in each}) > 1
-    few = whole.step and (whole.most - whole.least) // whole.step < FEW_LEVELS
-    # Among whole numbers of few levels a narrow channel may be the edge of a picture; many are other quantities.
-    narrow = varied[(len(varied) - 1) // 2 if few else 0] if varied else 0
-    if mixed or (len(each) > 1 and varied and whole.most - whole.least > APART * narrow):
-        return _each(each, mixed)
-    natural = _natural(dtype, whole)
-    inside = natural or (whole.least, whole.most)
+    columns = (statistics[key] for key in ("least", "most", "mean", "std", "step"))
+    channels = [_Channel(*entries) for entries in zip(*columns, strict=True)]
+    combined = _combined(channels)
+    widths = sorted(channel.width if is_picture else _scale_of(channel)[1] - _scale_of(channel)[0]
+                    for channel in channels if channel.width > 0)
+    is_mixed = len({channel.step is None for channel in channels}) > 1
+    has_few_levels = combined.step and combined.width // combined.step < FEW_LEVELS
+    # With few levels, a narrow channel may be the edge of a picture; with many, it is another quantity.
+    reference = widths[(len(widths) - 1) // 2 if has_few_levels else 0] if widths else 0
+    if is_mixed or (len(channels) > 1 and widths and combined.width > MAX_SPAN_RATIO * reference):
+        return _range_per_channel(channels, is_mixed)
+    customary = _customary_range(dtype, combined)
+    extent = customary or (combined.least, combined.most)
     notes = []
-    if dtype == np.uint8 and natural:
-        wide = whole.std if whole.most > whole.least else math.inf
-        whole = _Channel(0, 255, whole.least + whole.mean, wide, 1)
-    black, white = f"{whole.least:.12g}", f"{whole.most:.12g}"
+    if dtype == np.uint8 and customary:
+        std = combined.std if combined.width > 0 else math.inf
+        combined = _Channel(0, 255, combined.least + combined.mean, std, 1)
+    black, white = f"{combined.least:.12g}", f"{combined.most:.12g}"
     ends = f"{black}..{white}"
-    if whole.most > whole.least and not (dtype == np.uint8 and natural):
+    if combined.width > 0 and not (dtype == np.uint8 and customary):
         notes.append(f"source values {ends} map to -1..1")
-        if natural is None and (dtype == np.uint8 or (picture and whole.least >= 0 and whole.most <= 1)):
-            notes.append(f"pictures of so few values are drawn from {black}, black, to {white}, white")
-    low, high = _scale(whole)
-    levels = _levels(whole)
-    if whole.least == whole.most:
-        notes, inside = [f"every value is {whole.least:.12g}"], (low, high)
-    elif (low, high) != (whole.least, whole.most):
-        notes = [f"nearly all of the values {ends} lie close together: {low:.12g}..{high:.12g} map to -1..1, others "
+        if customary is None and (dtype == np.uint8 or (is_picture and combined.least >= 0 and combined.most <= 1)):
+            notes.append(f"pictures in so narrow a range are drawn from {black}, black, to {white}, white")
+    low, high = _scale_of(combined)
+    levels = _level_count(combined)
+    if combined.width == 0:
+        notes, extent = [f"every value is {combined.least:.12g}"], (low, high)
+    elif (low, high) != (combined.least, combined.most):
+        notes = [f"nearly all values of {ends} lie close together: {low:.12g}..{high:.12g} map to -1..1, others "
                  "beyond" + ("; likelihoods are densities, not bits" if levels else "")]
     if levels:
-        inside = (low, high) if whole.least == whole.most else (whole.least, whole.most)
-    return Range(low, high, levels, *inside, tuple(notes))
+        extent = (low, high) if combined.width == 0 else (combined.least, combined.most)
+    return Range(low, high, levels, *extent, tuple(notes))
 
 
-def _each(each: list[_Channel], mixed: bool) -> Range:
-    """A range for every channel."""
-    scales = [_scale(one) for one in each]
-    ends = [(one.least, one.most) if one.most > one.least else scale for one, scale in zip(each, scales, strict=True)]
-    why = "hold whole numbers and others" if mixed else "lie too far apart for one range"
-    notes = [f"the {len(each)} channels {why}: each maps from its own range to -1..1"]
-    if flat := sum(one.least == one.most for one in each):
-        notes.append(f"channels of one value only: {flat}; they come back as they are")
+def _range_per_channel(channels: list[_Channel], is_mixed: bool) -> Range:
+    """A separate range for each channel."""
+    scales = [_scale_of(channel) for channel in channels]
+    ends = [(channel.least, channel.most) if channel.width > 0 else scale
+            for channel, scale in zip(channels, scales, strict=True)]
+    reason = "hold both whole numbers and fractions" if is_mixed else "lie too far apart for one range"
+    notes = [f"the {len(channels)} channels {reason}: each maps from its own range to -1..1"]
+    if constant := sum(channel.width == 0 for channel in channels):
+        notes.append(f"channels with a single value: {constant}; samples keep it")
     (low, high), (least, most) = (zip(*pairs, strict=True) for pairs in (scales, ends))
-    return Range(low, high, tuple(map(_levels, each)), least, most, tuple(notes))
+    return Range(low, high, tuple(map(_level_count, channels)), least, most, tuple(notes))
 
 
-def _whole(each: list[_Channel]) -> _Channel:
-    """The values of all channels together."""
-    least, most = min(one.least for one in each), max(one.most for one in each)
-    means = np.array([one.least - least + one.mean for one in each], dtype=np.float64)
-    std = math.sqrt(np.mean(np.square([one.std for one in each])) + means.var())
-    step = None if any(one.step is None for one in each) else math.gcd(*(one.step or 0 for one in each),
-                                                      *(int(one.least - least) for one in each))
+def _combined(channels: list[_Channel]) -> _Channel:
+    """The statistics of all channels together."""
+    least, most = min(channel.least for channel in channels), max(channel.most for channel in channels)
+    means = np.array([channel.least - least + channel.mean for channel in channels], dtype=np.float64)
+    std = math.sqrt(np.mean(np.square([channel.std for channel in channels])) + means.var())
+    step = None
+    if all(channel.step is not None for channel in channels):
+        step = math.gcd(*(channel.step or 0 for channel in channels),
+                        *(int(channel.least - least) for channel in channels))
     return _Channel(least, most, float(means.mean()), std, step)
 
 
-def _scale(one: _Channel) -> tuple[float, float]:
-    """Values that map to -1 and 1; the one value of a channel that has no other maps to 0."""
-    if one.least == one.most:
-        low, high = sorted((0 * one.least, 2 * one.least))
+def _scale_of(channel: _Channel) -> tuple[float, float]:
+    """The values that map to -1 and 1; the only value of a constant channel maps to 0."""
+    if channel.width == 0:
+        low, high = sorted((0 * channel.least, 2 * channel.least))
         return (low, high) if high > low else (-1, 1)
-    width, mean, reach = one.most - one.least, one.least + one.mean, DEVIATIONS * one.std
-    if one.step is None:
-        return (one.least, one.most) if 2 * reach >= width else (mean - reach, mean + reach)
-    # On levels only where it matters: likelihoods are probabilities as long as the scale is from end to end.
-    if 4 * max(reach, STEPS * one.step) >= width:
-        return one.least, one.most
-    half = max(STEPS, round(reach / one.step))
-    low = one.least + one.step * (round(one.mean / one.step) - half)
-    return low, low + 2 * half * one.step
+    width, mean, reach = channel.width, channel.least + channel.mean, MAX_DEVIATIONS * channel.std
+    if channel.step is None:
+        return (channel.least, channel.most) if 2 * reach >= width else (mean - reach, mean + reach)
+    # Scale levels only if needed: likelihoods are probabilities only if -1..1 spans all of them.
+    if 4 * max(reach, MIN_STEPS * channel.step) >= width:
+        return channel.least, channel.most
+    half = max(MIN_STEPS, round(reach / channel.step))
+    low = channel.least + channel.step * (round(channel.mean / channel.step) - half)
+    return low, low + 2 * half * channel.step
 
 
-def _levels(one: _Channel) -> int | None:
-    """How many levels the values have; the one value of a channel that has no other is the middle of three."""
-    if one.least == one.most:
+def _level_count(channel: _Channel) -> int | None:
+    """The number of levels; the only value of a constant channel is the middle of three."""
+    if channel.width == 0:
         return 3
-    count = int((one.most - one.least) // one.step) + 1 if one.step else 2**64
+    count = int(channel.width // channel.step) + 1 if channel.step else 2**64
     return count if count <= 2**53 else None
 
 
-def _natural(dtype: np.dtype, whole: _Channel) -> tuple[float, float] | None:
-    """The range that pictures of these values are drawn in by custom, where they fill a good part of it."""
+def _customary_range(dtype: np.dtype, combined: _Channel) -> tuple[float, float] | None:
+    """The range in which pictures of these values are usually drawn, if the values fill enough of it."""
     if dtype == np.uint8:
-        width = whole.most - whole.least
-        return (0, 255) if width == 0 or (whole.step == 1 and width >= SEEN * 256) else None
+        width = combined.width
+        return (0, 255) if width == 0 or (combined.step == 1 and width >= MIN_FILL * 256) else None
     if dtype.kind != "f":
         return None
     for low, high in ((0.0, 1.0), (-1.0, 1.0)):
-        if low <= whole.least and whole.most <= high and whole.most - whole.least >= SEEN * (high - low):
+        if low <= combined.least and combined.most <= high and combined.width >= MIN_FILL * (high - low):
             return low, high
     return None

@@ -1,4 +1,4 @@
-"""Tar shards on a server, read in parts; a server that is slow or gone is asked again until it answers."""
+"""Tar shards on a server, read in parts, with retries."""
 
 from __future__ import annotations
 
@@ -12,74 +12,73 @@ from ornstein.data import web
 
 __all__ = ["RemoteShard", "is_remote"]
 
-BLOCK = 2**20  # bytes that are fetched at once while the headers are read
-WAITS = (1, 2, 4, 8, 16, 32, 60, 60, 60, 60, 60, 60)  # seconds between tries: some 7 minutes in all
-MOST_WAIT = 60.0  # seconds, whatever the server asks for
-SILENT = 2.0  # seconds of waiting that nobody needs to know of
+BUFFER_BYTES = 2**20  # fetched at once while reading headers
+RETRY_DELAYS = (1, 2, 4, 8, 16, 32, 60, 60, 60, 60, 60, 60)  # seconds between tries, about 7 minutes in all
+MAX_DELAY = 60.0  # seconds, even if the server asks for more
+QUIET_SECONDS = 2.0  # waiting up to this long is not logged
 
 log = logging.getLogger(__name__)
 
 
 def is_remote(source: str) -> bool:
-    """Whether a source is an address of http or https."""
+    """Whether a source is an http or https address."""
     return source.lower().startswith(("http://", "https://"))
 
 
 class RemoteShard:
-    """A tar file on a server that answers requests for ranges of bytes, asked again after each of the `waits` in
+    """A tar file on a server that supports byte ranges; failed requests are retried after each of the `delays`, in
     seconds."""
 
-    threads: ClassVar[int] = web.THREADS  # one request after the other would wait for the network each time
+    threads: ClassVar[int] = web.THREADS  # sequential requests would each wait for the network
 
-    def __init__(self, address: str, waits: tuple[float, ...] = WAITS) -> None:
-        self.address, self.waits = web.check_address(address), waits
+    def __init__(self, address: str, delays: tuple[float, ...] = RETRY_DELAYS) -> None:
+        self.address, self.delays = web.check_address(address), delays
 
     @property
     def name(self) -> str:
-        """Printable address, without user, password and query."""
-        return web.shown(self.address)
+        """The printable address, without user, password and query."""
+        return web.redact_address(self.address)
 
     @functools.cached_property
-    def _first(self) -> web.Part:
-        return self._ask(0, 1)
+    def _first_byte(self) -> web.Part:
+        return self._fetch(0, 1)
 
-    def facts(self) -> list[Any] | None:
-        """The whole address, the size and what the server calls its version; None where it names no version."""
-        return [self.address, self._first.total, self._first.version] if self._first.version else None
+    def signature(self) -> list[Any] | None:
+        """Return the full address, the size and the server's name of the version; None if it names none."""
+        return [self.address, self._first_byte.total, self._first_byte.version] if self._first_byte.version else None
 
     def open(self) -> BinaryIO:
         """Open it for reading and seeking."""
-        return io.BufferedReader(_Ranges(self, self._first.total), BLOCK)
+        return io.BufferedReader(_RangeReader(self, self._first_byte.total), BUFFER_BYTES)
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return some of its bytes, fewer at its end."""
-        end = min(offset + size, self._first.total)
-        return b"".join(self._read(start, min(web.MOST, end - start)) for start in range(offset, end, web.MOST))
+        """Return `size` bytes from `offset`, fewer at the end of the file."""
+        end = min(offset + size, self._first_byte.total)
+        return b"".join(self._read_part(start, min(web.MAX_PART_BYTES, end - start))
+                        for start in range(offset, end, web.MAX_PART_BYTES))
 
-    def _read(self, offset: int, size: int) -> bytes:
-        part = self._ask(offset, size)
-        if (part.total, part.version) != (self._first.total, self._first.version):
-            raise ValueError(f"{self.name}: has changed on the server while it was read; start again")
+    def _read_part(self, offset: int, size: int) -> bytes:
+        part = self._fetch(offset, size)
+        if (part.total, part.version) != (self._first_byte.total, self._first_byte.version):
+            raise ValueError(f"{self.name}: changed on the server while it was read; start again")
         return part.content
 
-    def _ask(self, offset: int, size: int) -> web.Part:
-        waits, waited = iter(self.waits), 0.0
-        number = 1
+    def _fetch(self, offset: int, size: int) -> web.Part:
+        attempt, waited = 0, 0.0
         while True:
-            number += 1
+            attempt += 1
             try:
                 return web.fetch(self.address, offset, size)
-            except web.PassingFault as fault:
-                wait = next(waits, None)
-                if wait is None:
-                    raise ConnectionError(f"{self.name}: no answer in {number - 1} tries ({fault}); "
-                                          "run it again when the server is back") from fault
-                wait = min(max(wait, fault.after), MOST_WAIT)
-                waited += wait
-                if waited > SILENT:
-                    log.warning("%s: %s; try %d of %d follows in %.0f s", self.name, fault, number, len(self.waits) + 1,
-                                wait)
-            pause(wait)
+            except web.TransientError as error:
+                if attempt > len(self.delays):
+                    raise ConnectionError(f"{self.name}: no answer in {attempt} tries ({error}); "
+                                          "try again when the server is back") from error
+                delay = min(max(self.delays[attempt - 1], error.retry_after), MAX_DELAY)
+                waited += delay
+                if waited > QUIET_SECONDS:
+                    log.warning("%s: %s; try %d of %d follows in %.0f s", self.name, error, attempt + 1,
+                                len(self.delays) + 1, delay)
+            pause(delay)
 
 
 def pause(seconds: float) -> None:
@@ -87,11 +86,11 @@ def pause(seconds: float) -> None:
     time.sleep(seconds)
 
 
-class _Ranges(io.RawIOBase):
-    """Bytes of a shard as a file."""
+class _RangeReader(io.RawIOBase):
+    """A shard as a seekable raw file."""
 
     def __init__(self, shard: RemoteShard, size: int) -> None:
-        self.shard, self.size, self.place = shard, size, 0
+        self.shard, self.size, self.position = shard, size, 0
 
     def readable(self) -> bool:
         return True
@@ -100,14 +99,14 @@ class _Ranges(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        self.place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.place, io.SEEK_END: self.size}[whence]
-        return self.place
+        self.position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.size}[whence]
+        return self.position
 
     def tell(self) -> int:
-        return self.place
+        return self.position
 
     def readinto(self, buffer: Any, /) -> int:
-        content = self.shard.read(self.place, len(buffer))
+        content = self.shard.read(self.position, len(buffer))
         buffer[:len(content)] = content
-        self.place += len(content)
+        self.position += len(content)
         return len(content)

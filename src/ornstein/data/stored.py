@@ -1,4 +1,4 @@
-"""Rows of a .npy file, read when they are asked for."""
+"""Rows of a .npy file, read on demand."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["StoredRows"]
 
 
 class StoredRows:
-    """The array in a .npy file, which stays on the disk: `rows[3:9]` and `rows[[4, 1]]` read what they give, channels
-    first for a `layout`.
+    """The array in a .npy file, left on disk: `rows[3:9]` and `rows[[4, 1]]` read only those rows, channels first if a
+    `layout` is given.
 
-    It is no memory map: where a file is cut meanwhile, one of those kills the process or gives zeros.
+    This is not a memory map, which kills the process or returns zeros if the file is truncated.
     """
 
     def __init__(self, path: Path, layout: str = "") -> None:
@@ -28,28 +28,28 @@ class StoredRows:
         self._file = open_regular(path)
         version = np.lib.format.read_magic(self._file)
         if version not in ((1, 0), (2, 0)):
-            raise ValueError(f"version {version} of .npy")
+            raise ValueError(f"unsupported .npy version {version}")
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        self._stored, by_columns, self.dtype = read(self._file)
-        self._offset = self._file.tell()
-        self._row = math.prod(self._stored[1:]) * self.dtype.itemsize
-        self.in_rows = not by_columns or sum(side > 1 for side in self._stored) < 2
-        self.facts: list[Any] = [os.fsdecode(self.path), *self._state()]
+        self._stored_shape, is_fortran, self.dtype = read(self._file)
+        self._data_offset = self._file.tell()
+        self._row_bytes = math.prod(self._stored_shape[1:]) * self.dtype.itemsize
+        self.is_row_major = not is_fortran or sum(side > 1 for side in self._stored_shape) < 2
+        self.signature: list[Any] = [os.fsdecode(self.path), *self._file_state()]
         if self.dtype.hasobject:
             raise ValueError("Object arrays are never loaded")
-        need = self._offset + self.nbytes
-        if min(self._stored, default=0) < 0 or need > self.facts[1]:
-            raise ValueError(f"{self.facts[1]} of {need} bytes are there")
-        self.shape: tuple[int, ...] = self._arranged(np.broadcast_to(np.zeros((), "u1"), self._stored)).shape
+        needed = self._data_offset + self.nbytes
+        if min(self._stored_shape, default=0) < 0 or needed > self.signature[1]:
+            raise ValueError(f"{self.signature[1]} of {needed} bytes are present")
+        self.shape: tuple[int, ...] = self._arrange(np.broadcast_to(np.zeros((), "u1"), self._stored_shape)).shape
 
     @property
     def nbytes(self) -> int:
         """Bytes of all rows."""
-        return math.prod(self._stored) * self.dtype.itemsize
+        return math.prod(self._stored_shape) * self.dtype.itemsize
 
     @property
     def ndim(self) -> int:
-        """Axes, that of the rows included."""
+        """Number of axes, including the row axis."""
         return len(self.shape)
 
     def __len__(self) -> int:
@@ -60,40 +60,41 @@ class StoredRows:
             first, last, _ = rows.indices(len(self))
             starts, counts = [first], [max(0, last - first)]
         else:
-            wanted = np.arange(len(self))[rows] if isinstance(rows, slice) else _numbers(rows, len(self))
-            # Rows that follow each other are read at once.
-            breaks = np.flatnonzero(np.diff(wanted) != 1) + 1
-            starts = wanted[np.append(0, breaks)].tolist() if len(wanted) else []
-            counts = np.diff(breaks, prepend=0, append=len(wanted)).tolist() if len(wanted) else []
-        values = self._read(starts, counts).reshape(-1, *self._stored[1:])
-        if self._state() != self.facts[1:]:
-            raise self._changed()
-        values = self._arranged(values)
+            indices = np.arange(len(self))[rows] if isinstance(rows, slice) else _row_indices(rows, len(self))
+            # Read consecutive rows at once.
+            breaks = np.flatnonzero(np.diff(indices) != 1) + 1
+            starts = indices[np.append(0, breaks)].tolist() if len(indices) else []
+            counts = np.diff(breaks, prepend=0, append=len(indices)).tolist() if len(indices) else []
+        values = self._read(starts, counts).reshape(-1, *self._stored_shape[1:])
+        if self._file_state() != self.signature[1:]:
+            raise self._changed_error()
+        values = self._arrange(values)
         return values[0] if np.ndim(rows) == 0 and not isinstance(rows, slice) else values
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[:], dtype=dtype)
 
     def _read(self, starts: list[int], counts: list[int]) -> np.ndarray:
-        # Into place: a part of a large file is no longer in memory twice.
-        content, place = bytearray(sum(counts) * self._row), 0
+        # Read into one buffer, so that no part is in memory twice.
+        content, position = bytearray(sum(counts) * self._row_bytes), 0
         for start, count in zip(starts, counts, strict=True):
-            end, ahead = place + count * self._row, self._offset + start * self._row - place
-            while place < end and (came := read_into(self._file, memoryview(content)[place:end], ahead + place)):
-                place += came
-            if place != end:
-                raise self._changed()
+            end, shift = position + count * self._row_bytes, self._data_offset + start * self._row_bytes - position
+            while position < end and (
+                    received := read_into(self._file, memoryview(content)[position:end], shift + position)):
+                position += received
+            if position != end:
+                raise self._changed_error()
         return np.frombuffer(content, self.dtype)
 
-    def _arranged(self, values: np.ndarray) -> np.ndarray:
+    def _arrange(self, values: np.ndarray) -> np.ndarray:
         return channel_first(values, self.layout) if self.layout else values
 
-    def _state(self) -> list[int]:
+    def _file_state(self) -> list[int]:
         state = os.fstat(self._file.fileno())
         return [state.st_size, state.st_mtime_ns]
 
-    def _changed(self) -> ValueError:
-        return ValueError(f"{printable(self.path)}: has changed since it was opened; start again")
+    def _changed_error(self) -> ValueError:
+        return ValueError(f"{printable(self.path)}: changed since it was opened; start again")
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_file"}
@@ -101,18 +102,18 @@ class StoredRows:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._file = open_regular(Path(self.path))
-        if self._state() != self.facts[1:]:
-            raise self._changed()
+        if self._file_state() != self.signature[1:]:
+            raise self._changed_error()
 
 
-def _numbers(rows: Any, count: int) -> np.ndarray:
-    numbers = np.atleast_1d(np.asarray(rows))
-    if numbers.dtype == bool and numbers.shape == (count,):
-        return np.flatnonzero(numbers)
-    if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
-        raise IndexError(f"rows are {numbers.dtype} of shape {numbers.shape}; they must be row numbers or a slice")
-    numbers = numbers.astype(np.int64)
-    numbers = np.where(numbers < 0, numbers + count, numbers)
-    if numbers.size and (numbers.min() < 0 or numbers.max() >= count):
-        raise IndexError(f"row {numbers.max()} is out of range; there are {count} rows")
-    return numbers
+def _row_indices(rows: Any, count: int) -> np.ndarray:
+    indices = np.atleast_1d(np.asarray(rows))
+    if indices.dtype == bool and indices.shape == (count,):
+        return np.flatnonzero(indices)
+    if indices.ndim != 1 or (indices.size and indices.dtype.kind not in "iu"):
+        raise IndexError(f"rows are {indices.dtype} of shape {indices.shape}; they must be row numbers or a slice")
+    indices = indices.astype(np.int64)
+    indices = np.where(indices < 0, indices + count, indices)
+    if indices.size and (indices.min() < 0 or indices.max() >= count):
+        raise IndexError(f"row {indices.max()} is out of range; there are {count} rows")
+    return indices

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ornstein.arguments import require_size
-from ornstein.data import Dataset, named
+from ornstein.data import Dataset, source_name
 from ornstein.evaluation.compared import Compared
 from ornstein.evaluation.evaluate import FEATURES
 from ornstein.evaluation.features import check
@@ -148,7 +148,8 @@ def _begun(one: Dataset, source: Source, real: Dataset, both: _Real, seed: int) 
     if count:
         notes.append(f"{count:,} of the {len(one):,} generated {_things(one)} are real ones too, to the last bit: "
                      f"{', '.join(pairs)}{' ...' if count > len(pairs) else ''}")
-    drawn = {"count": len(one), "source": str(named(source.source) or one.spec.name), "also_real": count, "seed": seed}
+    drawn = {"count": len(one), "source": str(source_name(source.source) or one.spec.name), "also_real": count,
+             "seed": seed}
     known = {"known": "real"} if both.alike else {}
     return Report(one.spec.name, datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                   importlib.metadata.version("ornstein"), facts_of(both.training, both.unseen) | known, {}, drawn,
@@ -205,7 +206,7 @@ def _names(reports: Sequence[Report], generated: Sequence[Any]) -> list[str]:
     own = [report.name for report in reports]
     if len(set(own)) == len(own):
         return own
-    places = [named(one) for one in generated]
+    places = [source_name(one) for one in generated]
     apart = all(isinstance(one, str) for one in places) and len(set(map(str, places))) == len(places)
     return [str(one) for one in places] if apart else [f"{name} {place}" for place, name in enumerate(own, 1)]
 

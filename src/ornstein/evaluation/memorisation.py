@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ornstein.data.dataset import Dataset, parts
+from ornstein.data.dataset import Dataset, chunks
 from ornstein.data.spec import DataSpec
 from ornstein.evaluation.features.space import POOLS, draw_rows
 from ornstein.evaluation.results import Memorisation, Pair
@@ -62,7 +62,7 @@ def memorisation(samples: Tensor | Dataset, training: Dataset, held: Dataset, *,
 
     first = dict[bytes, int]()
     # Encoded and decoded, as samples are, so that rounding on the way is the same for both.
-    for row, digest in enumerate(one for part in parts(training.values) for one in _hashes(spec.encode(part), spec)):
+    for row, digest in enumerate(one for part in chunks(training.values) for one in _hashes(spec.encode(part), spec)):
         first.setdefault(digest, row)
     source = np.array([first.get(digest, -1) for digest in _hashes(x, spec)])
     exact, twins = source >= 0, np.array([digest in first for digest in _hashes(unseen, spec)])
@@ -147,7 +147,7 @@ def _check(samples: Tensor, held: Dataset, spec: DataSpec) -> None:
 
 def row_digests(data: Dataset) -> Iterator[bytes]:
     """A hash of each row's values, the same for 5 and 5.0, 0.0 and -0.0."""
-    return (_hash(row) for part in parts(data.values) for row in part.astype(np.float64) + 0)
+    return (_hash(row) for part in chunks(data.values) for row in part.astype(np.float64) + 0)
 
 
 def _hash(row: np.ndarray) -> bytes:

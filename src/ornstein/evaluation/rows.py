@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ornstein import noise
 from ornstein.data import Dataset, DataSpec
-from ornstein.data.dataset import digest_values, parts
-from ornstein.data.labels import listed
+from ornstein.data.dataset import chunks, digest_values
+from ornstein.data.labels import join_names
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.likelihood.levels import on_levels
 from ornstein.evaluation.memorisation import duplicates, repeated
@@ -56,8 +56,8 @@ def as_seen(model: Denoiser, data: Dataset, what: str, spec: DataSpec | None) ->
         raise ValueError(f"{what} {data.spec.name!r} has samples of shape {data.spec.shape}, the model's are of shape "
                          f"{model.shape}; give data of that shape")
     if spec is not None and spec.columns and data.spec.columns not in ((), spec.columns):
-        raise ValueError(f"{what} {data.spec.name!r} has the columns {listed(data.spec.columns)}, the model's are "
-                         f"{listed(spec.columns)}; give those, in that order")
+        raise ValueError(f"{what} {data.spec.name!r} has the columns {join_names(data.spec.columns)}, the model's are "
+                         f"{join_names(spec.columns)}; give those, in that order")
     notes: list[str] = []
     if spec is None and (data.spec.low, data.spec.high) != (data.spec.least, data.spec.most):
         # A law in closed form is one of the values themselves, as far as they lie within -1..1.
@@ -100,7 +100,7 @@ def numbered_by(spec: DataSpec, data: Dataset) -> tuple[np.ndarray, int]:
 def _refuse_outside(data: Dataset, spec: DataSpec, what: str) -> None:
     """Refuse values that the training data could not have had, which no mapping brings back."""
     least, most = map(torch.from_numpy, spec.ends)
-    for part in parts(data.values):
+    for part in chunks(data.values):
         x = spec.encode(part)
         if spec.bins is not None and not on_levels(x, spec.bins):
             row = next(k for k in range(len(x)) if not on_levels(x[k], spec.bins))

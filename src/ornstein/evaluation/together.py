@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ornstein.data import Dataset, load_data, may_be_pictures
-from ornstein.data.dataset import Values, parts
+from ornstein.data.dataset import Values, chunks
 from ornstein.data.spec import DataSpec
 from ornstein.evaluation.memorisation import row_digests
 from ornstein.evaluation.rows import numbered_by
@@ -142,7 +142,7 @@ def _to_one_size(sources: Sequence[Source], size: tuple[int, int] | None, fit: s
 
 
 def _is_grey(one: Source) -> bool:
-    return one.data.spec.shape[0] == 1 or all((part == part[:, :1]).all() for part in parts(one.data.values))
+    return one.data.spec.shape[0] == 1 or all((part == part[:, :1]).all() for part in chunks(one.data.values))
 
 
 def _in_units(one: Source, first: Source, spec: DataSpec) -> Dataset:
@@ -200,7 +200,7 @@ def _off_levels(values: Values, spec: DataSpec) -> bool:
     count = max(level or 2 for level in (spec.levels if isinstance(spec.levels, tuple) else (spec.levels,)))
     least, most = spec.extent
     return any((abs(spec.decode(spec.encode(part)) - part) > SAME * (most - least) / (count - 1)).any()
-               for part in parts(values))
+               for part in chunks(values))
 
 
 def overlap(one: Dataset, other: Dataset) -> tuple[int, list[str]]:

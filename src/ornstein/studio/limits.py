@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ornstein.data.pictures import MOST_PIXELS
+from ornstein.data.pictures import MAX_PIXELS
 
 __all__ = ["LIMITS", "MAX_CALLS", "MAX_HEADER", "MAX_MINUTES", "MAX_SAMPLES", "REQUEST_SECONDS", "Limits"]
 
@@ -38,7 +38,7 @@ class Limits:
     upload: int = 64_000_000
     unpacked: int = 1_000_000_000
     files: int = 20_000
-    pixels: int = MOST_PIXELS
+    pixels: int = MAX_PIXELS
     count: int = MAX_SAMPLES
     calls: int = MAX_CALLS
     queue: int = 1_000

@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from ornstein import files
 from ornstein.arguments import printable, shorten
-from ornstein.data.pictures import FORMATS, header, reason
+from ornstein.data.pictures import FORMATS, error_reason, read_header
 from ornstein.studio.errors import Refused, one_line
 from ornstein.studio.limits import LIMITS, Limits
 from ornstein.studio.store import Store
@@ -132,7 +132,7 @@ def inspect_file(path: Path, suffix: str, limits: Limits = LIMITS) -> dict[str, 
         _check_array(path)
         return {**facts, "kind": "numbers"}
     try:
-        width, height = header(path)[:2]
+        width, height = read_header(path)[:2]
         if width * height > limits.pixels:
             raise Refused(413, f"the picture has {width} x {height} pixels; at most {limits.pixels:,} are allowed",
                           "body", limits.pixels)
@@ -141,7 +141,7 @@ def inspect_file(path: Path, suffix: str, limits: Limits = LIMITS) -> dict[str, 
     except Refused:
         raise
     except Exception as error:  # Pillow raises many types for a broken file
-        raise Refused(422, f"the picture cannot be read: {reason(error)}", "body") from None
+        raise Refused(422, f"the picture cannot be read: {error_reason(error)}", "body") from None
     return {**facts, "width": width, "height": height}
 
 

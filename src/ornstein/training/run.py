@@ -17,7 +17,7 @@ from torch import nn
 from ornstein import files
 from ornstein.arguments import NetworkName, short_repr
 from ornstein.checkpoint import MODEL, load
-from ornstein.data.places import is_pattern
+from ornstein.data.paths import is_pattern
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.files import SETTINGS, STATES
 from ornstein.settings import Settings

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ornstein.data import Dataset, DataSpec, load_data, named, path_of
+from ornstein.data import Dataset, DataSpec, load_data, source_name, source_path
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.display import can_rewrite
 from ornstein.isolation import isolated
@@ -86,10 +86,10 @@ class Trainer:
         given: dict[str, Any] = {**options, "minutes": minutes, "images": images, "seed": seed,
                  # As the data's place, whatever folder a command is given in.
                  "init_from": None if init_from is None else os.path.abspath(Path(init_from).expanduser()),
-                 "data": named(data),  # that of arrays is their name, below
+                 "data": source_name(data),  # that of arrays is their name, below
                  "network": network if isinstance(network, str) and network != "auto" else None}
         wanted = (settings or Settings()).replace(**{name: value for name, value in given.items() if value is not None},
-                                                data_path=path_of(data))
+                                                data_path=source_path(data))
         self.run = None if out is None else Run(out)
         self.engine = Engine()
         before = self._before(wanted, given, resume, overwrite) if self.engine.first else None
@@ -105,7 +105,7 @@ class Trainer:
         self.digest = self.data.digest()
         if self.start is not None:
             wanted = finetune.fitting(wanted, self.start, earlier, self.data.spec)
-        self._resolve(before, wanted, named=named(data) is not None)
+        self._resolve(before, wanted, named=source_name(data) is not None)
         refuse(self.settings, self.data, torch.device(self.engine.device).type, self.engine.world, self.own is not None)
         self._open(before is not None)
 
