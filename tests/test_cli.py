@@ -201,7 +201,7 @@ BAD = [
     (["train", "digits", "--out", "r", "--set", "batch=many"], "batch is 'many'; it must be of type int"),
     (["train", "digits", "--out", "r", "--set", "schedule=cosin"], "did you mean 'cosine'?"),
     (["train", "digits", "--out", "r", "--set", "predicts=eps"], "predicts is 'eps', but Cosine ends with"),
-    (["train", "digits", "--out", "r", "--size", "16"], "size 16 cannot be had"),
+    (["train", "digits", "--out", "r", "--size", "16"], "size 16 is not possible"),
     (["train", "digits", "--out", "r", "--precision", "fp8"], "precision 'fp8' is unknown"),
     (["train", "digits", "--out", "r", "--seed", "-1"], "seed is -1"),
     (["train", "digits", "--out", "r", "--set", "reader=stream"], "reader 'stream' does not apply"),
