@@ -78,11 +78,11 @@ def writes(count: int) -> str:
             writer.send_signal(signal.SIGKILL)
             writer.wait()
             left += len([item for item in Path(place).iterdir() if item.name.startswith(".")])
-            states.clean()
+            states.clean_up()
             state, faults = states.newest()
             here = {f"w{i}": torch.zeros(2**18) for i in range(32)}
             state.fill(here)
-            value = state.note["images"]
+            value = state.metadata["images"]
             whole += not faults and value in (number - 1, number) and all(
                 bool((tensor == value).all()) for tensor in here.values())
             newer += value == number

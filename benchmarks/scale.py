@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 import ornstein as orn
-from ornstein.training.engine import Engine, local
+from ornstein.training.engine import Engine, to_local
 from ornstein.training.learner import Learner
 from ornstein.training.plan import resolve
 
@@ -29,7 +29,7 @@ def step(world: int, shard: int, batch: int) -> dict[str, float]:
     try:
         data = orn.load_data("digits")
         engine = Engine()
-        engine.choose("fsdp", shard)
+        engine.configure("fsdp", shard)
         settings = orn.Settings(images=1, batch=batch, options=NETWORK, processes=world)
         begin = time.perf_counter()
         learner = Learner(resolve(settings, data, "cpu"), data.split()[0], engine)
@@ -40,9 +40,10 @@ def step(world: int, shard: int, batch: int) -> dict[str, float]:
         tensors = learner.state()[0]
         return {"world": world, "shard": shard, "batch": batch, "rows": batch // world,
                 "weights": sum(value.numel() for value in learner.weights),
-                "here": sum(local(value).numel() for value in learner.weights),
+                "here": sum(to_local(value).numel() for value in learner.weights),
                 "state MB": sum(value.numel() * value.element_size() for value in tensors.values()) / 1e6,
-                "state MB here": sum(local(value).numel() * value.element_size() for value in tensors.values()) / 1e6,
+                "state MB here": sum(to_local(value).numel() * value.element_size()
+                                     for value in tensors.values()) / 1e6,
                 "build s": built - begin, "step s": stepped - built}
     finally:
         dist.destroy_process_group()

@@ -265,7 +265,8 @@ def tuned() -> Any:
     """A search that is short, but has all of its parts."""
     model = plain()
     with pytest.MonkeyPatch.context() as patch:
-        for name, few in (("search.CALLS", 10), ("search.LEAST", 5), ("tune.ITERATIONS", 2), ("tune.LONGER", 2)):
+        for name, few in (("search.FIT_EVALUATIONS", 10), ("search.MIN_EVALUATIONS", 5), ("tune.ITERATIONS", 2),
+                          ("tune.TIMES_ITERATIONS", 2)):
             patch.setattr(f"ornstein.tuning.{name}", few)
         return orn.tune(model, 2, starts=16).errors, orn.sample(model, 3, nfe=2)
 

@@ -76,7 +76,7 @@ def run(tmp_path_factory):
 
 
 def test_a_run_keeps_averages_and_gives_its_own_back(run):
-    places = Run(run).snapshots.places()
+    places = Run(run).snapshots.image_counts()
     assert places == [40, 80, 120, 160, 200, 240, 280, 320]
     model, again = orn.load(run), orn.reaverage(run, 0.05)
     assert again[1] < 1e-6

@@ -22,7 +22,7 @@ from ornstein.diffusion.samplers.loop import SAMPLERS
 from ornstein.networks import NETWORKS
 from ornstein.settings import Settings
 from ornstein.training.reopen import reopen
-from ornstein.training.run import located
+from ornstein.training.run import locate_data
 from ornstein.training.trackers import TRACKERS
 
 MLP = ["--set", "options={width: 8, depth: 1}"]
@@ -114,7 +114,7 @@ def test_a_run_finds_its_pictures_from_any_folder_and_says_so_where_they_are_gon
     with pytest.raises(ValueError, match=r"data 'photos' were at .* and are not there now.*--trained-on"):
         reopen(tmp_path / "r")
     with pytest.raises(FileNotFoundError, match="data 'photos' were at"):
-        located(settings)
+        locate_data(settings)
     code, _, errors = command("train", "--out", tmp_path / "r", "--resume")
     assert code == 2
     assert f"name them: ornstein train DATA --out {tmp_path}/r --resume" in errors

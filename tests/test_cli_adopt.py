@@ -84,8 +84,8 @@ def test_an_adopted_run_is_judged_by_the_data_that_it_was_checked_by(tmp_path, f
     model, known, held, _, notes = reopen(tmp_path)
     training, unseen, _ = sides(model, known, held)
     assert (len(training), len(unseen), training.spec.classes) == (1500, 297, model.data.classes)
-    assert notes == [f"digits are taken for what {tmp_path} was trained on, and rows held out of them for unseen: if "
-                     "they were not, floors, copies and training losses say nothing (--trained-on)"]
+    assert notes == [f"digits are taken for what {tmp_path} was trained on, and the rows held out of them for unseen: "
+                     "otherwise floors, copies and training losses mean nothing (--trained-on)"]
 
 
 def test_nothing_is_left_of_what_is_refused_and_nothing_is_replaced_unasked(tmp_path, folder, ornstein):

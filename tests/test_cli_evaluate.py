@@ -100,12 +100,12 @@ def test_a_model_file_alone_needs_to_be_told_its_data(trained, tmp_path):
     alone = tmp_path / "alone.safetensors"
     shutil.copy(trained / "model.safetensors", alone)
     taken = reopen(alone, "digits")
-    assert taken.held is None
+    assert taken.evaluation_data is None
     assert "are taken for what" in taken.notes[0]
     assert reopen(alone, trained_on="digits").notes == []
     again = reopen(trained, "digits")
-    assert again.held is None
-    assert "the rows held out of training are the unseen ones" in again.notes[0]
+    assert again.evaluation_data is None
+    assert "the rows held out of training serve as unseen data" in again.notes[0]
 
 
 def test_data_that_moved_or_changed_are_noticed(command, tmp_path):

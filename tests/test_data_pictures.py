@@ -187,5 +187,5 @@ def test_an_oblong_transparent_run_is_drawn_traced_and_opened_again(tmp_path):
     with Image.open(tmp_path / "drawn/00001.png") as drawn:
         assert (drawn.mode, drawn.size) == ("RGBA", (12, 8))
     opened = reopen(out, data=str(tmp_path / "drawn"))
-    assert opened.held is not None
-    assert opened.held.spec.shape == opened.trained_on.spec.shape == (4, 8, 12)
+    assert opened.evaluation_data is not None
+    assert opened.evaluation_data.spec.shape == opened.trained_on.spec.shape == (4, 8, 12)

@@ -86,7 +86,7 @@ def test_what_six_killed_writes_left_is_gone_after_the_next_start_and_a_live_wri
         for _ in range(3):
             assert subprocess.run([sys.executable, "-c", code, model]).returncode == -signal.SIGKILL
         assert len(list(tmp_path.glob(".*ornstein-new"))) == 1
-        with files.replacing(tmp_path / "other") as beside, Run(tmp_path).held():
+        with files.replacing(tmp_path / "other") as beside, Run(tmp_path).locked():
             assert beside.parent.is_dir()
             assert len(list(tmp_path.glob(".*ornstein-new"))) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "model.safetensors", "other"]
@@ -212,7 +212,7 @@ def test_a_finished_run_writes_its_model_anew(run, damage):
         with pytest.raises(FileExistsError, match=r"model\.safetensors is a folder, not a file"):
             trainer.fit()
         return
-    with pytest.warns(RuntimeWarning, match="model.safetensors is .*; it is written anew from the last checkpoint"):
+    with pytest.warns(RuntimeWarning, match="model.safetensors is .*; it is rewritten from the last checkpoint"):
         trainer.fit()
     assert model.read_bytes() == whole
 
@@ -228,7 +228,7 @@ def test_a_finished_model_without_a_checkpoint_is_not_trained_over(run):
 
 def test_a_run_in_use_is_neither_tuned_nor_averaged(run, command):
     before = tree(run)
-    with Run(run).held():
+    with Run(run).locked():
         for words in (("tune", run, "--nfe", 2), ("tune", run / "model.safetensors", "--nfe", 2),
                       ("average", run, "--width", 0.1)):
             code, _, err = command(*words)
@@ -338,7 +338,7 @@ def test_two_that_began_on_one_empty_folder_do_not_replace_each_other(tmp_path):
     slow = orn.Trainer("digits", settings=SMALL, images=64, out=tmp_path)
     train(tmp_path)
     before = tree(tmp_path)
-    with pytest.raises(FileExistsError, match="has been written into by another process since; start again"):
+    with pytest.raises(FileExistsError, match="has been written into by another process meanwhile; start again"):
         slow.fit()
     assert tree(tmp_path) == before
 
@@ -348,7 +348,7 @@ def test_two_that_began_on_one_empty_folder_do_not_replace_each_other(tmp_path):
 def test_a_damaged_line_of_metrics_is_dropped_and_counted(tmp_path, line):
     whole = b'{"images": 1}\n', b'{"images": 2}\n', b'{"images": 3}\n'
     (tmp_path / "metrics.jsonl").write_bytes(whole[0] + line + b"\n" + whole[1] + whole[2] + b'{"images": 2')
-    assert Run(tmp_path).rewind(2) == 1
+    assert Run(tmp_path).rewind_metrics(2) == 1
     assert (tmp_path / "metrics.jsonl").read_bytes() == whole[0] + whole[1]
 
 
@@ -357,4 +357,4 @@ def test_a_run_yaml_that_has_changed_since_the_last_checkpoint_is_named(run):
     file.write_text(file.read_text().replace("seed: 0", "seed: 8").replace("keep: 2", "keep: 3"))
     with pytest.warns(RuntimeWarning) as said:
         orn.Trainer("digits", out=run, resume=True).fit()
-    assert [str(one.message) for one in said] == [f"{file}: seed is 8, and was 0 at the last checkpoint"]
+    assert [str(one.message) for one in said] == [f"{file}: seed is 8, but was 0 at the last checkpoint"]

@@ -56,7 +56,7 @@ def test_a_class_is_found_again_by_its_name_and_a_new_one_begins_as_none(run):
     after, said = begun((colours(60, 12), labels), run)
     was, now = (model.network.embedding.classes.weight for model in (before, after))
     assert torch.allclose(now, was[[0, 0, 1, 2]])
-    assert "classes that it did not know: ant" in said
+    assert "classes that are new to it: ant" in said
 
 
 def test_of_another_size_and_other_channels_all_but_a_few_weights_are_kept(run):
@@ -65,7 +65,7 @@ def test_of_another_size_and_other_channels_all_but_a_few_weights_are_kept(run):
     assert "resized: place.0" in said
     assert after.shape == (3, 20, 20)
     grey, said = begun(colours(40, 12)[:, :1], run)
-    assert "begun anew, because their sizes differ: into.weight, out.weight, out.bias" in said
+    assert "initialized anew, because their sizes differ: into.weight, out.weight, out.bias" in said
     kept = orn.load(run).network.down_blocks[0][0].first.weight
     assert torch.allclose(grey.network.down_blocks[0][0].first.weight, kept)
 

@@ -20,7 +20,7 @@ from ornstein.diffusion.samplers.loop import SAMPLERS
 from ornstein.diffusion.samplers.multistep import Multistep
 from ornstein.evaluation.distances import frechet
 from ornstein.evaluation.nearness import nearness
-from ornstein.tuning.learn import Matching, improve, log_error, regressed
+from ornstein.tuning.learn import Matching, fit_by_regression, improve, log_error
 from ornstein.tuning.paths import exact_starts
 from ornstein.tuning.student import Student
 
@@ -76,7 +76,7 @@ def test_linear_paths_are_learned_at_once():
     """Data of one variance, which is not that of the frame: regression alone leads two steps home, Adams' rule not."""
     model = orn.ExactGaussian(torch.zeros(3, dtype=DOUBLE), torch.full((3,), 0.1, dtype=DOUBLE), orn.Cosine())
     starts, times = exact_starts(model, 2, range(64), None, 0, keep=True), torch.tensor([1.0, 0.5, 0.0], dtype=DOUBLE)
-    student, z = regressed(model, times, starts), normal(50, 3, seed=9)
+    student, z = fit_by_regression(model, times, starts), normal(50, 3, seed=9)
     mine, plain = (orn.sample(model, z=z, sampler=rule, times=times)
                    for rule in (student.rule(), Student(model, times).rule()))
     truth = math.sqrt(0.1) * z
@@ -94,7 +94,7 @@ def test_learning_lessens_what_it_is_to_lessen_on_other_noise():
     mine = exact_starts(model, 4, range(192), None, 0, keep=True)
     other = exact_starts(model, 4, range(200, 500), None, 0)
     times = orn.grid(model.schedule, 4, "power")
-    student = regressed(model, times, mine)
+    student = fit_by_regression(model, times, mine)
     found = [float(log_error(drawn_by(Student(model, times), other.z), other.end).detach())]
     for parameters in ([], student.corrections, [*student.corrections, student.gaps]):
         if parameters:
@@ -125,7 +125,7 @@ def test_what_is_learned_is_sound_in_every_precision(name, steps):
     """Finite, float32 to 1e-4 of float64, bfloat16 to 0.3, and a sample is the same in any company, bit for bit."""
     model = mixture(SCHEDULES[name], 2)
     times = orn.grid(model.schedule, steps, "power")
-    rule = regressed(model, times, exact_starts(model, 4, range(256), None, 0, keep=True)).rule()
+    rule = fit_by_regression(model, times, exact_starts(model, 4, range(256), None, 0, keep=True)).rule()
     z = model.schedule.level(1.0).radius * normal(40, 2, seed=4)
     wide, narrow, coarse = (orn.sample(model, z=z.to(dtype), sampler=rule, times=times)
                             for dtype in (DOUBLE, torch.float32, torch.bfloat16))
@@ -196,7 +196,7 @@ def test_a_model_that_no_gradient_goes_through_is_tuned(monkeypatch):
             found = inner(torch.from_numpy(z.numpy()), t.detach(), condition)
             return dataclasses.replace(found, z=z)
 
-    monkeypatch.setattr("ornstein.tuning.search.CALLS", 300)
+    monkeypatch.setattr("ornstein.tuning.search.FIT_EVALUATIONS", 300)
     choice = orn.tune(Foreign(orn.Cosine(), (2,)), 4, starts=32)
     assert min(choice.errors.values()) < 0.9 * choice.errors["auto"]
 

@@ -39,10 +39,10 @@ def test_the_host_reads_nothing_of_a_step(options):
         learner.step(1e-3)
         with Reads() as reads:
             for _ in range(3):
-                journal.step(learner.step(1e-3), 1e-3)
+                journal.record_step(learner.step(1e-3), 1e-3)
         assert reads.count == 0
         with Reads() as reads:
-            learner.judge()
+            learner.check_gradients()
             assert journal.loss(learner.engine) is not None
             assert learner.skipped == 0
         assert reads.count == 3
@@ -54,12 +54,12 @@ def test_a_resumed_training_forgets_a_bad_stretch_that_has_ended():
     learner = Learner(resolve(SMALL.replace(images=6400), digits, "cpu"), digits, Engine())
     with contextlib.closing(learner.loader):
         learner.restore({**learner.state()[1], "skipped": 30, "skips_in_a_row": 12})
-        learner.judge()
+        learner.check_gradients()
         learner.step(1e-3)
-        learner.judge()
+        learner.check_gradients()
         assert learner.skips.tolist() == [30, 0, 0]
         learner.restore({**learner.state()[1], "skips_in_a_row": 12})
         learner.weights[0].register_hook(lambda gradient: gradient * float("nan"))
         learner.step(1e-3)
         with pytest.raises(TrainingFailed, match="not finite in 10 steps in a row"):
-            learner.judge()
+            learner.check_gradients()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from ornstein import Settings, noise
-from ornstein.training.plan import drawn_now
+from ornstein.training.plan import with_current_noise
 
 F32, F64, CPU = torch.float32, torch.float64, torch.device("cpu")
 seeds = st.integers(0, 2**64 - 1)
@@ -183,8 +183,8 @@ def test_the_version_of_a_run_is_named():
                                           (Settings(), {"finished": False}, noise.VERSION, 1),
                                           (Settings(noise=1), {"finished": True, "noise": 1}, 1, 0)):
         faults: list[str] = []
-        assert drawn_now(settings, note, faults).noise == version
-        assert [f"version 1 until now and is of version {noise.VERSION}" in fault for fault in faults] == [True] * told
+        assert with_current_noise(settings, note, faults).noise == version
+        assert [f"version 1 and has version {noise.VERSION} from now on" in fault for fault in faults] == [True] * told
 
 
 @pytest.mark.parametrize("seed", [0, 2**53, 2**63, 2**64 - 2])

@@ -16,11 +16,11 @@ del signal.SIGHUP
 
 import numpy as np
 import ornstein as orn
-from ornstein.training.signals import signals
+from ornstein.training.signals import stop_on_signals
 np.save("rows.npy", np.random.default_rng(0).normal(size=(3000, 2)))
 model = orn.Trainer("rows.npy", images=64, out="run", options={"width": 8, "depth": 1}).fit()
 again = orn.Trainer("rows.npy", images=64, out="run", resume=True).fit()
-with signals(print):
+with stop_on_signals(print):
     assert orn.sample(model, 2, nfe=3).equal(orn.sample(orn.load("run"), 2, nfe=3))
 print("as ever")
 """

@@ -29,7 +29,7 @@ def losses(parallel: str, micro_batch: int | None, steps: int, shard: int | None
     """Losses of the first steps on the digits, averaged over the processes, and that of the average at the end."""
     data = orn.load_data("digits")
     engine = Engine()
-    engine.choose(parallel, shard)
+    engine.configure(parallel, shard)
     settings = orn.Settings(images=1, precision="fp32", micro_batch=micro_batch, options=SMALL)
     train, held = data.split()
     learner = Learner(resolve(settings, data, "cpu"), train, engine)
@@ -96,7 +96,7 @@ def test_a_run_goes_on_with_another_number_of_processes_and_another_way(tmp_path
     parts = str(tmp_path / "parts")
     reached = [together(1, stretch, parts, "ddp", 1, images)[0][0]]
     reached.append(together(2, stretch, parts, "fsdp", reached[0] + 1, images)[0][0])
-    assert Run(parts).states(2).newest()[0].sharded
+    assert Run(parts).states(2).newest()[0].is_sharded
     assert Run(parts).settings().processes == 2
     reached.append(together(2, stretch, parts, "ddp", reached[1] + 1, images)[0][0])
     last = together(1, stretch, parts, "ddp", None, images)[0]
@@ -126,7 +126,7 @@ def test_forked_processes_learn_what_one_learns_to_rounding_and_repeat_bit_for_b
 
 def test_what_fails_in_a_forked_process_ends_the_training_with_its_reason(monkeypatch):
     def step(learner, rate):
-        if learner.engine.first:
+        if learner.engine.is_first:
             return Learner.step_as_ever(learner, rate)
         raise TrainingFailed("the second process says why")
 
@@ -153,7 +153,7 @@ def one_of_many(world: int, shard: int) -> list[int]:
     dist.init_process_group("fake", rank=3, world_size=world, store=FakeStore())
     data = orn.load_data("digits")
     engine = Engine()
-    engine.choose("fsdp", shard)
+    engine.configure("fsdp", shard)
     settings = orn.Settings(images=1, batch=8192, options={"widths": [32, 64], "depths": [1, 1]})
     learner = Learner(resolve(settings, data, "cpu"), data.split()[0], engine)
     before = [value.to_local().clone() for value in learner.weights]
@@ -185,5 +185,5 @@ def test_a_batch_that_the_processes_do_not_divide_is_refused(tmp_path):
     with pytest.raises(ValueError, match="parallel 'dpp' is unknown; did you mean 'ddp'"):
         orn.Settings(parallel="dpp")
     with pytest.raises(ValueError, match="shard is 3; it must divide the 1 processes"):
-        Engine().choose("fsdp", 3)
+        Engine().configure("fsdp", 3)
     assert not list(Path(tmp_path).iterdir())

@@ -147,6 +147,6 @@ def test_a_schedule_with_its_options_trains_and_is_kept(tmp_path, digits, name, 
     assert orn.load(tmp_path).schedule.settings() == schedule.settings()
     written = orn.Settings.from_yaml((tmp_path / "run.yaml").read_text("utf-8"))
     assert (written.schedule, written.schedule_options) == (name, options)
-    assert orn.Trainer(digits, settings=settings, out=tmp_path, resume=True).goes_on
+    assert orn.Trainer(digits, settings=settings, out=tmp_path, resume=True).can_resume
     with pytest.raises(ValueError, match=r"schedule_options is .*, but the run in"):
         orn.Trainer(digits, settings=settings.replace(schedule_options={**options, "T": 3}), out=tmp_path, resume=True)

@@ -35,7 +35,7 @@ def test_the_last_states_stay_and_come_back_bit_for_bit(tmp_path):
     states = written(tmp_path, 1, 2, 3, 4, keep=3)
     assert [int(name) for name in states.names()] == [2, 3, 4]
     state, faults = states.newest()
-    assert (state.note, faults) == ({"images": 4}, [])
+    assert (state.metadata, faults) == ({"images": 4}, [])
     here = {name: torch.full_like(value, 9) for name, value in tensors().items()}
     state.fill(here)
     assert all(torch.equal(here[name], value) for name, value in tensors(4).items())
@@ -64,7 +64,7 @@ def test_a_damaged_state_is_named_and_the_one_before_it_is_used(tmp_path, name, 
         file.write_bytes({"cut": whole[:len(whole) // 2], "empty": b"", "list": b"[]", "nested": b'{"a":' * 10**5,
                           "bytes": b"\xff" * 99}[damage])
     state, faults = states.newest()
-    assert state.note == {"images": 1}
+    assert state.metadata == {"images": 1}
     assert len(faults) == 1
     assert str(file) in faults[0]
 
@@ -118,16 +118,16 @@ def test_what_a_killed_write_left_is_removed_and_a_half_renamed_state_comes_back
     (tmp_path / ".000000000003.new").mkdir()
     (tmp_path / ".000000000003.new/state.safetensors").write_bytes(b"half")
     os.rename(tmp_path / states.names()[1], tmp_path / ".000000000002.old")
-    states.clean()
+    states.clean_up()
     assert [int(name) for name in states.names()] == [1, 2]
     assert len(list(tmp_path.iterdir())) == 2
-    assert states.newest()[0].note == {"images": 2}
+    assert states.newest()[0].metadata == {"images": 2}
 
 
 def test_a_state_replaces_one_of_the_same_number(tmp_path):
     written(tmp_path, 5)
     States(tmp_path, 2).write(5, tensors(1), {"finished": True}, Engine())
-    assert States(tmp_path, 2).newest()[0].note == {"finished": True}
+    assert States(tmp_path, 2).newest()[0].metadata == {"finished": True}
     assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -172,9 +172,9 @@ def test_a_manifest_that_points_outside_its_folder_is_refused(tmp_path):
 def test_what_others_left_among_the_states_is_left_alone(tmp_path):
     states = written(tmp_path, 1)
     (tmp_path / ".DS_Store").write_bytes(b"")
-    states.clean()
+    states.clean_up()
     assert (tmp_path / ".DS_Store").exists()
-    assert states.newest()[0].note == {"images": 1}
+    assert states.newest()[0].metadata == {"images": 1}
 
 
 @pytest.mark.parametrize("keep", [1, 2])
@@ -183,16 +183,16 @@ def test_a_damaged_state_takes_no_whole_ones_place(tmp_path, keep):
     (tmp_path / "000000000009/state.safetensors").write_bytes(b"")
     for images in (2, 3, 4):
         written(tmp_path, images, keep=keep)
-        assert States(tmp_path, keep).newest()[0].note == {"images": images}
+        assert States(tmp_path, keep).newest()[0].metadata == {"images": images}
     assert [int(name) for name in States(tmp_path, keep).names()] == [*range(5 - keep, 5), 9]
 
 
 def test_a_state_of_a_run_that_was_replaced_never_comes_back(tmp_path):
     run = Run(tmp_path)
-    run.begin(Settings(images=1))
+    run.create(Settings(images=1))
     written(tmp_path / "checkpoints", 9)
     os.rename(tmp_path / "checkpoints/000000000009", tmp_path / "checkpoints/.000000000009.old")
-    run.begin(Settings(images=1))
+    run.create(Settings(images=1))
     states = written(tmp_path / "checkpoints", 1)
-    states.clean()
-    assert states.newest()[0].note == {"images": 1}
+    states.clean_up()
+    assert states.newest()[0].metadata == {"images": 1}

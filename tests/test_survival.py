@@ -188,7 +188,7 @@ def test_a_killed_process_of_several_brings_all_back(start, tmp_path):
     process = start(tmp_path / "two", *words, "--processes", "2", "--tracker", f"{tmp_path / 'own.py'}:Calls")
     said = process.said()
     assert process.wait() == 0, said
-    assert said.count("a process has died; all have started again (1 of 3)") == 1
+    assert said.count("a process died; all have been restarted (1 of 3)") == 1
     assert "Traceback" not in said
     one, two = (orn.load(tmp_path / name).metrics for name in ("one", "two"))
     assert two["images"] == one["images"]
@@ -218,7 +218,7 @@ def test_a_failure_that_a_new_start_would_not_help_ends_all_processes_at_once(st
     # Which of the two is found first depends on the machine's speed.
     assert re.search(r"(the gradient was not finite in 10 steps in a row|the averaged model has diverged).* "
                      "the last checkpoint is kept", said)
-    assert "started again" not in said
+    assert "restarted" not in said
     assert said.count("ornstein: ") == 1
 
 
@@ -255,8 +255,8 @@ def test_the_average_comes_back_whole_where_the_machine_would_fit_its_guess_othe
     for value, saved in zip(here.state()[0].values(), there.state()[0].values(), strict=True):
         value.detach().copy_(saved)
     here.restore(there.state()[1])
-    saved = there.averaged()
-    assert all(torch.equal(value, saved[name]) for name, value in here.averaged().items())
+    saved = there.average_state()
+    assert all(torch.equal(value, saved[name]) for name, value in here.average_state().items())
 
 
 def test_too_little_memory_halves_the_passes_and_not_the_batch(tmp_path):
@@ -310,14 +310,14 @@ def full_disk(out: str, most: int) -> None:
         print(error)
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     trainer = orn.Trainer("digits", out=out, resume=True)
-    print(trainer.goes_on, trainer.fit().metrics["images"])
+    print(trainer.can_resume, trainer.fit().metrics["images"])
 
 
 def test_a_full_disk_keeps_the_checkpoint_that_is_there(tmp_path):
     said = Apart(tmp_path / "heard", full_disk, str(tmp_path / "run"), 20000).said()
     first, second = said.splitlines()[-2:]
     assert re.search(r"no checkpoint at 640 pictures: .*model.safetensors.*; the one before it is kept: make room and "
-                     r"go on with --resume", first), said
+                     r"resume with --resume", first), said
     assert second == "True 640"
     assert not [item for item in (tmp_path / "run").rglob(".*") if item.name != ".lock"]
 
@@ -352,5 +352,5 @@ def test_under_torchrun_a_new_start_touches_no_run_but_its_own(start, tmp_path):
     os.kill(children(process.pid)[0], signal.SIGKILL)
     said = process.communicate()[0]
     assert process.returncode == 0, said
-    assert "a process has died; all have started again (1 of 1)" in said
+    assert "a process died; all have been restarted (1 of 1)" in said
     assert orn.load(tmp_path / "new").metrics["images"] == 30016

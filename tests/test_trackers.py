@@ -197,7 +197,7 @@ def test_an_end_before_the_end_has_its_name_and_comes_once():
 @pytest.mark.parametrize(("trackers", "message"), [
     ([object()], r"tracker object cannot be called with an event \(.*\); a tracker is a function\(event\)"),
     ([lambda: None], "tracker <lambda> cannot be called with an event \\(too many positional arguments\\)"),
-    ([Notes], r"tracker is the class Notes; give an object of it, Notes\(\)"),
+    ([Notes], r"tracker is the class Notes; give an instance, Notes\(\)"),
     ("tensorboard", r"trackers is 'tensorboard'; it must be a list of trackers"),
     (Notes(), r"trackers is .*Notes.*; it must be a list"),
     (["tensorboard"], r"tracker 'tensorboard' cannot be called"),

@@ -84,7 +84,7 @@ def test_another_seed_is_another_model(digits):
 def test_a_stopped_and_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path, digits):
     train(digits, tmp_path / "whole", images=640)
     assert train(digits, tmp_path / "parts", stop_at=1, images=640) is None
-    middle = newest(tmp_path / "parts").note
+    middle = newest(tmp_path / "parts").metadata
     assert 0 < middle["images"] < 640
     train(digits, tmp_path / "parts", resume=True)
     one, two = state_of(tmp_path / "whole"), state_of(tmp_path / "parts")
@@ -95,7 +95,7 @@ def test_a_stopped_and_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path
 
 def test_a_lost_stretch_leaves_no_metrics_and_a_torn_line_is_dropped(tmp_path, digits):
     train(digits, tmp_path, stop_at=1, images=640)
-    reached = newest(tmp_path).note["images"]
+    reached = newest(tmp_path).metadata["images"]
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write(json.dumps({"images": 10**6, "loss": 9.0}) + '\n{"images": 10')
     train(digits, tmp_path, resume=True)
@@ -116,9 +116,9 @@ def test_resume_starts_a_run_that_is_not_there_and_ends_one_that_has_finished(tm
 
 def test_a_folder_that_holds_a_run_is_refused_and_left_alone(finished, digits):
     before = {file.name: file.stat().st_mtime_ns for file in finished.iterdir()}
-    with pytest.raises(FileExistsError, match="already holds a run; go on with it"):
+    with pytest.raises(FileExistsError, match="already holds a run; resume it"):
         train(digits, finished, images=200)
-    with pytest.raises(ValueError, match="resume and overwrite are both asked for"):
+    with pytest.raises(ValueError, match="resume and overwrite exclude each other"):
         train(digits, finished, images=200, resume=True, overwrite=True)
     assert {file.name: file.stat().st_mtime_ns for file in finished.iterdir()} == before
     train(digits, finished, images=64, overwrite=True)
@@ -166,9 +166,9 @@ def test_held_out_rows_never_train_and_every_epoch_sees_each_sample_once(digits)
     assert len(held) == 297
     learner = Learner(resolve(SMALL.replace(images=1, batch=100), digits, "cpu"), training, Engine())
     for epoch in range(2):
-        rows = np.concatenate([learner.loader.places(step) for step in range(15 * epoch, 15 * (epoch + 1))])
+        rows = np.concatenate([learner.loader.row_indices(step) for step in range(15 * epoch, 15 * (epoch + 1))])
         assert sorted(rows) == list(range(1500))
-    assert not np.array_equal(learner.loader.places(0), learner.loader.places(15))
+    assert not np.array_equal(learner.loader.row_indices(0), learner.loader.row_indices(15))
 
 
 def test_mirrored_pictures_are_the_same_pictures_turned_and_half_of_them(digits):
@@ -190,7 +190,7 @@ def test_mirrored_pictures_are_the_same_pictures_turned_and_half_of_them(digits)
 def test_an_epoch_smaller_than_a_batch_still_covers_evenly(digits):
     few = orn.load_data(digits.values[:7].astype(np.uint8))
     learner = Learner(resolve(SMALL.replace(images=1, batch=21), few, "cpu"), few.split()[0], Engine())
-    assert np.array_equal(np.bincount(learner.loader.places(4)), [3] * 7)
+    assert np.array_equal(np.bincount(learner.loader.row_indices(4)), [3] * 7)
 
 
 def test_the_average_weighs_steps_by_a_power_and_has_the_stated_width():
@@ -275,7 +275,7 @@ def test_a_training_that_diverged_says_so_and_keeps_its_state(tmp_path, command)
         code, out, err = command(*again)
         assert (code, err.count("\n"), "done in" in out) == (1, 1, False)
         assert err.startswith("ornstein: the training has diverged: the training loss is ")
-    assert newest(tmp_path / "r").note["images"] == 640
+    assert newest(tmp_path / "r").metadata["images"] == 640
     assert command("train", "digits", "--images", 640, "--out", "r", "--overwrite", *words)[0] == 0
 
 
@@ -293,7 +293,7 @@ def test_by_the_clock_the_learning_rate_of_every_step_is_kept(tmp_path, digits, 
     train(digits, tmp_path, minutes=0.05)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     rates = [rate for line in lines for rate in line["learning_rates"]]
-    assert len(rates) == lines[-1]["images"] / SMALL.batch_size == newest(tmp_path).note["step"]
+    assert len(rates) == lines[-1]["images"] / SMALL.batch_size == newest(tmp_path).metadata["step"]
     assert max(rates) < Run(tmp_path).settings().peak_rate
     peak = int(np.argmax(rates))
     assert rates[:peak] == sorted(rates[:peak])
@@ -381,7 +381,7 @@ def test_a_trainer_takes_any_setting_by_its_name(tmp_path, digits):
     assert trainer.settings.batch == 4
     for options, says in (({"sise": 8}, "setting 'sise' is unknown; did you mean 'size'"),
                           ({"lr": 1e-3}, "did you mean 'learning_rate'"), ({"epochs": 9}, "did you mean 'images'"),
-                          ({"size": 8}, "loaded already"), ({"out": ""}, "out is ''; name a folder")):
+                          ({"size": 8}, "already loaded"), ({"out": ""}, "out is ''; name a folder")):
         with pytest.raises(ValueError, match=says):
             orn.Trainer(digits, images=4, **options)
 

@@ -21,9 +21,9 @@ def short():
     """Samples do not depend on the rows of a call, the time of exact models does; and a short search finds enough."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ornstein.diffusion.samplers.loop.ROWS", 512)
-        patch.setattr("ornstein.tuning.search.CALLS", 300)
-        patch.setattr("ornstein.tuning.search.LEFT", 8)
-        for name in ("ITERATIONS", "LONGER"):
+        patch.setattr("ornstein.tuning.search.FIT_EVALUATIONS", 300)
+        patch.setattr("ornstein.tuning.search.SHORTLIST", 8)
+        for name in ("ITERATIONS", "TIMES_ITERATIONS"):
             patch.setattr(f"ornstein.tuning.tune.{name}", 10)
         yield
 
@@ -33,8 +33,8 @@ def hasty(monkeypatch):
     """Judges that see few samples, a forest of few trees, and little to learn from."""
     monkeypatch.setattr("ornstein.tuning.judge.SAMPLES", (120, 120))
     monkeypatch.setattr("ornstein.evaluation.nearness.TREES", 10)
-    monkeypatch.setattr("ornstein.tuning.search.LEAST", 15)
-    monkeypatch.setattr("ornstein.tuning.tune.PUPILS", (64, 64))
+    monkeypatch.setattr("ornstein.tuning.search.MIN_EVALUATIONS", 15)
+    monkeypatch.setattr("ornstein.tuning.tune.LEARNING_STARTS", (64, 64))
 
 
 def medians(model, nfe, choice, z):

@@ -181,10 +181,10 @@ def test_a_run_goes_on_with_the_scale_that_it_began_with(tmp_path):
     assert orn.Trainer(data, out=tmp_path, resume=True, **options).fit().data == begun.spec
 
     state, _ = Run(tmp_path).states(2).newest()
-    note = {key: value for key, value in state.note.items() if key != "spec"}
+    note = {key: value for key, value in state.metadata.items() if key != "spec"}
     Run(tmp_path).states(2).write(641, load_file(state.path / "state.safetensors"), note, Engine())
     assert orn.Trainer(begun, out=tmp_path, resume=True, **options).fit().data == begun.spec
-    with pytest.raises(ValueError, match="begun by an older version of Ornstein, to which the data had another scale"):
+    with pytest.raises(ValueError, match="started by an older version of Ornstein, which scaled the data differently"):
         orn.Trainer(data, out=tmp_path, resume=True, **options).fit()
 
 

@@ -87,9 +87,9 @@ def _leave(error: Exception, usage: bool) -> None:
     line = _line(error)
     if not (usage or isinstance(error, TrainingFailed)):
         # Most often another process has died. All start again, and the first one says so.
-        launch.fault(line)
+        launch.report_error(line)
         raise SystemExit(1)
-    if launch.outcome(2 if usage else 1, f"ornstein: {line}"):
+    if launch.report_outcome(2 if usage else 1, f"ornstein: {line}"):
         raise SystemExit(1)
 
 

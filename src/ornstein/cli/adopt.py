@@ -57,9 +57,9 @@ def adopt(
     path = _model_path(out, overwrite)
     from ornstein.adoption.adopt import adopt as adopt_model
     from ornstein.checkpoint import save
-    from ornstein.training.run import held
+    from ornstein.training.run import lock_output
 
-    with held(out, path):
+    with lock_output(out, path):
         model = adopt_model(source, convention=convention, schedule=schedule, shape=sides, time=time, classes=names,
                             null=null, range=ends, data=data, output=output,
                             inputs=dict(pair.split("=", 1) for pair in inputs or ()) or None)

@@ -38,12 +38,12 @@ def average(
         return
     from ornstein.checkpoint import MODEL, save
     from ornstein.training.reaverage import reaverage
-    from ornstein.training.run import held
+    from ornstein.training.run import lock_output
 
     if out is not None and out.suffix.lower() != ".safetensors":
         raise ValueError(f"out is {out}; it must end in .safetensors")
     place = out or run / MODEL
-    with held(run if out is None else None, place):
+    with lock_output(run if out is None else None, place):
         model, missed = reaverage(run, width, images)
         if missed > MOST:
             raise ValueError(f"--width is {width:g}; {missed:.0%} of such an average cannot be put together from what "

@@ -59,7 +59,7 @@ def evaluate(run: Run, other: Other = None, *, out: Place, data: Unseen = None, 
     if count is not None:
         check_memory(count, model.shape)
     # Both are held against the rows that are unseen by the first.
-    unseen = first.held or (None if other is None else first.trained_on.split()[1])
+    unseen = first.evaluation_data or (None if other is None else first.trained_on.split()[1])
     reports, kept = [], partial(out)
     try:
         for place, (model, known, held, facts, notes) in opened:

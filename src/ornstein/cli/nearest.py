@@ -50,7 +50,7 @@ def nearest(
     if out is not None:
         files.check_replaceable(out)
         files.check_writable(out)
-    opened = reopen(run, trained_on=trained_on, judged=False)
+    opened = reopen(run, trained_on=trained_on, require_unseen=False)
     data = opened.trained_on
     x = read_sample(data.spec, picture)
     if out is not None and x.ndim < 3:

@@ -72,13 +72,13 @@ def train(*data: Data, out: Place, minutes: Minutes = None, images: Images = Non
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from ornstein.training import launch
 
-    if launch.launched():
+    if launch.is_launched():
         launch.watch_parent()
-        started = launch.started()
+        started = launch.start_time()
     from ornstein.training.display import Display
 
     display = Display(json, silent=not launch.is_first())
-    if not launch.announced():
+    if not launch.is_announced():
         display.say(f"ornstein {__version__}")
     settings = _settings(config, minutes, images)
     settings, there = (settings, [*data]) if data else _data_of(settings, out, config, resume, init_from)
@@ -94,29 +94,29 @@ def train(*data: Data, out: Place, minutes: Minutes = None, images: Images = Non
     from ornstein.training.run import Run
     from ornstein.training.trainer import Trainer
 
-    kinds = trackers.named(tracker or [])  # before the data are read
+    kinds = trackers.tracker_factories(tracker or [])  # before the data are read
     # A new start goes on with what this job has begun, and with nothing else.
-    again = launch.restarts() > 0 and (launch.by_us() or Run(out).job() == launch.job())
+    again = launch.restart_count() > 0 and (launch.is_launched_by_ornstein() or Run(out).job() == launch.job_name())
     if again:
         settings = settings.replace(micro_batch=None)  # run.yaml has what the memory allows
-    engine.begin()
+    engine.join_torchrun()
     trainer = Trainer(settings.data, minutes=minutes, images=images, seed=seed, settings=settings, out=out,
                       init_from=init_from, resume=resume or again, overwrite=overwrite and not again, started=started,
-                      job=launch.job())
-    if not launch.announced():
+                      job=launch.job_name())
+    if not launch.is_announced():
         display.say(f"training into {out}")
-    if trainer.processes > 1 and not launch.launched() and not trainer.forks:
+    if trainer.processes > 1 and not launch.is_launched() and not trainer.can_fork_others:
         trainer.prepare()
         words = [word for word in sys.argv[1:] if word.partition("=")[0] not in ("--overwrite", "--resume")]
-        launch.launch([*words, "--resume"], trainer.processes, started - trainer.used)
+        launch.launch([*words, "--resume"], trainer.processes, started - trainer.seconds_used)
         return
-    trainer.trackers = trackers.made(kinds) if launch.is_first() else ()
-    if launch.restarts():
-        display.say(f"a process has died; all have started again ({launch.restarts()} of {launch.most_restarts()})")
-    elif resume and not launch.launched() and not trainer.goes_on:
+    trainer.trackers = trackers.make_trackers(kinds) if launch.is_first() else ()
+    if launch.restart_count():
+        display.say(f"a process died; all have been restarted ({launch.restart_count()} of {launch.restart_limit()})")
+    elif resume and not launch.is_launched() and not trainer.can_resume:
         display.say(f"there is no checkpoint in {out} to continue from; starting a new run")
     _fit(trainer, display, out, kinds)
-    engine.end()
+    engine.leave_group()
 
 
 def _settings(config: Path | None, minutes: float | None, images: int | None) -> Settings:
@@ -136,7 +136,7 @@ def _settings(config: Path | None, minutes: float | None, images: int | None) ->
 def _data_of(settings: Settings, out: Path, config: Path | None, resume: bool,
              init_from: Path | None) -> tuple[Settings, list[str]]:
     """The data that a run or a recipe names, where the command names none, and the settings that read them so."""
-    from ornstein.training.run import Run, located
+    from ornstein.training.run import Run, locate_data
 
     there = settings if config is not None else Run(out).settings() if resume else None
     if there is None and init_from is not None and init_from.is_dir() and (there := Run(init_from).settings()):
@@ -144,7 +144,7 @@ def _data_of(settings: Settings, out: Path, config: Path | None, resume: bool,
     if there is None:
         raise ValueError("DATA is missing; name digits, a folder of pictures, shards or an array file"
                          + (f" (there is no run in {out} to go on with)" if resume else ""))
-    place = located(there, f"name them: ornstein train DATA --out {out} " + (
+    place = locate_data(there, f"name them: ornstein train DATA --out {out} " + (
         f"--config {config}" if config else "--resume" if resume else f"--from {init_from}"))
     return settings, place if isinstance(place, list) else [place]
 
@@ -158,9 +158,9 @@ def _fit(trainer: Trainer, display: Display, out: Path, trackers: Iterable[str])
     except KeyboardInterrupt as stop:
         if not stop.args:  # a second one, which waits for nothing
             raise
-        launch.stopped()
+        launch.report_stop()
         words = "".join(f" --tracker {shlex.quote(name)}" for name in trackers)
         display.say(f"stopped and saved; continue with: ornstein train --out {out} --resume{words}")
         raise SystemExit(128 + stop.args[0]) from None
     if launch.is_first():
-        launch.outcome(0)
+        launch.report_outcome(0)

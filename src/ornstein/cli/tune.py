@@ -48,10 +48,10 @@ def tune(
     if budgets[0] < 1:
         raise ValueError(f"--nfe is {budgets[0]}; it must be at least 1")
     from ornstein.checkpoint import MODEL
-    from ornstein.training.run import held
+    from ornstein.training.run import lock_output
 
     # From before the model is read: what another process kept in it meanwhile would be lost.
-    with held(run, run / MODEL if run.is_dir() else run):
+    with lock_output(run, run / MODEL if run.is_dir() else run):
         _tune(run, budgets, guidance, quick, starts, seed)
 
 

@@ -70,7 +70,7 @@ def _of_run(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         state = Run(run).states(settings.keep).newest()[0]
     except ValueError:  # no state is whole, and the card says that what they tell is not known
         state = None
-    return record, {} if state is None else dict(state.note)
+    return record, {} if state is None else dict(state.metadata)
 
 
 def _public(value: Any) -> Any:

@@ -206,7 +206,7 @@ def _trace(model: Model, body: Mapping[str, Any], uploads: Uploads) -> Outcome:
 
 
 def _nearest(model: Model, body: Mapping[str, Any], uploads: Uploads) -> Outcome:
-    data = reopen(model.path, judged=False).trained_on
+    data = reopen(model.path, require_unseen=False).trained_on
     x = read_upload("picture", uploads.locate(body["picture"], "picture"), lambda path: read_sample(model.spec, path))
     neighbours = nearest(x, data, body["count"])[0]
     outcome = _outcome(data.spec, data.batch([neighbour.row for neighbour in neighbours])[0],

@@ -14,7 +14,7 @@ __all__ = ["exponent", "reconstruction", "update"]
 
 WIDEST = 0.28  # relative width of a power-function profile, at most
 
-Profile = tuple[float, float]  # where it ends, in pictures or steps, and its gamma
+Profile = tuple[float, float]  # its end, in pictures or steps, and its gamma
 
 
 def exponent(width: float) -> float:
@@ -35,29 +35,29 @@ def update(average: Iterable[Tensor], weights: Iterable[Tensor], step: int, gamm
     torch._foreach_lerp_(list(average), list(weights), 1 - (1 - 1 / step) ** (gamma + 1))
 
 
-def overlap(one: Profile, other: Profile) -> float:
+def overlap(a: Profile, b: Profile) -> float:
     """Inner product of two power-function profiles (Karras et al. 2024, appendix C).
 
     With p(x) = (g + 1) x^g / t^(g + 1) on [0, t], and s <= t the ends of the profiles of exponents g and h:
 
         int p q dx = (g + 1) (h + 1) / (g + h + 1) (s / t)^h / t.
     """
-    (first, g), (last, h) = sorted((one, other))
+    (first, g), (last, h) = sorted((a, b))
     return (g + 1) * (h + 1) / (g + h + 1) * (first / last) ** h / last
 
 
 def reconstruction(stored: Sequence[Profile], wanted: Profile) -> tuple[np.ndarray, float]:
-    """Coefficients (n,) float64 with which stored profiles, (end, gamma) each, come nearest to a wanted one, and the
-    share missed.
+    """Coefficients (n,) float64 that combine the stored profiles into the best fit of the wanted one, and the relative
+    error of that fit.
 
     Least squares on the profiles themselves, A c = b with the inner products of the stored ones in A and those with the
     wanted one in b (Karras et al. 2024, section 3.2): averages of the weights are linear in their profiles.
     """
-    # Profiles of unit size: ends that differ a hundredfold would spoil the condition of the matrix.
-    sizes = np.sqrt([overlap(each, each) for each in stored])
-    matrix = np.array([[overlap(one, other) for other in stored] for one in stored]) / np.outer(sizes, sizes)
+    # Profiles of unit norm: ends that differ a hundredfold would make the matrix ill-conditioned.
+    norms = np.sqrt([overlap(p, p) for p in stored])
+    a = np.array([[overlap(p, q) for q in stored] for p in stored]) / np.outer(norms, norms)
+    b = np.array([overlap(p, wanted) for p in stored]) / norms
+    c = np.linalg.lstsq(a, b, rcond=1e-12)[0]
     size = overlap(wanted, wanted)
-    right = np.array([overlap(each, wanted) for each in stored]) / sizes
-    shares = np.linalg.lstsq(matrix, right, rcond=1e-12)[0]
-    missed = max(0.0, size - 2 * shares @ right + shares @ matrix @ shares) / size
-    return shares / sizes, float(np.sqrt(missed))
+    error = max(0.0, size - 2 * c @ b + c @ a @ c) / size
+    return c / norms, float(np.sqrt(error))

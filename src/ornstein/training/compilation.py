@@ -1,4 +1,4 @@
-"""Compiling a training's network: before the first step, or in a process beside the training."""
+"""Compilation of the network, before the first step or in a process beside the training."""
 
 from __future__ import annotations
 
@@ -9,70 +9,71 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from ornstein import files
-from ornstein.training.crew import can_fork
 from ornstein.training.events import Noted
+from ornstein.training.forking import can_fork
 from ornstein.training.learner import Learner
 from ornstein.workers import forked_workers
 
 __all__ = ["Compilation"]
 
-PATIENCE = 0.25  # share of the budget after which what is compiled would not be used long enough to pay
+GIVE_UP_SHARE = 0.25  # of the budget, after which a compiled network would not be used long enough to pay off
 
 
 class Compilation:
     """Compiles a learner's network if its settings say so.
 
-    A training by images repeats bit for bit, so that its first step must compute as its last one does. One by minutes
-    goes on while a forked process compiles, whose result comes through PyTorch's cache on disk.
+    A training by images repeats bit for bit, so all its steps must run the same code: it compiles before the first
+    one. A training by minutes goes on while a forked process compiles into PyTorch's cache on disk.
     """
 
     def __init__(self, learner: Learner) -> None:
-        self.learner, self._open = learner, ExitStack()
+        self.learner, self._resources = learner, ExitStack()
         self._process: BaseProcess | None = None
 
-    def begin(self) -> Iterator[Noted]:
-        """Compile, or begin to; every process calls this, and the first one compiles for all."""
+    def start(self) -> Iterator[Noted]:
+        """Compile now, or start to in the background; every process calls this, and the first one forks."""
         settings, engine = self.learner.settings, self.learner.engine
         if not settings.compile:
             return
         if settings.images is not None or not can_fork(engine.device):
             yield Noted("compiling the network before the first step, which takes half a minute or more")
             self.learner.compile()
-        elif engine.first:
+        elif engine.is_first:
             self._process = self._fork()
             yield Noted("the network is being compiled; the training goes on meanwhile")
 
     def _fork(self) -> BaseProcess:
-        reason = self._reason = Path(self._open.enter_context(tempfile.TemporaryDirectory()), "reason")
+        reason = self._reason = Path(self._resources.enter_context(tempfile.TemporaryDirectory()), "reason")
 
         def work(_: int) -> None:
             try:
-                self.learner.rehearse()
+                self.learner.compile_ahead()
             except Exception as error:
                 files.write_text(reason, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
                 raise SystemExit(1) from None
 
-        return self._open.enter_context(forked_workers(work, 1))[0]
+        return self._resources.enter_context(forked_workers(work, 1))[0]
 
     @property
-    def done(self) -> bool:
-        """Whether the first process knows that all is compiled and not yet used."""
+    def is_done(self) -> bool:
+        """Whether the background compilation has succeeded and is not yet used; known to the first process only."""
         return self._process is not None and self._process.exitcode == 0
 
-    def settle(self, done: bool, share: float) -> Iterator[Noted]:
-        """Use what is compiled once it is `done`, as all processes know; give up where it does not pay any more."""
+    def update(self, done: bool, share: float) -> Iterator[Noted]:
+        """Switch to the compiled network once it is `done`, in all processes; give up when it no longer pays off."""
         if done:
             self.learner.compile()
-        if self._process is None or not (done or self._process.exitcode or share > PATIENCE):
+        if self._process is None or not (done or self._process.exitcode or share > GIVE_UP_SHARE):
             return
-        news = "the network is compiled" if done else "compiling takes too long to pay; the training goes on without"
+        message = "the network is compiled" if done else (
+            "compiling takes too long to pay off; the training goes on without")
         if self._process.exitcode:
-            why = self._reason.read_text("utf-8") if self._reason.is_file() else "its process has died"
-            news = f"the network could not be compiled ({why}); the training goes on without"
+            reason = self._reason.read_text("utf-8") if self._reason.is_file() else "its process died"
+            message = f"the network could not be compiled ({reason}); the training goes on without"
         self.close()
-        yield Noted(news)
+        yield Noted(message)
 
     def close(self) -> None:
-        """End what has not ended."""
+        """Stop the background process, if it is still running."""
         self._process = None
-        self._open.close()
+        self._resources.close()

@@ -1,4 +1,4 @@
-"""How a training shows itself: one moving line on a terminal and in a notebook, plain lines elsewhere, or JSON."""
+"""The output of a training: one updating line on a terminal or in a notebook, plain lines elsewhere, or JSON."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["Display"]
 
 
 class Display:
-    """Prints what a training tells: as lines, as one JSON object a line, or, where another process does, not at all;
-    on standard output, or with `error` on standard error."""
+    """Prints the events of a training as text or as one JSON object per line; prints nothing if `silent`, as in all
+    processes but the first. Writes to standard output, or with `error` to standard error."""
 
     def __init__(self, as_json: bool = False, silent: bool = False, error: bool = False) -> None:
         self.silent, self.error = silent, error
         self.as_json, self.moving = as_json, can_rewrite(sys.stderr if error else sys.stdout) and not as_json
-        self.last, self.open = -PLAIN_SECONDS, False
+        self.last_printed, self.line_is_open = -PLAIN_SECONDS, False
 
     def say(self, line: str) -> None:
-        """One line of text."""
+        """Print one line of text."""
         if self.silent:
             return
         if self.as_json:
@@ -35,10 +35,10 @@ class Display:
             say(line, error=self.error)
 
     def close(self) -> None:
-        """Leave the line that moves as it is, and begin another one."""
-        if self.open:
+        """End the updating line, if there is one, and begin another."""
+        if self.line_is_open:
             say("", error=self.error)
-        self.open = False
+        self.line_is_open = False
 
     def event(self, event: Event) -> None:
         """Show an event of `ornstein.training.events`."""
@@ -47,10 +47,11 @@ class Display:
         if self.silent or isinstance(event, Drawn):
             return
         if self.as_json:
-            facts = {item.name: getattr(event, item.name) for item in dataclasses.fields(event) if item.name != "model"}
+            names = [field.name for field in dataclasses.fields(event) if field.name != "model"]
+            fields = {name: getattr(event, name) for name in names}
             if isinstance(event, Started):
-                facts["settings"] = event.settings.as_dict()
-            emit(type(event).__name__.lower(), **facts)
+                fields["settings"] = event.settings.as_dict()
+            emit(type(event).__name__.lower(), **fields)
         elif isinstance(event, Progress):
             self._progress(event)
         elif isinstance(event, Noted):
@@ -79,20 +80,20 @@ class Display:
                 "" if held_out is None else f"; loss of the averaged weights: {_losses(held_out, gap)}"))
 
     def _progress(self, event: Progress) -> None:
-        extra = "" if event.held_out is None else f"  averaged weights: {_losses(event.held_out, event.gap)}"
-        extra += f"  {event.skipped} steps skipped" if event.skipped else ""
+        suffix = "" if event.held_out is None else f"  averaged weights: {_losses(event.held_out, event.gap)}"
+        suffix += f"  {event.skipped} steps skipped" if event.skipped else ""
         rate = f"{event.rate:,.0f}/s  " if event.rate else ""
         loss = "no loss yet" if event.loss is None else f"loss {event.loss:.4f}"
         line = (f"{100 * event.share:3.0f} %  {format_duration(event.left)} left  {event.images:,} samples  "
-                f"{rate}{loss}{extra}")
+                f"{rate}{loss}{suffix}")
         if self.moving:
             say(line, error=self.error, moving=True)
-            self.open = True
-        elif time.monotonic() - self.last >= PLAIN_SECONDS:
-            self.last = time.monotonic()
+            self.line_is_open = True
+        elif time.monotonic() - self.last_printed >= PLAIN_SECONDS:
+            self.last_printed = time.monotonic()
             say(line, error=self.error)
 
 
 def _losses(held_out: float, gap: float | None) -> str:
-    """Both losses that tell learning from memorizing, of the same weights at the same noise."""
+    """Training and held-out loss of the same weights at the same noise: their gap shows memorization."""
     return f"training {held_out - (gap or 0.0):.4f}, held out {held_out:.4f}"

@@ -1,4 +1,4 @@
-"""What a training tells whoever listens."""
+"""The events of a training run."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ __all__ = ["Drawn", "Event", "Failed", "Finished", "Interrupted", "Noted", "Prog
 
 
 class TrainingFailed(RuntimeError):
-    """A training that cannot go on, and that starting again would not help."""
+    """The training cannot go on, and a restart would not help."""
 
 
 @dataclass(frozen=True)
 class Started:
-    """The run begins, or goes on.
+    """The run starts or resumes.
 
-    Its settings and size, notes on the data, the pictures seen at the state that it goes on from (whatever was told
-    after that is void), reasons for what was chosen for the user, and its folder, if it has one.
+    Carries the settings, the sizes of network and data, notes on the data, the pictures seen at the state that a
+    resumed run continues from (events after it are void), the reasons for automatic choices, and the run's folder, if
+    it has one.
     """
 
     settings: Settings
@@ -37,18 +38,19 @@ class Started:
 
 @dataclass(frozen=True)
 class Noted:
-    """What goes on, in a sentence."""
+    """A note on what the training is doing, in one sentence."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far it is.
+    """The state of the training, about once a second.
 
-    Pictures seen, share of the budget, loss of the steps (None before a usable one), loss of the average on samples
-    held out and by how much that is above the average's loss on samples trained on (None before the first look),
-    pictures a second, seconds used and left, and steps skipped because their gradient was not finite.
+    Pictures seen, the share of the budget that is used, the smoothed training loss (None before the first usable
+    step), the averaged model's loss on held-out samples and how far it lies above its loss on training samples (both
+    None before the first evaluation), pictures per second, the learning rate, seconds used and left, and the steps
+    skipped because their gradient was not finite.
     """
 
     images: int
@@ -64,7 +66,7 @@ class Progress:
 
     @property
     def figures(self) -> dict[str, float]:
-        """What is known, by its name in metrics.jsonl; no rate is measured over the end of a training."""
+        """The known values by their names in metrics.jsonl; the last event has no rate."""
         values = {"loss": self.loss, "held_out": self.held_out, "gap": self.gap, "learning_rate": self.learning_rate,
                   "images_per_second": self.rate or None, "seconds": self.seconds, "skipped": self.skipped}
         return {name: float(value) for name, value in values.items() if value is not None}
@@ -72,7 +74,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Warned:
-    """Something went wrong that the training survives."""
+    """Something went wrong, but the training goes on."""
 
     text: str
 
@@ -87,7 +89,7 @@ class Saved:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Samples have been drawn: PNG files by what they show, "samples" and perhaps "statistics"."""
+    """Samples have been drawn: PNG files by their content, "samples" and possibly "statistics"."""
 
     images: int
     pictures: dict[str, Path]
@@ -95,21 +97,21 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Interrupted:
-    """The run was asked to stop; its state is saved if it has a folder."""
+    """The run stopped on request; its state is saved if it has a folder."""
 
     images: int
 
 
 @dataclass(frozen=True)
 class Failed:
-    """The training has ended with an exception, in a sentence; for trackers, everyone else gets the exception."""
+    """The training ended with an exception, described in one sentence; only trackers receive this event."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The budget is used up, by this call or (`already`) by an earlier one."""
+    """The budget is used up, by this call or, with `already`, by an earlier one."""
 
     model: NetworkDenoiser
     images: int

@@ -1,4 +1,4 @@
-"""What a step learns from: data, times and noise as a function of the step's number, made ready one step ahead."""
+"""The batch of each step: data, times and noise as a function of the step number, prepared one step ahead."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["Batch", "Loader"]
 
 
 class Batch(NamedTuple):
-    """Some rows of a step's batch: x and eps (B, *shape), condition (B,) or (B, K), and on the CPU times t (B,)."""
+    """Rows of a step's batch: x and eps (B, *shape), condition (B,) or (B, K), and times t (B,), kept on the CPU."""
 
     x: Tensor
     t: Tensor
@@ -34,60 +34,63 @@ class Batch(NamedTuple):
 
 
 class Loader:
-    """Makes the batches of a training, the same on any number of processes, each of which makes its own rows."""
+    """Makes the batches of a training, the same for any number of processes; each process makes its own rows."""
 
     def __init__(self, settings: Settings, data: Dataset, schedule: Schedule, density: Density, engine: Engine) -> None:
         self.settings, self.data, self.schedule, self.density, self.engine = settings, data, schedule, density, engine
         self.rows = engine.rows(settings.batch_size)
-        self.waited = 0.0  # seconds that the training has waited for batches
-        # An epoch's order is needed by all its steps, and by one step of the epoch after it.
+        self.seconds_waited = 0.0  # for batches
+        # A step may span two epochs.
         self._order = functools.lru_cache(2)(
             lambda epoch: noise.generator(settings.seed, "order", epoch).permutation(len(data)))
         self._pool = ThreadPoolExecutor(1, "loader")
-        self._next: tuple[int, Future[Batch]] | None = None
+        self._prefetched: tuple[int, Future[Batch]] | None = None
         self._stream: tuple[int, Iterator[tuple[Tensor, Tensor]]] | None = None
 
     def __call__(self, step: int) -> Batch:
-        """The rows of step number `step`, and begin with those of the next one."""
-        begin = time.perf_counter()
-        batch = self._next[1].result() if self._next and self._next[0] == step else self.make(step)
-        self._next = (step + 1, self._pool.submit(self.make, step + 1))
+        """Return this process's rows of step `step`, and start preparing those of the next step."""
+        start = time.perf_counter()
+        batch = self._prefetched[1].result() if self._prefetched and self._prefetched[0] == step else self.make(step)
+        self._prefetched = (step + 1, self._pool.submit(self.make, step + 1))
         x, t, *others = batch
         x, eps, condition = (value.to(self.engine.device, non_blocking=True) for value in (x, *others))
-        self.waited += time.perf_counter() - begin
+        self.seconds_waited += time.perf_counter() - start
         return Batch(x, t, eps, condition)
 
-    def part(self, batch: Batch, rows: slice) -> Batch:
-        """Some rows of a batch."""
+    def select(self, batch: Batch, rows: slice) -> Batch:
+        """Rows of a batch, their times with their levels."""
         x, t, eps, condition = (value[rows] for value in batch)
         level = Level(*(entry[rows] for entry in self.schedule.level(batch.t)))
         return Batch(x, remember(self.schedule, t, level), eps, condition)
 
     def make(self, step: int) -> Batch:
-        """The rows of a step, a function of the settings, the data and the step alone: noise where the learner is."""
+        """This process's rows of a step, a function of the settings, the data and the step alone."""
         settings, rows, device = self.settings, self.rows, self.engine.device
-        x, condition = self._streamed(step) if self.data.streamed else self.data.batch(self.places(step)[rows])
+        if self.data.streamed:
+            x, condition = self._next_streamed(step)
+        else:
+            x, condition = self.data.batch(self.row_indices(step)[rows])
         eps = noise.per_sample(settings.seed, "train", range(rows.start, rows.stop), step,
                                torch.empty(x.shape, dtype=torch.float32, device=device))
-        chance = noise.generator(settings.seed, "train", 2, step).random((2, settings.batch_size))  # 1 draws the times
-        dropped, mirrored = torch.from_numpy(chance < [[settings.unlabelled], [0.5]])[:, rows]
+        uniform = noise.generator(settings.seed, "train", 2, step).random((2, settings.batch_size))
+        dropped, mirrored = torch.from_numpy(uniform < [[settings.unlabelled], [0.5]])[:, rows]
         if settings.mirror:
             x[mirrored] = x[mirrored].flip(-1)
         t = self.density(draw_times(settings.batch_size, settings.seed, step, settings.times))[rows]
-        none = -1 if condition.ndim == 1 else float("nan")
+        unlabelled = -1 if condition.ndim == 1 else float("nan")
         dropped = dropped.reshape(-1, *[1] * (condition.ndim - 1))
-        batch = Batch(x, remember(self.schedule, t), eps, condition.masked_fill(dropped, none))
-        # A copy to a GPU waits for nothing only from pages that stay where they are.
+        batch = Batch(x, remember(self.schedule, t), eps, condition.masked_fill(dropped, unlabelled))
+        # Copies to a GPU are asynchronous only from pinned memory.
         return batch if device == "cpu" else batch._replace(x=x.pin_memory(), condition=batch.condition.pin_memory())
 
-    def places(self, step: int) -> np.ndarray:
-        """Rows of the data in a step's whole batch: every sample once an epoch, epochs in a new order each."""
+    def row_indices(self, step: int) -> np.ndarray:
+        """The data's rows in a step's global batch: every sample once per epoch, in a new order each epoch."""
         count, batch = len(self.data), self.settings.batch_size
-        epochs, spots = np.divmod(np.arange(step * batch, (step + 1) * batch), count)
-        return np.concatenate([self._order(int(epoch))[spots[epochs == epoch]] for epoch in np.unique(epochs)])
+        epochs, offsets = np.divmod(np.arange(step * batch, (step + 1) * batch), count)
+        return np.concatenate([self._order(int(epoch))[offsets[epochs == epoch]] for epoch in np.unique(epochs)])
 
-    def _streamed(self, step: int) -> tuple[Tensor, Tensor]:
-        """The samples of a step of data that are read ahead, in the order that their reader has."""
+    def _next_streamed(self, step: int) -> tuple[Tensor, Tensor]:
+        """The samples of a step of streamed data, in the order of their reader."""
         if self._stream is None or self._stream[0] != step:
             engine = self.engine
             self._stream = step, stream(self.data, self.settings.seed, self.settings.batch_size, step, engine.rank,
@@ -96,5 +99,5 @@ class Loader:
         return next(self._stream[1])
 
     def close(self) -> None:
-        """Make no more batches."""
+        """Stop preparing batches."""
         self._pool.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Samples that a training draws on its way."""
+"""Samples drawn during a training."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from ornstein.figures.statistics import compare
 from ornstein.training.events import Drawn, Warned
 from ornstein.workers import torch_threads
 
-__all__ = ["draw"]
+__all__ = ["draw_preview"]
 
 
-def draw(model: NetworkDenoiser, data: Dataset, folder: Path | None, images: int,
-         cores: int | None = None) -> Drawn | Warned:
-    """Draw some samples, and what they have in common with the data, as PNG files named by `images`.
+def draw_preview(model: NetworkDenoiser, data: Dataset, folder: Path | None, images: int,
+                 cores: int | None = None) -> Drawn | Warned:
+    """Draw some samples and a comparison of their statistics with the data, as PNG files named by `images`.
 
-    Without a folder nothing is written: the process shares the model. `cores` are as many as torch uses unless given.
+    Without a folder nothing is written: the process only takes part in a sharded model. `cores` are torch's threads
+    by default.
     """
     name = f"{images:09d}"
-    ends = {"samples": ".png", "statistics": "-statistics.png"} if folder else {}
-    paths = {what: Path(folder or "", name + end) for what, end in ends.items()}
+    endings = {"samples": ".png", "statistics": "-statistics.png"} if folder else {}
+    paths = {kind: Path(folder or "", name + ending) for kind, ending in endings.items()}
     try:
         if folder:
             files.refuse_link(folder)
@@ -35,4 +36,4 @@ def draw(model: NetworkDenoiser, data: Dataset, folder: Path | None, images: int
             compare(model, data, paths.get("statistics"))
     except (OSError, NotFinite) as error:
         return Warned(f"no preview {name}: {error}")
-    return Drawn(images, {what: path for what, path in paths.items() if path.is_file()})
+    return Drawn(images, {kind: path for kind, path in paths.items() if path.is_file()})

@@ -1,4 +1,4 @@
-"""A run's model with its weights averaged over another length, after the training."""
+"""A run's model with weights averaged over another width, after the training."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ __all__ = ["reaverage"]
 
 @isolated(gradients=False)
 def reaverage(run: str | Path, width: float, images: int | None = None) -> tuple[NetworkDenoiser, float]:
-    """A run's model with an average of its weights of any length, after the training (Karras et al. 2024).
+    """A run's model with an average of its weights of any width, after the training (Karras et al. 2024).
 
     Args:
         run: the run's folder.
-        width: relative width of the average, in (0, 0.28]; training itself keeps `average`, 0.05 unless set.
-        images: pictures seen at its end, one of the places at which averages were kept; the last by default.
+        width: relative width of the average, in (0, 0.28]; the training itself uses `average`, 0.05 by default.
+        images: pictures seen at the end of the average, at one of the stored snapshots; the last by default.
 
     Returns:
-        The denoiser, and by what share of its own size the sum of the kept profiles misses the wanted one.
+        The denoiser, and the relative error of the reconstructed averaging profile.
 
     Raises:
-        FileNotFoundError: no model there.
-        ValueError: no averages, a width outside its range, or images at which none was kept.
+        FileNotFoundError: the run has no model.
+        ValueError: no snapshots, a width out of range, or images at which no snapshot was stored.
     """
     model = checkpoint.load(run)
-    weights, missed = Run(run).snapshots.combine(width, images)
+    weights, error = Run(run).snapshots.combine(width, images)
     for name, value in model.network.named_parameters():
         value.copy_(weights[name])
-    return model, missed
+    return model, error

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and, where there is one, SIGHUP as a wish to stop."""
+"""Ctrl-C, SIGTERM and, where it exists, SIGHUP as requests to stop."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["SIGNALS", "signals"]
+__all__ = ["SIGNALS", "stop_on_signals"]
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 @contextmanager
-def signals(stop: Callable[[int], None]) -> Generator[None, None, None]:
-    """Let the first Ctrl-C, SIGTERM or SIGHUP ask for a stop; a second one ends the program as ever.
+def stop_on_signals(on_signal: Callable[[int], None]) -> Generator[None, None, None]:
+    """Pass the first Ctrl-C, SIGTERM or SIGHUP to `on_signal`; a second one ends the program as usual.
 
-    A signal that is ignored stays so: nohup, or a script that starts a training in the background, wants that.
+    An ignored signal stays ignored, as under nohup or in a script that starts a training in the background.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before: dict[int, Any] = {number: handler for number in SIGNALS
+    handlers: dict[int, Any] = {number: handler for number in SIGNALS
                               if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None)}
 
     def handle(number: int, _: Any) -> None:
-        stop(number)
-        signal.signal(number, before[number])
+        on_signal(number)
+        signal.signal(number, handlers[number])
 
-    for number in before:
+    for number in handlers:
         signal.signal(number, handle)
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""Averages of the weights kept along a training, from which averages of any other length are put together."""
+"""Averages of the weights stored during a training, from which averages of other widths are reconstructed."""
 
 from __future__ import annotations
 
@@ -19,53 +19,54 @@ NAME = re.compile(r"[0-9]{12,}\.safetensors")
 
 
 class Snapshots:
-    """The snapshots of a run, a file each, in a folder that is made when the first is written."""
+    """The snapshots of a run, one file each, in a folder that is made when the first one is written."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def places(self) -> list[int]:
-        """Pictures seen at each snapshot, the earliest first."""
+    def image_counts(self) -> list[int]:
+        """Pictures seen at each snapshot, earliest first."""
         return sorted(int(file.stem) for file in files.list_folder(self.path) if NAME.fullmatch(file.name))
 
     def write(self, images: int, averages: Mapping[float, Mapping[str, Tensor]]) -> None:
-        """Keep averages, by their relative width, as they are after so many pictures; raises OSError."""
+        """Store the averages, by relative width, after `images` pictures; raises OSError."""
         files.refuse_link(self.path)
-        tensors = {f"{place}.{name}": value for place, average in enumerate(averages.values())
+        tensors = {f"{index}.{name}": value for index, average in enumerate(averages.values())
                    for name, value in average.items()}
         checkpoint.write(self._file(images), tensors, {"images": images, "widths": list(averages)}, ours=True)
 
-    def forget(self, after: int = -1) -> None:
-        """Remove what was kept after so many pictures; all by default. What Ornstein did not write stays."""
+    def remove(self, after: int = -1) -> None:
+        """Remove the snapshots after so many pictures, all by default; files that Ornstein did not write stay."""
         files.refuse_link(self.path)
-        for images in self.places():
+        for images in self.image_counts():
             if images > after and files.is_ours(self._file(images)):
                 files.remove(self._file(images))
 
     def combine(self, width: float, images: int | None = None) -> tuple[dict[str, Tensor], float]:
-        """Weights of an average of another width, float32 by name, and the share of it that is missed
+        """Reconstruct an average of another width: its float32 weights by name, and the relative error of its profile
         (`reconstruction`).
 
-        It ends at `images`, by default the last; ValueError where there is no such snapshot.
+        It ends at `images`, by default at the last snapshot; ValueError if there is no such snapshot.
         """
-        places, gamma = self.places(), exponent(width)
-        if not places:
+        counts, gamma = self.image_counts(), exponent(width)
+        if not counts:
             raise ValueError(f"{self.path} holds no averages; train with snapshots greater than 0")
-        end = places[-1] if images is None else require_int("images", images)
-        if end not in places:
-            raise ValueError(f"images is {end}; averages were kept at {', '.join(map(str, places))}")
-        places = [place for place in places if place <= end]
-        kept = [(place, each) for place in places for each in self._widths(place)]
-        shares, missed = reconstruction([(place, exponent(each)) for place, each in kept], (end, gamma))
+        end = counts[-1] if images is None else require_int("images", images)
+        if end not in counts:
+            raise ValueError(f"images is {end}; averages were kept at {', '.join(map(str, counts))}")
+        counts = [count for count in counts if count <= end]
+        stored = [(count, stored_width) for count in counts for stored_width in self._widths(count)]
+        coefficients, error = reconstruction([(count, exponent(stored_width)) for count, stored_width in stored],
+                                             (end, gamma))
         total: dict[str, Tensor] = {}
-        for place in places:
-            tensors, _ = checkpoint.read(self._file(place))
-            mine = [share for share, (where, _) in zip(shares, kept, strict=True) if where == place]
+        for count in counts:
+            tensors, _ = checkpoint.read(self._file(count))
+            own = [c for c, (at, _) in zip(coefficients, stored, strict=True) if at == count]
             for label, value in tensors.items():
-                number, _, name = label.partition(".")
-                part = float(mine[int(number)]) * value.double()
-                total[name] = total[name] + part if name in total else part
-        return {name: value.float() for name, value in total.items()}, missed
+                index, _, name = label.partition(".")
+                term = float(own[int(index)]) * value.double()
+                total[name] = total[name] + term if name in total else term
+        return {name: value.float() for name, value in total.items()}, error
 
     def _widths(self, images: int) -> Sequence[float]:
         return checkpoint.read(self._file(images))[1]["widths"]

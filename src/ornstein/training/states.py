@@ -1,4 +1,4 @@
-"""The states that a training can go on from: folders that are whole or not there, each with a manifest of its files."""
+"""The states that a training can resume from: folders that are either complete or absent, each with a manifest."""
 
 from __future__ import annotations
 
@@ -16,197 +16,196 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ornstein import files
-from ornstein.checkpoint import digest as hash_of
-from ornstein.checkpoint import write_tensors
+from ornstein.checkpoint import digest, write_tensors
 from ornstein.files import MANIFEST
-from ornstein.training.engine import Engine, like
+from ornstein.training.engine import Engine, shard_like
 
 __all__ = ["State", "States"]
 
 FORMAT = 2
-WHOLE = "state.safetensors"
-NAME, BESIDE = re.compile(r"[0-9]{12,}"), re.compile(r"\.([0-9]{12,})\.(new|old)")
-OURS = re.compile(r"manifest\.json|state\.safetensors|(shard-[0-9]+-)?model-[0-9]+-of-[0-9]+\.safetensors|"
-                  r"model\.safetensors\.index\.json|\.metadata")
-ROOM = 1.2  # times the size of a state that must be free before it is written
+UNSHARDED = "state.safetensors"
+NAME, TEMPORARY = re.compile(r"[0-9]{12,}"), re.compile(r"\.([0-9]{12,})\.(new|old)")
+STATE_FILES = re.compile(r"manifest\.json|state\.safetensors|(shard-[0-9]+-)?model-[0-9]+-of-[0-9]+\.safetensors|"
+                         r"model\.safetensors\.index\.json|\.metadata")
+FREE_SPACE = 1.2  # times the size of a state that must be free before it is written
 
 
 class State:
-    """One state on disk, checked against its manifest, unless another process has; ValueError names what is wrong."""
+    """One state on disk, verified against its manifest if `check`; ValueError names what is wrong."""
 
     def __init__(self, path: Path, check: bool = True) -> None:
         self.path = path
         try:
             record = files.read_json(path / MANIFEST)
-            own, seen = record.pop("sha256", None), _hash_text(record)
+            expected, actual = record.pop("sha256", None), _hash_text(record)
         except (OSError, ValueError, RecursionError) as error:
             raise ValueError(f"{path / MANIFEST} is missing or damaged ({type(error).__name__})") from None
-        entries, note = record.get("files"), record.get("note")
+        entries, metadata = record.get("files"), record.get("note")
         if record.get("format") != FORMAT and "format" in record:
-            raise ValueError(f"{path} has format {record.get('format')!r}; this version of Ornstein goes on from "
+            raise ValueError(f"{path} has format {record.get('format')!r}; this version of Ornstein resumes from "
                              f"format {FORMAT}")
-        if own != seen or not isinstance(note, dict) or not _lists_files(entries):
+        if expected != actual or not isinstance(metadata, dict) or not _lists_files(entries):
             raise ValueError(f"{path / MANIFEST} is damaged (SHA-256)")
-        self.note: dict[str, Any] = note
-        self.sharded = WHOLE not in entries
+        self.metadata: dict[str, Any] = metadata
+        self.is_sharded = UNSHARDED not in entries
         if not check:
             return
-        if self.sharded and (more := {item.name for item in path.iterdir()} - {*entries, MANIFEST}):
-            raise ValueError(f"{path / min(more)} does not belong there")
-        for name, (size, digest) in entries.items():
+        if self.is_sharded and (extra := {item.name for item in path.iterdir()} - {*entries, MANIFEST}):
+            raise ValueError(f"{path / min(extra)} does not belong there")
+        for name, (size, expected) in entries.items():
             file = path / name
             if not file.is_file() or file.stat().st_size != size:
                 raise ValueError(f"{file} is {'cut short' if file.is_file() else 'missing'}")
             try:
-                seen = hash_of(file)
+                actual = digest(file)
             except (OSError, ValueError) as error:
                 raise ValueError(f"{file} cannot be read ({error})") from None
-            if seen != digest:
+            if actual != expected:
                 raise ValueError(f"{file} is damaged (SHA-256)")
 
     def fill(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copy what is on disk into tensors of the same names and shapes, split or not; ValueError for others."""
-        if self.sharded:
+        """Copy the stored values into tensors of the same names and shapes, sharded or not; ValueError for others."""
+        if self.is_sharded:
             self._fill_sharded(tensors)
             return
-        with torch.no_grad(), safe_open(self.path / WHOLE, framework="pt") as file:
+        with torch.no_grad(), safe_open(self.path / UNSHARDED, framework="pt") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            _match(tensors, shapes)
+            _check_shapes(tensors, shapes)
             for name, value in tensors.items():
-                there = file.get_tensor(name).to(value.device)
+                stored = file.get_tensor(name).to(value.device)
                 # In place: the tensor keeps its memory format, in which a fused optimiser walks it.
-                value.copy_(like(there, value))
+                value.copy_(shard_like(stored, value))
 
     def _fill_sharded(self, tensors: Mapping[str, Tensor]) -> None:
         import torch.distributed.checkpoint as dcp
         from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 
         reader = HuggingFaceStorageReader(str(self.path))
-        _match(tensors, {name: tuple(entry.size) for name, entry in reader.read_metadata().state_dict_metadata.items()
-                         if hasattr(entry, "size")})
+        stored = reader.read_metadata().state_dict_metadata
+        _check_shapes(tensors, {name: tuple(entry.size) for name, entry in stored.items() if hasattr(entry, "size")})
         dcp.load(dict(tensors), storage_reader=reader, no_dist=not torch.distributed.is_initialized())
 
 
 class States:
-    """The last `keep` states of a run, in a folder that holds one folder a state."""
+    """The last `keep` states of a run, one folder per state."""
 
     def __init__(self, path: Path, keep: int) -> None:
         self.path, self.keep = path, keep
 
     def names(self) -> list[str]:
-        """Names of the states that are there, the oldest first."""
+        """Names of the existing states, oldest first."""
         return sorted(item.name for item in files.list_folder(self.path) if NAME.fullmatch(item.name)
-                      and item.is_dir() and (not (inside := files.list_folder(item))
-                                             or any(OURS.fullmatch(one.name) for one in inside)))
+                      and item.is_dir() and (not (entries := files.list_folder(item))
+                                             or any(STATE_FILES.fullmatch(entry.name) for entry in entries)))
 
     def newest(self) -> tuple[State | None, list[str]]:
-        """The newest state that is whole, and what was wrong with those after it; ValueError where none is whole."""
-        faults: list[str] = []
+        """The newest intact state, with warnings about damaged newer ones; ValueError if all are damaged."""
+        errors: list[str] = []
         for name in reversed(self.names()):
             try:
-                return State(self.path / name), [f"{fault}; the state before it is used" for fault in faults]
+                return State(self.path / name), [f"{error}; the state before it is used" for error in errors]
             except ValueError as error:
-                faults.append(str(error))
-        if faults:
-            raise ValueError(f"no state of the run can be used: {'; '.join(faults)}; start again in another "
+                errors.append(str(error))
+        if errors:
+            raise ValueError(f"no state of the run can be used: {'; '.join(errors)}; start again in another "
                              "folder")
-        return None, faults
+        return None, errors
 
-    def write(self, images: int, tensors: Mapping[str, Tensor], note: Mapping[str, Any], engine: Engine) -> None:
-        """Write a state beside the others, then remove the oldest; every process calls this.
+    def write(self, images: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], engine: Engine) -> None:
+        """Write a new state, then remove the oldest ones; every process calls this.
 
-        OSError where the disk refuses: the states that were there are untouched.
+        OSError if writing fails, which leaves the existing states untouched.
         """
-        beside = self.path / f".{images:012d}.new"
+        temporary = self.path / f".{images:012d}.new"
 
         def prepare() -> None:
             files.refuse_link(self.path)
-            files.refuse_link(beside)
-            _forget(beside)
-            files.make_folder(beside)
-            self._refuse_small_disk(tensors)
-            if not engine.sharded:
-                with files.replacing(beside / WHOLE) as file:
+            files.refuse_link(temporary)
+            _remove(temporary)
+            files.make_folder(temporary)
+            self._check_free_space(tensors)
+            if not engine.is_sharded:
+                with files.replacing(temporary / UNSHARDED) as file:
                     write_tensors(file, tensors)
 
         try:
-            engine.once(prepare)
-            if engine.sharded:
-                _write_shards(beside, tensors)
-            engine.once(lambda: self._finish(beside, images, note))
+            engine.run_on_first(prepare)
+            if engine.is_sharded:
+                _write_shards(temporary, tensors)
+            engine.run_on_first(lambda: self._finish(temporary, images, metadata))
         finally:
-            if engine.first:
-                _forget(beside)
+            if engine.is_first:
+                _remove(temporary)
 
-    def _refuse_small_disk(self, tensors: Mapping[str, Tensor]) -> None:
-        need = int(ROOM * sum(value.numel() * value.element_size() for value in tensors.values()))
+    def _check_free_space(self, tensors: Mapping[str, Tensor]) -> None:
+        needed = int(FREE_SPACE * sum(value.numel() * value.element_size() for value in tensors.values()))
         free = shutil.disk_usage(self.path).free
-        if free < need:
-            raise OSError(f"{self.path} needs {need / 1e6:.3g} MB for a checkpoint and {free / 1e6:.3g} MB are free")
+        if free < needed:
+            raise OSError(f"{self.path} needs {needed / 1e6:.3g} MB for a checkpoint and {free / 1e6:.3g} MB are free")
 
-    def _finish(self, beside: Path, images: int, note: Mapping[str, Any]) -> None:
+    def _finish(self, temporary: Path, images: int, metadata: Mapping[str, Any]) -> None:
         entries = {}
-        for file in sorted(beside.iterdir()):
+        for file in sorted(temporary.iterdir()):
             files.sync(file)
-            entries[file.name] = (file.stat().st_size, hash_of(file))
-        record = {"format": FORMAT, "note": dict(note), "files": entries}
-        files.write_text(beside / MANIFEST, json.dumps({**record, "sha256": _hash_text(record)}))
-        place, old = self.path / f"{images:012d}", self.path / f".{images:012d}.old"
-        if os.path.lexists(place):  # a damaged one, or that of a run that was stopped and has finished since
-            files.refuse_link(place)
-            foreign = [one for one in files.list_folder(place) if not OURS.fullmatch(one.name)]
-            if foreign or not place.is_dir():
-                raise FileExistsError(f"{(foreign or [place])[0]} is of no run, and a checkpoint must go there; move "
-                                      "it elsewhere")
-            _forget(old)
-            files.move(place, old)
-        files.move(beside, place)
-        _forget(old)
+            entries[file.name] = (file.stat().st_size, digest(file))
+        record = {"format": FORMAT, "note": dict(metadata), "files": entries}
+        files.write_text(temporary / MANIFEST, json.dumps({**record, "sha256": _hash_text(record)}))
+        path, old = self.path / f"{images:012d}", self.path / f".{images:012d}.old"
+        if os.path.lexists(path):  # damaged, or of a run that was stopped and has finished since
+            files.refuse_link(path)
+            foreign = [entry for entry in files.list_folder(path) if not STATE_FILES.fullmatch(entry.name)]
+            if foreign or not path.is_dir():
+                raise FileExistsError(f"{(foreign or [path])[0]} does not belong to a run and is in the place of a "
+                                      "checkpoint; move it elsewhere")
+            _remove(old)
+            files.move(path, old)
+        files.move(temporary, path)
+        _remove(old)
         files.sync(self.path)
-        # Those after it are damaged: they do not count among the kept.
-        for name in [name for name in self.names() if name <= place.name][:-self.keep]:
-            _forget(self.path / name)
+        # Newer ones are damaged: they do not count among the `keep` states.
+        for name in [name for name in self.names() if name <= path.name][:-self.keep]:
+            _remove(self.path / name)
 
-    def clean(self) -> None:
-        """Remove what a run that was killed in the middle of a write left behind."""
+    def clean_up(self) -> None:
+        """Remove the leftovers of a write that was killed."""
         files.refuse_link(self.path)
         for item in files.list_folder(self.path):
-            match = BESIDE.fullmatch(item.name)
+            match = TEMPORARY.fullmatch(item.name)
             if match is None or item.is_symlink() or not item.is_dir():
                 continue
-            # Killed between two renames: what was moved aside is whole.
-            if match[2] == "old" and not (place := self.path / match[1]).exists():
-                files.move(item, place)
+            # Killed between the two renames: the old state is intact.
+            if match[2] == "old" and not (path := self.path / match[1]).exists():
+                files.move(item, path)
             else:
-                _forget(item)
+                _remove(item)
 
-    def forget(self) -> None:
-        """Remove all states; what a run does not write stays."""
-        self.clean()  # what a killed write moved aside would come back as a state of a new run
+    def remove_all(self) -> None:
+        """Remove all states; files that a run does not write stay."""
+        self.clean_up()  # or the leftovers of a killed write would come back as a state of the new run
         for name in self.names():
-            _forget(self.path / name)
+            _remove(self.path / name)
 
 
-def _forget(state: Path) -> None:
-    """Remove the folder of a state with its files; it stays if anything else is in it."""
+def _remove(state: Path) -> None:
+    """Remove the files of a state, and its folder if nothing else is in it."""
     if state.is_dir() and not state.is_symlink():
         files.remove_leftovers(state)
-        files.remove_folder(state, OURS)
+        files.remove_folder(state, STATE_FILES)
 
 
 def _lists_files(entries: Any) -> TypeGuard[dict[str, tuple[int, str]]]:
-    """Whether a manifest lists files of ours, each with its size and its hash."""
+    """Whether a manifest lists files of a state, each with its size and hash."""
     return isinstance(entries, dict) and bool(entries) and all(
-        OURS.fullmatch(name) and isinstance(facts, list) and [type(one) for one in facts] == [int, str]
-        for name, facts in entries.items())
+        STATE_FILES.fullmatch(name) and isinstance(entry, list) and [type(value) for value in entry] == [int, str]
+        for name, entry in entries.items())
 
 
-def _match(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    here = {name: tuple(value.shape) for name, value in tensors.items()}
-    for name in sorted(here.keys() | shapes.keys()):
-        if here.get(name) != shapes.get(name):
-            raise ValueError(f"the state to go on from is of another network: {name} is "
-                             f"{shapes.get(name, 'missing')} there and {here.get(name, 'missing')} by run.yaml")
+def _check_shapes(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    expected = {name: tuple(value.shape) for name, value in tensors.items()}
+    for name in sorted(expected.keys() | shapes.keys()):
+        if expected.get(name) != shapes.get(name):
+            raise ValueError(f"the state to resume from is of another network: {name} is "
+                             f"{shapes.get(name, 'missing')} there and {expected.get(name, 'missing')} by run.yaml")
 
 
 def _write_shards(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -216,7 +215,7 @@ def _write_shards(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
     try:
         dcp.save(dict(tensors), storage_writer=HuggingFaceStorageWriter(str(path), save_distributed=True))
-    except CheckpointException as error:  # no Exception but a BaseException
+    except CheckpointException as error:  # a BaseException, not an Exception
         raise OSError(f"{path} could not be written: {' '.join(str(error).split())}") from None
 
 

@@ -1,4 +1,4 @@
-"""Trackers: what follows a training from outside, such as TensorBoard, or a logger of the user's own."""
+"""Trackers: observers of a training, such as TensorBoard, or a logger of the user's own."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from ornstein.arguments import find
 from ornstein.training.events import Drawn, Event, Failed, Finished, Interrupted, Progress, Started, Warned
 from ornstein.user_classes import load_class
 
-__all__ = ["TRACKERS", "TensorBoard", "Tracker", "checked", "follow", "made", "named"]
+__all__ = ["TRACKERS", "TensorBoard", "Tracker", "check_trackers", "make_trackers", "track", "tracker_factories"]
 
-FLUSH_SECONDS = 5  # that a training which is killed may lose of what is shown of it
+FLUSH_SECONDS = 5  # of events that a killed training may lose
 
 
 @runtime_checkable
 class Tracker(Protocol):
-    """What is called with the events of a training: a function, or an object with `__call__`.
+    """A callable for the events of a training: a function, or an object with `__call__`.
 
-    In the first process, if there are several, it is told of `Started`, then of all that happens (`Progress` about
-    once a second, `Drawn` whenever samples have been drawn), and at the end once of `Finished`, `Interrupted` or
-    `Failed`; a process that is killed has no time to say so. What must be refused before a training starts, such as a
-    key that is missing, belongs in the constructor. A tracker that raises does not end the training, which goes on
-    without it and with one warning. While a tracker works the training waits.
+    The first process calls it with `Started`, then with every event (`Progress` about once a second, `Drawn` whenever
+    samples have been drawn), and at the end once with `Finished`, `Interrupted` or `Failed`, unless the process is
+    killed. What must be refused before the training starts, such as a missing key, belongs in the constructor. A
+    tracker that raises does not end the training, which goes on without it, after a warning. The training waits while
+    a tracker works.
     """
 
     def __call__(self, event: Event, /) -> None:
-        """Take note of an event, a copy for each tracker; only the model of `Finished` is the one that `fit` returns.
+        """Handle an event, a copy for each tracker except that the model of `Finished` is the one that `fit` returns.
 
         Args:
-            event: of `ornstein.training.events`.
+            event: one of `ornstein.training.events`.
         """
 
 
 class TensorBoard:
-    """Writes event files for TensorBoard; its steps are pictures seen.
+    """Writes event files for TensorBoard, with pictures seen as steps.
 
     Args:
-        folder: for the event files of this run and no other, since a new run hides what is there; by default
-            tensorboard/ in the folder of the run.
+        folder: for the event files of this run alone, since a new run hides earlier events there; by default
+            tensorboard/ in the run's folder.
 
     Raises:
         ModuleNotFoundError: TensorBoard is not installed.
@@ -58,10 +58,10 @@ class TensorBoard:
         except ImportError as error:
             raise ModuleNotFoundError(f"tracker tensorboard needs TensorBoard ({error}): "
                                       "pip install 'ornstein[tensorboard]'") from error
-        self.folder, self._kind = None if folder is None else Path(folder), SummaryWriter
+        self.folder, self._writer_class = None if folder is None else Path(folder), SummaryWriter
 
     def __call__(self, event: Event, /) -> None:
-        """Write settings as text, figures as scalars and pictures as images; the end closes the file.
+        """Write settings as text, metrics as scalars and pictures as images; close the file at the end.
 
         Raises:
             ValueError: neither the tracker nor the run has a folder.
@@ -82,15 +82,16 @@ class TensorBoard:
             self._writer.close()
 
     def _begin(self, event: Started) -> None:
-        """Open an event file; steps that a lost stretch wrote after the state are hidden by it."""
+        """Open an event file, which hides steps that were written after the state that the run resumes from."""
         if self.folder is None and event.run is None:
             raise ValueError("folder is None, and the run is kept in memory; give TensorBoard(folder), or out")
-        place = self.folder or Path(event.run or "", "tensorboard")
-        lost = 0 if event.resumed_at is None else event.resumed_at + 1
+        folder = self.folder or Path(event.run or "", "tensorboard")
+        purge = 0 if event.resumed_at is None else event.resumed_at + 1
         if self.folder is None:
-            files.refuse_link(place)
-        # A new run in the folder removes what has this ending, and no event files of others.
-        self._writer = self._kind(str(place), purge_step=lost, flush_secs=FLUSH_SECONDS, filename_suffix=".ornstein")
+            files.refuse_link(folder)
+        # A new run removes the event files with this suffix, and no others.
+        self._writer = self._writer_class(str(folder), purge_step=purge, flush_secs=FLUSH_SECONDS,
+                                          filename_suffix=".ornstein")
         if event.resumed_at is None:
             lines = yaml.safe_dump(event.settings.as_dict(), sort_keys=False, allow_unicode=True).splitlines()
             self._writer.add_text("settings", "\n".join(f"    {line}" for line in lines), 0)
@@ -99,14 +100,14 @@ class TensorBoard:
 TRACKERS: dict[str, type] = {"tensorboard": TensorBoard}
 
 
-def checked(trackers: Iterable[Tracker]) -> tuple[Tracker, ...]:
-    """The trackers, after a TypeError for what is no list of them, or cannot be called with an event."""
+def check_trackers(trackers: Iterable[Tracker]) -> tuple[Tracker, ...]:
+    """Return the trackers as a tuple; TypeError if they are not a list, or one cannot be called with an event."""
     if isinstance(trackers, str) or not isinstance(trackers, Iterable):
         raise TypeError(f"trackers is {trackers!r}; it must be a list of trackers, such as [TensorBoard()]")
     trackers = tuple(trackers)
     for tracker in trackers:
         if inspect.isclass(tracker):
-            raise TypeError(f"tracker is the class {tracker.__name__}; give an object of it, {tracker.__name__}()")
+            raise TypeError(f"tracker is the class {tracker.__name__}; give an instance, {tracker.__name__}()")
         try:
             with suppress(ValueError):  # a function in C may not say how it is called
                 inspect.signature(tracker).bind(None)
@@ -116,35 +117,35 @@ def checked(trackers: Iterable[Tracker]) -> tuple[Tracker, ...]:
     return trackers
 
 
-def named(names: Sequence[str]) -> dict[str, Callable[[], Tracker]]:
-    """What makes the trackers that the command line names, "tensorboard" or path.py:Class; the user's file is run.
+def tracker_factories(names: Sequence[str]) -> dict[str, Callable[[], Tracker]]:
+    """Factories of the trackers named "tensorboard" or path.py:Class, whose file is run.
 
     Raises ValueError for an unknown name or class, FileNotFoundError for a file, ModuleNotFoundError for TensorBoard.
     """
-    kinds: dict[str, Callable[[], Tracker]] = {}
+    factories: dict[str, Callable[[], Tracker]] = {}
     for name in names:
         if ":" in name or name.endswith(".py"):
-            kinds[name] = load_class(name, (object,), "a tracker")
+            factories[name] = load_class(name, (object,), "a tracker")
         else:
-            kinds[name] = find("tracker", name, TRACKERS)
-            kinds[name]()  # says now if its library is missing
-    return kinds
+            factories[name] = find("tracker", name, TRACKERS)
+            factories[name]()  # fails now if its library is missing
+    return factories
 
 
-def made(kinds: Mapping[str, Callable[[], Tracker]]) -> tuple[Tracker, ...]:
-    """The trackers that `named` found, made; a ValueError if a constructor raises, else as `checked`."""
+def make_trackers(factories: Mapping[str, Callable[[], Tracker]]) -> tuple[Tracker, ...]:
+    """Make the trackers; ValueError if a constructor raises, otherwise as `check_trackers`."""
     trackers = []
-    for name, kind in kinds.items():
+    for name, make in factories.items():
         try:
-            trackers.append(kind())
-        except Exception as error:  # of the user's own code
-            raise ValueError(f"tracker {name} could not be made: {_said(error)}") from error
-    return checked(trackers)
+            trackers.append(make())
+        except Exception as error:  # from the user's own code
+            raise ValueError(f"tracker {name} could not be made: {_describe(error)}") from error
+    return check_trackers(trackers)
 
 
-def follow(events: Iterable[Event], trackers: Iterable[Tracker]) -> Iterator[Event]:
-    """Pass on the events of a training and tell them to trackers, with `Warned` for each that is left out."""
-    active: list[Tracker] = []  # those that have been told of the start and have not failed
+def track(events: Iterable[Event], trackers: Iterable[Tracker]) -> Iterator[Event]:
+    """Pass on the events of a training and send them to trackers, with `Warned` for each tracker that fails."""
+    active: list[Tracker] = []  # those that have received `Started` and have not failed
     images = 0
     try:
         for event in events:
@@ -152,37 +153,37 @@ def follow(events: Iterable[Event], trackers: Iterable[Tracker]) -> Iterator[Eve
             if isinstance(event, Started):
                 yield event
                 active += trackers
-                yield from _tell(active, event)
+                yield from _notify(active, event)
                 continue
-            yield from _tell(active, event)  # before whoever listens, who may leave at it
+            yield from _notify(active, event)  # before the consumer, who may stop at it
             if isinstance(event, Finished | Interrupted):
                 active.clear()
             yield event
     except Exception as error:
-        yield from _tell(active, Failed(_said(error)))
+        yield from _notify(active, Failed(_describe(error)))
         raise
-    except BaseException:  # nobody listens any more, or Ctrl-C for the second time
-        for lost in _tell(active, Interrupted(images)):
-            warnings.warn(lost.text, RuntimeWarning, stacklevel=2)
+    except BaseException:  # the consumer has stopped, or a second Ctrl-C
+        for warning in _notify(active, Interrupted(images)):
+            warnings.warn(warning.text, RuntimeWarning, stacklevel=2)
         raise
 
 
-def _tell(active: list[Tracker], event: Event) -> list[Warned]:
-    """Call every tracker; one that raises leaves the list."""
-    lost = []
+def _notify(active: list[Tracker], event: Event) -> list[Warned]:
+    """Call every tracker; remove those that raise from the list."""
+    warned = []
     for tracker in tuple(active):
         try:
             tracker(event if isinstance(event, Finished) else copy.deepcopy(event))
         except Exception as error:
             active[:] = [other for other in active if other is not tracker]
-            lost.append(Warned(f"tracker {_name(tracker)} failed at {type(event).__name__} ({_said(error)}); the "
+            warned.append(Warned(f"tracker {_name(tracker)} failed at {type(event).__name__} ({_describe(error)}); the "
                                "training goes on without it"))
-    return lost
+    return warned
 
 
 def _name(tracker: Any) -> str:
     return repr(tracker) if isinstance(tracker, str) else getattr(tracker, "__name__", type(tracker).__name__)
 
 
-def _said(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,4 +1,4 @@
-"""The distance to data of what a walk makes of noise, and the damping that lessens it."""
+"""The distance of a walk's samples to the data, and the damping that reduces it."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from ornstein.diffusion.samplers.rule import Rule
 
 __all__ = ["Judge"]
 
-SMALL = 256  # values of a sample, up to which many are judged
-SAMPLES = (2000, 500)  # that a distance is taken of, where they have at most SMALL values and else
-DAMPING, FURTHEST = 0.01, 0.1  # steps of the damping, and where they end
-# It must lessen the distance by half a per cent on each of so many sets of other noise: by chance, 1 in 4. A distance
-# that is only the smallness of a set of samples falls by less, for a step of 0.01 takes some 0.3 % of their variance.
-SURE, BLOCKS = 0.995, 2
+SMALL = 256  # values of a sample, up to which more samples are used
+SAMPLES = (2000, 500)  # for a distance: of samples of at most SMALL values, and of larger ones
+DAMPING, MAX_DAMPING = 0.01, 0.1  # step and limit of the search for the damping
+# The distance must fall by half a per cent on each of `BLOCKS` sets of other noise, which chance alone passes in 1 case
+# of 4. A distance that only reflects a small sample falls by less: a step of 0.01 takes some 0.3 % of the variance.
+IMPROVEMENT, BLOCKS = 0.995, 2
 
 
 class Judge:
-    """The distance to data of what a rule makes of a set of noise, the same for every rule.
+    """The distance to the data of a rule's samples, from the same set of noise for every rule.
 
     Args:
         denoiser: the model.
-        distance: of a set of samples to the data.
-        first: number of the first noise of the stream that is free.
-        conditions: (M,) or (M, K), which the samples cycle through, or None.
+        distance: from a set of samples to the data.
+        first: index of the first unused noise of the stream.
+        conditions: (M,) or (M, K), through which the samples cycle, or None.
         seed: of the noise.
     """
 
@@ -50,17 +50,17 @@ class Judge:
         except NotFinite:
             return math.inf
 
-    def damped(self, rule: str | Rule, times: Tensor, plain: float) -> tuple[float, float]:
-        """The damping that brings samples nearest, on other noise too, and their distance; `plain` is that of none."""
-        damping, least = 0.0, plain
+    def best_damping(self, rule: str | Rule, times: Tensor, undamped: float) -> tuple[float, float]:
+        """The damping that minimizes the distance, on other noise too, and that distance; `undamped` is without it."""
+        damping, minimum = 0.0, undamped
         for step in (DAMPING, -DAMPING):
-            while abs(damping) < FURTHEST:
-                there = self(rule, times, damping + step)
-                if not there < least:
+            while abs(damping) < MAX_DAMPING:
+                distance = self(rule, times, damping + step)
+                if not distance < minimum:
                     break
-                damping, least = round(damping + step, 2), there
+                damping, minimum = round(damping + step, 2), distance
             if damping:
                 break
-        sure = damping and all(self(rule, times, damping, block) < SURE * self(rule, times, 0.0, block)
-                               for block in range(1, 1 + BLOCKS))
-        return (damping, least) if sure else (0.0, plain)
+        confirmed = damping and all(self(rule, times, damping, block) < IMPROVEMENT * self(rule, times, 0.0, block)
+                                    for block in range(1, 1 + BLOCKS))
+        return (damping, minimum) if confirmed else (0.0, undamped)

@@ -1,4 +1,4 @@
-"""Noise, and the exact paths of a model from there to data: what rules are compared on and learn from."""
+"""Noise and a model's exact paths from it to data, on which rules are compared and trained."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ornstein.diffusion.samplers.loop import generate
 
 __all__ = ["Path", "Starts", "exact_starts"]
 
-ACCURATE, STEPS, FINER = "adams-moulton", 60, 8  # of the paths: rule, least steps, steps a call
+ACCURATE, MIN_STEPS, STEPS_PER_CALL = "adams-moulton", 60, 8  # of the exact paths
 
 
 @dataclass(frozen=True)
 class Path:
-    """Latents, on the unit radius, and velocities of walks, (M, B, *shape), at (M,) falling angles above 0."""
+    """Latents, scaled to radius 1, and velocities of walks, (M, B, *shape), at (M,) decreasing angles above 0."""
 
     angles: Tensor
     points: Tensor
     slopes: Tensor
 
     def at(self, denoiser: Denoiser, time: Tensor) -> Tensor:
-        """z at a time, (B, *shape), by Hermite's cubic in the angle, in which the path turns with its velocity."""
+        """z at a time, (B, *shape), by cubic Hermite interpolation in the angle, with dy / d(angle) = v."""
         level = denoiser.schedule.level(as_time(time))
         low = int((self.angles > level.angle).sum().clamp(1, len(self.angles) - 1))
         width = self.angles[low] - self.angles[low - 1]
@@ -40,7 +40,7 @@ class Path:
 
 @dataclass(frozen=True)
 class Starts:
-    """Noise at t = 1 with the end of its exact path, and the path itself where something is to learn from it."""
+    """Noise at t = 1 with the end of its exact path, and the path itself if a student is to learn from it."""
 
     z: Tensor
     condition: Tensor | None
@@ -48,22 +48,22 @@ class Starts:
     path: Path | None = None
 
     def along(self, denoiser: Denoiser, times: Tensor) -> list[Tensor]:
-        """Latents of the exact paths at times from 1 to 0; ValueError where the paths were not kept."""
+        """Latents of the exact paths at times from 1 to 0; ValueError if the paths were not kept."""
         if self.path is None:
             raise ValueError("path is None; keep it to learn from it")
         return [self.z, *(self.path.at(denoiser, time) for time in times[1:-1]), self.end]
 
     def first(self, count: int) -> Starts:
-        """So many of them, without their path."""
+        """The first `count` starts, without their paths."""
         return replace(self, z=self.z[:count], end=self.end[:count], path=None,
                        condition=None if self.condition is None else self.condition[:count])
 
 
-def exact_starts(denoiser: Denoiser, nfe: int, numbers: range, conditions: Tensor | None, seed: int,
+def exact_starts(denoiser: Denoiser, nfe: int, indices: range, conditions: Tensor | None, seed: int,
                  keep: bool = False) -> Starts:
-    """Starts by number, followed exactly enough for a budget of calls, with their paths if these are to be kept."""
-    z = pure_noise(denoiser, seed, "tune", numbers, kind_of(denoiser))
-    times = grid(denoiser.schedule, max(STEPS, FINER * nfe), "power")
+    """Starts with these indices, followed exactly enough for a budget of `nfe` calls; `keep` keeps their paths."""
+    z = pure_noise(denoiser, seed, "tune", indices, kind_of(denoiser))
+    times = grid(denoiser.schedule, max(MIN_STEPS, STEPS_PER_CALL * nfe), "power")
     angles, points, slopes, end = [], [], [], z
     for frame in generate(denoiser, z=z, condition=conditions, sampler=ACCURATE, times=times):
         if keep and frame.time > 0:

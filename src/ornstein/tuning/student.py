@@ -1,5 +1,4 @@
-"""A walk of few steps that can be learned: its weights by regression on exact paths, then with its times by gradients.
-"""
+"""A short walk that is learned: its weights by regression on exact paths, then weights and times by gradients."""
 
 from __future__ import annotations
 
@@ -15,24 +14,24 @@ from ornstein.diffusion.samplers.multistep import FINE, NEAR, adams
 
 __all__ = ["Student"]
 
-ORDER, ROOT = 3, math.sqrt(2.0)  # of Adams' rule, and the deviation that its frame solves exactly
-RIDGE = 1e-4  # of a regression, in parts of the mean square of its columns
+ORDER, FRAME_STD = 3, math.sqrt(2.0)  # of Adams' rule; standard deviation of data that its frame solves exactly
+RIDGE = 1e-4  # of a regression, relative to the mean square of its columns
 
 
 class Student:
-    """Adams' rule in the frame "v" of `Multistep`, and corrections that are learned.
+    """Adams' rule in the frame "v" of `Multistep`, with learned corrections.
 
     With z = scale Y, dY / dp = S and h = p_(n+1) - p_n, a step is
 
         Y_(n+1) = Y_n + h sum_j (adams_nj + a_nj) S_j + sum_j b_nj Y_j,   j <= n,
 
-    but the last one begins at x-hat. As far as the b of each step sum to 0, N(0, 2 I) is solved as exactly as
-    by the rule itself. The numbers a and b of a step are held in coordinates in which its columns are orthonormal on
-    exact paths, where gradients go straight to the least.
+    but the last one starts from x-hat. If the b of each step sum to 0, N(0, 2 I) is solved as exactly as by the rule
+    itself. The a and b of a step are stored in coordinates in which its columns are orthonormal on exact paths, which
+    conditions the gradients.
 
     Args:
-        denoiser: whose walk it is.
-        times: (n + 1,) from 1 to 0, where it begins.
+        denoiser: the model.
+        times: (n + 1,) from 1 to 0, the initial times.
     """
 
     def __init__(self, denoiser: Denoiser, times: Tensor) -> None:
@@ -48,24 +47,25 @@ class Student:
         return torch.cat([inner.new_ones(1), inner, inner.new_zeros(1)])
 
     def weights(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The times, and (n, n) weights of the latents and of the velocities."""
+        """The times, and the (n, n) weights of the latents and of the velocities."""
         times = self.times()
         frame = _Frame(self.denoiser, times)
         points, slopes = [], []
         for n in range(self.steps):
-            of_z, of_v = frame.known(n)
+            of_z, of_v = frame.adams_weights(n)
             if n < len(self.corrections):
-                plain = torch.linalg.solve_triangular(self.factors[n].T, self.corrections[n][:, None], upper=True)[:, 0]
-                by_slope, by_point = plain.split(n + 1)
-                mine, far = frame.scale[n + 1], frame.scale[n + 1] * frame.gap(n)
-                of_z = of_z + mine * by_point / frame.scale[:n + 1] + far * by_slope * frame.of_z[:n + 1]
-                of_v = of_v + far * by_slope * frame.of_v[:n + 1]
+                correction = torch.linalg.solve_triangular(self.factors[n].T, self.corrections[n][:, None],
+                                                           upper=True)[:, 0]
+                a, b = correction.split(n + 1)
+                scale, h = frame.scale[n + 1], frame.gap(n)
+                of_z = of_z + scale * b / frame.scale[:n + 1] + scale * h * a * frame.of_z[:n + 1]
+                of_v = of_v + scale * h * a * frame.of_v[:n + 1]
             points.append(nn.functional.pad(of_z, (0, self.steps - n - 1)))
             slopes.append(nn.functional.pad(of_v, (0, self.steps - n - 1)))
         return times, torch.stack(points), torch.stack(slopes)
 
     def __call__(self, z: Tensor, condition: Tensor | None, weights: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """Samples from latents at t = 1, (B, *shape), by what `weights` gave."""
+        """Samples from latents at t = 1, (B, *shape), with the values of `weights`."""
         times, points, slopes = weights
         points, slopes = points.to(z), slopes.to(z)
         latents, velocities = [z], []
@@ -76,70 +76,71 @@ class Student:
         return latents[-1]
 
     @torch.no_grad()
-    def regress(self, path: Sequence[Tensor], ask: Callable[[Tensor, Tensor], Tensor]) -> None:
-        """Corrections that lead each step, from where the steps before it lead, as near as may be to the exact path.
+    def regress(self, path: Sequence[Tensor], velocity: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """Fit the corrections of each step in turn, so that the walk stays as close as possible to the exact path.
 
         Args:
             path: latents of the exact path at the times, n + 1 of (B, *shape).
-            ask: the velocity at latents and a time.
+            velocity: function of latents and a time.
         """
         times = self.times()
         frame = _Frame(self.denoiser, times)
         latents, velocities = [path[0]], []
-        for n, goal in enumerate(path[1:]):
-            velocities.append(ask(latents[n], times[n]))
-            of_z, of_v = (weights.to(goal) for weights in frame.known(n))
-            known = sum(of_z[j] * latents[j] + of_v[j] * velocities[j] for j in range(n + 1))
-            far = float(frame.scale[n + 1] * frame.gap(n))
-            slopes = [far * (float(frame.of_z[j]) * latents[j] + float(frame.of_v[j]) * velocities[j])
+        for n, target in enumerate(path[1:]):
+            velocities.append(velocity(latents[n], times[n]))
+            of_z, of_v = (weights.to(target) for weights in frame.adams_weights(n))
+            adams_step = sum(of_z[j] * latents[j] + of_v[j] * velocities[j] for j in range(n + 1))
+            h = float(frame.scale[n + 1] * frame.gap(n))
+            slopes = [h * (float(frame.of_z[j]) * latents[j] + float(frame.of_v[j]) * velocities[j])
                       for j in range(n + 1)]
             points = [float(frame.scale[n + 1] / frame.scale[j]) * latents[j] for j in range(n + 1)]
             columns = torch.stack([column.flatten() for column in (*slopes, *points)], 1).double()
             gram = columns.T @ columns / len(columns)
             gram += RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
             factor = torch.linalg.cholesky(gram)
-            best = torch.cholesky_solve(columns.T @ (goal - known).double().reshape(-1, 1) / len(columns), factor)[:, 0]
+            right = columns.T @ (target - adams_step).double().reshape(-1, 1) / len(columns)
+            solution = torch.cholesky_solve(right, factor)[:, 0]
             self.factors.append(factor.cpu())
-            self.corrections.append(nn.Parameter((factor.T @ best).cpu()))
-            latents.append(known + (columns @ best).to(goal).reshape(goal.shape))
+            self.corrections.append(nn.Parameter((factor.T @ solution).cpu()))
+            latents.append(adams_step + (columns @ solution).to(target).reshape(target.shape))
 
     @torch.no_grad()
     def rule(self) -> Learned:
-        """The rule as it is now."""
+        """The rule with the current weights."""
         _, points, slopes = self.weights()
-        return Learned(*([row[:n + 1].tolist() for n, row in enumerate(part)] for part in (points, slopes)))
+        return Learned(*([row[:n + 1].tolist() for n, row in enumerate(matrix)] for matrix in (points, slopes)))
 
 
 class _Frame:
-    """What the moments of a walk are in the frame "v": z = scale Y at `place`, S = of_z z + of_v v."""
+    """The moments of a walk in the frame "v": z = scale Y at the angle p, S = of_z z + of_v v."""
 
     def __init__(self, denoiser: Denoiser, times: Tensor) -> None:
         level = denoiser.schedule.level(times)
-        signal, (c, s), radius = ROOT * level.signal, level.unit, level.radius
+        signal, (c, s), radius = FRAME_STD * level.signal, level.unit, level.radius
         self.level = level
-        self.scale, self.place = torch.hypot(signal, level.noise), torch.atan2(level.noise, signal)
-        of_x, of_eps = -level.noise / ROOT / self.scale, signal / self.scale
+        self.scale, self.angle = torch.hypot(signal, level.noise), torch.atan2(level.noise, signal)
+        of_x, of_eps = -level.noise / FRAME_STD / self.scale, signal / self.scale
         self.of_z, self.of_v = (of_x * c + of_eps * s) / radius, of_eps * c - of_x * s
 
     def gap(self, n: int) -> Tensor:
-        """From a place to the next one."""
-        return self.place[n + 1] - self.place[n]
+        """h = p_(n+1) - p_n."""
+        return self.angle[n + 1] - self.angle[n]
 
-    def known(self, n: int) -> tuple[Tensor, Tensor]:
-        """Weights of z_0 ... z_n and v_0 ... v_n in Adams' step, or in x-hat where the step is the last."""
-        here = torch.zeros(n + 1, dtype=self.place.dtype, device=self.place.device)
-        here[n] = 1.0
-        if n == len(self.place) - 2:
+    def adams_weights(self, n: int) -> tuple[Tensor, Tensor]:
+        """Weights of z_0 ... z_n and v_0 ... v_n in Adams' step, or in x-hat if the step is the last."""
+        current = torch.zeros(n + 1, dtype=self.angle.dtype, device=self.angle.device)
+        current[n] = 1.0
+        if n == len(self.angle) - 2:
             (c, s), radius = self.level.unit, self.level.radius
-            return here * c[n] / radius[n], -here * s[n]
+            return current * c[n] / radius[n], -current * s[n]
         first = n
-        while first > max(n + 1 - ORDER, 0) and self._apart(first, n):
+        while first > max(n + 1 - ORDER, 0) and self._is_distinct(first, n):
             first -= 1
-        share = torch.stack(adams([*self.place[first:n + 1]], self.place[n], self.place[n + 1]))
-        share = self.scale[n + 1] * nn.functional.pad(share, (first, 0))
-        return here * self.scale[n + 1] / self.scale[n] + share * self.of_z[:n + 1], share * self.of_v[:n + 1]
+        weights = torch.stack(adams([*self.angle[first:n + 1]], self.angle[n], self.angle[n + 1]))
+        weights = self.scale[n + 1] * nn.functional.pad(weights, (first, 0))
+        return current * self.scale[n + 1] / self.scale[n] + weights * self.of_z[:n + 1], weights * self.of_v[:n + 1]
 
-    def _apart(self, node: int, last: int) -> bool:
-        """Whether a slope can be told from rounding between a moment and the one before it."""
-        gap, latest = (float((self.place[j - 1] - self.place[j]).detach().abs()) for j in (node, last))
+    def _is_distinct(self, node: int, last: int) -> bool:
+        """Whether a node is far enough from the one before it for a slope that is not rounding error."""
+        gap, latest = (float((self.angle[j - 1] - self.angle[j]).detach().abs()) for j in (node, last))
         return gap > max(NEAR * latest, FINE)

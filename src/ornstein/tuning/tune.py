@@ -1,4 +1,4 @@
-"""The walk that suits one model at one number of network calls, found on the model's own paths."""
+"""The best walk for one model and one number of network calls, found on the model's own paths."""
 
 from __future__ import annotations
 
@@ -12,141 +12,145 @@ from ornstein.arguments import require_int
 from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.guidance import guided
-from ornstein.diffusion.samplers.choice import MOST, Choice
+from ornstein.diffusion.samplers.choice import MAX_CALLS, Choice
 from ornstein.diffusion.samplers.learned import Learned
 from ornstein.diffusion.samplers.loop import automatic
 from ornstein.isolation import isolated
 from ornstein.tuning.judge import SMALL, Judge
-from ornstein.tuning.learn import Matching, improve, log_error, regressed, takes_gradients
+from ornstein.tuning.learn import Matching, fit_by_regression, improve, log_error, takes_gradients
 from ornstein.tuning.paths import Starts, exact_starts
 from ornstein.tuning.search import PLAIN, Walk, errors, known_walks, log_errors
 from ornstein.tuning.student import Student
 
 __all__ = ["tune", "usual_starts"]
 
-FEW = 10  # calls up to which a rule is learned
-STARTS, PUPILS = (128, 32), (256, 64)  # to search with and to learn from, for samples of up to SMALL values and else
-ITERATIONS, LONGER = 25, 50  # of the gradients, for the weights and then for the times as well
-ALIKE = 1.001  # of the least distance to data: what lies within is told apart by the error on the paths
+LEARNED_CALLS = 10  # up to which a rule is learned
+# For the search and for learning: of samples of at most SMALL values, and of larger ones.
+STARTS, LEARNING_STARTS = (128, 32), (256, 64)
+ITERATIONS, TIMES_ITERATIONS = 25, 50  # of L-BFGS, for the weights alone and for weights and times
+TIE = 1.001  # times the smallest distance to data, within which the error on the paths decides
 
 
 @isolated(gradients=False, evaluating=True)
 def tune(model: Denoiser, nfe: int, *, starts: int | None = None, condition: Condition = None, seed: int = 0,
          guidance: float | None = None, quick: bool = False, distance: Callable[[Tensor], float] | None = None,
          progress: Callable[[str], None] | None = None) -> Choice:
-    """Find the rule and the times that are best at a number of network calls, and keep them in the model.
+    """Find the best rule and times for a number of network calls, and store them in the model.
 
-    The error is that against the end of the exact path (probability flow) from the same noise, followed in many steps.
-    Every known rule walks every kind of grid; the steps of the best ones are then stretched by a smooth factor of the
-    log SNR, whose values at a few knots are found by Nelder and Mead's method. Up to 10 calls a rule is learned as
-    well (`Learned`): each step any weighted sum of all latents and velocities before it, by regression on exact paths,
-    then by gradients of the error at the end (and of the samples' moments, with a distance to data; else of the times
-    too). What was found is confirmed on as many starts again, which the search has not seen. With a distance to data,
-    what is nearest is chosen, and among what is as near to 0.1 % what has the least error: a model's own flow is not
-    its data, and an error may lead nearer to them. Then the velocity is damped (`Damped`) in steps of 0.01 while that
-    brings the samples nearer, which must hold on other noise too. Where nothing is better than `sampler="auto"`
-    without tuning, that is the choice.
+    The error is the distance to the end of the exact path (probability flow) from the same noise, followed in many
+    steps. Every known rule is tried on every kind of grid; the steps of the best ones are then stretched by a smooth
+    factor of the log SNR, whose values at a few knots are fitted by the Nelder-Mead method. Up to 10 calls a rule is
+    learned as well (`Learned`): each step is a weighted sum of all latents and velocities so far, fitted by regression
+    on exact paths, then by gradients of the error at the end (together with the samples' moments if there is a
+    distance to data, and with the times otherwise). The candidates are confirmed on as many new starts. With a
+    distance to data, the nearest candidate is chosen, and among those within 0.1 % of it the one with the smallest
+    error: a model's own flow does not lead exactly to its data, and an error may lead closer to them. Then the
+    velocity is damped (`Damped`) in steps of 0.01 as long as that brings the samples nearer, which must also hold on
+    other noise. If nothing is better than `sampler="auto"` without tuning, that is the choice.
 
     Args:
         model: any `Denoiser`; its `tuned` gets the choice.
-        nfe: network calls a sample, 1 to 1,000.
-        starts: noises to search with, >= 16; as many again confirm. Unless given 128, or 32 where a sample has more
-            than 256 values.
+        nfe: network calls per sample, 1 to 1,000.
+        starts: number of noises to search with, >= 16; as many new ones confirm. By default 128, or 32 if a sample has
+            more than 256 values.
         condition: a class or vector for all, (2 starts,) classes or (2 starts, K) vectors, or None.
-        seed: of the noise, which is other noise than that of samples.
-        guidance: scale of classifier-free guidance that the walk is for; None or 1 is none.
-        quick: whether to leave out all that takes long: fitted times, gradients and damping.
-        distance: of a set of samples to the data, smaller is better, called with (B, *shape) samples of the same noise.
-        progress: called with a line of text now and then.
+        seed: of the noise, which differs from the noise of samples.
+        guidance: scale of classifier-free guidance that the walk is for; None or 1 for none.
+        quick: whether to leave out the slow parts: fitted times, gradients and damping.
+        distance: from a set of samples, (B, *shape), to the data; smaller is better.
+        progress: called with a line of text from time to time.
 
     Returns:
-        The choice, with the median error on unseen starts of all that was confirmed.
+        The choice, with the median error of each candidate on new starts.
 
     Raises:
-        ValueError: nfe or starts out of range.
+        ValueError: nfe or starts is out of range.
     """
-    if require_int("nfe", nfe) > MOST:
-        raise ValueError(f"nfe is {nfe}; it must be at most {MOST}")
+    if require_int("nfe", nfe) > MAX_CALLS:
+        raise ValueError(f"nfe is {nfe}; it must be at most {MAX_CALLS}")
     starts = usual_starts(model) if starts is None else require_int("starts", starts)
     if starts < 16:
         raise ValueError(f"starts is {starts}; it must be at least 16")
-    tell = progress or (lambda _: None)
-    asked = guided(model, guidance)
-    conditions = asked.read_condition(condition, 2 * starts, "cpu")
+    report = progress or (lambda _: None)
+    denoiser = guided(model, guidance)
+    conditions = denoiser.read_condition(condition, 2 * starts, "cpu")
 
-    def followed(first: int, count: int, keep: bool = False) -> Starts:
-        numbers = range(first, first + count)
-        mine = None if conditions is None else conditions[[number % len(conditions) for number in numbers]]
-        return exact_starts(asked, nfe, numbers, mine, seed, keep)
+    def starts_from(first: int, count: int, keep: bool = False) -> Starts:
+        indices = range(first, first + count)
+        condition = None if conditions is None else conditions[[index % len(conditions) for index in indices]]
+        return exact_starts(denoiser, nfe, indices, condition, seed, keep)
 
-    search, unseen = followed(0, starts), followed(starts, starts)
-    tell(f"{2 * starts} exact paths")
-    # Times that are learned too bring samples nearer to the data, which are told from it more easily.
-    fitted = not quick and (distance is None or nfe > FEW)
-    walks = known_walks(asked, nfe, search, distance is not None or quick, fitted, tell)
-    pupils = PUPILS[math.prod(model.shape) > SMALL]
-    if nfe <= FEW:
-        taught = followed(2 * starts, pupils, keep=True)
-        gradients = not quick and takes_gradients(asked, taught)
+    search, unseen = starts_from(0, starts), starts_from(starts, starts)
+    report(f"{2 * starts} exact paths")
+    # Fitted times bring samples nearer to the data, but make them easier to tell from it.
+    fitted = not quick and (distance is None or nfe > LEARNED_CALLS)
+    walks = known_walks(denoiser, nfe, search, distance is not None or quick, fitted, report)
+    learning_starts = LEARNING_STARTS[math.prod(model.shape) > SMALL]
+    if nfe <= LEARNED_CALLS:
+        learning = starts_from(2 * starts, learning_starts, keep=True)
+        gradients = not quick and takes_gradients(denoiser, learning)
         if not (quick or gradients):
-            tell("no gradient goes through the model: a rule is learned by regression alone")
-        walks |= _learned(asked, walks, taught, search, distance is not None, gradients)
-        tell("a rule learned")
-    wrong = {what: float(errors(asked, *walk, unseen).median()) for what, walk in walks.items()}
-    wrong = {what: error for what, error in wrong.items() if math.isfinite(error)}
-    judge = None if distance is None else Judge(asked, distance, 2 * starts + pupils, conditions, seed)
-    far = {} if judge is None else {what: judge(*walks[what]) for what in wrong}
-    tell(f"distance to data of each of {len(far)}")
-    near = [what for what in wrong if not far or far[what] <= ALIKE * min(far.values())]
-    chosen = min(near, key=wrong.__getitem__)
-    apart, damping = "" if not far else f"; distance to data {far[chosen]:.4g}, of auto {far[PLAIN]:.4g}", 0.0
-    if judge is not None and not quick:
-        damping, least = judge.damped(*walks[chosen], far[chosen])
-        apart += f", {least:.4g} with the velocity damped by {damping:.2f}" if damping else ""
-    choice = _choice(model, nfe, guidance, chosen, walks[chosen], wrong, apart, damping)
+            report("the model cannot be differentiated: a rule is learned by regression alone")
+        walks |= _learned(denoiser, walks, learning, search, distance is not None, gradients)
+        report("a rule learned")
+    medians = {name: float(errors(denoiser, *walk, unseen).median()) for name, walk in walks.items()}
+    medians = {name: error for name, error in medians.items() if math.isfinite(error)}
+    judge = None if distance is None else Judge(denoiser, distance, 2 * starts + learning_starts, conditions, seed)
+    distances = {} if judge is None else {name: judge(*walks[name]) for name in medians}
+    report(f"distance to data of each of {len(distances)}")
+    nearest = [name for name in medians if not distances or distances[name] <= TIE * min(distances.values())]
+    chosen = min(nearest, key=medians.__getitem__)
+    note, damping = "", 0.0
+    if judge is not None:
+        note = f"; distance to data {distances[chosen]:.4g}, of auto {distances[PLAIN]:.4g}"
+        if not quick:
+            damping, minimum = judge.best_damping(*walks[chosen], distances[chosen])
+            note += f", {minimum:.4g} with the velocity damped by {damping:.2f}" if damping else ""
+    choice = _choice(model, nfe, guidance, chosen, walks[chosen], medians, note, damping)
     model.tuned[choice.key] = choice
     return choice
 
 
 def usual_starts(model: Denoiser) -> int:
-    """Noises to search with where nobody says how many."""
+    """The default number of noises to search with."""
     return STARTS[math.prod(model.shape) > SMALL]
 
 
-def _learned(model: Denoiser, walks: dict[str, Walk], pupils: Starts, search: Starts, judged: bool,
+def _learned(model: Denoiser, walks: dict[str, Walk], learning: Starts, search: Starts, judged: bool,
              gradients: bool) -> dict[str, Walk]:
-    """The rules that are learned: on the times of auto if judged, else on those that lead nearest."""
-    def wrong(student: Student) -> float:
+    """The learned rules: on the times of auto if `judged` by a distance, else on those with the smallest error."""
+    def error(student: Student) -> float:
         return log_errors(model, student.rule(), student.times(), search)
 
-    found: dict[str, Walk] = {}
-    # Of the grids, that of auto gives the samples that are hardest to tell from data (benchmarks/README.md).
-    students = [regressed(model, times, pupils) for name, (_, times) in walks.items() if name == PLAIN or not judged]
-    student = min(students, key=wrong)
-    found["learned by regression"] = student.rule(), student.times()
+    learned: dict[str, Walk] = {}
+    # The grid of auto gives the samples that are hardest to tell from data (benchmarks/README.md).
+    students = [fit_by_regression(model, times, learning)
+                for name, (_, times) in walks.items() if name == PLAIN or not judged]
+    student = min(students, key=error)
+    learned["learned by regression"] = student.rule(), student.times()
     if gradients:
-        for student in students:  # what regression makes of the times does not tell what gradients will
-            improve(student, pupils, Matching(pupils.end) if judged else log_error, student.corrections, ITERATIONS)
-        student = min(students, key=wrong)
-        found["learned"] = student.rule(), student.times()
+        for student in students:  # the best one after regression need not be the best after gradients
+            improve(student, learning, Matching(learning.end) if judged else log_error, student.corrections, ITERATIONS)
+        student = min(students, key=error)
+        learned["learned"] = student.rule(), student.times()
         if not judged:
-            improve(student, pupils, log_error, [*student.corrections, student.gaps], LONGER)
-            found["learned with its times"] = student.rule(), student.times()
-    return found
+            improve(student, learning, log_error, [*student.corrections, student.gaps], TIMES_ITERATIONS)
+            learned["learned with its times"] = student.rule(), student.times()
+    return learned
 
 
-def _choice(model: Denoiser, nfe: int, guidance: float | None, chosen: str, walk: Walk, wrong: dict[str, float],
-            apart: str, damping: float) -> Choice:
-    """The record of what was chosen, by words for it."""
+def _choice(model: Denoiser, nfe: int, guidance: float | None, chosen: str, walk: Walk, medians: dict[str, float],
+            note: str, damping: float) -> Choice:
+    """The record of the chosen candidate."""
     scale = 1.0 if guidance is None else float(guidance)
     if chosen == PLAIN and not damping:
-        return Choice(nfe, PLAIN, errors=wrong, why="nothing was better than auto without tuning, which has a median "
-                      f"error of {wrong[PLAIN]:.3g} on unseen starts{apart}", noise=noise.VERSION, guidance=scale)
+        return Choice(nfe, PLAIN, errors=medians, why="nothing was better than auto without tuning, which has a median "
+                      f"error of {medians[PLAIN]:.3g} on unseen starts{note}", noise=noise.VERSION, guidance=scale)
     rule, times = walk
-    why = (f"{chosen}: median error {wrong[chosen]:.3g} on unseen starts, where auto without tuning has "
-           f"{wrong[PLAIN]:.3g}{apart}")
-    facts = {"times": tuple(times.tolist()), "angles": tuple(model.schedule.level(times).angle.tolist()),
-             "errors": wrong, "why": why, "damping": damping, "noise": noise.VERSION, "guidance": scale}
+    why = (f"{chosen}: median error {medians[chosen]:.3g} on unseen starts, where auto without tuning has "
+           f"{medians[PLAIN]:.3g}{note}")
+    fields = {"times": tuple(times.tolist()), "angles": tuple(model.schedule.level(times).angle.tolist()),
+             "errors": medians, "why": why, "damping": damping, "noise": noise.VERSION, "guidance": scale}
     if isinstance(rule, Learned):
-        return Choice(nfe, Choice.LEARNED, points=rule.points, slopes=rule.slopes, **facts)
-    return Choice(nfe, rule if isinstance(rule, str) else automatic(nfe), **facts)
+        return Choice(nfe, Choice.LEARNED, points=rule.points, slopes=rule.slopes, **fields)
+    return Choice(nfe, rule if isinstance(rule, str) else automatic(nfe), **fields)

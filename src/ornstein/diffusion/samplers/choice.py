@@ -19,7 +19,7 @@ from ornstein.diffusion.schedule import Schedule
 
 __all__ = ["Choice", "tuned_key"]
 
-MOST = 1000  # calls of a choice that is read from a file
+MAX_CALLS = 1000  # calls of a choice that is read from a file
 SAME = 1e-9  # difference of two angles that are one
 
 
@@ -95,8 +95,8 @@ class Choice:
         except (KeyError, TypeError, AttributeError, OverflowError, ValueError) as error:
             raise ValueError(f"a tuned choice is not whole ({type(error).__name__}: {error}); tune the model "
                              "again") from None
-        if nfe > MOST:
-            raise ValueError(f"a tuned choice is for {nfe} calls; at most {MOST} can be")
+        if nfe > MAX_CALLS:
+            raise ValueError(f"a tuned choice is for {nfe} calls; at most {MAX_CALLS} can be")
         if choice.sampler == "auto":
             return choice
         rule = choice.rule(rules)
