@@ -1,4 +1,4 @@
-# Every target builds .venv by itself and may be run again at any time.
+# Every target builds .venv first if needed, and may be run again at any time.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
@@ -11,7 +11,7 @@ demo: $(READY)
 	$(BIN)/ornstein trace demo/run --out demo/chain.png
 	@echo "Look at demo/digits.png (new digits) and demo/chain.png (the forward chain and the way back)."
 
-# The page, on the run of `make demo`, which is trained first where it is missing.
+# The studio on the run of `make demo`, which is trained first if missing.
 studio: $(READY)
 	test -f demo/run/model.safetensors || $(BIN)/ornstein train digits --minutes 1 --out demo/run --resume
 	$(BIN)/ornstein studio demo/run --folder demo/studio
@@ -28,16 +28,16 @@ check: $(READY)
 	$(BIN)/pyrefly check
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
-# Any warning ends it; nothing is fetched from anywhere.
+# Any warning fails the build; nothing is fetched from the network.
 docs: $(READY)
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --fresh-env docs docs/_build/html
 	@echo "Open docs/_build/html/index.html."
 
-# Every picture of the chapter, drawn anew by the program.
+# Redraw every picture of the chapter.
 figures: $(READY)
 	$(BIN)/python docs/build_site/figures.py
 
-# The chapter's pages as notebooks.
+# Rebuild the notebooks from the pages.
 notebooks: $(READY)
 	$(BIN)/python docs/build_site/notebooks.py
 

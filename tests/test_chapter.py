@@ -171,7 +171,7 @@ def test_a_notebook_is_its_pages(name):
     """
     pages = [(ROOT / "docs" / page).read_text("utf-8") for page in notebooks.PAGES[name]]
     stored = (ROOT / "notebooks" / f"{name}.ipynb").read_text("utf-8")
-    assert stored == notebooks.written(name)
+    assert stored == notebooks.render(name)
     content = json.loads(stored)
     cells = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
     blocks = BLOCK.findall("".join(pages))

@@ -119,11 +119,10 @@ def test_the_drawing_has_the_floors_that_the_imports_are_held_to(site):
     there = {floor: {room for room in rooms if (ornstein_file(room)).exists()} for floor, rooms in FLOORS.items()}
     assert {floor: set(rooms) for floor, rooms in drawn.items()} == {
         floor: rooms - {"__main__"} for floor, rooms in there.items()}
-    found, lines = house.edges([room for rooms in drawn.values() for room in rooms])
-    assert ("diffusion.decoder", "diffusion.encoder") in found
-    assert ("diffusion.encoder", "diffusion.estimate") not in found
-    kept = house.reduce(found)
-    assert reach(kept) == reach(found)
+    pairs, lines = house.edges([room for rooms in drawn.values() for room in rooms])
+    assert ("diffusion.decoder", "diffusion.encoder") in pairs
+    assert ("diffusion.encoder", "diffusion.estimate") not in pairs
+    assert reach(house.reduce(pairs)) == reach(pairs)
     assert sum(lines.values()) == sum(len(path.read_text("utf-8").splitlines()) for path in house.SOURCE.rglob("*.py"))
     assert (site / "architecture.html").read_text("utf-8").count("<rect ") == len(lines)
 

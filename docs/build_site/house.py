@@ -1,7 +1,7 @@
-"""The house drawn from its imports: floors from `architecture.md`, rooms as boxes, and who leans on whom as lines.
+"""Draw the architecture: floors from `architecture.md`, rooms as boxes, and imports between rooms as lines.
 
-`{house}` in a page becomes an SVG in its text, so that it has the page's colours, light and dark. Only lines that no
-way through other rooms stands for are drawn: the smallest graph with the same reach.
+The directive `{house}` inserts an inline SVG, so that it has the page's colours, light and dark. Imports that a path
+through other rooms implies are left out: the drawing is the transitive reduction.
 """
 
 from __future__ import annotations
@@ -21,58 +21,59 @@ WIDE, LETTER, HIGH, FLOOR = 730, 7.4, 34, 62
 
 
 def floors(page: str) -> dict[int, list[str]]:
-    """Floor to its rooms, as dotted names below `ornstein`, from the table of a page; "" is the package itself."""
-    found: dict[int, list[str]] = {}
+    """Return the rooms of each floor, as dotted names below `ornstein`, from a page's table; "" is the package."""
+    rooms: dict[int, list[str]] = {}
     for number, cell in re.findall(r"^\| (\d+) \| (.*?) \|", page, re.MULTILINE):
-        found.setdefault(int(number), []).extend(
+        rooms.setdefault(int(number), []).extend(
             name.removesuffix("__init__.py").removesuffix(".py").strip("/").replace("/", ".")
             for name in re.findall(r"`([^`]+)`", cell))
-    return found
+    return rooms
 
 
 def imports(path: Path) -> set[str]:
-    """Modules of ours that a file imports, as dotted names below `ornstein`."""
-    found = set()
+    """Return the modules of Ornstein that a file imports, as dotted names below `ornstein`."""
+    modules = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name.removeprefix("ornstein").strip(".") for name in found if name.split(".")[0] == "ornstein"}
+            modules |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name.removeprefix("ornstein").strip(".") for name in modules if name.split(".")[0] == "ornstein"}
 
 
 def edges(rooms: list[str]) -> tuple[set[tuple[str, str]], dict[str, int]]:
-    """(who, on whom) for all rooms, and the lines of code in each."""
+    """Return the pairs (importing room, imported room), and the lines of code in each room."""
     def room_of(module: str) -> str:
         return max((room for room in rooms if room and (module == room or module.startswith(f"{room}."))),
                    key=len, default="")
 
-    found, lines = set(), dict.fromkeys(rooms, 0)
+    pairs, lines = set(), dict.fromkeys(rooms, 0)
     for path in sorted(SOURCE.rglob("*.py")):
-        here = room_of(".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"))
-        lines[here] += len(path.read_text("utf-8").splitlines())
-        found |= {(here, there) for name in imports(path) if (there := room_of(name)) not in ("", here)}
-    return found, lines
+        importer = room_of(".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"))
+        lines[importer] += len(path.read_text("utf-8").splitlines())
+        pairs |= {(importer, room) for name in imports(path) if (room := room_of(name)) not in ("", importer)}
+    return pairs, lines
 
 
-def reduce(found: set[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Without the pairs that a longer way stands for; the graph has no circles."""
-    below: dict[str, set[str]] = {}
-    for who, whom in found:
-        below.setdefault(who, set()).add(whom)
+def reduce(pairs: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Return the transitive reduction of an acyclic graph."""
+    imported_by: dict[str, set[str]] = {}
+    for importer, room in pairs:
+        imported_by.setdefault(importer, set()).add(room)
 
     @cache
     def reach(room: str) -> frozenset[str]:
-        return frozenset(below.get(room, ())).union(*(reach(one) for one in below.get(room, ())))
+        return frozenset(imported_by.get(room, ())).union(*map(reach, imported_by.get(room, ())))
 
-    return {(who, whom) for who, whom in found if not any(whom in reach(other) for other in below[who] - {whom})}
+    return {(importer, room) for importer, room in pairs
+            if not any(room in reach(other) for other in imported_by[importer] - {room})}
 
 
 def draw(page: str) -> str:
-    """The SVG."""
+    """Return the SVG of a page's table."""
     table = floors(page)
     rooms = [room for floor in table.values() for room in floor]
-    found, lines = edges(rooms)
+    pairs, lines = edges(rooms)
     top = max(table)
     boxes: dict[str, tuple[float, float, float]] = {}
     for floor, names in table.items():
@@ -88,15 +89,15 @@ def draw(page: str) -> str:
              'role="img" aria-label="Rooms by floor, and which room imports which">']
     parts += [f'<text class="floor" x="4" y="{10 + (top - floor) * (HIGH + FLOOR) + 21}">{floor}</text>'
               for floor in table]
-    for who, whom in sorted(reduce(found)):
-        x, y, size = boxes[who]
-        to, below, other = boxes[whom]
-        a, b, c, d = x + size / 2, y + HIGH, to + other / 2, below
-        parts.append(f'<path d="M{a:.1f} {b:.1f} C{a:.1f} {b + 30:.1f} {c:.1f} {d - 30:.1f} {c:.1f} {d:.1f}"/>')
+    for importer, imported in sorted(reduce(pairs)):
+        (x, y, width), (end_x, end_y, end_width) = boxes[importer], boxes[imported]
+        x, y, end_x = x + width / 2, y + HIGH, end_x + end_width / 2
+        parts.append(f'<path d="M{x:.1f} {y:.1f} C{x:.1f} {y + 30:.1f} {end_x:.1f} {end_y - 30:.1f} '
+                     f'{end_x:.1f} {end_y:.1f}"/>')
     for room, (x, y, size) in boxes.items():
         name = html.escape(room.rpartition(".")[2] or "ornstein")
-        leans = ", ".join(sorted(whom or "ornstein" for who, whom in found if who == room)) or "nothing of ours"
-        parts.append(f'<g><title>{html.escape(room or "ornstein")} imports {leans}; {lines[room]:,} lines</title>'
+        imported = ", ".join(sorted(other or "ornstein" for importer, other in pairs if importer == room)) or "no room"
+        parts.append(f'<g><title>{html.escape(room or "ornstein")} imports {imported}; {lines[room]:,} lines</title>'
                      f'<rect x="{x:.1f}" y="{y}" width="{size:.1f}" height="{HIGH}" rx="4"/>'
                      f'<text x="{x + size / 2:.1f}" y="{y + 15}">{name}</text>'
                      f'<text class="lines" x="{x + size / 2:.1f}" y="{y + 28}">{lines[room]:,}</text></g>')
@@ -104,7 +105,7 @@ def draw(page: str) -> str:
 
 
 class House(Directive):
-    """The drawing, without arguments."""
+    """The directive `{house}`, without arguments."""
 
     def run(self) -> list[nodes.Node]:
         return [nodes.raw("", draw((DOCS / "architecture.md").read_text("utf-8")), format="html")]

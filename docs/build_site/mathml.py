@@ -1,8 +1,8 @@
-"""Mathematics as MathML, which browsers draw by themselves: no script, no font, no network.
+"""Render mathematics as MathML, which browsers draw natively: no script, no font, no network.
 
 An equation labelled `eq-20-6` has the number of the book, (20.6), as its own number and as the text of links to it; one
-labelled `eq-the-bound` has its name, (the bound). Bold Greek becomes characters that are bold, because docutils loses
-what follows `\\boldsymbol` in a group.
+labelled `eq-the-bound` has its name, (the bound). Bold Greek letters become bold Unicode characters, because docutils
+drops a group after `\\boldsymbol`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from docutils.utils.math.latex2mathml import tex2mathml
 
 BOOK, NAME = re.compile(r"eq-20-(\d+)$"), re.compile(r"eq-([a-z][a-z-]*)$")
 BOLD = re.compile(r"\\boldsymbol\{\\(\w+)\}")
-FUNCTION = re.compile(r"\\(?:log|sin|cos)(?=\s+(?:[A-Za-z]|\\(?!left)))")  # TeX leaves a little space after it
-NAMES = {"epsilon": "EPSILON SYMBOL"}  # where Unicode has another name than SMALL and the letter
+FUNCTION = re.compile(r"\\(?:log|sin|cos)(?=\s+(?:[A-Za-z]|\\(?!left)))")  # TeX puts a thin space after it
+NAMES = {"epsilon": "EPSILON SYMBOL"}  # Unicode names other than SMALL and the letter
 
 
 def mathml(text: str, as_block: bool = False) -> str:
-    """MathML of TeX."""
-    def bold(found: re.Match[str]) -> str:
-        return unicodedata.lookup(f"MATHEMATICAL BOLD ITALIC {NAMES.get(found[1], f'SMALL {found[1].upper()}')}")
+    """Convert TeX to MathML."""
+    def bold(match: re.Match[str]) -> str:
+        return unicodedata.lookup(f"MATHEMATICAL BOLD ITALIC {NAMES.get(match[1], f'SMALL {match[1].upper()}')}")
 
     return tex2mathml(FUNCTION.sub(r"\g<0>\\, ", BOLD.sub(bold, text)), as_block=as_block)
 
@@ -32,11 +32,11 @@ def number(app, doctree) -> None:
     domain = app.env.get_domain("math")
     for node in doctree.findall(nodes.math_block):
         label = node.get("label") or ""
-        if found := BOOK.match(label):
-            node["number"] = f"20.{found[1]}"
-        elif found := NAME.match(label):
-            node["number"] = found[1].replace("-", " ")
-        if found:
+        if match := BOOK.match(label):
+            node["number"] = f"20.{match[1]}"
+        elif match := NAME.match(label):
+            node["number"] = match[1].replace("-", " ")
+        if match:
             domain.equations[node["label"]] = (app.env.docname, node["number"])
 
 
@@ -46,7 +46,7 @@ def inline(self, node) -> None:
 
 
 def display(self, node) -> None:
-    # A class of its own: themes set `.math` on a block in ways that suit scripts.
+    # Not the class `math`, which themes style for JavaScript renderers.
     self.body.append(self.starttag(node, "div", CLASS="equation"))
     text = node.astext().strip()
     if r"\\" in text and "begin{" not in text:

@@ -1,7 +1,7 @@
-"""The chapter's pages, and the guide to notebooks, as notebooks: `python docs/build_site/notebooks.py`.
+"""Build notebooks from the chapter's pages and the guide to notebooks: `python docs/build_site/notebooks.py`.
 
-A page stays the only source: its code becomes cells, what the code prints becomes their output, and the rest is
-Markdown. Notebooks are JSON of nbformat 4, written with the standard library alone.
+The page is the only source: its code becomes code cells, its printed output their output, and the rest Markdown.
+Notebooks are JSON of nbformat 4, written with the standard library alone.
 """
 
 from __future__ import annotations
@@ -22,44 +22,44 @@ PAGES = {
 }
 BLOCK = re.compile(r"```python\n(.*?)```(?:\n\n```output\n(.*?)```)?", re.DOTALL)
 EQUATION = re.compile(r"^\$\$\n(.*?)\n\$\$(?: \(eq-([\w-]+)\))?$", re.MULTILINE | re.DOTALL)
-HEAD = """*Made from {pages}; change that and not this file. It needs Ornstein, `pip install .` in its
+HEAD = """*Generated from {pages}; edit that, not this file. It needs Ornstein: `pip install .` in its
 folder. Run the cells from top to bottom.*"""
 
 
 def tag(label: str) -> str:
-    """The number or name of an equation: "20-6" is 20.6, "the-bound" is "the bound"."""
+    """Return the number or name of an equation: 20.6 for "20-6", "the bound" for "the-bound"."""
     return label.replace("-", "." if label[0].isdigit() else " ")
 
 
-def equation(found: re.Match[str]) -> str:
-    """A displayed equation as notebooks read it: lines in an environment, the number as a tag."""
-    text = found[1]
+def equation(match: re.Match[str]) -> str:
+    """Return a displayed equation in the form of notebooks: lines in an environment, the number as a tag."""
+    text = match[1]
     if r"\\" in text and r"\begin{" not in text:
         text = rf"\begin{{aligned}}{text}\end{{aligned}}"
-    number = rf" \tag{{{tag(found[2])}}}" if found[2] else ""
+    number = rf" \tag{{{tag(match[2])}}}" if match[2] else ""
     return f"$$\n{text}{number}\n$$"
 
 
-def name_of(page: str) -> str | None:
-    """Which notebook a page is, by its path below docs."""
-    return next((name for name, some in PAGES.items() if page in some), None)
+def notebook_of(page: str) -> str | None:
+    """Return the name of the notebook that contains a page, given by its path below docs."""
+    return next((name for name, pages in PAGES.items() if page in pages), None)
 
 
-def target(page: str, place: str) -> str:
-    """Where a link of a page leads from the folder of notebooks."""
-    if re.match(r"\w+:|#", place):
-        return place
-    path, _, anchor = place.partition("#")
+def target(page: str, link: str) -> str:
+    """Return a link of a page relative to the folder of notebooks."""
+    if re.match(r"\w+:|#", link):
+        return link
+    path, _, anchor = link.partition("#")
     below = (DOCS / page).parent.joinpath(path).resolve().relative_to(DOCS.parent.resolve()).as_posix()
-    name = name_of(below.removeprefix("docs/"))
+    name = notebook_of(below.removeprefix("docs/"))
     return (f"{name}.ipynb" if name else f"../{below}") + (f"#{anchor}" if anchor else "")
 
 
 def prose(page: str, text: str) -> str:
-    """Markdown of MyST as notebooks read it."""
+    """Convert MyST Markdown to the Markdown of notebooks."""
     text = EQUATION.sub(equation, text)
-    text = re.sub(r"\{eq\}`eq-([\w-]+)`", lambda found: f"({tag(found[1])})", text)
-    text = re.sub(r"\]\(([^)\s]+)\)", lambda found: f"]({target(page, found[1])})", text)
+    text = re.sub(r"\{eq\}`eq-([\w-]+)`", lambda match: f"({tag(match[1])})", text)
+    text = re.sub(r"\]\(([^)\s]+)\)", lambda match: f"]({target(page, match[1])})", text)
     text = text.replace("<details>\n<summary>Answer</summary>\n", "**Answer.**\n").replace("</details>\n", "")
     return re.sub(r"\n{3,}", "\n\n", text).strip()
 
@@ -69,7 +69,7 @@ def lines(text: str) -> list[str]:
 
 
 def notebook(pages: tuple[str, ...]) -> dict[str, object]:
-    """Pages, one after another, as the content of a notebook."""
+    """Return the content of a notebook made of one page after another."""
     cells: list[dict[str, object]] = []
 
     def add(kind: str, source: str, **more: object) -> None:
@@ -78,29 +78,29 @@ def notebook(pages: tuple[str, ...]) -> dict[str, object]:
 
     add("markdown", HEAD.format(pages=" and ".join(f"`docs/{page}`" for page in pages)))
     for page in pages:
-        text, place = (DOCS / page).read_text("utf-8"), 0
+        text, position = (DOCS / page).read_text("utf-8"), 0
         for block in [*BLOCK.finditer(text), None]:
-            if words := prose(page, text[place:block.start() if block else None]):
-                add("markdown", words)
+            if markdown := prose(page, text[position:block.start() if block else None]):
+                add("markdown", markdown)
             if block:
-                said = [{"name": "stdout", "output_type": "stream", "text": lines(block[2])}] if block[2] else []
-                add("code", block[1].rstrip("\n"), execution_count=None, outputs=said)
-                place = block.end()
+                outputs = [{"name": "stdout", "output_type": "stream", "text": lines(block[2])}] if block[2] else []
+                add("code", block[1].rstrip("\n"), execution_count=None, outputs=outputs)
+                position = block.end()
     return {"cells": cells, "metadata": {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"}}, "nbformat": 4, "nbformat_minor": 5}
 
 
-def written(name: str) -> str:
-    """The text of a notebook's file, by the notebook's name."""
+def render(name: str) -> str:
+    """Return the text of a notebook's file."""
     return json.dumps(notebook(PAGES[name]), indent=1, ensure_ascii=False) + "\n"
 
 
 def main(folder: Path = FOLDER) -> None:
-    """Write them all."""
+    """Write all notebooks."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in PAGES:
-        (folder / f"{name}.ipynb").write_text(written(name), "utf-8")
+        (folder / f"{name}.ipynb").write_text(render(name), "utf-8")
 
 
 if __name__ == "__main__":
