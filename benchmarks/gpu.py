@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import ornstein as orn
 from ornstein.figures.pictures import show
-from ornstein.networks import build, suit
+from ornstein.networks import build, choose_network
 from ornstein.training.events import Event, Progress, Started
 
 SHAPE, CLASSES, BATCH = (3, 32, 32), 10, 256
@@ -25,7 +25,7 @@ SHAPE, CLASSES, BATCH = (3, 32, 32), 10, 256
 
 def ours() -> tuple[nn.Module, Callable[[nn.Module, Tensor], Tensor]]:
     """The network that "auto" chooses on a GPU, and a call of it."""
-    name, options = suit(SHAPE, "auto", work=2)
+    name, options = choose_network(SHAPE, "auto", effort=2)
     return build(name, {"shape": list(SHAPE), "classes": CLASSES, **options}), lambda network, x: network(
         x, torch.zeros(len(x), device=x.device), torch.zeros(len(x), dtype=torch.long, device=x.device))
 

@@ -22,7 +22,7 @@ from ornstein.description import assemble, describe
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.figures import arrays, pictures, trace
 from ornstein.figures.statistics import marginals, power, spectrum, statistics
-from ornstein.networks import build, suit
+from ornstein.networks import build, choose_network
 
 COLOURS = ("red", "green", "blue")
 SPECS = {
@@ -39,7 +39,7 @@ SPECS = {
 def model_of(name: str) -> NetworkDenoiser:
     """A small model of a spec's data with random weights, ready to sample."""
     spec = SPECS[name]
-    kind, _ = suit(spec.shape)
+    kind, _ = choose_network(spec.shape)
     small = {"width": 16, "depth": 1} if kind == "mlp" else {"widths": [8], "depths": [1]}
     torch.manual_seed(0)
     network = build(kind, {"shape": list(spec.shape), "classes": len(spec.classes), "conditions": len(spec.conditions),

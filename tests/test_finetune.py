@@ -111,6 +111,6 @@ def test_a_place_that_is_the_same_everywhere_is_so_on_every_grid(kind, there, he
               for key, value in small.state_dict().items()}
     taken = transfer(large, source, (), (there, here))
     assert not taken.missing
-    assert taken.weights == taken.of == sum(value.numel() for value in large.parameters())
+    assert taken.weights == taken.total == sum(value.numel() for value in large.parameters())
     for key, value in large.state_dict().items():
         torch.testing.assert_close(value, torch.full_like(value, 0.5) if key.startswith("place") else source[key])

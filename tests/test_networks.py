@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 import ornstein as orn
-from ornstein.networks import build, layout, suit
+from ornstein.networks import build, choose_network, set_memory_format
 from ornstein.networks.layers import fold, unfold
 
 NONE = float("nan")
@@ -37,7 +37,7 @@ def call(network: torch.nn.Module, shape, condition=None, rows: int = 3) -> torc
     ("dit", (2, 96)), ("dit", (1, 31)), ("dit", (5, 8, 12, 8)),
 ])
 def test_the_suited_network_takes_the_shape_starts_at_zero_and_hears_its_condition(name, shape):
-    network = build(name, {"shape": list(shape), "classes": 2, **suit(shape, name)[1]})
+    network = build(name, {"shape": list(shape), "classes": 2, **choose_network(shape, name)[1]})
     assert torch.equal(call(network, shape), torch.zeros(3, *shape))
     awake(network)
     one, other = (call(network, shape, torch.full((3,), label)) for label in (0, 1))
@@ -48,7 +48,7 @@ def test_the_suited_network_takes_the_shape_starts_at_zero_and_hears_its_conditi
 
 @pytest.mark.parametrize("name", ["unet", "dit", "mlp"])
 def test_a_row_does_not_depend_on_the_others_and_noise_level_matters(name):
-    network = awake(build(name, {"shape": [1, 8, 8], "classes": 0, **suit((1, 8, 8), name)[1]})).double()
+    network = awake(build(name, {"shape": [1, 8, 8], "classes": 0, **choose_network((1, 8, 8), name)[1]})).double()
     y = torch.randn(4, 1, 8, 8, dtype=torch.float64)
     log_snr = torch.tensor([0.0, 1.0, 2.0, 3.0], dtype=torch.float64)
     whole = network(y, log_snr)
@@ -60,7 +60,8 @@ def test_a_row_does_not_depend_on_the_others_and_noise_level_matters(name):
 @pytest.mark.parametrize(("name", "rank"), [(name, rank) for name in ("unet", "dit", "mlp") for rank in (1, 2, 3)])
 def test_vector_conditions_are_heard_and_a_row_of_nan_is_none(name, rank):
     shape = SHAPES[rank]
-    network = awake(build(name, {"shape": list(shape), "classes": 0, "conditions": 2, **suit(shape, name)[1]}))
+    options = {"shape": list(shape), "classes": 0, "conditions": 2, **choose_network(shape, name)[1]}
+    network = awake(build(name, options))
     told = torch.tensor([[0.3, -1.0], [NONE, NONE], [0.3, 1.0]])
     some, none = call(network, shape, told), call(network, shape)
     assert torch.equal(some[1], none[1])
@@ -77,7 +78,7 @@ def test_vector_conditions_are_heard_and_a_row_of_nan_is_none(name, rank):
 @pytest.mark.parametrize("name", ["unet", "dit", "mlp"])
 def test_what_is_not_asked_for_costs_nothing(name):
     """Without vector conditions a network has the weights, from a seed, and the description that it had before them."""
-    options = {"shape": [1, 8, 8], "classes": 2, **suit((1, 8, 8), name)[1]}
+    options = {"shape": [1, 8, 8], "classes": 2, **choose_network((1, 8, 8), name)[1]}
     torch.manual_seed(0)
     plain = build(name, options)
     torch.manual_seed(0)
@@ -127,11 +128,11 @@ def test_a_share_of_the_input_passes_whatever_the_stem_folds_away(rank):
 def test_layout_puts_a_networks_weights_back_as_they_were_trained(rank):
     """Weights read from a file lie in plain order; the same sums come of them only in the network's own order."""
     shape = SHAPES[rank]
-    network = awake(build("unet", {"shape": list(shape), "classes": 0, **suit(shape)[1]}))
+    network = awake(build("unet", {"shape": list(shape), "classes": 0, **choose_network(shape)[1]}))
     other = build("unet", network.options)
     plain = {name: value.contiguous() for name, value in network.state_dict().items()}
     other.load_state_dict(plain, assign=True)
-    assert layout(other) is other
+    assert set_memory_format(other) is other
     assert [a.stride() for a in other.parameters()] == [b.stride() for b in network.parameters()]
     assert torch.equal(call(other, shape), call(network, shape))
     if rank > 1:
@@ -141,7 +142,7 @@ def test_layout_puts_a_networks_weights_back_as_they_were_trained(rank):
 
 @pytest.mark.parametrize("name", ["unet", "dit", "mlp"])
 def test_bf16_stays_close_to_float32(name):
-    network = build(name, {"shape": [1, 8, 8], "classes": 0, **suit((1, 8, 8), name)[1]})
+    network = build(name, {"shape": [1, 8, 8], "classes": 0, **choose_network((1, 8, 8), name)[1]})
     torch.manual_seed(0)
     with torch.no_grad():
         for value in network.parameters():
@@ -158,7 +159,7 @@ def test_the_suited_network_is_small_enough_for_a_processor(rank, data):
     """To lengths of 4,096 and sides of 256 or, of volumes, 64: below 8 M weights, and few places to convolve."""
     most = {1: 4096, 2: 256, 3: 64}[rank]
     shape = [data.draw(st.integers(1, 5)), *(data.draw(st.integers(1, most)) for _ in range(rank))]
-    name, options = suit(shape)
+    name, options = choose_network(shape)
     assert name == "unet"
     with torch.device("meta"):
         network = build(name, {"shape": shape, "classes": 0, **options})
@@ -170,7 +171,7 @@ def test_the_suited_network_is_small_enough_for_a_processor(rank, data):
 @pytest.mark.parametrize(("make", "message"), [
     (lambda: orn.UNet((8,)), r"shape is \(8,\); a UNet takes \(C, L\) or \(C, H, W\) or \(C, D, H, W\)"),
     (lambda: orn.UNet((1, 2, 3, 4, 5)), "a UNet takes"),
-    (lambda: orn.UNet((1, 8, 8), widths=[32], depths=[1, 1]), "they must have one entry a level"),
+    (lambda: orn.UNet((1, 8, 8), widths=[32], depths=[1, 1]), "they must have one entry per level"),
     (lambda: orn.UNet((1, 8), classes=2, conditions=1), "classes is 2 and conditions 1; a network takes one"),
     (lambda: orn.MLP((2,), classes=2, conditions=1), "a network takes one of the two"),
     (lambda: orn.DiT((1, 9, 9)), r"a DiT of patch 2 takes \(C, H, W\) with sides that are multiples of 2"),
@@ -178,7 +179,7 @@ def test_the_suited_network_is_small_enough_for_a_processor(rank, data):
     (lambda: orn.DiT((8,)), r"takes \(C, L\) or"),
     (lambda: orn.DiT((1, 8, 8), width=100, heads=3), "width is 100; it must be a multiple of heads, 3"),
     (lambda: build("unet", {"shape": [1, 8, 8], "width": 3}), "'width' is unknown; did you mean 'widths'"),
-    (lambda: suit((1, 8, 8), "vit"), "network 'vit' is unknown"),
+    (lambda: choose_network((1, 8, 8), "vit"), "network 'vit' is unknown"),
 ])
 def test_what_no_network_can_be_built_from_is_refused(make, message):
     with pytest.raises(ValueError, match=message):

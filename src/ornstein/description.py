@@ -18,7 +18,7 @@ from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.estimate import PREDICTIONS
 from ornstein.diffusion.linear import LinearGuess
 from ornstein.diffusion.schedule import SCHEDULES, Schedule
-from ornstein.networks import NETWORKS, build, layout
+from ornstein.networks import NETWORKS, build, set_memory_format
 
 __all__ = ["assemble", "describe"]
 
@@ -92,8 +92,7 @@ def assemble(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], network: n
                             facts["log_snr_range"], linear, facts["x_range"], data, facts["precision"],
                             tensors.get("condition_mean"), tensors.get("condition_std"))
     model.load_state_dict(dict(tensors), strict=True, assign=True)
-    # The memory format of the training, which decides the order of a convolution's sums.
-    layout(model.network)
+    set_memory_format(model.network)
     model.metrics = dict(metrics)
     return model
 

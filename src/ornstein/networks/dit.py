@@ -1,4 +1,4 @@
-"""A transformer on patches of a trace, a picture or a volume (Peebles & Xie 2023)."""
+"""A transformer on patches of a trace, picture or volume (Peebles & Xie 2023)."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ __all__ = ["DiT"]
 
 
 class DiT(nn.Module):
-    """Attention and a perceptron in turn over patches, modulated by log SNR and condition.
+    """Alternating attention and MLP blocks over patches, modulated by log SNR and condition.
 
     Args:
         shape: (C, L), (C, H, W) or (C, D, H, W) of one sample; all sides must be multiples of `patch`.
         classes: number of classes, 0 for none.
-        patch: side of a patch, along each axis.
-        width: of the residual stream, a multiple of `heads`.
+        patch: side length of a patch along each axis.
+        width: width of the residual stream, a multiple of `heads`.
         depth: number of blocks.
-        heads: of the attention.
-        embedding: width of the vector that modulates.
-        conditions: numbers in a vector condition, 0 for none.
+        heads: number of attention heads.
+        embedding: width of the modulation vector.
+        conditions: length of a vector condition, 0 for none.
 
     Raises:
-        ValueError: a number that is none or out of range, a shape of another rank, a side that no whole number of
-            patches fills, a width that the heads do not divide, or both classes and conditions.
+        ValueError: an option is not a whole number or out of range, the rank is not supported, a side is not a multiple
+            of `patch`, the width is not a multiple of `heads`, or both classes and conditions are given.
     """
 
     @isolated()
     def __init__(self, shape: Sequence[int], classes: int = 0, patch: int = 2, width: int = 96, depth: int = 4,
                  heads: int = 3, embedding: int = 128, conditions: int = 0) -> None:
         super().__init__()
-        shape = layers.sizes(shape, classes, conditions, embedding)
+        shape = layers.check_shape(shape, classes, conditions, embedding)
         for name, value in (("patch", patch), ("width", width), ("heads", heads)):
-            require_int(name, value, maximum=layers.MOST_WIDTH)
-        require_int("depth", depth, 0, layers.MOST_BLOCKS)
+            require_int(name, value, maximum=layers.MAX_WIDTH)
+        require_int("depth", depth, 0, layers.MAX_BLOCKS)
         if len(shape) - 1 not in layers.GRIDS or any(side % patch for side in shape[1:]):
-            raise ValueError(f"shape is {tuple(shape)}; a DiT of patch {patch} takes {layers.named(shape)} with sides "
-                             f"that are multiples of {patch}")
+            raise ValueError(f"shape is {tuple(shape)}; a DiT of patch {patch} takes {layers.axis_names(shape)} with "
+                             f"sides that are multiples of {patch}")
         if width % heads:
             raise ValueError(f"width is {width}; it must be a multiple of heads, {heads}")
         self.options = {"shape": shape, "classes": classes, "patch": patch, "width": width, "depth": depth,
@@ -62,7 +62,7 @@ class DiT(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, y: Tensor, log_snr: Tensor, condition: Tensor | None = None) -> Tensor:
-        """A tensor like y.
+        """Return a tensor like y.
 
         Args:
             y: (B, C, *sides).

@@ -1,4 +1,4 @@
-"""Parts that the networks share: what they are told, how it modulates them, their norm, and grids of any rank."""
+"""Shared layers: embedding, modulation, attention, normalisation, and convolutions and folding of any rank."""
 
 from __future__ import annotations
 
@@ -12,45 +12,46 @@ from torch.nn import functional as F
 
 from ornstein.arguments import require_int, require_ints, short_repr
 
-__all__ = ["CONVOLUTIONS", "GRIDS", "MOST_BLOCKS", "MOST_WIDTH", "Attention", "Embedding", "Linear",
-           "Modulation", "channels_last", "flag", "fold", "layout", "named", "rms_norm", "sizes", "unfold"]
+__all__ = ["CONVOLUTIONS", "GRIDS", "MAX_BLOCKS", "MAX_WIDTH", "Attention", "Embedding", "Linear", "Modulation",
+           "axis_names", "channels_last", "check_shape", "fold", "require_bool", "rms_norm", "set_memory_format",
+           "unfold"]
 
-# Weights are float32 whatever torch's default is: a seed has one model.
+# Weights are float32 whatever torch's default dtype is, so that a seed determines the model.
 Linear = functools.partial(nn.Linear, dtype=torch.float32)
 CONVOLUTIONS: dict[int, Callable[..., nn.Conv1d | nn.Conv2d | nn.Conv3d]] = {
     rank: functools.partial(kind, dtype=torch.float32) for rank, kind in enumerate((nn.Conv1d, nn.Conv2d, nn.Conv3d), 1)
 }
 GRIDS = {1: "(C, L)", 2: "(C, H, W)", 3: "(C, D, H, W)"}
-FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}  # memory formats by number of axes; others have none
+FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}  # memory formats by number of axes
 
 
-MOST_WIDTH, MOST_BLOCKS = 2**16, 4096
+MAX_WIDTH, MAX_BLOCKS = 2**16, 4096
 
 
-def sizes(shape: Sequence[int], classes: int, conditions: int, embedding: int) -> list[int]:
-    """The shape of one sample as a list, after a check of what all networks are told; ValueError names the entry."""
+def check_shape(shape: Sequence[int], classes: int, conditions: int, embedding: int) -> list[int]:
+    """Return the shape as a list after checking the options common to all networks; ValueError names the option."""
     require_int("classes", classes, 0, 2**31)
-    require_int("conditions", conditions, 0, MOST_WIDTH)
-    require_int("embedding", embedding, maximum=MOST_WIDTH)
+    require_int("conditions", conditions, 0, MAX_WIDTH)
+    require_int("embedding", embedding, maximum=MAX_WIDTH)
     return require_ints("shape", shape)
 
 
-def flag(argument: str, value: object) -> bool:
-    """Return `value`, which must be true or false; raises ValueError otherwise."""
+def require_bool(argument: str, value: object) -> bool:
+    """Return `value` if it is a bool, else raise ValueError."""
     if not isinstance(value, bool):
         raise ValueError(f"{argument} is {short_repr(value)}; it must be true or false")
     return value
 
 
-def named(shape: Sequence[int]) -> str:
-    """The axes of a shape with channels first, "(C, H, W)"; all that there are where the rank is none of them."""
+def axis_names(shape: Sequence[int]) -> str:
+    """Return the axes of a shape, such as "(C, H, W)", or all supported ones if the rank is not supported."""
     return GRIDS.get(len(shape) - 1, " or ".join(GRIDS.values()))
 
 
-def layout(network: nn.Module) -> nn.Module:
-    """The network itself, its weights in the memory format in which it trains.
+def set_memory_format(network: nn.Module) -> nn.Module:
+    """Convert the weights of a network to its training memory format, in place, and return the network.
 
-    The format decides the order of a convolution's sums, so weights read from a file need it to repeat them.
+    The format determines the summation order of convolutions, so weights loaded from a file need it for equal results.
     """
     for value in network.parameters():
         if value.ndim in FORMATS:
@@ -59,12 +60,12 @@ def layout(network: nn.Module) -> nn.Module:
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """x (B, C, *sides) with the channels of a place side by side in memory, where torch has a format for it."""
+    """Return x (B, C, *sides) in channels-last memory format if torch has one for its rank."""
     return x.contiguous(memory_format=FORMATS.get(x.ndim, torch.contiguous_format))
 
 
 def fold(x: Tensor, factor: int) -> Tensor:
-    """(B, C, *sides) to (B, C factor^rank, *(sides / factor)): `pixel_unshuffle` for one to three sides."""
+    """Fold (B, C, *sides) to (B, C factor^rank, *(sides / factor)): `pixel_unshuffle` for one to three sides."""
     if x.ndim == 4:
         return F.pixel_unshuffle(x, factor)
     split = [part for side in x.shape[2:] for part in (side // factor, factor)]
@@ -74,38 +75,37 @@ def fold(x: Tensor, factor: int) -> Tensor:
 
 
 def unfold(x: Tensor, factor: int) -> Tensor:
-    """(B, C factor^rank, *sides) to (B, C, *(sides factor)): the inverse of `fold`."""
+    """Unfold (B, C factor^rank, *sides) to (B, C, *(sides factor)): the inverse of `fold`."""
     if x.ndim == 4:
         return F.pixel_shuffle(x, factor)
     rank = x.ndim - 2
     parts = x.unflatten(1, (-1, *[factor] * rank))
-    order = [axis for place in range(rank) for axis in (2 + rank + place, 2 + place)]
-    # Channels last on the way, as `pixel_shuffle` does for pictures: the convolutions around it are in that format.
+    order = [axis for side in range(rank) for axis in (2 + rank + side, 2 + side)]
+    # Through channels last, like `pixel_shuffle` for pictures: the surrounding convolutions use that format.
     wide = parts.permute(0, *order, 1).reshape(x.shape[0], *(side * factor for side in x.shape[2:]), -1)
     return wide.movedim(-1, 1)
 
 
 def rms_norm(x: Tensor, dim: int = -1) -> Tensor:
-    """x over its root mean square along one dimension (Zhang & Sennrich 2019), in float32 inside."""
+    """Return x divided by its root mean square along one dimension (Zhang & Sennrich 2019), computed in float32."""
     if dim == -1:
         return F.rms_norm(x, x.shape[-1:])
     return x * torch.rsqrt(x.square().mean(dim, keepdim=True) + 1e-6).to(x.dtype)
 
 
-def _looked_up(table: nn.Embedding, index: Tensor) -> Tensor:
+def _lookup(table: nn.Embedding, index: Tensor) -> Tensor:
     if not torch.compiler.is_compiling() or torch.compiler.is_exporting():
         return table(index)
-    # Compiled, the gradient of a look-up is added up by threads in any order; as a product it repeats bit for bit.
+    # A compiled look-up accumulates its gradient in arbitrary thread order; a matrix product is reproducible.
     one_hot = index[:, None] == torch.arange(len(table.weight), device=index.device)
     with torch.autocast(index.device.type, enabled=False):
         return one_hot.to(table.weight.dtype) @ table.weight
 
 
 class Embedding(nn.Module):
-    """One vector for the log SNR and the condition: sines of the log SNR, plus what was learned of the condition.
+    """One vector for log SNR and condition: sinusoids of the log SNR plus a learned embedding of the condition.
 
-    No condition, -1 or a row of NaN, has a vector of its own; a network takes classes or vectors of `conditions`
-    numbers.
+    No condition, -1 or a row of NaN, has its own vector. The condition is a class or a vector of `conditions` numbers.
     """
 
     frequency: Tensor
@@ -119,7 +119,7 @@ class Embedding(nn.Module):
         self.level = Linear(32, width)
         self.classes = nn.Embedding(classes + 1, width, dtype=torch.float32)
         nn.init.normal_(self.classes.weight, std=0.5)
-        # Two layers: sums of a condition's numbers alone would enter the modulation through one bend.
+        # Two layers: with one, only linear combinations of the condition would reach the nonlinearity.
         self.conditions = nn.Sequential(Linear(conditions, width), nn.SiLU(), Linear(width, width)) \
             if conditions else None
 
@@ -129,7 +129,7 @@ class Embedding(nn.Module):
         if condition is None:
             condition = torch.full(log_snr.shape, -1, device=log_snr.device)
         if self.conditions is None:
-            return F.silu(level + _looked_up(self.classes, condition + 1))
+            return F.silu(level + _lookup(self.classes, condition + 1))
         if not condition.is_floating_point():
             return F.silu(level + self.classes.weight[0])
         known = ~condition.isnan().any(1, keepdim=True)

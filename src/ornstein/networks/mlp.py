@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from ornstein.arguments import require_int
 from ornstein.isolation import isolated
-from ornstein.networks.layers import MOST_BLOCKS, MOST_WIDTH, Embedding, Linear, Modulation, rms_norm, sizes
+from ornstein.networks.layers import MAX_BLOCKS, MAX_WIDTH, Embedding, Linear, Modulation, check_shape, rms_norm
 
 __all__ = ["MLP"]
 
@@ -19,24 +19,24 @@ class MLP(nn.Module):
     """Residual blocks on the flattened sample, modulated by log SNR and condition.
 
     Args:
-        shape: of one sample, any rank.
+        shape: shape of one sample, of any rank.
         classes: number of classes, 0 for none.
-        width: of the residual stream.
+        width: width of the residual stream.
         depth: number of blocks.
-        embedding: width of the vector that modulates.
-        conditions: numbers in a vector condition, 0 for none.
+        embedding: width of the modulation vector.
+        conditions: length of a vector condition, 0 for none.
 
     Raises:
-        ValueError: a number that is none or out of range, or both classes and conditions.
+        ValueError: an option is not a whole number or out of range, or both classes and conditions are given.
     """
 
     @isolated()
     def __init__(self, shape: Sequence[int], classes: int = 0, width: int = 256, depth: int = 4,
                  embedding: int = 64, conditions: int = 0) -> None:
         super().__init__()
-        shape = sizes(shape, classes, conditions, embedding)
-        require_int("width", width, maximum=MOST_WIDTH)
-        require_int("depth", depth, 0, MOST_BLOCKS)
+        shape = check_shape(shape, classes, conditions, embedding)
+        require_int("width", width, maximum=MAX_WIDTH)
+        require_int("depth", depth, 0, MAX_BLOCKS)
         self.options = {"shape": shape, "classes": classes, "width": width, "depth": depth,
                         "embedding": embedding, **({"conditions": conditions} if conditions else {})}
         values = math.prod(shape)
@@ -49,7 +49,7 @@ class MLP(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, y: Tensor, log_snr: Tensor, condition: Tensor | None = None) -> Tensor:
-        """A tensor like y.
+        """Return a tensor like y.
 
         Args:
             y: (B, *shape).

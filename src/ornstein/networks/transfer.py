@@ -1,4 +1,4 @@
-"""Weights of one network as the start of another."""
+"""Initialisation of a network with the weights of another."""
 
 from __future__ import annotations
 
@@ -10,68 +10,67 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Taken", "transfer"]
+__all__ = ["Transferred", "transfer"]
 
-CLASSES, PLACE = "embedding.classes.weight", "place"
-SMOOTH = {1: "linear", 2: "bilinear", 3: "trilinear"}  # by the number of sides
+CLASSES, POSITIONS = "embedding.classes.weight", "place"
+INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}  # modes by number of sides
 
 
 @dataclass(frozen=True)
-class Taken:
-    """What a network has of another one: numbers of weights, and the names of tensors that were resized or did not fit.
-    """
+class Transferred:
+    """The numbers of transferred and of all weights, and the names of resized and of missing tensors."""
 
     weights: int
-    of: int
+    total: int
     resized: tuple[str, ...]
     missing: tuple[str, ...]
 
 
 @torch.no_grad()
 def transfer(network: nn.Module, source: Mapping[str, Tensor], classes: Sequence[int] = (),
-             sides: tuple[Sequence[int], Sequence[int]] = ((), ())) -> Taken:
-    """Fill a network with those weights of another that fit.
+             sides: tuple[Sequence[int], Sequence[int]] = ((), ())) -> Transferred:
+    """Copy the weights of another network that fit.
 
     Args:
-        network: to fill, in place; what does not fit stays as it is.
+        network: network to initialise in place; other weights are left unchanged.
         source: tensors of the other network by name.
-        classes: for each class of `network` its number in the other one, -1 for a class that it did not have, which
-            starts as no class at all.
-        sides: of a sample of the other network and of this one; learned places are resized from one grid to the other.
+        classes: for each class of `network` its index in the other network, -1 for a new class, which starts with the
+            embedding of no class.
+        sides: sides of a sample of the other network and of this one, for resizing learned position embeddings.
     """
-    taken, resized, missing, total = 0, list[str](), list[str](), 0
-    for name, mine in network.named_parameters():
-        theirs = source.get(name)
-        if theirs is None:
+    weights, resized, missing, total = 0, list[str](), list[str](), 0
+    for name, target in network.named_parameters():
+        tensor = source.get(name)
+        if tensor is None:
             value = None
-        elif name == CLASSES and theirs.shape[1:] == mine.shape[1:]:
-            value = theirs[[0, *(number + 1 for number in classes)]]
-        elif theirs.shape == mine.shape:
-            value = theirs
-        elif name.partition(".")[0] == PLACE and (value := _resized(theirs, mine, *sides)) is not None:
+        elif name == CLASSES and tensor.shape[1:] == target.shape[1:]:
+            value = tensor[[0, *(index + 1 for index in classes)]]
+        elif tensor.shape == target.shape:
+            value = tensor
+        elif name.partition(".")[0] == POSITIONS and (value := _resize(tensor, target, *sides)) is not None:
             resized.append(name)
         else:
             value = None
-        total += mine.numel()
-        if value is None or value.shape != mine.shape:
+        total += target.numel()
+        if value is None or value.shape != target.shape:
             missing.append(name)
             continue
-        mine.copy_(value)
-        taken += mine.numel()
-    return Taken(taken, total, tuple(resized), tuple(missing))
+        target.copy_(value)
+        weights += target.numel()
+    return Transferred(weights, total, tuple(resized), tuple(missing))
 
 
-def _resized(theirs: Tensor, mine: Tensor, there: Sequence[int], here: Sequence[int]) -> Tensor | None:
-    """A learned place on another grid: (1, C, *grid), or a row a patch, (patches, C); None where it is no grid."""
-    if theirs.ndim != mine.ndim or len(there) != len(here) or len(here) not in SMOOTH:
+def _resize(tensor: Tensor, target: Tensor, old_sides: Sequence[int], new_sides: Sequence[int]) -> Tensor | None:
+    """Resize a position embedding, (1, C, *grid) or (patches, C), to another grid; None if it is not a grid."""
+    if tensor.ndim != target.ndim or len(old_sides) != len(new_sides) or len(new_sides) not in INTERPOLATION:
         return None
-    if mine.ndim == len(here) + 2 and theirs.shape[:2] == mine.shape[:2]:
-        return F.interpolate(theirs, mine.shape[2:], mode=SMOOTH[len(here)], align_corners=False)
-    if mine.ndim != 2 or theirs.shape[1] != mine.shape[1]:
+    if target.ndim == len(new_sides) + 2 and tensor.shape[:2] == target.shape[:2]:
+        return F.interpolate(tensor, target.shape[2:], mode=INTERPOLATION[len(new_sides)], align_corners=False)
+    if target.ndim != 2 or tensor.shape[1] != target.shape[1]:
         return None
-    grids = [[side // patch for side in sides] for sides, rows in ((there, theirs), (here, mine))
+    grids = [[side // patch for side in sides] for sides, rows in ((old_sides, tensor), (new_sides, target))
              if (patch := round((math.prod(sides) / len(rows)) ** (1 / len(sides))))]
-    if [math.prod(grid) for grid in grids] != [len(theirs), len(mine)]:
+    if [math.prod(grid) for grid in grids] != [len(tensor), len(target)]:
         return None
-    grid = theirs.T.reshape(1, -1, *grids[0])
-    return F.interpolate(grid, grids[1], mode=SMOOTH[len(here)], align_corners=False).flatten(2)[0].T
+    grid = tensor.T.reshape(1, -1, *grids[0])
+    return F.interpolate(grid, grids[1], mode=INTERPOLATION[len(new_sides)], align_corners=False).flatten(2)[0].T

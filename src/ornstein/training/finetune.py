@@ -15,7 +15,7 @@ from ornstein.arguments import short_repr
 from ornstein.data import DataSpec, may_be_pictures
 from ornstein.description import describe
 from ornstein.diffusion.denoiser import NetworkDenoiser
-from ornstein.networks import NETWORKS, Taken, transfer
+from ornstein.networks import NETWORKS, Transferred, transfer
 from ornstein.settings import Settings
 from ornstein.training.run import Run
 
@@ -89,9 +89,9 @@ def transfer_weights(network: nn.Module, model: NetworkDenoiser, spec: DataSpec,
     return _summary(taken, [name for name, number in zip(spec.classes, classes, strict=True) if number < 0], source)
 
 
-def _summary(taken: Taken, new_classes: list[str], source: object) -> str:
-    share = "all" if taken.weights == taken.of else f"{100 * taken.weights / taken.of:.0f} % of"
-    text = f"starts from {source}: {share} its {taken.of:,} weights"
+def _summary(taken: Transferred, new_classes: list[str], source: object) -> str:
+    share = "all" if taken.weights == taken.total else f"{100 * taken.weights / taken.total:.0f} % of"
+    text = f"starts from {source}: {share} its {taken.total:,} weights"
     if taken.resized:
         text += f"; resized: {', '.join(taken.resized)}"
     if taken.missing:

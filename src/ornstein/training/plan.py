@@ -11,7 +11,7 @@ from ornstein import noise
 from ornstein.data import Dataset
 from ornstein.diffusion.linear import MOST_SIDE
 from ornstein.machine import can_compile, has_bf16
-from ornstein.networks import suit
+from ornstein.networks import choose_network
 from ornstein.settings import Settings
 from ornstein.training.run import Run
 from ornstein.workers import worker_count
@@ -69,7 +69,7 @@ def _choices(settings: Settings, data: Dataset, device: str) -> dict[str, tuple[
     minutes = settings.minutes or (default if settings.images is None else None)
     large = len(shape) == 3 and min(shape[1:]) > SMALL_SIDE
     size = 2 if device == "cuda" else int((minutes or 0) >= LARGE_MINUTES)
-    name, options = suit(shape, settings.network, size)
+    name, options = choose_network(shape, settings.network, size)
     kind = f"samples of {' x '.join(map(str, shape))}"
     choices: dict[str, tuple[Any, str]] = {
         "network": (name, f"which suits {kind}" if settings.network == "auto" else ""), "options": (options, ""),
