@@ -107,18 +107,18 @@ def test_a_stretch_is_marked_on_the_page_by_dragging_or_by_numbers(browser, run,
         page.mouse.down()
         page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + 30, steps=3)
         page.mouse.up()
-        places = [page.get_by_label(name) for name in ("First place", "Last place")]
+        places = [page.get_by_label(name) for name in ("First position", "Last position")]
         for place, share in zip(places, (0.25, 0.5), strict=True):
             assert abs(int(place.input_value()) - share * (LENGTH - 1)) <= 1
         places[0].fill(str(LENGTH))
         page.get_by_label("How many answers").fill("2")
-        page.get_by_role("slider", name="Network calls an answer").fill("5")
+        page.get_by_role("slider", name="Network calls per answer").fill("5")
         page.get_by_role("button", name="Fill", exact=True).click()
         page.get_by_text(f"it must be from 0 to {LENGTH - 1}").wait_for()
         places[0].fill("4")
         page.get_by_label("Channel", exact=True).select_option("1")
         page.get_by_role("button", name="Fill", exact=True).click()
-        page.get_by_text("What may be there").wait_for()
+        page.get_by_text("Possible values").wait_for()
         assert page.get_by_role("img", name="Mean and bands of the answers").count() == 2
         page.evaluate(AXE.read_text("utf-8"))
         found = page.evaluate("axe.run('#panel-edit', {resultTypes: ['violations']})")["violations"]

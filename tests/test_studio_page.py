@@ -206,7 +206,7 @@ def test_a_hole_is_filled_and_the_rest_stays(page, served):
     page.get_by_role("button", name="Edit: Picture 1, 0").click()
     page.get_by_role("button", name="Lower half").click()
     page.get_by_label("How many answers").fill("4")
-    page.get_by_role("slider", name="Network calls an answer").fill("10")
+    page.get_by_role("slider", name="Network calls per answer").fill("10")
     page.get_by_role("button", name="Fill", exact=True).click()
     page.get_by_text("white is where they differ most").wait_for()
     answers = [fetched(page, served, one) for one in shown(page, "#panel-edit .tiles img") if "/samples/" in one]
@@ -215,10 +215,10 @@ def test_a_hole_is_filled_and_the_rest_stays(page, served):
     assert all((one[:4] == given[:4]).all() for one in answers)
     assert any((one[4:] != given[4:]).any() for one in answers)
     page.locator("#tab-gallery").click()
-    page.get_by_label("How", exact=True).select_option("fill")
+    page.get_by_label("Kind", exact=True).select_option("fill")
     page.get_by_role("status").filter(has_text=re.compile("^4 pictures$")).wait_for()
     page.locator(".wall .tile").first.click()
-    page.get_by_role("button", name="Same again").click()
+    page.get_by_role("button", name="Edit again").click()
     assert page.get_by_label("How many answers").input_value() == "4"
     page.wait_for_function("""() => {
         const canvas = document.querySelector('.mask canvas'), { width, height } = canvas;
@@ -226,7 +226,7 @@ def test_a_hole_is_filled_and_the_rest_stays(page, served):
         return pixels[3] === 0 && pixels[pixels.length - 1] === 255;
     }""")  # the mask is painted as it was
     page.locator("#tab-gallery").click()
-    page.get_by_label("How", exact=True).select_option("")
+    page.get_by_label("Kind", exact=True).select_option("")
 
 
 def test_a_picture_of_ornstein_fills_in_the_form(page, served, tmp_path):
@@ -237,7 +237,7 @@ def test_a_picture_of_ornstein_fills_in_the_form(page, served, tmp_path):
     page.locator("#tab-gallery").click()
     page.get_by_text("Read the settings inside a picture").click()
     page.locator("#panel-gallery input[type=file]").set_input_files(tmp_path / "mine.png")
-    page.get_by_role("button", name="Fill in its settings").click()
+    page.get_by_role("button", name="Use these settings").click()
     assert page.get_by_role("textbox", name="Seed").input_value() == str(SEED)
     assert page.get_by_label("How many", exact=True).input_value() == "3"
 
@@ -265,8 +265,8 @@ def test_pictures_that_are_dropped_are_counted_before_anything_is_sent(page, tmp
     (tmp_path / "notes.txt").write_text("no picture")
     page.locator("#tab-train").click()
     page.locator("#panel-train input[multiple]:not([webkitdirectory])").set_input_files(sorted(tmp_path.iterdir()))
-    assert page.locator("#panel-train .card h2").first.inner_text() == "3 files found"
-    assert "1 file that is no picture is left out" in page.locator("#panel-train").inner_text()
+    assert page.locator("#panel-train .card h2").first.inner_text() == "3 files selected"
+    assert "1 file ignored (not a picture)" in page.locator("#panel-train").inner_text()
     page.get_by_role("button", name="Choose others").click()
 
 

@@ -1,44 +1,44 @@
-// The studio's own routes: requests, uploads, and jobs that are followed.
+// Requests to the studio's routes, uploads, server-sent events and jobs; formatting of numbers.
 import { useEffect, useRef, useState } from "./vendor/preact.js";
 
 export class Fault extends Error {
-  constructor(sentence, field = null) {
-    super(sentence);
+  constructor(message, field = null) {
+    super(message);
     this.field = field;
   }
 }
 
-export async function ask(path, { method = "GET", body, raw, signal } = {}) {
-  const sent = raw ?? (body === undefined ? undefined : JSON.stringify(body));
+export async function fetchJson(path, { method = "GET", body, raw, signal } = {}) {
+  const content = raw ?? (body === undefined ? undefined : JSON.stringify(body));
   const headers = raw || body === undefined ? {} : { "Content-Type": "application/json" };
   let response;
   try {
-    response = await fetch(path, { method, headers, body: sent, signal });
+    response = await fetch(path, { method, headers, body: content, signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Fault("The studio does not answer. Is the program still running?");
+    throw new Fault("The studio does not respond. Is the program still running?");
   }
   if (response.status === 204) return null;
-  const answer = await response.json().catch(() => null);
-  if (response.ok) return answer;
-  throw new Fault(sentence(answer?.error ?? `The studio answered ${response.status}`), answer?.field);
+  const result = await response.json().catch(() => null);
+  if (response.ok) return result;
+  throw new Fault(asSentence(result?.error ?? `The studio responded with status ${response.status}`), result?.field);
 }
 
-export const post = (path, body) => ask(path, { method: "POST", body });
+export const post = (path, body) => fetchJson(path, { method: "POST", body });
 
 export const upload = (file, name = file.name) =>
-  ask(`/api/files?name=${encodeURIComponent((name || "picture").slice(-255))}`, { method: "POST", raw: file });
+  fetchJson(`/api/files?name=${encodeURIComponent((name || "picture").slice(-255))}`, { method: "POST", raw: file });
 
-export const query = given =>
-  new URLSearchParams(Object.entries(given).filter(([, value]) => value !== null && value !== undefined && value !== "")).toString();
+export const query = parameters =>
+  new URLSearchParams(Object.entries(parameters).filter(([, value]) => value !== null && value !== undefined && value !== "")).toString();
 
-function sentence(text) {
-  const whole = text.charAt(0).toUpperCase() + text.slice(1);
-  return /[.!?]$/.test(whole) ? whole : `${whole}.`;
+function asSentence(text) {
+  const capitalized = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?]$/.test(capitalized) ? capitalized : `${capitalized}.`;
 }
 
-// What a field of numbers holds, for a JSON body: nothing, a number, or all digits of one that JavaScript cannot hold.
-export function number(text) {
+// The number in a text field for a JSON body: undefined if empty, and all digits of an integer too large for JavaScript.
+export function parseNumber(text) {
   const trimmed = String(text ?? "").trim();
   if (trimmed === "") return undefined;
   const value = Number(trimmed);
@@ -46,111 +46,112 @@ export function number(text) {
   return Number.isNaN(value) ? trimmed : value;
 }
 
-export const chance = () => crypto.getRandomValues(new Uint32Array(1))[0];
+export const randomSeed = () => crypto.getRandomValues(new Uint32Array(1))[0];
 
-// Follow server-sent events up to one of the last kinds; returns what stops it.
-export function listen(path, heard, last, lost, waits = () => {}) {
+// Call the handler of each server-sent event, up to one of a final kind; returns a function that stops listening.
+export function listen(path, handlers, finalKinds, onLost, onReconnecting = () => {}) {
   const source = new EventSource(path);
-  for (const kind of [...Object.keys(heard), ...last]) {
+  for (const kind of [...Object.keys(handlers), ...finalKinds]) {
     source.addEventListener(kind, event => {
-      if (last.includes(kind)) source.close();
-      waits(false);
-      heard[kind]?.(JSON.parse(event.data));
+      if (finalKinds.includes(kind)) source.close();
+      onReconnecting(false);
+      handlers[kind]?.(JSON.parse(event.data));
     });
   }
-  source.onerror = () => (source.readyState === EventSource.CLOSED ? lost() : waits(true));
+  source.onerror = () => (source.readyState === EventSource.CLOSED ? onLost() : onReconnecting(true));
   return () => source.close();
 }
 
 export const ENDED = ["done", "failed", "cancelled"];
-const FRAMES = 160; // kept of a job's previews, so that they can be watched again
+const MAX_FRAMES = 160; // previews of a job that are kept for replay
 
-const busy = job => job?.status === "queued" || job?.status === "running";
+const isActive = job => job?.status === "queued" || job?.status === "running";
 
-// A job from its request to its pictures, and how it forms.
+// Submit a job and follow its progress, previews and pictures.
 export function useJob() {
   const [job, setJob] = useState(null);
   const current = useRef({ stop() {}, id: null });
   useEffect(() => () => current.current.stop(), []);
 
-  const change = values => setJob(before => ({ ...before, ...values }));
-  const ended = async id => {
+  const update = values => setJob(previous => ({ ...previous, ...values }));
+  const onEnd = async id => {
     try {
-      const whole = await ask(`/api/jobs/${id}`);
+      const ended = await fetchJson(`/api/jobs/${id}`);
       if (current.current.id !== id) return;
-      change({ ...whole, fault: whole.error ? new Fault(sentence(whole.error.error), whole.error.field) : null });
+      update({ ...ended, fault: ended.error ? new Fault(asSentence(ended.error.error), ended.error.field) : null });
     } catch (fault) {
-      if (current.current.id === id) change({ status: "failed", fault });
+      if (current.current.id === id) update({ status: "failed", fault });
     }
   };
   const follow = id => {
-    const heard = {
-      progress: news => change({ status: news.status, progress: news.progress, done: news.calls, of: news.of, left: news.seconds_left }),
-      preview: news => setJob(before => {
-        const frames = [...before.frames, news];
-        return { ...before, frames: frames.length > FRAMES ? frames.filter((_, place) => place % 2) : frames };
+    const handlers = {
+      progress: event => update({ status: event.status, progress: event.progress, callsDone: event.calls, callsTotal: event.of, secondsLeft: event.seconds_left }),
+      preview: event => setJob(previous => {
+        const frames = [...previous.frames, event];
+        return { ...previous, frames: frames.length > MAX_FRAMES ? frames.filter((_, index) => index % 2) : frames };
       }),
     };
-    for (const kind of ENDED) heard[kind] = () => ended(id);
-    current.current.stop = listen(`/api/jobs/${id}/events`, heard, ENDED, () => ended(id), waits => setJob(before => (Boolean(before.waits) === waits ? before : { ...before, waits })));
+    for (const kind of ENDED) handlers[kind] = () => onEnd(id);
+    const onReconnecting = reconnecting => setJob(previous => (Boolean(previous.reconnecting) === reconnecting ? previous : { ...previous, reconnecting }));
+    current.current.stop = listen(`/api/jobs/${id}/events`, handlers, ENDED, () => onEnd(id), onReconnecting);
   };
   const start = async body => {
     current.current.stop();
-    const mine = { stop() {}, id: null };
-    current.current = mine;
-    const before = busy(job) || !job ? null : job;
+    const started = { stop() {}, id: null };
+    current.current = started;
+    const previous = isActive(job) || !job ? null : job;
     setJob({ status: "queued", frames: [], samples: [], request: body, progress: 0, fault: null });
     try {
       const { id } = await post("/api/jobs", body);
-      if (current.current !== mine) return;
-      mine.id = id;
-      change({ id });
+      if (current.current !== started) return;
+      started.id = id;
+      update({ id });
       follow(id);
     } catch (fault) {
-      if (current.current === mine) setJob({ ...(before ?? { status: "refused" }), fault }); // what was drawn stays
+      if (current.current === started) setJob({ ...(previous ?? { status: "refused" }), fault }); // earlier pictures stay
     }
   };
-  const stop = () => current.current.id && ask(`/api/jobs/${current.current.id}`, { method: "DELETE" }).catch(fault => change({ fault }));
-  return { job, start, stop, busy: busy(job) };
+  const stop = () => current.current.id && fetchJson(`/api/jobs/${current.current.id}`, { method: "DELETE" }).catch(fault => update({ fault }));
+  return { job, start, stop, busy: isActive(job) };
 }
 
-// The latest answer of a request that changes faster than it is answered; at most one is under way.
+// The response for a path that may change faster than the studio responds; at most one request runs at a time.
 export function useLatest(path) {
-  const [answer, setAnswer] = useState({ value: null, fault: null });
+  const [result, setResult] = useState({ value: null, fault: null });
   const state = useRef({ wanted: null, busy: false });
   useEffect(() => {
-    const now = state.current;
-    now.wanted = path;
-    if (now.busy || !path) return;
+    const { current } = state;
+    current.wanted = path;
+    if (current.busy || !path) return;
     (async () => {
-      now.busy = true;
-      for (let asked = null; now.wanted && asked !== now.wanted;) {
-        asked = now.wanted;
+      current.busy = true;
+      for (let requested = null; current.wanted && requested !== current.wanted;) {
+        requested = current.wanted;
         try {
-          const value = await ask(asked);
-          setAnswer({ value, fault: null });
+          const value = await fetchJson(requested);
+          setResult({ value, fault: null });
         } catch (fault) {
-          setAnswer(before => ({ ...before, fault }));
+          setResult(previous => ({ ...previous, fault }));
         }
       }
-      now.busy = false;
+      current.busy = false;
     })();
   }, [path]);
-  return path ? answer : { value: null, fault: null };
+  return path ? result : { value: null, fault: null };
 }
 
-export function duration(seconds) {
+export function formatDuration(seconds) {
   if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return "";
   if (seconds < 90) return seconds < 1.5 ? "1 second" : `${Math.round(seconds)} seconds`;
   const minutes = Math.round(seconds / 60);
   return minutes < 90 ? `${minutes} minutes` : `${(minutes / 60).toFixed(1)} hours`;
 }
 
-export const short = (value, digits = 3) =>
+export const formatNumber = (value, digits = 3) =>
   value === null || value === undefined ? "∞" : value.toLocaleString("en", { maximumSignificantDigits: digits }).replace("-", "−");
 
-export const many = (count, one, more = `${one}s`) => `${count.toLocaleString("en")} ${count === 1 ? one : more}`;
+export const plural = (count, noun, nouns = `${noun}s`) => `${count.toLocaleString("en")} ${count === 1 ? noun : nouns}`;
 
-// On a narrow screen results are below the form: they are brought into view.
-export const reveal = element => innerWidth < 860
+// Scroll to the results, which are below the form on a narrow screen.
+export const revealResults = element => innerWidth < 860
   && element.scrollIntoView({ behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });

@@ -1,4 +1,4 @@
-// Equations of section 20.1 of Bishop & Bishop, as MathML; each is set beside the numbers that it gives.
+// Equations of section 20.1 of Bishop & Bishop, as MathML.
 const row = (...inner) => `<mrow>${inner.join("")}</mrow>`;
 const i = letter => `<mi>${letter}</mi>`;
 const o = sign => `<mo${"()|".includes(sign) ? ' stretchy="false"' : ""}>${sign}</mo>`;
@@ -25,8 +25,8 @@ export const EQUATIONS = {
   Linear: math("a t is 1 minus t, b t is t", at, o("="), n(1), o("−"), t, ...comma, bt, o("="), t),
   Exploding: math("a t is 1, b t grows from 0 by a power", at, o("="), n(1), ...comma, bt, o("="), lowest, o("("), power, o("−"), n(1), o(")")),
   draw: math("z t is a t times x plus b t times epsilon", zt, o("="), at, x, o("+"), bt, i("𝛆"), ...comma, i("𝛆"), o("∼"), row(i("𝒩"), o("("), n(0), o(","), i("𝐈"), o(")"))),
-  kernel: math("q of z t given x is a normal law with mean a t times x and variance b t squared", given([zt], [x]), o("="), normal([zt], [at, x], [squared("b", t), i("𝐈")])),
-  posterior: math("q of z s given z t and x is a normal law with mean m and variance v", given([zs], [zt, o(","), x]), o("="), normal([zs], [m], [width, i("𝐈")]))
+  kernel: math("q of z t given x is a normal distribution with mean a t times x and variance b t squared", given([zt], [x]), o("="), normal([zt], [at, x], [squared("b", t), i("𝐈")])),
+  posterior: math("q of z s given z t and x is a normal distribution with mean m and variance v", given([zs], [zt, o(","), x]), o("="), normal([zs], [m], [width, i("𝐈")]))
     + math("m is a t given s times b s squared times z t plus b t given s squared times a s times x, over b t squared", m, o("="), over([keep, squared("b", s), zt, o("+"), added, as, x], [squared("b", t)]))
     + math("v is b s squared times b t given s squared, over b t squared", width, o("="), over([squared("b", s), added], [squared("b", t)])),
   snr: math("lambda t is the logarithm of a t squared over b t squared", sub(i("λ"), t), o("="), i("ln"), `<mspace width=".2em"/>`, over([squared("a", t)], [squared("b", t)])),

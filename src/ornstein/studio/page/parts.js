@@ -1,23 +1,23 @@
-// What forms and pages of every tab are made of.
+// Components and hooks that the tabs share.
 import { html, useEffect, useRef, useState } from "./vendor/preact.js";
-import { duration } from "./api.js";
+import { formatDuration } from "./api.js";
 
-let made = 0;
+let lastId = 0;
 export const useId = name => {
   const id = useRef(null);
-  id.current ??= `${name}-${++made}`;
+  id.current ??= `${name}-${++lastId}`;
   return id.current;
 };
 
-// A labelled control, with a hint or what is wrong with it below.
+// A labelled control, with its hint or its error below.
 export function Field({ label, name, hint, fault, children, ...control }) {
-  const id = useId(name), said = `${id}-said`;
-  const wrong = fault?.field === name ? fault.message : null;
-  const attributes = { id, name, "aria-describedby": wrong || hint ? said : null, "aria-invalid": wrong ? "true" : null, ...control };
-  return html`<div class=${`field${wrong ? " wrong" : ""}`}>
+  const id = useId(name), noteId = `${id}-note`;
+  const error = fault?.field === name ? fault.message : null;
+  const attributes = { id, name, "aria-describedby": error || hint ? noteId : null, "aria-invalid": error ? "true" : null, ...control };
+  return html`<div class=${`field${error ? " wrong" : ""}`}>
     <label for=${id}>${label}</label>
     ${children ? children(attributes) : html`<input autocomplete="off" ...${attributes} />`}
-    ${(wrong || hint) && html`<p class="said" id=${said}>${wrong ?? hint}</p>`}
+    ${(error || hint) && html`<p class="hint" id=${noteId}>${error ?? hint}</p>`}
   </div>`;
 }
 
@@ -26,27 +26,27 @@ export const Choice = ({ options, ...rest }) => html`<${Field} ...${rest}>
     html`<option key=${value} value=${value} disabled=${disabled}>${text}</option>`)}</select>`}
 </${Field}>`;
 
-// One of a few, as buttons side by side.
+// A choice between a few options, as buttons side by side.
 export function Segments({ label, options, value, onChange }) {
   const name = useId("segments");
   return html`<fieldset class="segments"><legend>${label}</legend>${options.map(([key, text]) => html`<label key=${key}>
     <input type="radio" name=${name} value=${key} checked=${value === key} onChange=${() => onChange(key)} /><span>${text}</span></label>`)}</fieldset>`;
 }
 
-export const Slider = ({ label, value, shown = value, ...rest }) => html`<${Field} label=${html`${label} <output>${shown}</output>`} ...${rest}>
+export const Slider = ({ label, value, display = value, ...rest }) => html`<${Field} label=${html`${label} <output>${display}</output>`} ...${rest}>
   ${attributes => html`<input type="range" value=${value} ...${attributes} />`}
 </${Field}>`;
 
-// What is wrong, where no field of the form is to blame.
+// An error that belongs to none of these fields.
 export const Alarm = ({ fault, fields = [] }) =>
   fault && !fields.includes(fault.field) && html`<p class="alarm" role="alert">${fault.message}</p>`;
 
-export function Progress({ value, label, left, waits }) {
+export function Progress({ value, label, secondsLeft, reconnecting }) {
   const quarter = value < 1 ? Math.floor(value * 4) * 25 : 100;
   return html`<div class="progress">
     <progress max="1" value=${value} aria-label=${label}></progress>
-    <p><span>${waits ? "The studio does not answer. It is asked again …" : label}</span><span>${left && !waits ? `${duration(left)} left` : ""}</span></p>
-    <p class="unseen" role="status">${waits ? "The studio does not answer" : `${quarter} % done`}</p>
+    <p><span>${reconnecting ? "The studio does not respond. Trying again …" : label}</span><span>${secondsLeft && !reconnecting ? `${formatDuration(secondsLeft)} left` : ""}</span></p>
+    <p class="unseen" role="status">${reconnecting ? "The studio does not respond" : `${quarter} % done`}</p>
   </div>`;
 }
 
@@ -54,15 +54,15 @@ export const Empty = ({ title, children }) => html`<div class="empty"><h2>${titl
 
 export const Head = ({ title, children }) => html`<header class="head"><h1>${title}</h1><p>${children}</p></header>`;
 
-// Text to take along: the same thing in Python, or as a command.
+// A line of code with a button to copy it.
 export function Code({ label, text }) {
   const [copied, setCopied] = useState(false);
   const code = useRef(null);
   const copy = async () => {
     try {
-      await navigator.clipboard.writeText(text); // which browsers have on this machine and over https alone
+      await navigator.clipboard.writeText(text);
       setCopied("Copied");
-    } catch {
+    } catch { // no clipboard: browsers allow it on this machine and over https only
       getSelection().selectAllChildren(code.current);
       setCopied("Selected");
     }
@@ -85,10 +85,10 @@ export function Dialog({ title, open, onClose, children, wide }) {
   </dialog>`;
 }
 
-// The values of a form, and what changes one of them.
+// The values of a form, with functions that bind its controls to them.
 export function useForm(start) {
   const [form, setForm] = useState(start);
-  const set = values => setForm(before => ({ ...before, ...values }));
+  const set = values => setForm(previous => ({ ...previous, ...values }));
   const bind = name => ({ name, value: form[name], onInput: event => set({ [name]: event.target.value }) });
   const tick = name => ({ name, checked: form[name], onChange: event => set({ [name]: event.target.checked }) });
   return { form, set, bind, tick };

@@ -1,52 +1,53 @@
-// Train: pictures dropped, a model learnt from them, watched as it learns; and all models with their reports.
+// Train: drop pictures, start a training and follow it; below, all models with their reports.
 import { html, useEffect, useMemo, useRef, useState } from "./vendor/preact.js";
-import { Fault, ask, listen, many, number, post, short, upload } from "./api.js";
+import { Fault, fetchJson, formatNumber, listen, parseNumber, plural, post, upload } from "./api.js";
 import { Chart } from "./chart.js";
 import { Alarm, Choice, Code, Empty, Field, Head, Progress, Tick, useForm } from "./parts.js";
 import { Drop, Film, Picture, useFilm } from "./pictures.js";
 import { Models } from "./models.js";
-import { packed } from "./packing.js";
+import { packUploads } from "./packing.js";
 
-const SENDERS = 4, MOST_SINGLE = 50; // uploads at once, and pictures that are sent one by one
-const KIND = /\.(png|jpe?g|jpe|jfif|webp|gif|bmp|tiff?|avif|heic|zip)$/i;
-const SIZES = [["", "what suits the pictures"], ...[8, 16, 24, 32, 48, 64].map(side => [side, `${side} × ${side}`])];
+const SENDERS = 4, MAX_SINGLE = 50; // simultaneous uploads, and the number of pictures above which they are packed
+const ACCEPTED = /\.(png|jpe?g|jpe|jfif|webp|gif|bmp|tiff?|avif|heic|zip)$/i;
+const SIZES = [["", "automatic"], ...[8, 16, 24, 32, 48, 64].map(side => [side, `${side} × ${side}`])];
 const FIELDS = ["name", "minutes", "size", "classes", "from"];
-const GOING = ["waiting", "running", "stopping"];
+const ACTIVE = ["waiting", "running", "stopping"], ENDED = ["done", "failed", "stopped"];
 
-// So many of a list, from all of it.
-const some = (list, most) => (list.length <= most ? list : Array.from({ length: most }, (_, place) => list[Math.floor(place * list.length / most)]));
+// At most so many entries of a list, evenly spaced.
+const sampleOf = (list, limit) => (list.length <= limit ? list : Array.from({ length: limit }, (_, index) => list[Math.floor(index * list.length / limit)]));
 
-// What was dropped, before anything is sent.
-function look(files) {
-  const used = files.filter(({ file, path }) => KIND.test(path) || file.type.startsWith("image/"));
-  const folders = [...new Set(used.map(({ path }) => path.split("/").slice(0, -1).pop()).filter(Boolean))];
-  return { used, folders, zip: used.some(({ path }) => /\.zip$/i.test(path)), left: files.length - used.length, bytes: used.reduce((sum, { file }) => sum + file.size, 0) };
+// Sort out the chosen files before anything is sent.
+function inspect(files) {
+  const accepted = files.filter(({ file, path }) => ACCEPTED.test(path) || file.type.startsWith("image/"));
+  const folders = [...new Set(accepted.map(({ path }) => path.split("/").slice(0, -1).pop()).filter(Boolean))];
+  return { accepted, folders, hasZip: accepted.some(({ path }) => /\.zip$/i.test(path)), ignored: files.length - accepted.length, bytes: accepted.reduce((sum, { file }) => sum + file.size, 0) };
 }
 
-function Found({ found, onClear }) {
-  const shown = useMemo(() => some(found.used.filter(({ file }) => file.type.startsWith("image/")), 24).map(({ file }) => URL.createObjectURL(file)), [found]);
-  useEffect(() => () => shown.forEach(url => URL.revokeObjectURL(url)), [shown]);
-  return html`<div class="card"><div class="row"><h2>${many(found.used.length, "file")} found</h2><button type="button" class="quiet" onClick=${onClear}>Choose others</button></div>
-    <p class="note">${found.bytes < 1e5 ? "Less than 0.1" : (found.bytes / 1e6).toLocaleString("en", { maximumFractionDigits: 1 })} MB${found.folders.length > 1 ? `, in ${many(found.folders.length, "folder")}: ${found.folders.slice(0, 8).join(", ")}${found.folders.length > 8 ? " …" : ""}` : ""}.
-      ${found.left > 0 && ` ${many(found.left, "file")} that ${found.left === 1 ? "is no picture is" : "are no pictures are"} left out.`}</p>
-    ${found.used.length < 100 && !found.zip && html`<p class="note">A few hundred pictures are better: of so few a model learns the pictures themselves, rather than their kind.</p>`}
-    <div class="thumbs">${shown.map((url, place) => html`<img src=${url} alt=${`Picture ${place + 1} of those found`} key=${url} />`)}</div></div>`;
+function Selection({ selection, onClear }) {
+  const { accepted, folders, hasZip, ignored, bytes } = selection;
+  const urls = useMemo(() => sampleOf(accepted.filter(({ file }) => file.type.startsWith("image/")), 24).map(({ file }) => URL.createObjectURL(file)), [selection]);
+  useEffect(() => () => urls.forEach(url => URL.revokeObjectURL(url)), [urls]);
+  return html`<div class="card"><div class="row"><h2>${plural(accepted.length, "file")} selected</h2><button type="button" class="quiet" onClick=${onClear}>Choose others</button></div>
+    <p class="note">${bytes < 1e5 ? "Less than 0.1" : (bytes / 1e6).toLocaleString("en", { maximumFractionDigits: 1 })} MB${folders.length > 1 ? `, in ${plural(folders.length, "folder")}: ${folders.slice(0, 8).join(", ")}${folders.length > 8 ? " …" : ""}` : ""}.
+      ${ignored > 0 && ` ${plural(ignored, "file")} ignored (not ${ignored === 1 ? "a picture" : "pictures"}).`}</p>
+    ${accepted.length < 100 && !hasZip && html`<p class="note">A few hundred pictures are better: with so few, the model memorises them.</p>`}
+    <div class="thumbs">${urls.map((url, index) => html`<img src=${url} alt=${`Selected picture ${index + 1}`} key=${url} />`)}</div></div>`;
 }
 
-async function sendAll(files, told) {
-  const each = files.map(one => ({ files: [one], send: async () => one.file }));
-  const groups = files.length > MOST_SINGLE ? packed(files) : each, ids = [], refused = [];
+async function sendAll(files, onProgress) {
+  const single = files.map(entry => ({ files: [entry], content: async () => entry.file }));
+  const uploads = files.length > MAX_SINGLE ? packUploads(files) : single, ids = [], refused = [];
   let next = 0, done = 0;
   const send = async () => {
-    while (next < groups.length) {
-      const group = groups[next++], [{ path }] = group.files;
+    while (next < uploads.length) {
+      const { files: group, content } = uploads[next++], [{ path }] = group;
       try {
-        const file = await group.send();
-        ids.push((await upload(file, group.files.length > 1 ? file.name : path)).id);
+        const file = await content();
+        ids.push((await upload(file, group.length > 1 ? file.name : path)).id);
       } catch (fault) {
         refused.push(`${path}: ${fault.message}`);
       }
-      told(done += group.files.length);
+      onProgress(done += group.length);
     }
   };
   await Promise.all(Array.from({ length: SENDERS }, send));
@@ -54,38 +55,38 @@ async function sendAll(files, told) {
   return { ids, refused };
 }
 
-// A name that no model has.
-function free(name, models) {
-  const taken = new Set(models.map(one => one.name));
+// The name, with a number if a model has it already.
+function uniqueName(name, models) {
+  const taken = new Set(models.map(model => model.name));
   let number = 1;
   while (taken.has(number > 1 ? `${name} ${number}` : name)) number++;
   return number > 1 ? `${name} ${number}` : name;
 }
 
-function Begin({ models, onBegun }) {
+function NewTraining({ models, onStart }) {
   const { form, set, bind, tick } = useForm({ name: "", minutes: 10, size: "", classes: true, from: "" });
-  const [found, setFound] = useState(null), [sent, setSent] = useState(null), [fault, setFault] = useState(null), [refused, setRefused] = useState([]);
-  const take = files => {
-    const next = look(files);
-    setFault(next.used.length ? null : new Fault("None of these files is a picture or a zip of pictures."));
-    if (!next.used.length) return;
-    setFound(next);
+  const [selection, setSelection] = useState(null), [sent, setSent] = useState(null), [fault, setFault] = useState(null), [refused, setRefused] = useState([]);
+  const select = files => {
+    const chosen = inspect(files), { accepted } = chosen;
+    setFault(accepted.length ? null : new Fault("None of these files is a picture or a zip of pictures."));
+    if (!accepted.length) return;
+    setSelection(chosen);
     setRefused([]);
-    const top = next.used[0].path.includes("/") || next.zip ? next.used[0].path.split("/")[0].replace(/\.zip$/i, "") : "my pictures";
-    if (!form.name) set({ name: free(top.slice(0, 56), models) });
+    const top = accepted[0].path.includes("/") || chosen.hasZip ? accepted[0].path.split("/")[0].replace(/\.zip$/i, "") : "my pictures";
+    if (!form.name) set({ name: uniqueName(top.slice(0, 56), models) });
   };
-  const begin = async (body, files) => {
+  const start = async (body, files) => {
     setFault(null);
     try {
       if (files) {
         setSent(0);
-        const { ids, refused: bad } = await sendAll(files, setSent);
-        setRefused(bad);
-        body.files = ids;
+        const uploaded = await sendAll(files, setSent);
+        setRefused(uploaded.refused);
+        body.files = uploaded.ids;
       }
       const training = await post("/api/trainings", body);
-      setFound(null);
-      onBegun(training);
+      setSelection(null);
+      onStart(training);
     } catch (problem) {
       setFault(problem);
     }
@@ -93,106 +94,104 @@ function Begin({ models, onBegun }) {
   };
   const submit = event => {
     event.preventDefault();
-    const body = { name: form.name.trim(), minutes: number(form.minutes) };
+    const body = { name: form.name.trim(), minutes: parseNumber(form.minutes) };
     if (form.size !== "") body.size = Number(form.size);
-    if (!form.classes) body.classes = false; // else the classes are learnt where there are some
+    if (!form.classes) body.classes = false; // by default classes are learnt if there are any
     if (form.from !== "") body.from = form.from;
-    begin(body, found.used);
+    start(body, selection.accepted);
   };
-  if (!found) {
-    return html`<div class="cards"><div class="first"><${Drop} label="Drop your pictures here" hint="files, a folder, or a zip whose folders are the classes; or press to choose files" onFiles=${take} multiple folder accept="image/*,.zip" />
+  if (!selection) {
+    return html`<div class="cards"><div class="first"><${Drop} label="Drop your pictures here" hint="files, a folder, or a zip whose folders are the classes; or press to choose files" onFiles=${select} multiple folder accept="image/*,.zip" />
       <${Alarm} fault=${fault} /></div>
-      <p class="row start"><span class="note">No pictures at hand?</span><button type="button" onClick=${() => begin({ name: free("digits", models), data: "digits", minutes: 1 })}>Learn handwritten digits, in a minute</button></p></div>`;
+      <p class="row start"><span class="note">No pictures at hand?</span><button type="button" onClick=${() => start({ name: uniqueName("digits", models), data: "digits", minutes: 1 })}>Train on handwritten digits for a minute</button></p></div>`;
   }
   const sending = sent !== null;
   return html`<div class="bench"><form class="controls" onSubmit=${submit} noValidate>
       <${Field} label="Name of the model" maxlength="64" fault=${fault} ...${bind("name")} />
-      <${Field} label="Minutes" type="number" min="0.5" max="1440" step="any" fault=${fault} hint="Ten are a beginning; the longer, the better." ...${bind("minutes")} />
-      <${Choice} label="Size in pixels" options=${SIZES} fault=${fault} hint="Small ones are learnt much faster." ...${bind("size")} />
-      ${models.length > 0 && html`<${Choice} label="Start from" options=${[["", "nothing"], ...models.filter(one => !one.error).map(one => [one.name, one.name])]} fault=${fault} ...${bind("from")} />`}
-      ${(found.folders.length > 1 || found.zip) && html`<${Tick} label="Learn the folders as classes" ...${tick("classes")} />`}
+      <${Field} label="Minutes" type="number" min="0.5" max="1440" step="any" fault=${fault} hint="Ten minutes are a start; longer is better." ...${bind("minutes")} />
+      <${Choice} label="Size in pixels" options=${SIZES} fault=${fault} hint="Small pictures train much faster." ...${bind("size")} />
+      ${models.length > 0 && html`<${Choice} label="Start from" options=${[["", "scratch"], ...models.filter(model => !model.error).map(({ name }) => [name, name])]} fault=${fault} ...${bind("from")} />`}
+      ${(selection.folders.length > 1 || selection.hasZip) && html`<${Tick} label="Use the folders as classes" ...${tick("classes")} />`}
       <${Alarm} fault=${fault} fields=${FIELDS.filter(name => name !== "classes")} />
-      ${sending ? html`<${Progress} value=${sent / found.used.length} label=${`Sending ${sent} of ${found.used.length}`} />` : html`<div class="buttons"><button class="main">Start training</button></div>`}
-    </form><${Found} found=${found} onClear=${() => setFound(null)} /></div>
-    ${refused.length > 0 && html`<p class="note">${many(refused.length, "file")} could not be used. ${refused[0]}</p>`}`;
+      ${sending ? html`<${Progress} value=${sent / selection.accepted.length} label=${`Sending ${sent} of ${selection.accepted.length}`} />` : html`<div class="buttons"><button class="main">Start training</button></div>`}
+    </form><${Selection} selection=${selection} onClear=${() => setSelection(null)} /></div>
+    ${refused.length > 0 && html`<p class="note">${plural(refused.length, "file")} could not be used. ${refused[0]}</p>`}`;
 }
 
-// Everything that happens to a training, while it is looked at.
-function useTraining(first, onChange) {
-  const [points, setPoints] = useState([]), [log, setLog] = useState([]), [previews, setPreviews] = useState(first.previews ?? []), [live, setLive] = useState({}), [fault, setFault] = useState(null);
-  const told = useRef(onChange);
-  told.current = onChange;
-  told.waits = !first.chosen?.length; // for what was found and chosen, which is known once it begins
-  const going = GOING.includes(first.status);
+// The metrics, log and previews of a training, followed while it is active.
+function useTraining(training, onChange) {
+  const [points, setPoints] = useState([]), [log, setLog] = useState([]), [previews, setPreviews] = useState(training.previews ?? []), [live, setLive] = useState({}), [fault, setFault] = useState(null);
+  const latest = useRef({});
+  latest.current = { onChange, needsNotes: !training.chosen?.length }; // notes and choices are known once it has started
+  const { id } = training, isActive = ACTIVE.includes(training.status);
   useEffect(() => {
-    let here = true;
-    const readPoints = () => ask(`/api/trainings/${first.id}/metrics`).then(answer => here && setPoints(answer.points), problem => here && setFault(problem));
-    const again = () => ask(`/api/trainings/${first.id}`).then(now => { if (here) { setPreviews(now.previews ?? []); told.current(now); } }, problem => here && setFault(problem));
-    readPoints();
-    if (!going) return () => { here = false; };
-    const heard = {
-      status: now => told.current(now), metrics: point => { if (told.waits) again(); setLive(point); setPoints(before => (point.loss === null ? before : [...before, point])); },
-      log: ({ line }) => setLog(before => [...before.slice(-199), line]),
-      preview: one => setPreviews(before => (before.some(old => old.images === one.images) ? before : [...before, one])),
+    let isMounted = true;
+    const onFault = problem => isMounted && setFault(problem);
+    const loadPoints = () => fetchJson(`/api/trainings/${id}/metrics`).then(result => isMounted && setPoints(result.points), onFault);
+    const refresh = () => fetchJson(`/api/trainings/${id}`).then(changed => { if (isMounted) { setPreviews(changed.previews ?? []); latest.current.onChange(changed); } }, onFault);
+    loadPoints();
+    if (!isActive) return () => { isMounted = false; };
+    const handlers = {
+      status: changed => latest.current.onChange(changed),
+      metrics: point => { if (latest.current.needsNotes) refresh(); setLive(point); setPoints(previous => (point.loss === null ? previous : [...previous, point])); },
+      log: ({ line }) => setLog(previous => [...previous.slice(-199), line]),
+      preview: preview => setPreviews(previous => (previous.some(({ images }) => images === preview.images) ? previous : [...previous, preview])),
     };
-    for (const kind of ["done", "failed", "stopped"]) heard[kind] = () => { again(); readPoints(); };
-    const stop = listen(`/api/trainings/${first.id}/events`, heard, ["done", "failed", "stopped"], again);
-    return () => { here = false; stop(); };
-  }, [first.id, going]);
+    for (const kind of ENDED) handlers[kind] = () => { refresh(); loadPoints(); };
+    const stop = listen(`/api/trainings/${id}/events`, handlers, ENDED, refresh);
+    return () => { isMounted = false; stop(); };
+  }, [id, isActive]);
   return { points, log, previews, live, fault };
 }
 
-const Reasons = ({ title, list }) => list?.length > 0 && html`<div><h3>${title}</h3><ul class="reasons">${list.map(one => {
-  const text = typeof one === "string" ? one : [`${one.name}: ${one.value}`, one.reason ?? one.why].filter(Boolean).join(", ");
-  return html`<li key=${text}>${text}</li>`;
-})}</ul></div>`;
+const Notes = ({ title, list }) => list?.length > 0 && html`<div><h3>${title}</h3><ul class="reasons">${list.map(text => html`<li key=${text}>${text}</li>`)}</ul></div>`;
 
-// Losses by pictures seen, one for each number of them.
+// The curves of both losses over the number of pictures seen; points with the same number are merged.
 function curves(points) {
-  const found = new Map();
-  for (const { images, loss, held_out: held } of points) found.set(images, { loss: loss ?? found.get(images)?.loss ?? null, held: held ?? found.get(images)?.held ?? null });
-  const sorted = [...found].sort(([one], [other]) => one - other);
-  return [sorted.map(([images]) => images), sorted.map(([, one]) => one.loss), sorted.map(([, one]) => one.held)];
+  const merged = new Map();
+  for (const { images, loss, held_out: heldOut } of points) merged.set(images, { loss: loss ?? merged.get(images)?.loss ?? null, heldOut: heldOut ?? merged.get(images)?.heldOut ?? null });
+  const sorted = [...merged].sort(([a], [b]) => a - b);
+  return [sorted.map(([images]) => images), sorted.map(([, point]) => point.loss), sorted.map(([, point]) => point.heldOut)];
 }
 
 function Course({ training, onChange, go, reload }) {
   const { points, log, previews, live, fault } = useTraining(training, onChange);
-  const [own, setOwn] = useState(null);
+  const [actionFault, setActionFault] = useState(null);
   const film = useFilm(previews.length, false, 500);
-  const going = GOING.includes(training.status), now = going ? { ...training, ...live } : training, shown = previews[film.place];
-  const [images, loss, held] = useMemo(() => curves(points), [points]);
-  const act = async (method, path = "") => {
-    setOwn(null);
+  const isActive = ACTIVE.includes(training.status), state = isActive ? { ...training, ...live } : training, preview = previews[film.frame];
+  const [images, loss, heldOut] = useMemo(() => curves(points), [points]);
+  const send = async (method, path = "") => {
+    setActionFault(null);
     try {
-      onChange(await ask(`/api/trainings/${training.id}${path}`, { method }));
+      onChange(await fetchJson(`/api/trainings/${training.id}${path}`, { method }));
     } catch (problem) {
-      setOwn(problem);
+      setActionFault(problem);
     }
   };
   useEffect(() => { if (training.model) reload(); }, [training.model, training.status]);
   return html`
-    ${going && html`<${Progress} value=${now.progress ?? 0} left=${now.seconds_left}
-      label=${training.status === "waiting" ? `Waiting: ${training.position ?? 0} before it` : now.images ? `${many(now.images, "picture")} seen${now.rate ? `, ${Math.round(now.rate)} a second` : ""}` : "Getting ready"} />`}
-    <${Alarm} fault=${own ?? fault} />
-    ${training.error && html`<p class="alarm" role="alert">${typeof training.error === "string" ? training.error : training.error.error}</p>`}
-    ${(going || points.length > 1 || shown) && html`<div class="watch">
-      ${points.length > 1 ? html`<${Chart} label="Loss by pictures seen" x=${images} height=${230} xLabel="pictures seen" lines=${[{ name: "loss", y: loss, ink: "--c1" }, { name: "on pictures never trained on", y: held, ink: "--c2", dots: true }]} />`
-        : going && html`<p class="note">The curve of the loss begins in a few seconds.</p>`}
-      ${shown ? html`<div class="preview-sheet"><${Picture} src=${shown.url} alt=${`Drawn after ${shown.images} pictures`} />
-        <${Film} film=${film} count=${previews.length} label="Previews of the training" shown=${`after ${shown.images.toLocaleString("en")}`} /></div>` : going && html`<p class="note">Pictures that it draws on the way appear here.</p>`}</div>`}
-    <div class="reads"><${Reasons} title="What was found" list=${training.notes} /><${Reasons} title="What was chosen" list=${training.chosen} /></div>
+    ${isActive && html`<${Progress} value=${state.progress ?? 0} secondsLeft=${state.seconds_left}
+      label=${training.status === "waiting" ? `Waiting, ${training.position ?? 0} ahead` : state.images ? `${plural(state.images, "picture")} seen${state.rate ? `, ${Math.round(state.rate)} per second` : ""}` : "Getting ready"} />`}
+    <${Alarm} fault=${actionFault ?? fault} />
+    ${training.error && html`<p class="alarm" role="alert">${training.error}</p>`}
+    ${(isActive || points.length > 1 || preview) && html`<div class="watch">
+      ${points.length > 1 ? html`<${Chart} label="Loss by pictures seen" x=${images} height=${230} xLabel="pictures seen" lines=${[{ name: "loss", y: loss, ink: "--c1" }, { name: "on held-out pictures", y: heldOut, ink: "--c2", dots: true }]} />`
+        : isActive && html`<p class="note">The loss curve starts in a few seconds.</p>`}
+      ${preview ? html`<div class="preview-sheet"><${Picture} src=${preview.url} alt=${`Samples after ${preview.images} pictures`} />
+        <${Film} film=${film} count=${previews.length} label="Previews of the training" display=${`after ${preview.images.toLocaleString("en")}`} /></div>` : isActive && html`<p class="note">Samples drawn during the training appear here.</p>`}</div>`}
+    <div class="reads"><${Notes} title="Notes" list=${training.notes} /><${Notes} title="Chosen settings" list=${training.chosen} /></div>
     <div class="buttons">
       ${training.model && html`<button type="button" class="main" onClick=${() => go("generate", { model: training.model })}>Draw with it</button>`}
-      ${["waiting", "running"].includes(training.status) && html`<button type="button" onClick=${() => act("DELETE")}>Stop and save</button>`}
-      ${["stopped", "failed"].includes(training.status) && html`<button type="button" onClick=${() => act("POST", "/resume")}>Go on</button>`}
-      ${now.loss != null && html`<span class="note">loss ${short(now.loss)}${now.held_out != null ? `, ${short(now.held_out)} on unseen ones` : ""}</span>`}</div>
-    ${log.length > 0 && html`<details><summary>Its log</summary><pre class="log" tabindex="0">${log.join("\n")}</pre></details>`}
+      ${["waiting", "running"].includes(training.status) && html`<button type="button" onClick=${() => send("DELETE")}>Stop and save</button>`}
+      ${["stopped", "failed"].includes(training.status) && html`<button type="button" onClick=${() => send("POST", "/resume")}>Resume</button>`}
+      ${state.loss != null && html`<span class="note">loss ${formatNumber(state.loss)}${state.held_out != null ? `, ${formatNumber(state.held_out)} on held-out pictures` : ""}</span>`}</div>
+    ${log.length > 0 && html`<details><summary>Log</summary><pre class="log" tabindex="0">${log.join("\n")}</pre></details>`}
     <${Code} label="Command" text=${training.command} />`;
 }
 
 function Training({ latest, ...rest }) {
   const { training } = rest;
-  const [open, setOpen] = useState(latest || GOING.includes(training.status));
+  const [open, setOpen] = useState(latest || ACTIVE.includes(training.status));
   return html`<details class="card training" open=${open} onToggle=${event => setOpen(event.target.open)}>
     <summary><h3>${training.name}</h3><span class="note">${new Date(training.created * 1000).toLocaleString()}</span><span class=${`status ${training.status}`}>${training.status}</span></summary>
     ${open && html`<div class="cards"><${Course} ...${rest} /></div>`}</details>`;
@@ -200,11 +199,11 @@ function Training({ latest, ...rest }) {
 
 export function Train({ model, models, shown, go, reload }) {
   const [trainings, setTrainings] = useState(null), [fault, setFault] = useState(null);
-  useEffect(() => { if (shown) ask("/api/trainings").then(answer => setTrainings(answer.trainings), setFault); }, [shown]);
-  const change = now => setTrainings(before => (before.some(one => one.id === now.id) ? before.map(one => (one.id === now.id ? now : one)) : [now, ...before]));
-  return html`<${Head} title="Teach a model your pictures">Drop a few hundred pictures of one kind. After some minutes it draws new ones.</${Head}>
-    <${Begin} models=${models} onBegun=${change} /><${Alarm} fault=${fault} />
-    ${trainings?.length > 0 && html`<h2 class="below">Trainings</h2><div class="cards">${trainings.map((one, place) => html`<${Training} key=${one.id} latest=${place === 0} training=${one} onChange=${change} go=${go} reload=${reload} />`)}</div>`}
-    ${trainings && !trainings.length && !model && html`<${Empty} title="Nothing has been trained yet"><p>Begin above. You can watch it learn, stop it, and go on later.</p></${Empty}>`}
+  useEffect(() => { if (shown) fetchJson("/api/trainings").then(list => setTrainings(list.trainings), setFault); }, [shown]);
+  const update = changed => setTrainings(previous => (previous.some(({ id }) => id === changed.id) ? previous.map(training => (training.id === changed.id ? changed : training)) : [changed, ...previous]));
+  return html`<${Head} title="Train a model on your pictures">Drop a few hundred pictures of one kind. After some minutes the model draws new ones.</${Head}>
+    <${NewTraining} models=${models} onStart=${update} /><${Alarm} fault=${fault} />
+    ${trainings?.length > 0 && html`<h2 class="below">Trainings</h2><div class="cards">${trainings.map((training, index) => html`<${Training} key=${training.id} latest=${index === 0} training=${training} onChange=${update} go=${go} reload=${reload} />`)}</div>`}
+    ${trainings && !trainings.length && !model && html`<${Empty} title="Nothing has been trained yet"><p>Start a training above. You can watch it, stop it, and resume it later.</p></${Empty}>`}
     <${Models} models=${models} go=${go} reload=${reload} />`;
 }
