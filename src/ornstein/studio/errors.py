@@ -1,4 +1,4 @@
-"""Errors of the studio, all answered as JSON in one form: a sentence, the field and the limit."""
+"""Errors of the studio, all returned as JSON in one form: a sentence, the field and the limit."""
 
 from __future__ import annotations
 

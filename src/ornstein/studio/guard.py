@@ -138,6 +138,7 @@ class Guard:
         return self.is_public or address.is_loopback
 
     def _check_token(self, scope: Scope, headers: Mapping[str, str]) -> Response | None:
+        """None if the token is right, a redirect that moves it from the query to a cookie, or a refusal."""
         if self.token is None or scope["path"] in PUBLIC_PATHS:
             return None
         bearer = headers.get("authorization", "").removeprefix("Bearer ")
