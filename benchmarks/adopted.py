@@ -113,9 +113,9 @@ def main() -> None:
     for _, name, make in found[:3]:  # the best three of the first noise, on all of them
         told(f"diffusers {name}", asked.theirs, [drawn(make, unet, z, labels, asked.theirs) for z in starts])
     model = orn.adopt(asked.folder, data="digits")
-    from ornstein.evaluation.nearness import nearness
+    from ornstein.evaluation.discrepancy import discrepancy
 
-    near = nearness(judge.train)
+    near = discrepancy(judge.train)
     begin = time.perf_counter()
     choice = orn.tune(model, asked.calls, condition=torch.arange(256) % CLASSES,
                       distance=lambda x: near(judge.rounded(x)))

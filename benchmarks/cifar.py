@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 import ornstein as orn
-from ornstein.evaluation.classifier import real_or_generated
+from ornstein.evaluation.classifier import forest_auc
 from ornstein.evaluation.distances import nearest
 
 CLASSES = {1: "automobile", 8: "ship"}
@@ -80,7 +80,7 @@ def main() -> None:
     real = pooled(data.values.astype(np.float64))
     ratio = np.median(nearest(drawn, trained)) / np.median(nearest(np.asarray(held.values), trained))
     exact = np.mean(nearest(drawn, trained) == 0)
-    auc = [real_or_generated(real, pooled(fake)) for fake in (drawn, gaussian(data.values, 2 * EACH))]
+    auc = [forest_auc(real, pooled(fake)) for fake in (drawn, gaussian(data.values, 2 * EACH))]
     print(f"process {taken:.1f} s for --minutes {words.minutes:g}; pictures seen {model.metrics['images']:,.0f}")
     print(f"AUC of a forest, pooled to 8x8: ours {auc[0]:.3f}, Gaussian {auc[1]:.3f} (lower by {auc[1] - auc[0]:.3f})")
     print(f"nearest training picture, generated over held out: {ratio:.3f}; exact copies {exact:.1%}")

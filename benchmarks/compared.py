@@ -28,7 +28,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 import ornstein as orn
-from ornstein.evaluation.classifier import told_apart
+from ornstein.evaluation.classifier import forest_auc_interval
 
 SIDE = 8  # pixels of the pictures that are compared again and again
 
@@ -44,7 +44,7 @@ def main() -> None:
     reader.add_argument("--trees", type=int, default=50, help="of each forest, with --repeat")
     asked = reader.parse_args()
     if asked.repeat:
-        told_apart.__kwdefaults__["trees"] = asked.trees
+        forest_auc_interval.__kwdefaults__["trees"] = asked.trees
         pictures = orn.load_data(str(asked.pictures), size=SIDE).values
         for count in asked.counts:
             print(json.dumps({"real": count, "made": asked.made, "of": asked.repeat, **seen(

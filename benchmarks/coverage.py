@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ornstein.evaluation.classifier import told_apart
+from ornstein.evaluation.classifier import forest_auc_interval
 from ornstein.evaluation.distances import Neighbours, frechet, kernel, neighbours
 from ornstein.evaluation.intervals import Interval, frechet_interval, kernel_interval, neighbour_intervals
 
@@ -126,7 +126,7 @@ def distance_rows(kind: str, laws: Laws, repetitions: int, bootstrap: bool) -> l
 def forest_row(laws: Laws, repetitions: int, trees: int) -> str:
     """The line of a forest: its expected area under the curve is the mean over the repetitions."""
     begin = time.perf_counter()
-    found = [told_apart(*laws.draw(seed), trees=trees) for seed in range(repetitions)]
+    found = [forest_auc_interval(*laws.draw(seed), trees=trees) for seed in range(repetitions)]
     return row("auc", laws, found, None, None, (time.perf_counter() - begin) / repetitions)
 
 

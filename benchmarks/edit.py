@@ -32,7 +32,7 @@ from ornstein import noise
 from ornstein.diffusion.editing.operator import places, read_operator
 from ornstein.evaluation.intervals import kernel_interval, pooled_share_interval
 from ornstein.evaluation.measures import texture
-from ornstein.evaluation.restoration import calibration, gaussian_crps, hidden, linear_estimate, scores
+from ornstein.evaluation.restoration import calibration, gaussian_crps, linear_estimate, scores, unmeasured
 from ornstein.figures.pictures import captioned
 
 AEON = "aeon==1.6.0"
@@ -85,7 +85,7 @@ def digits(folder: Path, asked: argparse.Namespace) -> None:
     model, seconds = trained("digits", folder, "digits", images=asked.images, classes=False, seed=0)
     x, labels = held.batch(range(asked.pictures or 200))
     operator = read_operator("mask=0.5", model.shape)
-    y, left = operator(x), hidden(operator)
+    y, left = operator(x), unmeasured(operator)
     begun = time.monotonic()
     draws = orn.restore(model, y, operator, 0.0, asked.draws, nfe=asked.nfe, seed=0)
     drawing = time.monotonic() - begun

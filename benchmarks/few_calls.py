@@ -35,11 +35,11 @@ SAMPLES, SHOWN = 2500, 20  # of the runs that are no digits: judged, and drawn o
 
 def digits(runs: list[Path], budgets: list[int], seeds: list[int], quick: bool, peers: bool) -> None:
     """A line a run and budget: excess distance and AUC of auto and tuned, and the best scheduler of diffusers."""
-    from ornstein.evaluation.nearness import nearness
+    from ornstein.evaluation.discrepancy import discrepancy
 
     data = orn.load_data("digits")
     judge, labels = Judge(data), torch.arange(COUNT) % 10
-    near = nearness(judge.train)
+    near = discrepancy(judge.train)
 
     def judged(x: torch.Tensor) -> tuple[float, float]:
         rows = judge.rounded(x)

@@ -9,7 +9,7 @@ import torch
 from sklearn.svm import SVC
 
 from ornstein import Dataset
-from ornstein.evaluation.classifier import real_or_generated
+from ornstein.evaluation.classifier import forest_auc
 from ornstein.evaluation.distances import frechet, nearest
 
 __all__ = ["CLASSES", "FOOTNOTES", "Drawn", "Judge", "heading", "labels_of", "line"]
@@ -78,7 +78,7 @@ class Judge:
 
     def about(self) -> str:
         """One sentence on the yardsticks themselves."""
-        held = real_or_generated(self.train, self.held)
+        held = forest_auc(self.train, self.held)
         return (f"{len(self.train)} training and {len(self.held)} held-out digits; the classifier recognises "
                 f"{self.accuracy:.4f} of the held-out, the Fréchet floor is {self.floor:.2f}, a held-out digit is "
                 f"{self.unit:.2f} from its nearest training digit, and the AUC of held-out digits is {held:.3f}")
@@ -111,7 +111,7 @@ class Judge:
     def _forest(self, rows: np.ndarray, labels: np.ndarray, seed: int) -> float:
         rng = np.random.default_rng(seed)
         pick = [rng.choice(np.flatnonzero(labels == label), A_CLASS, replace=False) for label in range(CLASSES)]
-        return real_or_generated(self.train, rows[np.concatenate(pick)], seed=seed)
+        return forest_auc(self.train, rows[np.concatenate(pick)], seed=seed)
 
 
 # Name, width and format of each column; a figure of 0 that was never measured is a dash.

@@ -23,7 +23,7 @@ from judges import Drawn, Judge
 from unets import FORMS, PEERS, train
 
 import ornstein as orn
-from ornstein.evaluation.classifier import real_or_generated
+from ornstein.evaluation.classifier import forest_auc
 from ornstein.evaluation.distances import frechet
 
 CALLS = 20
@@ -45,7 +45,7 @@ def of_cifar(samples: torch.Tensor, data: orn.Dataset, test: orn.Dataset) -> dic
     trained, unseen = data.batch(np.arange(len(samples)))[0], test.batch(np.arange(len(test)))[0]
     real, held, fake = (pooled(data.spec.decode(part).astype(np.float64)) for part in (trained, unseen, samples))
     flat = [part.reshape(len(part), -1) for part in (held, fake, real)]
-    return {"fd": frechet(flat[0], flat[1]) / frechet(flat[0], flat[2]), "auc": real_or_generated(real, fake)}
+    return {"fd": frechet(flat[0], flat[1]) / frechet(flat[0], flat[2]), "auc": forest_auc(real, fake)}
 
 
 def of_digits(samples: torch.Tensor, labels: torch.Tensor, data: orn.Dataset) -> dict[str, float]:

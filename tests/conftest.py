@@ -193,7 +193,7 @@ def few_trees():
     from ornstein.evaluation import classifier
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(classifier.told_apart.__kwdefaults__, "trees", 5)
+        patch.setitem(classifier.forest_auc_interval.__kwdefaults__, "trees", 5)
         yield
 
 

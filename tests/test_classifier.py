@@ -8,21 +8,21 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from ornstein.evaluation import classifier
-from ornstein.evaluation.classifier import accuracy_interval, real_or_generated, told_apart
+from ornstein.evaluation.classifier import accuracy_interval, forest_auc, forest_auc_interval
 
 
 def test_a_forest_tells_different_sets_apart_and_like_ones_not():
     rng = np.random.default_rng(0)
     same = rng.standard_normal((600, 4))
     # The area of 300 against 300 of one law has standard deviation 0.03: three of them, one false alarm in 400.
-    assert abs(real_or_generated(same[:300], same[300:], trees=50) - 0.5) < 0.1
-    assert real_or_generated(same[:300], same[300:] + 5, trees=50) > 0.999
+    assert abs(forest_auc(same[:300], same[300:], trees=50) - 0.5) < 0.1
+    assert forest_auc(same[:300], same[300:] + 5, trees=50) > 0.999
 
 
 def test_copies_score_below_a_half():
     rng = np.random.default_rng(0)
     values = rng.standard_normal((200, 4))
-    assert real_or_generated(values, values[rng.integers(0, 200, 200)], trees=50) < 0.4
+    assert forest_auc(values, values[rng.integers(0, 200, 200)], trees=50) < 0.4
 
 
 def test_the_area_and_its_variance_are_those_of_all_pairs():
@@ -40,8 +40,8 @@ def test_the_area_and_its_variance_are_those_of_all_pairs():
 def test_an_interval_holds_its_area_and_stays_in_its_range():
     same = np.random.default_rng(0).standard_normal((200, 3))
     for move in (0.0, 1.0, 30.0):
-        found = told_apart(same[:100], same[100:] + move, trees=30)
-        assert found.value == real_or_generated(same[:100], same[100:] + move, trees=30)
+        found = forest_auc_interval(same[:100], same[100:] + move, trees=30)
+        assert found.value == forest_auc(same[:100], same[100:] + move, trees=30)
         assert 0 <= found.low <= found.value <= found.high <= 1
     # Never wrong in a hundred says no more than Wilson's interval does: 1 - 1 / (1 + 100 / 1.96^2).
     assert (found.value, found.high) == (1, 1)
@@ -70,17 +70,18 @@ def test_an_area_is_covered(move):
     found = []
     for seed in range(150):
         rng = np.random.default_rng(seed)
-        found.append(told_apart(rng.standard_normal((300, 4)), rng.standard_normal((300, 4)) + move, trees=50))
+        found.append(forest_auc_interval(rng.standard_normal((300, 4)), rng.standard_normal((300, 4)) + move, trees=50))
     expected = np.mean([one.value for one in found])
     assert 0.89 <= np.mean([one.low <= expected <= one.high for one in found]) <= 0.995
 
 
 @pytest.mark.parametrize(("call", "message"), [
-    (lambda: real_or_generated(np.ones((9, 2)), np.ones((4, 2))), "generated holds 4 samples; at least 5 are needed"),
-    (lambda: told_apart(np.ones((9, 2)), np.ones((9, 3))), "generated has 3 values a sample; real has 2"),
-    (lambda: told_apart(np.ones((9, 2)), np.full((9, 2), np.nan)), "generated holds values that are not finite"),
-    (lambda: told_apart(np.ones((9, 2)), np.ones((9, 2)), trees=0), "trees is 0; it must be at least 1"),
-    (lambda: told_apart(np.ones((9, 2)), np.ones((9, 2)), folds=1), "folds is 1; it must be at least 2"),
+    (lambda: forest_auc(np.ones((9, 2)), np.ones((4, 2))), "generated holds 4 samples; at least 5 are needed"),
+    (lambda: forest_auc_interval(np.ones((9, 2)), np.ones((9, 3))), "generated has 3 values a sample; real has 2"),
+    (lambda: forest_auc_interval(np.ones((9, 2)), np.full((9, 2), np.nan)),
+     "generated holds values that are not finite"),
+    (lambda: forest_auc_interval(np.ones((9, 2)), np.ones((9, 2)), trees=0), "trees is 0; it must be at least 1"),
+    (lambda: forest_auc_interval(np.ones((9, 2)), np.ones((9, 2)), folds=1), "folds is 1; it must be at least 2"),
     (lambda: accuracy_interval(5, 4), "hits is 5; it must be from 0 to count, which is 4"),
     (lambda: accuracy_interval(0, 0), "count is 0; it must be at least 1"),
 ])
@@ -91,5 +92,5 @@ def test_sets_that_cannot_be_judged_are_refused(call, message):
 
 def test_sets_without_a_difference_score_a_half():
     constant = np.ones((20, 3))
-    found = told_apart(constant, constant, trees=10)
+    found = forest_auc_interval(constant, constant, trees=10)
     assert found.low < found.value == 0.5 < found.high

@@ -10,7 +10,7 @@ import pytest
 import ornstein as orn
 from adopted_models import graph, pipeline
 from ornstein import cli
-from ornstein.evaluation.rows import sides
+from ornstein.evaluation.preparation import training_and_unseen
 from ornstein.training.reopen import reopen
 
 pytestmark = pytest.mark.usefixtures("few_trees")
@@ -82,7 +82,7 @@ def test_an_adopted_run_is_judged_by_the_data_that_it_was_checked_by(tmp_path, f
     with pytest.warns(RuntimeWarning, match="the model denoises held-out samples worse"):
         orn.save(orn.adopt(folder, data="digits"), tmp_path / "model.safetensors")
     model, known, held, _, notes = reopen(tmp_path)
-    training, unseen, _ = sides(model, known, held)
+    training, unseen, _ = training_and_unseen(model, known, held)
     assert (len(training), len(unseen), training.spec.classes) == (1500, 297, model.data.classes)
     assert notes == [f"digits are taken for what {tmp_path} was trained on, and the rows held out of them for unseen: "
                      "otherwise floors, copies and training losses mean nothing (--trained-on)"]

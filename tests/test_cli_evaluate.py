@@ -83,8 +83,8 @@ def test_two_runs_are_compared(trained, command, tmp_path):
 
 def test_unseen_data_of_ones_own(trained, command, tmp_path, monkeypatch):
     """Without labels, and in the space of a network that was trained on them, if not to the end."""
-    monkeypatch.setattr("ornstein.evaluation.features.network.MOST", 30)
-    monkeypatch.setattr("ornstein.evaluation.features.network.FEWEST", 30)
+    monkeypatch.setattr("ornstein.evaluation.features.network.MAX_STEPS", 30)
+    monkeypatch.setattr("ornstein.evaluation.features.network.MIN_STEPS", 30)
     rng = np.random.default_rng(0)
     np.save(tmp_path / "mine.npy", rng.integers(0, 16, (50, 1, 8, 8)).astype(np.uint8))
     words = ("--data", "mine.npy", "--features", "network", *QUICK[2:])
@@ -148,7 +148,7 @@ BAD = [
     (["evaluate", "RUN", "--out", "afile/report"], "afile is a file"),
     (["evaluate", "RUN", "gone", "--out", "r"], "gone"),
     (["evaluate", "RUN", "--out", "r", "--count", "1000000000"], "GiB of memory"),
-    (["evaluate", "RUN", "--out", "r", "--data", "bytes.npy"], "none of the model's 17 levels"),
+    (["evaluate", "RUN", "--out", "r", "--data", "bytes.npy"], "not on the model's 17 levels"),
     (["evaluate", "RUN", "--out", "r", "--data", "seen.npy"], "100 of 100 held-out rows are also training rows"),
     (["evaluate", "RUN", "--out", "r", "--trained-on", "few.npy", "--features", "pixels"], "labels"),
     (["evaluate", "RUN", "--out", "r", "--count", "3"], "count is 3; an evaluation needs at least 30"),

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 import ornstein as orn
-from ornstein.evaluation.classifier import told_apart
+from ornstein.evaluation.classifier import forest_auc_interval
 from ornstein.evaluation.page import render
-from ornstein.evaluation.words import verdicts
+from ornstein.evaluation.wording import verdicts
 from reports import report as report_of
 
 pytestmark = pytest.mark.usefixtures("few_trees")
@@ -80,9 +80,9 @@ def test_real_pictures_that_nobody_was_trained_on_all_serve(real):
 
 def test_votes_do_not_depend_on_the_order_in_which_threads_add_them(monkeypatch):
     """Rows that are in both sets tie, and rounding must not break the tie."""
-    monkeypatch.setattr("ornstein.evaluation.classifier.workers", lambda _: 4)
+    monkeypatch.setattr("ornstein.evaluation.classifier.tree_workers", lambda _: 4)
     rows = np.random.default_rng(0).normal(size=(100, 3))
-    assert len({told_apart(rows, rows[::-1], trees=30) for _ in range(3)}) == 1
+    assert len({forest_auc_interval(rows, rows[::-1], trees=30) for _ in range(3)}) == 1
 
 
 def test_the_program_that_wrote_the_pictures_does_not_matter(real, tmp_path):
@@ -111,10 +111,10 @@ def test_pictures_that_are_in_both_sets_are_counted_and_named(real, tmp_path):
     assert found.drawn["also_real"] == 3
     assert any("3 of the 60 generated pictures are real ones too, to the last bit: m0057.png = 0020.png" in note
                for note in found.notes)
-    assert "3 of these 60 pictures are real ones" in found.verdict[-1]
+    assert "3 of these 60 pictures are in the real set too" in found.verdict[-1]
     same = orn.compare(tmp_path / "real", tmp_path / "real", **FEW)
-    assert same.verdict == ["All of these 300 pictures are real ones, in both sets the same: this comparison says "
-                            "nothing of a generator."]
+    assert same.verdict == ["All of these 300 pictures are in the real set too, so this comparison says nothing "
+                            "about a generator."]
 
 
 def test_a_copy_can_be_found_again(real, tmp_path):

@@ -13,7 +13,7 @@ import ornstein as orn
 from data_corpus import fill
 from ornstein.data import DataSpec, load_data
 from ornstein.data.labels import natural_key
-from ornstein.evaluation.rows import as_seen
+from ornstein.evaluation.preparation import adapt
 
 TINY = np.random.default_rng(0).standard_normal((200, 1)).astype(np.float32)
 
@@ -132,13 +132,14 @@ def test_conditions_may_be_of_one_column_and_whole(tmp_path):
 def test_unseen_data_are_told_the_classes_that_they_share_with_the_model():
     trained = with_labels(["a", "b", "c"] * 10)
     model = orn.NetworkDenoiser(torch.nn.Identity(), orn.Cosine(), (1,), data=trained.spec)
-    unseen, notes = as_seen(model, with_labels(["c", "a", "z"] * 10), "held", trained.spec)
+    unseen, notes = adapt(model, with_labels(["c", "a", "z"] * 10), "held", trained.spec)
     assert unseen.labels[:3].tolist() == [2, 0, -1]
     assert unseen.spec.classes == trained.spec.classes
-    assert notes == ["held 'array' has 10 rows of classes that the model was not trained on: it is told none for those"]
-    unseen, notes = as_seen(model, load_data(TINY[:30]), "held", trained.spec)
+    assert notes == ["held 'array' has 10 rows of classes that the model was not trained on: they are left without a "
+                     "class"]
+    unseen, notes = adapt(model, load_data(TINY[:30]), "held", trained.spec)
     assert set(unseen.labels.tolist()) == {-1}
-    assert "held 'array' has no classes: the model is told none" in notes
+    assert "held 'array' has no classes: the model is given none" in notes
 
 
 def test_folders_of_numbers_are_counted_and_not_spelt(tmp_path):

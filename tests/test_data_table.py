@@ -8,7 +8,7 @@ import torch
 
 import ornstein as orn
 from ornstein.data import load_data
-from ornstein.evaluation.rows import as_seen
+from ornstein.evaluation.preparation import adapt
 
 pd = pytest.importorskip("pandas")
 pytest.importorskip("pyarrow")
@@ -127,7 +127,7 @@ def test_other_columns_than_a_model_has_learnt_are_refused():
     data, law = load_data(pd.DataFrame(BODIES)), orn.ExactGaussian(torch.zeros(3), torch.ones(3), orn.Cosine())
     other = load_data(pd.DataFrame(BODIES)[["weight", "height", "sports"]])
     with pytest.raises(ValueError, match="has the columns weight, height, sports, the model's are height, weight, sp"):
-        as_seen(law, other, "held", data.spec)
+        adapt(law, other, "held", data.spec)
 
 
 def test_frames_of_two_columns_of_one_name_are_refused():

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import ornstein as orn
-from ornstein.evaluation.pace import Pace
-from ornstein.evaluation.rows import sides
-from ornstein.evaluation.words import verdicts
+from ornstein.evaluation.preparation import training_and_unseen
+from ornstein.evaluation.progress import Progress
+from ornstein.evaluation.wording import verdicts
 from ornstein.workers import torch_threads
 
 pytestmark = pytest.mark.usefixtures("few_trees")
@@ -134,7 +134,7 @@ def test_the_figures_are_plain_json_and_the_same_for_the_same_seed(small, costly
 def test_unseen_rows_that_were_trained_on_are_found_and_left_out(data):
     training, unseen = data.split()
     mixed = orn.load_data(np.concatenate([np.asarray(unseen.values), np.asarray(training.values)[:40]]))
-    _, kept, notes = sides(LAW, data, mixed)
+    _, kept, notes = training_and_unseen(LAW, data, mixed)
     assert len(kept) == len(unseen)
     assert any("40 of 190 held-out rows are also training rows" in note for note in notes)
 
@@ -143,7 +143,7 @@ def test_rows_that_are_alike_by_chance_are_kept():
     """A law of 14 coins: training rows repeat one another as often as unseen rows repeat them."""
     chance = np.random.default_rng(99).beta(0.5, 0.5, 14)
     data = orn.load_data((np.random.default_rng(0).random((2000, 14)) < chance).astype(np.uint8))
-    _, kept, notes = sides(orn.ExactDataset(torch.zeros(1, 14), orn.Cosine()), data, None)
+    _, kept, notes = training_and_unseen(orn.ExactDataset(torch.zeros(1, 14), orn.Cosine()), data, None)
     assert len(kept) == 200
     assert any("so they were kept" in note for note in notes)
 
@@ -152,7 +152,7 @@ def test_twins_are_found_in_another_type():
     whole = orn.load_data(np.random.default_rng(0).integers(0, 200, (500, 3)))
     again = np.asarray(whole.split()[0].values)[:60].astype(np.float64)
     fresh = np.random.default_rng(1).integers(0, 200, (60, 3)).astype(np.float64)
-    _, kept, notes = sides(orn.ExactDataset(torch.zeros(1, 3), orn.Cosine()), whole,
+    _, kept, notes = training_and_unseen(orn.ExactDataset(torch.zeros(1, 3), orn.Cosine()), whole,
                            orn.load_data(np.concatenate([again, fresh])))
     assert len(kept) == 60
     assert any("60 of 120 held-out rows" in note for note in notes)
@@ -183,7 +183,7 @@ class Broken(orn.Denoiser):
     (lambda data: orn.evaluate(LAW, data, count=10), "count is 10; an evaluation needs at least 30"),
     (lambda _: orn.evaluate(LAW, np.zeros((100, 3)) + np.arange(100)[:, None]), r"shape \(3,\), the model"),
     (lambda _: orn.evaluate(LAW, LAW.draw(100).clamp(-1, 1)), "has 10 held-out rows that can be used; .* at least 30"),
-    (lambda _: orn.evaluate(LAW, np.zeros((400, 2))), "alike|at least 30"),
+    (lambda _: orn.evaluate(LAW, np.zeros((400, 2))), "all equal|at least 30"),
     (lambda data: orn.evaluate(LAW, data, spaces=["pixel"]), "did you mean 'pixels'"),
     (lambda data: orn.evaluate(LAW, data, sampler="hoin"), "did you mean 'heun'"),
 ])
@@ -237,7 +237,7 @@ def costly(small) -> tuple[dict, Costly, list[tuple[float, float, float]]]:
     """A report, its model, and what was told: the time, the share that is done, the time that is left."""
     model, told = Costly(), []
     with pytest.MonkeyPatch.context() as patch, torch_threads(1):
-        patch.setattr(Pace, "clock", lambda _self: model.now)
+        patch.setattr(Progress, "clock", lambda _self: model.now)
         report = orn.evaluate(model, small, tell=lambda *facts: told.append((model.now, *facts[1:])), **SMALL)
     return without_times(report), model, told
 

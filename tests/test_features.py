@@ -30,7 +30,7 @@ def first(data: Dataset, count: int, *, labels: bool = True) -> Dataset:
 @pytest.fixture
 def short(monkeypatch):
     """Trainings that need not end well."""
-    monkeypatch.setattr("ornstein.evaluation.features.network.FEWEST", 20)
+    monkeypatch.setattr("ornstein.evaluation.features.network.MIN_STEPS", 20)
 
 
 def nearest_agree(space, x, y, x_held, y_held) -> float:
@@ -47,8 +47,8 @@ def test_a_network_trained_on_classes_knows_unseen_digits(network):
     assert (network.predict(X_HELD) == Y_HELD.numpy()).mean() >= 0.97
     assert nearest_agree(network, X[:600], Y[:600], X_HELD, Y_HELD) >= 0.97
     assert network.classes == TRAIN.spec.classes
-    assert network.name.startswith("network: a small one that tells the 10 classes of 600 training pictures of "
-                                   "“digits”, sha256 ")
+    assert network.name.startswith("network: a small one trained to tell 10 classes apart, on 600 training pictures "
+                                   "of “digits”, sha256 ")
 
 
 def test_features_of_a_row_do_not_depend_on_the_others(network):
@@ -61,8 +61,8 @@ def test_without_labels_features_separate_classes_they_were_never_told():
     """A class is guessed from five neighbours at 0.1 by chance; 500 digits without labels give above 0.8."""
     blind = features("network", first(TRAIN, 500, labels=False))
     assert nearest_agree(blind, X[:500], Y[:500], X_HELD, Y_HELD) >= 0.8
-    assert blind.name.startswith("network: a small one that recognises changed copies of 500 training pictures of "
-                                 "“digits”")
+    assert blind.name.startswith("network: a small one trained to recognise changed copies, on 500 training pictures "
+                                 "of “digits”")
     with pytest.raises(ValueError, match="were not trained on classes"):
         blind.predict(X_HELD)
 
@@ -169,7 +169,7 @@ def test_a_dinov2_file_in_the_cache_gets_what_imagenet_looks_like(tmp_path, monk
 
 def test_a_missing_file_is_told_with_the_place_and_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setenv("ORNSTEIN_CACHE", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r"features/inception.pt: there is no such file.* inception=FILE"):
+    with pytest.raises(FileNotFoundError, match=r"features/inception.pt: no such file.* inception=FILE"):
         features("inception", PICTURES)
     with pytest.raises(FileNotFoundError, match=r"nowhere.pt: there is no such file"):
         features("dinov2=/nowhere.pt", PICTURES)
@@ -180,8 +180,8 @@ def test_a_missing_file_is_told_with_the_place_and_the_remedy(tmp_path, monkeypa
     ("pixels=a.pt", TRAIN, "only inception and dinov2 are read from one"),
     ("network", first(TRAIN, 31), "have 31 training samples; features 'network' need at least 32"),
     ("pixels", first(TRAIN, 1), "have 1 training samples; features 'pixels' need at least 2"),
-    ("inception", orn.load_data("moons"), "are of grey or coloured pictures; data 'moons' are arrays"),
-    (f"inception={__file__}", PICTURES, "this is no TorchScript file that can be read"),
+    ("inception", orn.load_data("moons"), "need grey or colour pictures; data 'moons' are arrays"),
+    (f"inception={__file__}", PICTURES, "not a readable TorchScript file"),
 ])
 def test_what_cannot_be_had_is_refused(which, data, message):
     with pytest.raises(ValueError, match=message):
@@ -192,12 +192,12 @@ def test_what_cannot_be_had_is_refused(which, data, message):
 def test_data_that_are_all_alike_are_refused(which):
     constant = first(TRAIN, 40)
     constant.values = np.full_like(constant.values, 7)
-    with pytest.raises(ValueError, match="are all alike"):
+    with pytest.raises(ValueError, match="are all equal"):
         features(which, constant)
 
 
 def test_samples_of_another_shape_or_without_a_value_are_refused(network):
-    with pytest.raises(ValueError, match=r"x has shape \(5, 1, 8, 7\); features are taken of \(N, 1, 8, 8\)"):
+    with pytest.raises(ValueError, match=r"x has shape \(5, 1, 8, 7\); features need \(N, 1, 8, 8\)"):
         network(X[:5, ..., :7])
     with pytest.raises(ValueError, match="x holds 1 values that are not finite"):
         network(X[:1].index_fill(3, torch.tensor([0]), 0.0).index_put(

@@ -19,8 +19,8 @@ from PIL.PngImagePlugin import PngInfo
 
 import ornstein as orn
 from ornstein import checkpoint, files
-from ornstein.evaluation import written
-from ornstein.evaluation.written import FIGURES, PAGE
+from ornstein.evaluation import report_files
+from ornstein.evaluation.report_files import FIGURES, PAGE
 from ornstein.figures import pictures
 from ornstein.figures.formats import write_picture
 from ornstein.training.events import Finished
@@ -292,7 +292,7 @@ def test_a_report_is_replaced_only_by_a_report(run, command, tmp_path):
 def limited(run: str, out: str) -> None:
     """Commands and calls of a process whose files may have 400 bytes."""
     place, spec, said = Path(out), orn.load_data("digits").spec, io.StringIO()
-    written.as_dict, written.render = lambda _: {"a": 1}, lambda _: "x" * 1000
+    report_files.as_dict, report_files.render = lambda _: {"a": 1}, lambda _: "x" * 1000
     noise = torch.rand(9, 1, 8, 8)
     resource.setrlimit(resource.RLIMIT_FSIZE, (400, resource.RLIM_INFINITY))
     with contextlib.redirect_stderr(said):
@@ -301,7 +301,7 @@ def limited(run: str, out: str) -> None:
                 ornstein("sample", run, "--count", 200, "--nfe", 2, "--out", place / name)
         for write in (lambda: pictures.write(spec, noise, None, place / "new/a.png", {}),
                       lambda: pictures.write(spec, noise, None, place / "folder", {"long": "x" * 400}),
-                      lambda: written.write_report([], place / "report")):
+                      lambda: report_files.write_report([], place / "report")):
             try:
                 write()
             except OSError as error:

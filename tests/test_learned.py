@@ -19,7 +19,7 @@ from ornstein.diffusion.samplers.learned import MOST_LEARNED
 from ornstein.diffusion.samplers.loop import SAMPLERS
 from ornstein.diffusion.samplers.multistep import Multistep
 from ornstein.evaluation.distances import frechet
-from ornstein.evaluation.nearness import nearness
+from ornstein.evaluation.discrepancy import discrepancy
 from ornstein.tuning.learn import Matching, fit_by_regression, improve, log_error
 from ornstein.tuning.paths import exact_starts
 from ornstein.tuning.student import Student
@@ -205,11 +205,11 @@ def test_nearness_knows_data_from_what_is_not(monkeypatch):
     """Unseen rows lie at 1 or 2, as halves of the data do; with noise on them, or without half of them, further."""
     rng = np.random.default_rng(0)
     real, unseen = rng.standard_normal((2, 300, 4)) * [1, 2, 0.5, 0.1]
-    monkeypatch.setattr("ornstein.evaluation.nearness.TREES", 50)
-    judge = nearness(real)
+    monkeypatch.setattr("ornstein.evaluation.discrepancy.TREES", 50)
+    judge = discrepancy(real)
     near = judge(unseen)
     assert 0.8 < near < 3.0
     assert judge(unseen + 0.3 * rng.standard_normal(unseen.shape)) > near + 0.2
     assert judge(unseen[unseen[:, 1] > 0]) > near + 0.2
     with pytest.raises(ValueError, match="real holds 99 samples"):
-        nearness(real[:99])
+        discrepancy(real[:99])

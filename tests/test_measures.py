@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from ornstein.evaluation.classifier import real_or_generated
+from ornstein.evaluation.classifier import forest_auc
 from ornstein.evaluation.distances import frechet, kernel, neighbours
 from ornstein.evaluation.intervals import frechet_interval, kernel_interval
-from ornstein.evaluation.measures import forest_rows, intervals_between, measures_of, views
+from ornstein.evaluation.measures import forest_inputs, forest_rows, intervals_between, space_measures
 from ornstein.evaluation.results import Measure
 
 KEYS = ["frechet", "kernel", "precision", "recall", "density", "coverage"]
@@ -22,7 +22,7 @@ WRONG = RNG.standard_normal((500, 4)) * 0.5 + 1
 def distances_between(held: np.ndarray, generated: np.ndarray, training: np.ndarray, features: str) -> list[Measure]:
     """As an evaluation takes them: values and floors of as many rows, limits of all."""
     count = min(len(generated), len(training))
-    return measures_of(*(intervals_between(held, rows, count) for rows in (generated, training)), features,
+    return space_measures(*(intervals_between(held, rows, count) for rows in (generated, training)), features,
                        (len(held), count))
 
 
@@ -89,9 +89,9 @@ def test_texture_sees_grain_that_a_forest_of_values_does_not():
     source = torch.Generator().manual_seed(0)
     smooth = F.interpolate(torch.randn(300, 3, 3, 3, generator=source), size=16, mode="bicubic")
     grain = smooth[200:] + 0.1 * torch.randn(smooth[200:].shape, generator=source)
-    found = {key: [real_or_generated(of(smooth[:100]).numpy(), of(other).numpy(), trees=30)
-                   for other in (grain, smooth[100:200])] for key, of in views(smooth.shape[1:]).items()}
+    found = {key: [forest_auc(of(smooth[:100]).numpy(), of(other).numpy(), trees=30)
+                   for other in (grain, smooth[100:200])] for key, of in forest_inputs(smooth.shape[1:]).items()}
     assert found["auc"][0] < 0.75
     assert found["texture"][0] > 0.99
     assert 0.35 < found["texture"][1] < 0.65
-    assert list(views((5,))) == list(views((2, 6))) == ["auc"]
+    assert list(forest_inputs((5,))) == list(forest_inputs((2, 6))) == ["auc"]

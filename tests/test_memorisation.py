@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 import ornstein as orn
 from ornstein.data.dataset import Dataset
-from ornstein.evaluation.memorisation import chance, duplicates, memorisation
+from ornstein.evaluation.memorisation import duplicates, memorisation, near_p_value
 
 DIGITS = orn.load_data("digits")
 X = DIGITS.batch(np.arange(1797))[0]
@@ -94,7 +94,7 @@ def test_without_copies_there_is_no_alarm_but_at_the_stated_rate(splits, most):
 def test_the_chance_is_the_negative_hypergeometric_tail(samples, held, data):
     rank = data.draw(st.integers(1, held))
     near = data.draw(st.integers(0, samples))
-    assert chance(near, samples, held, rank) == pytest.approx(
+    assert near_p_value(near, samples, held, rank) == pytest.approx(
         float(nhypergeom(samples + held, samples, rank).sf(near - 1)), abs=1e-10)
 
 
@@ -105,7 +105,7 @@ def test_the_chance_is_what_shuffling_gives():
         threshold = np.sort(values[:, 30:], 1)[:, 2:3]
         near = (values[:, :30] < threshold).sum(1)
         for count in (3, 6, 10, 15):
-            share, stated = (near >= count).mean(), chance(count, 30, 20, 3)
+            share, stated = (near >= count).mean(), near_p_value(count, 30, 20, 3)
             assert share < stated + 4 * np.sqrt(stated / 20_000)
             if law is rng.normal:
                 assert share > stated - 4 * np.sqrt(stated / 20_000)
@@ -172,7 +172,7 @@ def test_duplicates_are_the_rows_that_are_there_to_the_last_bit():
 @pytest.mark.parametrize(("change", "message"), [
     (lambda x, t, h: (x[:19], t, h), "samples has 19 rows; at least 20 are needed"),
     (lambda x, t, h: (x, t, rows_of(h, np.arange(5))), "held has 5 rows; at least 20 are needed"),
-    (lambda x, t, _: (x, t, rows_of(t, np.arange(30))), "held has 0 rows that are no copies of training rows"),
+    (lambda x, t, _: (x, t, rows_of(t, np.arange(30))), "held has 0 rows that do not equal a training row"),
     (lambda x, t, h: (x, rows_of(t, np.arange(100) % 11), h), "training has 11 different rows; at least 12 are needed"),
     (lambda x, t, h: (x[..., :7], t, h), "samples have shape .* they must agree"),
     (lambda x, t, h: (x.masked_fill(x > 0.9, torch.nan), t, h), r"samples hold \d+ values that are not finite"),

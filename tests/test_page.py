@@ -15,7 +15,7 @@ from PIL import Image
 from ornstein.evaluation import charts
 from ornstein.evaluation.page import render
 from ornstein.evaluation.report import Curve, Interval, Pair, Report
-from ornstein.evaluation.written import write_report
+from ornstein.evaluation.report_files import write_report
 from ornstein.figures.chart import Line, Mark, intervals, lines, number, waterfall
 from reports import alike, bare, report, words
 
@@ -305,9 +305,9 @@ def test_models_judged_by_other_data_or_counts_are_not_ranked(opened):
 
 def test_a_difference_from_real_data_is_named_only_where_it_is_shown(opened):
     verdicts = opened([words()]).locator(".verdict").all_inner_texts()
-    unseen = "This figure does not see the difference that others show"
-    assert verdicts == [unseen, "A real difference from real pictures", unseen, unseen,
-                        "A real difference from real pictures"]
+    unseen = "This figure does not show the difference that others show"
+    shown = "A difference from real pictures is shown"
+    assert verdicts == [unseen, shown, unseen, unseen, shown]
 
 
 def test_figures_that_show_nothing_are_no_praise(opened):
@@ -321,7 +321,7 @@ def test_figures_that_show_nothing_are_no_praise(opened):
              "With so few pictures only coarse differences can be seen: none was, which does not make the samples")):
         page = opened([alike(real)])
         assert set(page.locator(".verdict").all_inner_texts()) - {
-            "Not compared: there are too few rows to take the bias out of both"} == {verdict}
+            "Not compared: too few rows to remove the bias from both"} == {verdict}
         assert page.inner_text(".lead").strip() == first
         assert page.inner_text(".figures").startswith(figures)
         assert "look right" not in page.inner_text("body").replace("does not say that they look right", "")

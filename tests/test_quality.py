@@ -8,7 +8,7 @@ import torch
 from sklearn.svm import SVC
 
 import ornstein as orn
-from ornstein.evaluation.classifier import real_or_generated
+from ornstein.evaluation.classifier import forest_auc
 from ornstein.evaluation.distances import frechet, nearest
 
 
@@ -21,6 +21,6 @@ def test_one_minute_makes_digits_that_are_hard_to_tell_from_real_ones():
     judge = SVC(gamma=0.001, C=10).fit(training.values.reshape(1500, -1), training.labels)
     assert (judge.predict(drawn.reshape(10_000, -1)) == labels.numpy()).mean() >= 0.99
     assert frechet(held.values, drawn) <= 1.05 * frechet(held.values, training.values)
-    assert real_or_generated(training.values, drawn[::10]) <= 0.68
+    assert forest_auc(training.values, drawn[::10]) <= 0.68
     apart = [float(np.median(nearest(some, training.values))) for some in (drawn[::10], held.values)]
     assert apart[0] >= 0.85 * apart[1]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ornstein.evaluation.ranking import of_likelihoods, of_measures
+from ornstein.evaluation.ranking import compare_likelihoods, compare_measures
 from ornstein.evaluation.report import Interval, Likelihood, Measure
 
 
@@ -28,32 +28,32 @@ def measure(low: float, high: float, best: float = 0.0, limit: bool = True) -> M
 ])
 def test_better_is_nearer_to_the_best_score_where_the_intervals_are_apart(one, other, best, who):
     a, b = measure(*one, best), measure(*other, best)
-    assert of_measures(a, b)[0] == who
-    assert of_measures(b, a)[0] == {None: None, "A": "B", "B": "A"}[who]
+    assert compare_measures(a, b)[0] == who
+    assert compare_measures(b, a)[0] == {None: None, "A": "B", "B": "A"}[who]
 
 
 @given(st.lists(st.floats(0, 1), min_size=4, max_size=4), st.sampled_from([0.0, 0.5, 1.0]))
 def test_ranking_is_fair_to_both(ends, best):
     a, b = measure(*sorted(ends[:2]), best), measure(*sorted(ends[2:]), best)
-    forth, back = of_measures(a, b)[0], of_measures(b, a)[0]
+    forth, back = compare_measures(a, b)[0], compare_measures(b, a)[0]
     assert {forth, back} in ({None}, {"A", "B"})
-    assert of_measures(a, a)[0] is None
+    assert compare_measures(a, a)[0] is None
 
 
 def test_other_data_and_other_counts_are_not_compared():
     a, b = measure(0.1, 0.2), measure(0.3, 0.4)
-    assert of_measures(a, b, same=False) == (None, "not ranked: other data")
-    assert of_measures(a, replace(b, generated=50))[0] == "A"  # a limit does not depend on the number
+    assert compare_measures(a, b, same_data=False) == (None, "not ranked: other data")
+    assert compare_measures(a, replace(b, generated=50))[0] == "A"  # a limit does not depend on the number
     a, b = measure(0.1, 0.2, limit=False), measure(0.3, 0.4, limit=False)
-    assert of_measures(a, replace(b, generated=50)) == (None, "not ranked: other counts")
+    assert compare_measures(a, replace(b, generated=50)) == (None, "not ranked: other counts")
 
 
 def test_likelihoods_need_the_same_grid_and_a_gap():
     one = Likelihood("bound", "Bound", "64 steps", -10.0, 0.5, 100)
-    assert of_likelihoods(one, replace(one, nats=-11.0))[0] is None
-    assert of_likelihoods(one, replace(one, nats=-13.0))[0] == "A"
-    assert of_likelihoods(one, replace(one, nats=-7.0))[0] == "B"
-    assert "another grid" in of_likelihoods(one, replace(one, nats=-13.0, grid="8 steps"))[1]
+    assert compare_likelihoods(one, replace(one, nats=-11.0))[0] is None
+    assert compare_likelihoods(one, replace(one, nats=-13.0))[0] == "A"
+    assert compare_likelihoods(one, replace(one, nats=-7.0))[0] == "B"
+    assert "another grid" in compare_likelihoods(one, replace(one, nats=-13.0, grid="8 steps"))[1]
 
 
 @given(st.lists(st.floats(-100, 100), min_size=20, max_size=20))
@@ -62,8 +62,8 @@ def test_likelihoods_of_the_same_rows_are_compared_row_by_row(rows):
     one = Likelihood("bound", "Bound", "64 steps", sum(rows) / 20, 30.0, 20, each=tuple(rows))
     better = [row + 1 + 0.5 * (-1) ** n for n, row in enumerate(rows)]
     other = replace(one, nats=sum(better) / 20, each=tuple(better))
-    assert of_likelihoods(one, other)[0] == "B"
-    assert of_likelihoods(other, one)[0] == "A"
+    assert compare_likelihoods(one, other)[0] == "B"
+    assert compare_likelihoods(other, one)[0] == "A"
     mixed = [row + (-1) ** n for n, row in enumerate(rows)]
-    assert of_likelihoods(one, replace(one, nats=sum(mixed) / 20, each=tuple(mixed)))[0] is None
-    assert of_likelihoods(one, replace(other, each=()))[0] is None
+    assert compare_likelihoods(one, replace(one, nats=sum(mixed) / 20, each=tuple(mixed)))[0] is None
+    assert compare_likelihoods(one, replace(other, each=()))[0] is None

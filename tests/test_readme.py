@@ -63,7 +63,7 @@ def desk(page, tmp_path, monkeypatch):
     """A folder with what a page takes for granted: pictures, and one of them alone."""
     monkeypatch.chdir(tmp_path)
     # Rows that an evaluation restores, draws of each, and draws of a bound.
-    for name, few in (("restoration.LEAST", 10), ("restoration.MOST", 10), ("restoration.DRAWS", 19),
+    for name, few in (("restoration.MIN_ROWS", 10), ("restoration.MAX_ROWS", 10), ("restoration.DRAWS", 19),
                       ("likelihoods.DRAWS", 4)):
         monkeypatch.setattr(f"ornstein.evaluation.{name}", few)
     rng = np.random.default_rng(0)

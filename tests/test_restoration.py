@@ -11,9 +11,9 @@ import torch
 import ornstein as orn
 from ornstein.diffusion.editing.operator import read_operator
 from ornstein.evaluation.page import render
-from ornstein.evaluation.restoration import as_sample, calibration, gaussian_crps, hidden, linear_estimate
+from ornstein.evaluation.preparation import training_and_unseen
+from ornstein.evaluation.restoration import as_sample, calibration, gaussian_crps, linear_estimate, unmeasured
 from ornstein.evaluation.results import Restoration
-from ornstein.evaluation.rows import sides
 from ornstein.evaluation.verdict import certainty
 from reports import words
 
@@ -77,7 +77,7 @@ def test_crps_is_that_of_the_closed_form():
 def test_the_linear_estimate_is_the_posterior_of_a_gaussian():
     mean, covariance = torch.linspace(-0.2, 0.2, SIZE, dtype=torch.float64), torch.from_numpy(0.04 * ROOT @ ROOT.T)
     law = orn.ExactGaussian(mean, covariance, orn.Cosine())
-    data = sides(law, orn.load_data(law.draw(40_000, seed=0).clamp(-1, 1)), None)[0]
+    data = training_and_unseen(law, orn.load_data(law.draw(40_000, seed=0).clamp(-1, 1)), None)[0]
     operator = read_operator("mask=0.5", (SIZE,))
     matrix = operator.matrix()
     y = operator(law.draw(5, seed=1))
@@ -90,10 +90,10 @@ def test_the_linear_estimate_is_the_posterior_of_a_gaussian():
 
 def test_of_a_mask_only_what_it_hides_is_judged():
     seen = read_operator("mask=0.5", (1, 8, 8))
-    left = hidden(seen)
+    left = unmeasured(seen)
     assert left.sum() == 32
     assert not seen(left.reshape(1, 1, 8, 8).double()).any()
-    assert hidden(read_operator("down=4", (1, 8, 8))).all()
+    assert unmeasured(read_operator("down=4", (1, 8, 8))).all()
 
 
 @pytest.mark.parametrize("name", ["mask=0.5", "down=2", "grey"])
@@ -142,7 +142,7 @@ def test_measurements_that_are_none_are_refused(options, message):
 
 def test_an_evaluation_restores_held_out_rows(monkeypatch):
     """Of a Gaussian that the model knows, by fewer draws than usual."""
-    for name, value in (("DRAWS", 19), ("LEAST", 10), ("MOST", 10)):
+    for name, value in (("DRAWS", 19), ("MIN_ROWS", 10), ("MAX_ROWS", 10)):
         monkeypatch.setattr(f"ornstein.evaluation.restoration.{name}", value)
     x = Law().law.draw(400, seed=1).clamp(-1, 1)
     report = orn.evaluate(Law(), x, count=60, spaces=["pixels"], likelihood=False, restore="mask=0.5")

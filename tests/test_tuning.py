@@ -32,7 +32,7 @@ def short():
 def hasty(monkeypatch):
     """Judges that see few samples, a forest of few trees, and little to learn from."""
     monkeypatch.setattr("ornstein.tuning.judge.SAMPLES", (120, 120))
-    monkeypatch.setattr("ornstein.evaluation.nearness.TREES", 10)
+    monkeypatch.setattr("ornstein.evaluation.discrepancy.TREES", 10)
     monkeypatch.setattr("ornstein.tuning.search.MIN_EVALUATIONS", 15)
     monkeypatch.setattr("ornstein.tuning.tune.LEARNING_STARTS", (64, 64))
 

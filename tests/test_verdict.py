@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ornstein.evaluation.results import Interval, Measure
-from ornstein.evaluation.words import advice
+from ornstein.evaluation.wording import advice
 from reports import alike, report, words
 
 

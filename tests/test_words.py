@@ -9,15 +9,15 @@ import torch
 from torch.nn import functional as F
 
 import ornstein as orn
-from ornstein.evaluation.classifier import told_apart
-from ornstein.evaluation.compared import Compared
+from ornstein.evaluation.classifier import forest_auc_interval
 from ornstein.evaluation.features import features
-from ornstein.evaluation.kept import Kept, Pieces
 from ornstein.evaluation.page import render
-from ornstein.evaluation.ranking import shown, weak
+from ornstein.evaluation.pieces import Pieces, PieceStore
+from ornstein.evaluation.preparation import Rows, split_off
+from ornstein.evaluation.ranking import differing, too_few_rows
+from ornstein.evaluation.reference import Reference
 from ornstein.evaluation.report import Report
-from ornstein.evaluation.rows import Rows, without
-from ornstein.evaluation.written import lines
+from ornstein.evaluation.report_files import lines
 
 PRAISE = ("no difference from real", "no figure tells", "look real", "only slightly more often")
 
@@ -71,8 +71,8 @@ def judged(kind: str, held: int, blotches: str = "", seed: int = 0, spaces: tupl
     count = min(600, 1797 - held - training) if kind == "digits" else 600
     values = KINDS[kind](held + training + count, seed)
     data = orn.load_data(values[:held + training])
-    seen, unseen = without(data, np.arange(len(data)) < held)
-    fit, apart = without(seen, np.arange(len(seen)) < len(seen) // 4)
+    seen, unseen = split_off(data, np.arange(len(data)) < held)
+    fit, apart = split_off(seen, np.arange(len(seen)) < len(seen) // 4)
     x = data.spec.encode(values[held + training:])
     if blotches:
         some = 2 * count // 3
@@ -81,14 +81,14 @@ def judged(kind: str, held: int, blotches: str = "", seed: int = 0, spaces: tupl
         x = x if data.spec.levels is None else data.spec.encode(data.spec.decode(x))
         x = x[np.random.default_rng(seed).permutation(count)]
     real, other, fresh = (Rows.of(part, 2000, seed) for part in (seen, apart, unseen))
-    compared = Compared(real.x, other, fresh, count, seed)
-    compared.spaces = [features(space, fit, seed=seed, most=max(4, min(64, min(held, len(apart)) // 4)))
+    reference = Reference(real.x, other, fresh, count, seed)
+    reference.spaces = [features(space, fit, seed=seed, components=max(4, min(64, min(held, len(apart)) // 4)))
                        for space in spaces]
-    works = len(spaces) + len(compared.forests)
-    piece, shares = Pieces(Kept(), lambda *_: None, lambda: 0.0), [1 / works] * works
-    compared.floors(piece, shares)
+    works = len(spaces) + len(reference.forest_inputs)
+    pieces, shares = Pieces(PieceStore(), lambda *_: None, lambda: 0.0), [1 / works] * works
+    reference.measure_floors(pieces, shares)
     return Report(kind, "2026", "0", {"kind": data.spec.kind, "held_out": held}, {}, {"count": count},
-                  compared.measures(piece, x, None, shares))
+                  reference.measure(pieces, x, None, shares))
 
 
 FAST = [("vectors", 160, "averages")]
@@ -100,13 +100,13 @@ ALL = [(kind, held, how) for kind in KINDS for held in (30, 60, 149, 160, 400) f
 def test_of_blotches_no_sentence_says_that_they_are_like_real_data(kind, held, how, monkeypatch):
     """Two thirds of the samples are blotches: a difference is shown, or the rows are said to be too few to show one."""
     if (kind, held, how) in FAST:
-        monkeypatch.setitem(told_apart.__kwdefaults__, "trees", 20)
+        monkeypatch.setitem(forest_auc_interval.__kwdefaults__, "trees", 20)
     report = judged(kind, held, how)
-    assert shown(report.measures) or weak(report.measures)
+    assert differing(report.measures) or too_few_rows(report.measures)
     for text in ("\n".join(lines([report])), render([report])):
         assert not any(words in text.lower() for words in PRAISE)
     if held >= 150:
-        assert "a real difference from real" in render([report]).lower()
+        assert f"a difference from real {report.things} is shown" in render([report]).lower()
 
 
 @pytest.mark.parametrize(("kind", "held", "times", "most"), [
@@ -114,4 +114,4 @@ def test_of_blotches_no_sentence_says_that_they_are_like_real_data(kind, held, h
 @pytest.mark.slow
 def test_real_data_are_seldom_told_from_real_data(kind, held, times, most):
     """At a chance of one in twenty, more than 5 of 40 happen one time in 70."""
-    assert sum(bool(shown(judged(kind, held, seed=seed).measures)) for seed in range(times)) <= most
+    assert sum(bool(differing(judged(kind, held, seed=seed).measures)) for seed in range(times)) <= most

@@ -35,7 +35,7 @@ from ornstein.diffusion.score import (
 from ornstein.diffusion.schedule import (
     Chain as Chain, Cosine as Cosine, Exploding as Exploding, Linear as Linear, Schedule as Schedule,
 )
-from ornstein.evaluation.written import write_report as write_report
+from ornstein.evaluation.report_files import write_report as write_report
 from ornstein.evaluation.compare import compare as compare
 from ornstein.evaluation.evaluate import evaluate as evaluate
 from ornstein.evaluation.nearest import Neighbour as Neighbour, nearest as nearest

@@ -59,7 +59,7 @@ def _compare(run: Path, images: int | None) -> None:
     import torch
 
     from ornstein.diffusion.score import level_losses
-    from ornstein.evaluation.rows import as_seen
+    from ornstein.evaluation.preparation import adapt
     from ornstein.training.reaverage import reaverage
     from ornstein.training.reopen import reopen
 
@@ -67,7 +67,7 @@ def _compare(run: Path, images: int | None) -> None:
     held = opened.trained_on.split()[1]
     if not len(held):
         raise ValueError(f"{run} held no samples out of its training to compare widths on; give --width")
-    held, notes = as_seen(opened.model, held, "data", opened.model.data)
+    held, notes = adapt(opened.model, held, "data", opened.model.data)
     for note in notes:
         say(note)
     x, labels = held.batch(np.arange(min(HELD, len(held))))

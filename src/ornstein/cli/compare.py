@@ -35,7 +35,7 @@ def compare(
     refuse(out, overwrite)
     from ornstein.display import ProgressLine
     from ornstein.evaluation.compare import compare as judge
-    from ornstein.evaluation.written import FIGURES, PAGE, lines, write_report
+    from ornstein.evaluation.report_files import FIGURES, PAGE, lines, write_report
 
     with ProgressLine(json) as parts:
         report = judge(real, generated, *others, trained_on=trained_on, size=size, fit=fit or "cut", seed=seed,

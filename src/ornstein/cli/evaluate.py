@@ -43,8 +43,8 @@ def evaluate(run: Run, other: Other = None, *, out: Place, data: Unseen = None, 
     refuse(out, overwrite)
     from ornstein.display import ProgressLine
     from ornstein.evaluation.evaluate import evaluate as judge
-    from ornstein.evaluation.kept import clear, partial
-    from ornstein.evaluation.written import FIGURES, PAGE, lines, write_report
+    from ornstein.evaluation.pieces import clear_pieces, partial_folder
+    from ornstein.evaluation.report_files import FIGURES, PAGE, lines, write_report
     from ornstein.training.reopen import reopen
     from ornstein.user_classes import load_sampler
 
@@ -60,7 +60,7 @@ def evaluate(run: Run, other: Other = None, *, out: Place, data: Unseen = None, 
         check_memory(count, model.shape)
     # Both are held against the rows that are unseen by the first.
     unseen = first.evaluation_data or (None if other is None else first.trained_on.split()[1])
-    reports, kept = [], partial(out)
+    reports, kept = [], partial_folder(out)
     try:
         for place, (model, known, held, facts, notes) in opened:
             with ProgressLine(json, "" if other is None else _name(place)) as parts:
@@ -81,9 +81,9 @@ def evaluate(run: Run, other: Other = None, *, out: Place, data: Unseen = None, 
             say(f"ornstein: stopped; what is done is kept in {kept}, run the same command to continue", error=True)
             raise SystemExit(130) from None
         if isinstance(error, ValueError) and not stopped:  # nothing goes on from there
-            clear(kept)
+            clear_pieces(kept)
         raise
-    clear(kept)
+    clear_pieces(kept)
     if json:
         ProgressLine(json).event("report", page=str(out / PAGE), figures=str(out / FIGURES))
         return
@@ -109,24 +109,24 @@ def likelihood(
     if count < 2:
         raise ValueError(f"--count is {count}; a mean with an error needs at least 2 samples")
     from ornstein.display import ProgressLine
-    from ornstein.evaluation.kept import Kept, Pieces
-    from ornstein.evaluation.pace import Pace
-    from ornstein.evaluation.rows import Rows, careful, sides
+    from ornstein.evaluation.pieces import PieceStore, Pieces
+    from ornstein.evaluation.progress import Progress
+    from ornstein.evaluation.preparation import Rows, in_float32, training_and_unseen
     from ornstein.training.reopen import reopen
 
     model, known, held, _, notes = reopen(run, data, trained_on)
-    training, unseen, more = sides(model, known, held)
+    training, unseen, more = training_and_unseen(model, known, held)
     for note in [*notes, *more]:
         say(note)
     seen, rows, spec = Rows.of(training, count, seed), Rows.of(unseen, count, seed), training.spec
     part = "bounds" if method == "elbo" else "flow"
     with ProgressLine() as parts:
-        pace = Pace(parts, (part,))
-        pace.expect({})
-        with pace(part) as share:
-            piece = Pieces(Kept(), share, pace.clock)
-            likelihoods = bounds(careful(model), rows, seen, spec, seed, steps, piece=piece)[0] \
-                if method == "elbo" else [flow(careful(model), rows, spec, seed, piece=piece)]
+        progress = Progress(parts, (part,))
+        progress.expect({})
+        with progress(part) as update:
+            pieces = Pieces(PieceStore(), update, progress.clock)
+            likelihoods = bounds(in_float32(model), rows, seen, spec, seed, steps, pieces=pieces)[0] \
+                if method == "elbo" else [flow(in_float32(model), rows, spec, seed, pieces=pieces)]
     for one in likelihoods:
         say(f"{one.name}: {one} (mean and standard error of {one.count} unseen samples; {one.grid})")
         for name, mean, error in one.terms:
@@ -141,11 +141,11 @@ def refuse(out: Path, overwrite: bool) -> None:
     if parent := next((part for part in out.parents if part.exists() and not part.is_dir()), None):
         raise ValueError(f"out is {out}, but {parent} is a file; name another folder")
     from ornstein import files
-    from ornstein.evaluation.written import strange
+    from ornstein.evaluation.report_files import is_foreign
 
     files.check_writable(out)
     there = files.list_folder(out)
-    if foreign := next((path for path in there if strange(path)), None):
+    if foreign := next((path for path in there if is_foreign(path)), None):
         raise FileExistsError(f"{out} holds {foreign.name}, which is of no report; name another folder")
     if there and not overwrite:
         raise FileExistsError(f"{out} already holds a report; replace it (--overwrite), or name another folder")

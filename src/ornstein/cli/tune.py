@@ -61,7 +61,7 @@ def _tune(run: Path, budgets: list[int], guidance: float | None, quick: bool, st
 
     from ornstein.adoption.adopted import Adopted
     from ornstein.checkpoint import MODEL, load, save
-    from ornstein.evaluation.rows import as_seen
+    from ornstein.evaluation.preparation import adapt
     from ornstein.machine import default_device
     from ornstein.training.reopen import reopen
     from ornstein.tuning.tune import tune as search
@@ -70,7 +70,7 @@ def _tune(run: Path, budgets: list[int], guidance: float | None, quick: bool, st
     place, distance, model = run / MODEL if run.is_dir() else run, None, load(run).to(default_device())
     known = model.trained_on if isinstance(model, Adopted) else run.is_dir()
     if known:
-        training, notes = as_seen(model, reopen(run).trained_on.split()[0], "data", model.data)
+        training, notes = adapt(model, reopen(run).trained_on.split()[0], "data", model.data)
         for note in notes:
             say(note)
         distance = _distance(training)
@@ -93,15 +93,15 @@ def _tune(run: Path, budgets: list[int], guidance: float | None, quick: bool, st
 
 def _distance(training: Dataset) -> Callable[[Tensor], float] | None:
     """How far samples are from the training data; None, with a word, where these are too few."""
+    from ornstein.evaluation.discrepancy import MIN_ROWS, discrepancy
     from ornstein.evaluation.features import features
-    from ornstein.evaluation.nearness import LEAST_ROWS, nearness
 
-    if len(training) < LEAST_ROWS:
-        say(f"{len(training)} samples to train on are too few to judge by ({LEAST_ROWS} are needed): the choice is by "
+    if len(training) < MIN_ROWS:
+        say(f"{len(training)} samples to train on are too few to judge by ({MIN_ROWS} are needed): the choice is by "
             "the error against the exact path alone")
         return None
     space = features("pixels", training)
-    judged = nearness(space(training.batch(range(min(len(training), ROWS)))[0]))
+    judged = discrepancy(space(training.batch(range(min(len(training), ROWS)))[0]))
     return lambda x: judged(space(x.cpu()))
 
 

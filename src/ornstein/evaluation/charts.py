@@ -1,4 +1,4 @@
-"""The charts of a report's page: which figures are drawn, and what they are called."""
+"""The charts of a report's page."""
 
 from __future__ import annotations
 
@@ -7,50 +7,50 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ornstein.evaluation.results import Curve, Interval, Likelihood, Measure, Restoration
-from ornstein.evaluation.words import Side
+from ornstein.evaluation.wording import Side
 from ornstein.figures.chart import Line, Mark, intervals, lines, number, waterfall
 
 __all__ = ["interval_chart", "levels", "ranks", "steps", "terms"]
 
-COSTS = ("prior", "diffusion")  # terms that the bound subtracts
+COSTS = ("prior", "diffusion")  # terms that are subtracted in the bound
 DASHES = {"training": "--", "lowest possible": ":"}
 AXIS = "log SNR (noise on the left, data on the right)"
 
 
 def interval_chart(measured: Sequence[tuple[Side, Measure]]) -> str:
-    """The figures of each side and their floors, one lane each; a floor that both have is drawn once."""
-    def mark(name: str, one: Interval, tone: str) -> Mark:
-        return Mark(name, one.estimate, one.low, one.high, number(one.estimate, one.half), tone)
+    """The figures of each side and their floors, one lane each; a shared floor is drawn once."""
+    def mark(name: str, value: Interval, tone: str) -> Mark:
+        return Mark(name, value.estimate, value.low, value.high, number(value.estimate, value.half), tone)
 
     floors: dict[Interval, list[str]] = {}
-    for side, one in measured:
-        if one.floor is not None:
-            floors.setdefault(one.floor, []).append(side.letter)
-    marks = [mark(side.letter or "samples", one.found, side.tone) for side, one in measured]
+    for side, measure in measured:
+        if measure.floor is not None:
+            floors.setdefault(measure.floor, []).append(side.letter)
+    marks = [mark(side.letter or "samples", measure.found, side.tone) for side, measure in measured]
     marks += [mark("real" if len(floors) == 1 else f"real for {letters[0]}", floor, "quiet")
               for floor, letters in floors.items()]
-    one = measured[0][1]
-    return intervals(marks, f"{one.name}: estimates with 95 % intervals", one.best)
+    measure = measured[0][1]
+    return intervals(marks, f"{measure.name}: estimates with 95 % intervals", measure.best)
 
 
-def terms(one: Likelihood, tone: str) -> str:
-    """The waterfall of a likelihood; terms that are costs go down."""
-    if not one.terms:
+def terms(likelihood: Likelihood, tone: str) -> str:
+    """The waterfall of a likelihood's terms; costs go down."""
+    if not likelihood.terms:
         return ""
-    parts = [(name, -value if name in COSTS else value, error) for name, value, error in one.terms]
-    rest = one.nats - sum(value for _, value, _ in parts)
-    if abs(rest) > 1e-4 * abs(one.nats):  # from a density to the probability of a level
+    parts = [(name, -value if name in COSTS else value, error) for name, value, error in likelihood.terms]
+    rest = likelihood.nats - sum(value for _, value, _ in parts)
+    if abs(rest) > 1e-4 * abs(likelihood.nats):  # from a density to the probability of a level
         parts.append(("size of a bin", rest, 0.0))
-    return waterfall(parts, f"{one.name}: what it is made of, in nats a sample", "log p at least", tone or "a")
+    return waterfall(parts, f"{likelihood.name}: what it is made of, in nats a sample", "log p at least", tone or "a")
 
 
 def levels(sides: Sequence[Side]) -> list[str]:
-    """The losses, and the training loss against the held-out one."""
+    """The losses by noise level, and the training loss relative to the held-out one."""
     curves: list[Line] = []
     for side in sides:
         for curve in side.report.levels:
             drawn = _line(curve, f"{side.letter} {curve.name}".strip(), side.tone, DASHES.get(curve.name, ""))
-            if curve.name == "lowest possible":  # it belongs to the data, and two models may share it
+            if curve.name == "lowest possible":  # it belongs to the data, so two models may share it
                 drawn = replace(drawn, name=curve.name, tone="quiet")
                 if any(other.tone == "quiet" and list(other.y) == list(drawn.y) for other in curves):
                     continue
@@ -64,18 +64,17 @@ def levels(sides: Sequence[Side]) -> list[str]:
 
 
 def _gaps(side: Side) -> list[Line]:
-    """The training loss against the held-out one, in per cent of it: on a logarithmic axis they would look alike."""
+    """The training loss relative to the held-out one, in per cent: on a logarithmic axis they would look alike."""
     held = next((curve for curve in side.report.levels if curve.name == "held out"), None)
     gaps = []
     for curve in side.report.levels if held else ():
         if held is None or curve.name != "training" or curve.log_snr != held.log_snr or min(held.value) <= 0:
             continue
-        ratio = [one / other for one, other in zip(curve.value, held.value, strict=True)]
-        error = [100 * math.hypot(one, share * other) / unit for one, share, other, unit in zip(
+        ratio = [loss / held_loss for loss, held_loss in zip(curve.value, held.value, strict=True)]
+        error = [100 * math.hypot(error, share * held_error) / held_loss for error, share, held_error, held_loss in zip(
             curve.error or [0.0] * len(ratio), ratio, held.error or [0.0] * len(ratio), held.value, strict=True)]
-        gaps.append(replace(_line(Curve(curve.name, curve.log_snr, tuple(100 * (one - 1) for one in ratio),
-                                        tuple(error)), f"{side.letter} {curve.name}".strip(), side.tone),
-                            dash=DASHES.get(curve.name, "")))
+        gap = Curve(curve.name, curve.log_snr, tuple(100 * (share - 1) for share in ratio), tuple(error))
+        gaps.append(_line(gap, f"{side.letter} {curve.name}".strip(), side.tone, DASHES.get(curve.name, "")))
     return gaps
 
 
@@ -86,18 +85,20 @@ def steps(sides: Sequence[Side]) -> str:
     return lines(curves, "Terms of the bound by log SNR", AXIS, "nats a step")
 
 
-def ranks(one: Restoration, tone: str) -> str:
-    """The histogram of the truth's ranks among the draws, as a line of steps, beside the even one."""
-    ends = [end for place in range(len(one.ranks)) for end in (place / len(one.ranks), (place + 1) / len(one.ranks))]
-    heights, errors = ([value for value in values for _ in range(2)] for values in (one.ranks, one.ranks_error))
+def ranks(restored: Restoration, tone: str) -> str:
+    """The histogram of the truth's ranks among the draws, as a step line, beside the uniform one."""
+    count = len(restored.ranks)
+    ends = [end for index in range(count) for end in (index / count, (index + 1) / count)]
+    heights, errors = ([value for value in values for _ in range(2)]
+                       for values in (restored.ranks, restored.ranks_error))
     return lines([Line("found", ends, heights, errors, tone or "a"),
                   Line("as it should be", (0, 1), (1, 1), tone="quiet", dash="--")],
-                 f"Ranks of the truth among the draws, restored from {one.operator}",
-                 "share of the draws below the truth", "how often, over what would be even")
+                 f"Ranks of the truth among the draws, restored from {restored.operator}",
+                 "share of the draws below the truth", "frequency, relative to a uniform one")
 
 
 def _line(curve: Curve, name: str, tone: str, dash: str = "") -> Line:
-    order = sorted(range(len(curve.log_snr)), key=lambda place: curve.log_snr[place])
-    x, y, error = ([values[place] for place in order] for values in (
+    order = sorted(range(len(curve.log_snr)), key=lambda index: curve.log_snr[index])
+    x, y, error = ([values[index] for index in order] for values in (
         curve.log_snr, curve.value, curve.error or (0.0,) * len(order)))
     return Line(name, x, y, error, tone, dash)

@@ -1,4 +1,4 @@
-"""Distances between a set of real samples and a set of generated ones, as plain figures without error bars."""
+"""Distances between a set of real samples and a set of generated ones, without error bars."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ import numpy as np
 
 __all__ = ["Neighbours", "frechet", "kernel", "nearest", "neighbours"]
 
-ENTRIES = 2_000_000  # of one block of a matrix between all samples: 16 MB, and a few such are alive at once
+ENTRIES = 2_000_000  # of one block of a pairwise matrix: 16 MB, of which a few are in memory at once
 
 
 class Neighbours(NamedTuple):
-    """Shares of two sets that lie in one another, from balls around the samples of either set.
+    """How much two sets overlap, measured by balls around the samples of either set.
 
-    Precision and recall are of Kynkäänniemi et al. (2019), density and coverage of Naeem et al. (2020).
+    Precision and recall are by Kynkäänniemi et al. (2019), density and coverage by Naeem et al. (2020).
     """
 
     precision: float  # share of the generated samples inside a ball around a real one
     recall: float  # share of the real samples inside a ball around a generated one
-    density: float  # balls around real samples that a generated one is in, over k; may exceed 1
+    density: float  # number of balls around real samples that a generated one lies in, over k; may exceed 1
     coverage: float  # share of the real samples with a generated one in their ball
 
 
 class Gaussian(NamedTuple):
-    """A fitted Gaussian: its mean (F,), a factor (F, r) with covariance = factor @ factor.T, and the trace of that."""
+    """A Gaussian: its mean (F,), a factor (F, r) with covariance = factor @ factor.T, and the covariance's trace."""
 
     mean: np.ndarray
     factor: np.ndarray
     trace: float
 
 
-def as_rows(name: str, values: np.ndarray, least: int) -> np.ndarray:
-    """Samples (N, ...) as finite float64 rows (N, F), or ValueError where there are fewer than `least`."""
-    if len(values) < least:
-        raise ValueError(f"{name} holds {len(values)} samples; at least {least} are needed")
+def as_rows(name: str, values: np.ndarray, minimum: int) -> np.ndarray:
+    """Return samples (N, ...) as finite float64 rows (N, F); ValueError if there are fewer than `minimum`."""
+    if len(values) < minimum:
+        raise ValueError(f"{name} holds {len(values)} samples; at least {minimum} are needed")
     rows = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
     if not np.isfinite(rows).all():
         raise ValueError(f"{name} holds values that are not finite; every value must be a finite number")
     return rows
 
 
-def both_as_rows(real: np.ndarray, generated: np.ndarray, least: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two sets as rows of one width, or ValueError."""
-    a, b = as_rows("real", real, least), as_rows("generated", generated, least)
+def both_as_rows(real: np.ndarray, generated: np.ndarray, minimum: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return two sets as rows of the same width; ValueError if they are not."""
+    a, b = as_rows("real", real, minimum), as_rows("generated", generated, minimum)
     if a.shape[1] != b.shape[1]:
         raise ValueError(f"generated has {b.shape[1]} values a sample; real has {a.shape[1]}, they must agree")
     return a, b
@@ -55,31 +55,32 @@ def frechet(real: np.ndarray, generated: np.ndarray) -> float:
 
     |mean_a - mean_b|^2 + tr(cov_a + cov_b - 2 (cov_a cov_b)^(1/2))   (Dowson & Landau 1982)
 
-    It is FID only on features of an Inception network, and biased: between draws of one law some multiple of 1/N + 1/M.
+    It is FID only on features of an Inception network. It is biased: between draws of one distribution its expected
+    value is a multiple of 1/N + 1/M.
     """
     a, b = both_as_rows(real, generated, 2)
-    return apart(fitted(a), fitted(b))
+    return gaussian_frechet(fit_gaussian(a), fit_gaussian(b))
 
 
-def fitted(rows: np.ndarray) -> Gaussian:
+def fit_gaussian(rows: np.ndarray) -> Gaussian:
     """The Gaussian with the mean and the unbiased covariance of (N, F) rows."""
     count, width = rows.shape
     mean = rows.mean(0)
     centred = (rows - mean) / np.sqrt(count - 1)
-    # Fewer samples than values: the samples themselves are the smaller factor, and the exact one.
-    factor = centred.T if count <= width else root(centred.T @ centred)
+    # With fewer samples than values, the samples themselves are the smaller factor, and exact.
+    factor = centred.T if count <= width else covariance_factor(centred.T @ centred)
     return Gaussian(mean, factor, float((centred**2).sum()))
 
 
-def root(covariance: np.ndarray) -> np.ndarray:
+def covariance_factor(covariance: np.ndarray) -> np.ndarray:
     """(F, r) factor of a covariance (F, F) of rank r."""
     value, vector = np.linalg.eigh(covariance)
-    solid = value > value[-1] * len(value) * np.finfo(float).eps
-    return vector[:, solid] * np.sqrt(value[solid])
+    positive = value > value[-1] * len(value) * np.finfo(float).eps
+    return vector[:, positive] * np.sqrt(value[positive])
 
 
-def apart(a: Gaussian, b: Gaussian) -> float:
-    """Squared Fréchet distance of two Gaussians."""
+def gaussian_frechet(a: Gaussian, b: Gaussian) -> float:
+    """Squared Fréchet distance between two Gaussians."""
     # tr (cov_a cov_b)^(1/2) is the sum of the singular values of factor_a^T factor_b: no complex square root.
     overlap = np.linalg.svd(a.factor.T @ b.factor, compute_uv=False).sum()
     shift = a.mean - b.mean
@@ -91,25 +92,25 @@ def kernel(real: np.ndarray, generated: np.ndarray) -> float:
 
     mean k(x, x') + mean k(y, y') - 2 mean k(x, y) over pairs of different samples   (Gretton et al. 2012, lemma 6)
 
-    It is not KID, which is on features of an Inception network and a mean over small subsets (Binkowski et al. 2018).
+    It is not KID, which uses features of an Inception network and a mean over small subsets (Binkowski et al. 2018).
     """
     a, b = both_as_rows(real, generated, 2)
-    inside = [(sum(block.sum() for _, block in kernels(rows, rows)) - on_itself(rows).sum())
+    within = [(sum(block.sum() for _, block in kernel_blocks(rows, rows)) - kernel_diagonal(rows).sum())
               / (len(rows) * (len(rows) - 1)) for rows in (a, b)]
-    across = sum(block.sum() for _, block in kernels(a, b)) / (len(a) * len(b))
-    return float(inside[0] + inside[1] - 2 * across)
+    between = sum(block.sum() for _, block in kernel_blocks(a, b)) / (len(a) * len(b))
+    return float(within[0] + within[1] - 2 * between)
 
 
-def kernels(rows: np.ndarray, others: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """The cubic kernel of some rows (n, F) with all others (m, F), block by block."""
-    for part in _parts(len(rows), len(others)):
+def kernel_blocks(rows: np.ndarray, others: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """The cubic kernel of rows (n, F) with others (m, F), block by block."""
+    for part in _blocks(len(rows), len(others)):
         product = rows[part] @ others.T
         product /= rows.shape[1]
         product += 1
         yield part, product * product * product
 
 
-def on_itself(rows: np.ndarray) -> np.ndarray:
+def kernel_diagonal(rows: np.ndarray) -> np.ndarray:
     """(n,) cubic kernel of each row with itself."""
     return ((rows * rows).sum(1) / rows.shape[1] + 1) ** 3
 
@@ -117,27 +118,27 @@ def on_itself(rows: np.ndarray) -> np.ndarray:
 def neighbours(real: np.ndarray, generated: np.ndarray, k: int = 5) -> Neighbours:
     """Precision, recall, density and coverage of (M, ...) generated samples among (N, ...) real ones, both more than k.
 
-    A ball around each sample reaches to the k-th nearest other one of its own set (Kynkäänniemi et al. 2019, eq. 2;
-    Naeem et al. 2020, eq. 3 and 5). All four depend on the numbers of samples: compare only at the same numbers.
+    The ball around each sample reaches to its k-th nearest other sample of the same set (Kynkäänniemi et al. 2019,
+    eq. 2; Naeem et al. 2020, eq. 3 and 5). All four depend on the numbers of samples: compare only equal numbers.
     """
     if k < 1:
         raise ValueError(f"k is {k}; it must be at least 1")
     a, b = both_as_rows(real, generated, k + 1)
-    of_real, of_generated = (_reach(rows, k) for rows in (a, b))
+    real_reach, generated_reach = (_reach(rows, k) for rows in (a, b))
     balls, recalled, covered = np.zeros(len(b)), np.zeros(len(a), bool), np.zeros(len(a), bool)
-    for part, gap in gaps(a, b):
-        inside = gap < of_real[part, None]
+    for part, gap in distance_blocks(a, b):
+        inside = gap < real_reach[part, None]
         balls += inside.sum(0)
         covered[part] = inside.any(1)
-        recalled[part] = (gap < of_generated).any(1)
+        recalled[part] = (gap < generated_reach).any(1)
     return Neighbours(float((balls > 0).mean()), float(recalled.mean()), float(balls.mean() / k), float(covered.mean()))
 
 
-def gaps(rows: np.ndarray, others: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Squared Euclidean distances of some rows (n, F) from all others (m, F), block by block."""
-    # Not centred first: on whole numbers, as 8-bit pictures are, this is exact, and so are ties.
+def distance_blocks(rows: np.ndarray, others: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Squared Euclidean distances of rows (n, F) from others (m, F), block by block."""
+    # Not centred first, so that whole numbers such as 8-bit pictures give exact distances and exact ties.
     length = (others * others).sum(1)
-    for part in _parts(len(rows), len(others)):
+    for part in _blocks(len(rows), len(others)):
         gap = rows[part] @ others.T
         gap *= -2
         gap += (rows[part] * rows[part]).sum(1)[:, None]
@@ -146,17 +147,18 @@ def gaps(rows: np.ndarray, others: np.ndarray) -> Iterator[tuple[slice, np.ndarr
 
 
 def _reach(rows: np.ndarray, k: int) -> np.ndarray:
-    """(n,) squared distance of each row to the k-th nearest other one of its set."""
+    """(n,) squared distance of each row to its k-th nearest other row."""
     reach = np.empty(len(rows))
-    for part, gap in gaps(rows, rows):
-        here = np.arange(len(gap))
-        gap[here, here + part.start] = np.inf
+    for part, gap in distance_blocks(rows, rows):
+        index = np.arange(len(gap))
+        gap[index, index + part.start] = np.inf
         reach[part] = np.partition(gap, k - 1, axis=1)[:, k - 1]
     return reach
 
 
-def _parts(count: int, wide: int) -> Iterator[slice]:
-    step = max(1, ENTRIES // wide)
+def _blocks(count: int, width: int) -> Iterator[slice]:
+    """Slices of rows whose blocks of a matrix with `width` columns have a bounded size."""
+    step = max(1, ENTRIES // width)
     return (slice(start, min(start + step, count)) for start in range(0, count, step))
 
 

@@ -1,4 +1,4 @@
-"""The distances of an evaluation: held-out data against generated and, as a floor, against training data."""
+"""The measures of an evaluation: held-out data against samples and, for the floors, against training data."""
 
 from __future__ import annotations
 
@@ -15,81 +15,81 @@ from ornstein.evaluation.distances import frechet, kernel
 from ornstein.evaluation.intervals import frechet_interval, kernel_interval, neighbour_intervals
 from ornstein.evaluation.results import Interval, Measure
 
-__all__ = ["forest_measure", "forest_rows", "intervals_between", "measures_of", "texture", "views"]
+__all__ = ["forest_inputs", "forest_measure", "forest_rows", "intervals_between", "space_measures", "texture"]
 
 NAMES = {"frechet": "Fréchet distance", "kernel": "Kernel distance", "precision": "Precision", "recall": "Recall",
          "density": "Density", "coverage": "Coverage"}
-INCEPTION = {"frechet": "FID", "kernel": "KID"}  # nothing else may be called so
+INCEPTION = {"frechet": "FID", "kernel": "KID"}  # names reserved for Inception features
 FORESTS = {"auc": "Told apart by a forest (AUC)", "texture": "Told apart by texture (AUC)"}
-SHOWN = 1500  # rows of a side that a forest sees: more cost minutes
-TINY = 1e-6
+FOREST_ROWS = 1500  # largest number of rows of a side that a forest sees; more take minutes
+TINY = 1e-6  # avoids division by 0
 
 
 def intervals_between(unseen: np.ndarray, others: np.ndarray, count: int,
-                      tell: Callable[[float], None] | None = None) -> dict[str, Interval]:
-    """By key, with values at the first `count` of the others, and limits and their intervals at all."""
-    intervals = neighbour_intervals(unseen, others[:count], tell=tell)._asdict()
-    for key, of, value in (("frechet", frechet_interval, frechet), ("kernel", kernel_interval, kernel)):
-        whole = of(unseen, others)
+                      progress: Callable[[float], None] | None = None) -> dict[str, Interval]:
+    """Intervals by key, with values of the first `count` of the others, and limits and their intervals of all."""
+    intervals = neighbour_intervals(unseen, others[:count], progress=progress)._asdict()
+    for key, interval_of, value in (("frechet", frechet_interval, frechet), ("kernel", kernel_interval, kernel)):
+        interval = interval_of(unseen, others)
         if count < len(others):
-            # Without a limit the interval is that of the value, so it belongs to the same rows.
-            whole = of(unseen, others[:count]) if whole.limit is None else replace(
-                whole, value=value(unseen, others[:count]))
-        intervals[key] = whole
+            # Without a limit the interval is that of the value, so it must be of the same rows.
+            interval = interval_of(unseen, others[:count]) if interval.limit is None else replace(
+                interval, value=value(unseen, others[:count]))
+        intervals[key] = interval
     return intervals
 
 
-def measures_of(found: dict[str, Interval], floor: dict[str, Interval], features: str,
+def space_measures(found: dict[str, Interval], floor: dict[str, Interval], features: str,
                 counts: tuple[int, int]) -> list[Measure]:
-    """The measures of a feature space, from the intervals of samples and those of real rows."""
+    """The measures of a feature space, from the intervals of samples and of real rows."""
     names = NAMES | INCEPTION if features.partition(":")[0] == "inception" else NAMES
     return [_measure(key, name, features, found[key], floor[key], 0.0 if key in ("frechet", "kernel") else 1.0, counts)
             for key, name in names.items()]
 
 
 def forest_rows(training: int, generated: int, unseen: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which of so many rows a forest sees."""
-    draw = np.random.default_rng(seed)
-    real, fake, other = (draw.permutation(count)[:SHOWN] for count in (training, generated, unseen))
-    few = min(len(real), len(fake))
-    return real[:few], fake[:few], other
+    """Indices of the rows that a forest sees, as many training as generated ones."""
+    rng = np.random.default_rng(seed)
+    real, samples, other = (rng.permutation(count)[:FOREST_ROWS] for count in (training, generated, unseen))
+    count = min(len(real), len(samples))
+    return real[:count], samples[:count], other
 
 
 def forest_measure(key: str, found: Interval, floor: Interval, real: int, generated: int) -> Measure:
-    """The measure of a forest, from how well it tells samples from training rows, and unseen rows from them."""
+    """The measure of a forest that tells samples from training rows, and for the floor unseen rows from them."""
     return _measure(key, FORESTS[key], "", found, floor, 0.5, (real, generated))
 
 
-def views(shape: Sequence[int]) -> dict[str, Callable[[Tensor], Tensor]]:
-    """What each forest sees of (N, *shape) rows, by its key: values, and of sides of 8 or more texture too."""
+def forest_inputs(shape: Sequence[int]) -> dict[str, Callable[[Tensor], Tensor]]:
+    """The inputs of each forest from (N, *shape) rows, by its key: values, and texture if all sides are 8 or more."""
     return {"auc": partial(torch.flatten, start_dim=1)} | (
         {"texture": texture} if len(shape) > 1 and min(shape[1:]) >= 8 else {})
 
 
 def texture(x: Tensor) -> Tensor:
-    """How rough (N, C, *sides) samples are, (N, F).
+    """Texture features of (N, C, *sides) samples, (N, F).
 
-    A tree looks at one value at a time, so a forest of pixels hardly sees grain that lies anywhere. These are, at each
-    scale and along each axis, size and sparseness of the differences of neighbours, how alike they are in all channels,
-    and how much they shrink from one scale to the next.
+    A tree looks at one value at a time, so a forest of pixels hardly sees grain that may lie anywhere. The features
+    are, at each scale and along each axis, size and sparseness of the differences of neighbours, their correlation
+    between channels, and how much they shrink from one scale to the next.
     """
-    pool, figures, before = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[x.ndim - 3], list[Tensor](), list[Tensor]()
+    pool, columns, finer = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[x.ndim - 3], list[Tensor](), list[Tensor]()
     while min(x.shape[2:]) >= 4:
-        now = []
+        sizes = []
         for axis in range(2, x.ndim):
-            apart = x.diff(dim=axis).flatten(2)
-            size, mean = apart.square().mean(2).sqrt(), apart.abs().mean(2)
-            alike = (apart[:, 1:] * apart[:, :1]).mean(2) / (size[:, 1:] * size[:, :1] + TINY)
-            figures += [size, mean / (size + TINY), apart.abs().amax(2), alike]
-            now.append(size)
-        figures += [coarse / (fine + TINY) for coarse, fine in zip(now, before, strict=False)]
-        x, before = pool(x, 2), now
-    return torch.cat(figures, 1)
+            difference = x.diff(dim=axis).flatten(2)
+            size, mean = difference.square().mean(2).sqrt(), difference.abs().mean(2)
+            correlation = (difference[:, 1:] * difference[:, :1]).mean(2) / (size[:, 1:] * size[:, :1] + TINY)
+            columns += [size, mean / (size + TINY), difference.abs().amax(2), correlation]
+            sizes.append(size)
+        columns += [coarse / (fine + TINY) for coarse, fine in zip(sizes, finer, strict=False)]
+        x, finer = pool(x, 2), sizes
+    return torch.cat(columns, 1)
 
 
 def _measure(key: str, name: str, features: str, found: Interval, floor: Interval, best: float,
              counts: tuple[int, int]) -> Measure:
-    # No distance is below 0, whatever its estimate without bias is.
-    one, other = (replace(each, limit=None if each.limit is None else max(each.limit, each.low))
-                  for each in (found, floor))
-    return Measure(key, name, features, one, other, best, *counts)
+    # An unbiased estimate may be negative, a distance may not.
+    found, floor = (replace(interval, limit=None if interval.limit is None else max(interval.limit, interval.low))
+                    for interval in (found, floor))
+    return Measure(key, name, features, found, floor, best, *counts)

@@ -10,24 +10,24 @@ from torch import Tensor
 
 from ornstein.arguments import require_int
 from ornstein.data import Dataset, load_data
-from ornstein.evaluation.memorisation import Search
+from ornstein.evaluation.memorisation import NeighbourSearch
 from ornstein.isolation import isolated
 
 __all__ = ["Neighbour", "nearest"]
 
-LEAST = 2  # training rows, of which one can be nearer than another
+MIN_ROWS = 2  # training rows, so that one can be nearer than another
 
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A training row near to a sample.
+    """A training row near a sample.
 
     Args:
-        row: its number in the data.
+        row: its index in the data.
         name: of its file, or "row 17" where rows have no names.
-        label: its class by name; "" without one.
-        distance: from 0, for the same, to 1, for black and white: root mean square, in parts of the data's scale.
-        how: what was done to the row to come so near: "as it is", "flipped", "cropped", or both of these.
+        label: name of its class; "" without one.
+        distance: root mean square difference relative to the data's scale, from 0 (equal) to 1 (black and white).
+        how: the change of the row that comes nearest: "as it is", "flipped", "cropped", or both of these.
     """
 
     row: int
@@ -47,11 +47,11 @@ def nearest(x: Tensor, data: Any, count: int = 8) -> list[list[Neighbour]]:
 
     Args:
         x: (B, *shape) samples in [-1, 1], as `ornstein.sample` draws them.
-        data: what the model was trained on: a `Dataset`, or what `load_data` takes. Rows held out are not looked at.
-        count: how many for each sample, >= 1; all training rows if they are fewer.
+        data: what the model was trained on: a `Dataset`, or anything that `load_data` takes. Held-out rows are ignored.
+        count: neighbours of each sample, >= 1; all training rows if there are fewer.
 
     Returns:
-        For each sample the nearest rows, the nearest one first.
+        The nearest rows of each sample, nearest first.
 
     Raises:
         ValueError: shapes that do not fit, values that are not finite, or fewer than two training rows.
@@ -63,15 +63,15 @@ def nearest(x: Tensor, data: Any, count: int = 8) -> list[list[Neighbour]]:
                          f"{', '.join(map(str, spec.shape))}) with B >= 1")
     if lost := int((~x.isfinite()).sum()):
         raise ValueError(f"x holds {lost} values that are not finite; every value must be a finite number")
-    if len(rows) < LEAST:
-        raise ValueError(f"data {spec.name!r} have {len(rows)} training rows; at least {LEAST} are needed")
+    if len(rows) < MIN_ROWS:
+        raise ValueError(f"data {spec.name!r} have {len(rows)} training rows; at least {MIN_ROWS} are needed")
     x, count = x.detach().cpu().float(), min(require_int("count", count), len(rows))
-    search = Search(data, rows, seed=0, count=count)
+    search = NeighbourSearch(data, rows, seed=0, count=count)
     neighbours = []
-    for one, near in zip(x.split(1), search(x)[1], strict=True):
-        how, distance = search.how(one.expand(count, *spec.shape), near)
-        neighbours.append([_neighbour(data, int(near[place]), distance[place] / (2 * search.values ** 0.5), how[place])
-                      for place in np.argsort(distance, kind="stable")])
+    for sample, near in zip(x.split(1), search(x)[1], strict=True):
+        how, distance = search.nearest_change(sample.expand(count, *spec.shape), near)
+        neighbours.append([_neighbour(data, int(near[i]), distance[i] / (2 * search.values ** 0.5), how[i])
+                           for i in np.argsort(distance, kind="stable")])
     return neighbours
 
 

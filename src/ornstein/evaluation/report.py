@@ -1,4 +1,4 @@
-"""All that an evaluation found out about one model, as figures, as text and as JSON."""
+"""The result of an evaluation, as figures, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FORMAT = 1
 
 @dataclass
 class Report:
-    """All that `ornstein.evaluate` found out about one model.
+    """The result of `ornstein.evaluate`.
 
     Args:
         name: of the model, for people.
@@ -35,12 +35,12 @@ class Report:
         steps: the bound's terms in nats by log SNR; None without.
         levels: denoising losses by log SNR.
         memorisation: evidence of copies; None where nothing is held out.
-        restorations: how held-out rows come back from their measurements, one of each operator that was asked for.
+        restorations: how well held-out rows are restored from their measurements, one entry an operator.
         seconds: of each part of the evaluation.
-        notes: sentences that a reader must know.
+        notes: sentences that a reader needs to know.
         pictures: "samples", "real", and "pair-0-sample", "pair-0-training", "restored-0" ...: images that the page
             shows.
-        others: reports of the other sets that `ornstein.compare` was given; none of `ornstein.evaluate`.
+        others: reports of the further sets given to `ornstein.compare`; empty for `ornstein.evaluate`.
     """
 
     name: str
@@ -61,31 +61,32 @@ class Report:
     others: list[Report] = field(default_factory=list, repr=False)
 
     def __str__(self) -> str:
-        return "\n".join(line for one in (self, *self.others) for line in one.lines())
+        return "\n".join(line for report in (self, *self.others) for line in report.lines())
 
     def lines(self) -> Iterator[str]:
         """The figures as lines of text."""
         yield f"{self.name}: {' '.join(self.verdict)}"
         other = "unseen" if self.known == "training" else "real"
         yield f"  {self.drawn['count']:,} samples against {self.data['held_out']:,} {other} {self.things}"
-        for features, group in groupby(self.measures, key=lambda one: one.features):
+        for features, group in groupby(self.measures, key=lambda measure: measure.features):
             yield f"  {features or 'values'}"
-            for one in group:
-                yield f"    {one.name:32}  {one.found}" + (f"  real data {one.floor}" if one.floor else "")
+            for measure in group:
+                floor = f"  real data {measure.floor}" if measure.floor else ""
+                yield f"    {measure.name:32}  {measure.found}{floor}"
         if self.likelihood:
             yield f"  likelihood of unseen data, ± one standard error ({self.likelihood[0].units})"
-        for like in self.likelihood:
-            yield f"    {like.name:36}  {like}" + (f" ({like.grid})" if like.grid else "")
+        for entry in self.likelihood:
+            yield f"    {entry.name:36}  {entry}" + (f" ({entry.grid})" if entry.grid else "")
         if (copies := self.memorisation) is not None:
             yield (f"  {'E' if copies.copies else 'No e'}vidence of copies: {100 * copies.share:.2f} % of the samples "
                    f"are near a {self.known} picture, {100 * copies.expected:.2f} % expected (p = "
                    f"{copies.p_value:.2g})")
-        for one in self.restorations:
-            yield f"  {one.how}"
-            yield f"    {'inside the 50 % intervals':32}  {one.half}"
-            yield f"    {'inside the 90 % intervals':32}  {one.most}"
-            for name, found, linear in (("error of the mean", one.error, one.linear_error),
-                                        ("CRPS", one.crps, one.linear_crps)):
+        for restored in self.restorations:
+            yield f"  {restored.how}"
+            yield f"    {'inside the 50 % intervals':32}  {restored.half}"
+            yield f"    {'inside the 90 % intervals':32}  {restored.most}"
+            for name, found, linear in (("error of the mean", restored.error, restored.linear_error),
+                                        ("CRPS", restored.crps, restored.linear_crps)):
                 yield f"    {name:32}  {found}" + (f"  best linear estimate {linear}" if linear else "")
         if (sentence := finding(self.measures, self.things)) is not None:
             yield f"  {sentence.striptags()}"
@@ -93,49 +94,49 @@ class Report:
 
     @property
     def things(self) -> str:
-        """What the samples are called: "pictures" or "samples"."""
+        """What samples are called: "pictures" or "samples"."""
         return "pictures" if self.data.get("kind") == "picture" else "samples"
 
     @property
     def known(self) -> str:
-        """What the rows are called that copies are looked for in: "training", or "real" where nobody knows better."""
+        """What the rows that may be copied are called: "training", or "real" where the training data are unknown."""
         return self.data.get("known", "training")
 
     @property
     def foreign(self) -> bool:
-        """Whether the samples are from files or of another program, and no model is known."""
+        """Whether the samples are given and no model is known."""
         return "source" in self.drawn
 
     @property
     def verdict(self) -> list[str]:
-        """What was found, in sentences without a technical term."""
+        """The findings in sentences without technical terms."""
         shared, count = self.drawn.get("also_real", 0), self.drawn.get("count")
-        said = verdict(self.measures, self.memorisation, self.things, self.restorations, self.known)
+        sentences = verdict(self.measures, self.memorisation, self.things, self.restorations, self.known)
         if shared == count:
-            return [f"All of these {count:,} {self.things} are real ones, in both sets the same: this comparison says "
-                    "nothing of a generator."]
+            return [f"All of these {count:,} {self.things} are in the real set too, so this comparison says nothing "
+                    "about a generator."]
         if not shared:
-            return said
-        return [*said, f"{shared:,} of these {count:,} {self.things} are real ones: the same {self.things} are in both "
-                       "sets."]
+            return sentences
+        return [*sentences, f"{shared:,} of these {count:,} {self.things} are in the real set too."]
 
     def same_data(self, other: Report) -> bool:
-        """Whether another model was judged by the same unseen rows."""
+        """Whether another report is about the same unseen rows."""
         return all(self.data.get(name) == other.data.get(name) for name in ("shape", "held_out", "held_out_sha256"))
 
     def as_dict(self) -> dict[str, Any]:
         """The figures as plain JSON values, without the pictures."""
         facts = {name: value for name, value in vars(self).items() if name not in ("pictures", "others")}
-        facts["measures"] = [one.as_dict() for one in self.measures]
+        facts["measures"] = [measure.as_dict() for measure in self.measures]
         return {"format": FORMAT, "verdict": self.verdict, **json.loads(json.dumps(facts, default=asdict))}
 
     def measure(self, key: str, features: str | None = None) -> Measure:
-        """The measure of a key, and of a feature space where there are several.
+        """Return the measure of a key and, where there are several, of a feature space.
 
         Raises:
-            KeyError: there is none.
+            KeyError: it was not measured.
         """
-        for one in self.measures:
-            if one.key == key and features in (None, one.features):
-                return one
-        raise KeyError(f"{key!r} was not measured; there are {', '.join(one.key for one in self.measures)}")
+        for measure in self.measures:
+            if measure.key == key and features in (None, measure.features):
+                return measure
+        keys = ', '.join(measure.key for measure in self.measures)
+        raise KeyError(f"{key!r} was not measured; the measures are {keys}")

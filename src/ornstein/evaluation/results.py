@@ -11,18 +11,18 @@ from ornstein.figures.chart import LEVEL, NORMAL, number
 __all__ = ["LEVEL", "NORMAL", "Calibration", "Curve", "Interval", "Likelihood", "Measure", "Memorisation", "Pair",
            "Restoration"]
 
-MOST = 0.9  # of the truth lies inside the intervals by which it is judged how sure a model is
+COVERAGE = 0.9  # of the intervals by which a model is judged too sure or not
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure of the samples at hand and the 95 % interval of what it estimates.
+    """A figure of the given samples and the 95 % interval of what it estimates.
 
     Args:
-        value: on the samples as they are.
-        limit: the estimate for infinitely many samples (bias removed); None where the value has no such estimate.
-        low, high: ends of the interval, of the distance between the two laws where there is a limit, else of the
-            expected value at these numbers of samples.
+        value: as measured on the samples.
+        limit: the estimate for infinitely many samples (bias removed); None where there is no such estimate.
+        low, high: ends of the interval, of the distance between the two distributions where there is a limit, else of
+            the expected value at these numbers of samples.
     """
 
     value: float
@@ -32,12 +32,12 @@ class Interval:
 
     @property
     def estimate(self) -> float:
-        """What the interval is around: the limit where there is one, else the value."""
+        """The limit where there is one, else the value."""
         return self.value if self.limit is None else self.limit
 
     @property
     def half(self) -> float:
-        """Half the width, by which digits are shown."""
+        """Half the width, which determines the digits that are shown."""
         return (self.high - self.low) / 2
 
     @property
@@ -49,7 +49,7 @@ class Interval:
         return f"{number(self.estimate, self.half)} {self.ends}"
 
     def disjoint(self, other: Interval) -> bool:
-        """Whether two intervals have nothing in common."""
+        """Whether two intervals do not overlap."""
         return math.isfinite(self.low + other.low) and (self.high < other.low or other.high < self.low)
 
 
@@ -60,15 +60,14 @@ class Measure:
     Args:
         key: short name: "frechet", "kernel", "precision", "recall", "density", "coverage", "auc", "texture",
             "accuracy".
-        name: for people, with the features named where it has some.
-        features: name of the feature space, "" where there is none.
-        found: on the samples at hand, held-out real data against generated; "auc" and "texture": training data,
-            or all real data of a comparison, against generated.
-            `value`, `limit`, `low` and `high` are its own.
-        floor: the same figure of real data in place of the generated: training rows that no feature was fitted to;
-            for "auc" and "texture" held-out ones; None without.
-        best: what indistinguishable data would score: 0 for distances, 0.5 for "auc" and "texture", 1 for shares.
-        real, generated: how many samples of each.
+        name: for people.
+        features: name of the feature space, "" if there is none.
+        found: held-out real data against the samples; for "auc" and "texture" training data, or all real data of a
+            comparison, against the samples. Also available as `value`, `limit`, `low` and `high`.
+        floor: the same figure with real data in place of the samples: training rows that no feature was fitted to, or
+            held-out ones for "auc" and "texture"; None if not measured.
+        best: the score of indistinguishable data: 0 for distances, 0.5 for "auc" and "texture", 1 for shares.
+        real, generated: numbers of samples.
     """
 
     key: str
@@ -82,7 +81,7 @@ class Measure:
 
     @property
     def value(self) -> float:
-        """The figure on the samples as they are."""
+        """The figure as measured on the samples."""
         return self.found.value
 
     @property
@@ -107,7 +106,7 @@ class Measure:
 
     @property
     def differs(self) -> bool | None:
-        """Whether samples are shown to differ from real data; None where the two cannot be compared."""
+        """Whether samples are shown to differ from real data; None if figure and floor cannot be compared."""
         return self.found.disjoint(self.floor) if self.floor is not None and self.comparable else None
 
     def as_dict(self) -> dict[str, Any]:
@@ -125,14 +124,14 @@ class Likelihood:
     Args:
         key: "bound", "chain", "bound-dequantised" or "ode", of the model; "gaussian" or "gaussian-class".
         name: for people.
-        grid: the times that the number belongs to, in words.
+        grid: description of the times that the number belongs to.
         nats: mean of log p.
         error: standard error of that mean.
         count: samples.
         bits: bits per value of the data with levels; None for continuous data.
         bits_error: standard error of that.
-        terms: (name, mean, standard error) in nats of what `nats` is made of; () where it is one term.
-        each: nats of each sample, by which two models are compared sample by sample.
+        terms: (name, mean, standard error) in nats of the terms of `nats`; () where it is a single term.
+        each: nats of each sample, for comparing two models sample by sample.
     """
 
     key: str
@@ -148,16 +147,16 @@ class Likelihood:
 
     @property
     def of_model(self) -> bool:
-        """Whether it is the model's, and not that of a Gaussian beside it."""
+        """Whether it is the model's, not that of a Gaussian for comparison."""
         return not self.key.startswith("gaussian")
 
     @property
     def units(self) -> str:
-        """What its units say."""
+        """An explanation of its units."""
         if self.bits is None:
-            return "nats a sample: the logarithm of its density, more are better"
-        return ("bits a value: what storing one takes with this model, fewer are better; nats a sample: the logarithm "
-                "of its probability, more are better")
+            return "nats a sample: the logarithm of its density, more is better"
+        return ("bits a value: the cost of storing one with this model, less is better; nats a sample: the logarithm "
+                "of its probability, more is better")
 
     def __str__(self) -> str:
         bits = "" if self.bits is None else f"{self.bits:.4f} ± {self.bits_error:.4f} bits a value, "
@@ -165,17 +164,17 @@ class Likelihood:
 
     @classmethod
     def read(cls, facts: dict[str, Any]) -> Likelihood:
-        """The same from plain JSON values."""
+        """Read it from plain JSON values."""
         return cls(**facts | {"terms": tuple(tuple(term) for term in facts["terms"]), "each": tuple(facts["each"])})
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A figure by log SNR: means and standard errors at each, most noise first.
+    """A figure by log SNR, most noise first.
 
     Args:
-        name: of the line: "training", "held out", "lowest possible", "bound".
-        log_snr: (n,) where.
+        name: of the curve: "training", "held out", "lowest possible", "bound".
+        log_snr: (n,) positions.
         value: (n,) means.
         error: (n,) standard errors.
     """
@@ -187,7 +186,7 @@ class Curve:
 
     @classmethod
     def read(cls, facts: dict[str, Any]) -> Curve:
-        """The same from plain JSON values."""
+        """Read it from plain JSON values."""
         return cls(facts["name"], *(tuple(facts[name]) for name in ("log_snr", "value", "error")))
 
 
@@ -196,11 +195,12 @@ class Pair:
     """A generated picture and the training picture nearest to it.
 
     Args:
-        sample: number of the generated one.
-        training: row of the training one in its set.
-        ratio: its distance over that to the next ones, 0 for a copy; held-out pictures have `typical`.
-        how: how the training picture was changed to come so near: "as it is", "flipped", "cropped".
+        sample: index of the generated picture.
+        training: row of the training picture in its set.
+        ratio: its distance relative to the next nearest ones, 0 for a copy; `typical` for held-out pictures.
+        how: the change of the training picture that comes nearest: "as it is", "flipped", "cropped".
         name: of the training picture, such as its file's, where the data have names.
+        of: name of the generated picture, likewise.
     """
 
     sample: int
@@ -213,19 +213,19 @@ class Pair:
 
 @dataclass(frozen=True)
 class Memorisation:
-    """Evidence of copies: samples beside held-out pictures, each by how near a training picture is.
+    """Evidence of copies: how near samples, compared with held-out pictures, are to training pictures.
 
     Args:
-        share: of the samples that are nearer than the threshold.
-        expected: of the samples, if they were like held-out pictures.
+        share: of the samples that are near a training picture.
+        expected: this share if the samples were like held-out pictures.
         threshold: the ratio below which a picture counts as near.
-        p_value: chance of so many near samples, if they were like held-out pictures.
-        false_alarms: how often `copies` would be True for a model without copies.
+        p_value: probability of so many near samples if they were like held-out pictures.
+        false_alarms: probability that `copies` is True for a model that copies nothing.
         copies: whether p_value is below false_alarms.
-        exact: share of the samples that are a training picture to the last level.
-        distance: median distance to the nearest training picture, over the same of held-out ones.
+        exact: share of the samples that equal a training picture exactly.
+        distance: median distance to the nearest training picture, relative to that of held-out ones.
         typical: median ratio of held-out pictures.
-        pairs: the nearest pairs first.
+        pairs: the nearest pairs, nearest first.
     """
 
     share: float
@@ -241,20 +241,20 @@ class Memorisation:
 
     @classmethod
     def read(cls, facts: dict[str, Any]) -> Memorisation:
-        """The same from plain JSON values."""
+        """Read it from plain JSON values."""
         return cls(**facts | {"pairs": tuple(Pair(**pair) for pair in facts["pairs"])})
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How draws of what a measurement leaves open go with the truth, over all values that are left open.
+    """How well draws agree with the truth, over all values that the measurement leaves open.
 
     Args:
         half: share of the truth inside the central 50 % interval of the draws.
         most: share of it inside the central 90 % interval.
-        ranks: how often the truth has each rank among the draws, in 20 equal bins, over what would be even: 1 each if
-            the model is right.
-        ranks_error: standard errors of those.
+        ranks: frequency of the truth's ranks among the draws in 20 equal bins, relative to a uniform distribution: 1
+            each if the model is right.
+        ranks_error: their standard errors.
         crps: mean continuous ranked probability score of the draws, estimated without bias (Ferro 2014); lower is
             better.
         error: root mean square error of the mean of the draws.
@@ -276,14 +276,14 @@ class Restoration(Calibration):
     leaves open. Intervals are over rows: the values of one row are not independent.
 
     Args:
-        operator: what was measured of each row, such as "mask=0.5".
+        operator: the measurement of each row, such as "mask=0.5".
         noise: standard deviation of the measurements' noise, on the model's scale.
-        rows: rows that were restored.
-        draws: of each row.
+        rows: number of restored rows.
+        draws: number of draws of each row.
         nfe: network calls a draw.
-        values: of a row that the measurement leaves open.
-        linear_crps, linear_error: the same of the best linear estimate, a Gaussian with the training data's mean and
-            covariance given the measurement; None for samples of so many values that it would take too long.
+        values: number of values of a row that the measurement leaves open.
+        linear_crps, linear_error: those of the best linear estimate, a Gaussian with the training data's mean and
+            covariance given the measurement; None for samples too large to compute it.
     """
 
     operator: str
@@ -297,13 +297,13 @@ class Restoration(Calibration):
 
     @property
     def sure(self) -> str:
-        """What its 90 % intervals say: "too sure", "less sure than it could be", or "as sure as it should be"."""
-        return ("too sure" if self.most.high < MOST else
-                "less sure than it could be" if self.most.low > MOST else "as sure as it should be")
+        """The verdict by its 90 % intervals: "too sure", "less sure than it could be", or "as sure as it should be"."""
+        return ("too sure" if self.most.high < COVERAGE else
+                "less sure than it could be" if self.most.low > COVERAGE else "as sure as it should be")
 
     @property
     def how(self) -> str:
-        """How it was done, as a line of text."""
-        exact = f"noise {number(self.noise)}" if self.noise else "no noise"
-        return (f"restored from {self.operator} with {exact}: {self.rows} rows, {self.draws} draws each of {self.nfe} "
-                f"network calls, {self.values:,} value{'s' * (self.values != 1)} a row left open")
+        """How the rows were restored, as a line of text."""
+        noise = f"noise {number(self.noise)}" if self.noise else "no noise"
+        return (f"restored from {self.operator} with {noise}: {self.rows} rows, {self.draws} draws each, {self.nfe} "
+                f"network calls a draw, {self.values:,} value{'s' * (self.values != 1)} a row left open")

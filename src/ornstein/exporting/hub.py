@@ -11,7 +11,7 @@ from typing import Any
 from ornstein import files
 from ornstein.checkpoint import MODEL, digest, load
 from ornstein.description import describe
-from ornstein.evaluation.written import FIGURES
+from ornstein.evaluation.report_files import FIGURES
 from ornstein.exporting.card import Facts, card
 from ornstein.figures import pictures
 from ornstein.figures.formats import options

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from ornstein.evaluation.written import FIGURES
+from ornstein.evaluation.report_files import FIGURES
 from ornstein.studio.errors import Refused
 from ornstein.studio.library import REPORT, Library
 from ornstein.studio.processes import ACTIVE, Processes

@@ -14,7 +14,7 @@ from ornstein.checkpoint import MODEL, digest, load
 from ornstein.data import DataSpec
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.samplers.loop import NFE
-from ornstein.evaluation.written import FIGURES
+from ornstein.evaluation.report_files import FIGURES
 from ornstein.machine import default_device
 from ornstein.studio.errors import Refused, one_line
 from ornstein.training.run import Run

@@ -1,4 +1,4 @@
-"""Features of a small network that is trained here, on the classes of the training rows or on themselves."""
+"""Features of a small network that is trained here, on the classes of the training rows or self-supervised."""
 
 from __future__ import annotations
 
@@ -14,79 +14,79 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ornstein.data.dataset import Dataset
-from ornstein.evaluation.features.space import VALUES, Features, draw_rows, varied
+from ornstein.evaluation.features.space import VALUES, Features, draw_rows, varied_rows
 from ornstein.isolation import isolated
 from ornstein.networks.layers import CONVOLUTIONS, Linear
 
-__all__ = ["Network"]
+__all__ = ["NetworkFeatures"]
 
-LEAST = 32  # training rows, and labelled ones for classes
-ROWS = 20_000  # training rows that it is trained on, at most
+MIN_ROWS = 32  # training rows, or labelled ones to learn classes
+ROWS = 20_000  # largest number of rows that it is trained on
 WIDTH = 64  # of the features
 BATCH = 128
-EPOCHS = 40  # over the rows, unless the work would be more than WORK
+EPOCHS = 40  # unless the work would exceed WORK
 WORK = 2.5e11  # multiplications in the forward calls of a training
-FEWEST, MOST = 150, 1200  # steps of a training, whatever the work
-GRID = {1: 64, 2: 16, 3: 8}  # largest side after the first convolution, by rank: the cost is bounded by it
+MIN_STEPS, MAX_STEPS = 150, 1200  # of a training, whatever the work
+GRID = {1: 64, 2: 16, 3: 8}  # largest side after the first convolution, by rank, which bounds the cost
 TEMPERATURE = 0.1
 
 
-class Network(Features):
-    """The last layer but one, 64 values, of a network trained on the training rows only.
+class NetworkFeatures(Features):
+    """The last but one layer, 64 values, of a network trained on the training rows only.
 
-    Where the rows have two classes or more it learns to tell them; else it learns which two changed copies come from
-    one row, by the normalised temperature-scaled cross entropy (SimCLR, Chen et al. 2020). Copies are changed by a
-    shift of up to an eighth of a side, noise, a scale and an erased box: what any array can bear. Pictures are not
-    mirrored, for a mirrored digit or letter is another. Vectors have some values replaced by those of other rows
-    instead (Bahri et al. 2022).
+    Where the rows have two classes or more it learns to classify them; otherwise it learns which two augmented copies
+    come from one row, by the normalised temperature-scaled cross entropy (SimCLR, Chen et al. 2020). Copies are
+    augmented by a shift of up to an eighth of a side, noise, a scale and an erased box, which suit any array. Pictures
+    are not mirrored, since a mirrored digit or letter is a different one. Vectors instead have some values replaced by
+    those of other rows (Bahri et al. 2022).
 
-    Rows, steps and layers are a function of shape and number of rows, never of a clock. `state` are weights from an
-    earlier `state()` on the same rows, in place of a training.
+    Rows, steps and layers depend on shape and number of rows, never on a clock. `state` are weights from an earlier
+    `state()` on the same rows, loaded instead of training.
     """
 
     @isolated(gradients=True)
     def __init__(self, training: Dataset, seed: int = 0, state: dict[str, Tensor] | None = None,
-                 tell: Callable[[float], None] | None = None) -> None:
+                 progress: Callable[[float], None] | None = None) -> None:
         spec = training.spec
-        numbered = np.flatnonzero(training.labels >= 0)
-        known = np.unique(training.labels[numbered])
-        labelled = len(numbered) >= LEAST and len(known) >= 2
-        rows = draw_rows(numbered if labelled else np.arange(len(training)),
+        labelled_rows = np.flatnonzero(training.labels >= 0)
+        classes = np.unique(training.labels[labelled_rows])
+        has_labels = len(labelled_rows) >= MIN_ROWS and len(classes) >= 2
+        rows = draw_rows(labelled_rows if has_labels else np.arange(len(training)),
                          min(ROWS, VALUES // math.prod(spec.shape)), seed)
-        x = varied(training, rows, LEAST, "network")
-        y = torch.from_numpy(training.labels[rows]) if labelled else None
-        # Its own state, set back afterwards: whoever draws before or after draws the same.
+        x = varied_rows(training, rows, MIN_ROWS, "network")
+        y = torch.from_numpy(training.labels[rows]) if has_labels else None
+        # Torch's random state is restored afterwards, so that other draws are unaffected.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed % 2**63)
-            self.body, head = _build(x), Linear(WIDTH, len(spec.classes)) if labelled else nn.Sequential(
+            self.body, head = _build(x), Linear(WIDTH, len(spec.classes)) if has_labels else nn.Sequential(
                 Linear(WIDTH, WIDTH), nn.ReLU(), Linear(WIDTH, WIDTH))
-            self.whole = nn.ModuleDict({"body": self.body, "head": head})
+            self.model = nn.ModuleDict({"body": self.body, "head": head})
             if state is None:
-                _train(self.body, head, x, y, tell)
+                _train(self.body, head, x, y, progress)
             else:
-                self.whole.load_state_dict(state)
-            self.whole.eval().requires_grad_(False)
-        self.head = head if labelled else None
+                self.model.load_state_dict(state)
+            self.model.eval().requires_grad_(False)
+        self.head = head if has_labels else None
         digest = hashlib.sha256(b"".join(value.numpy().tobytes() for value in self.body.state_dict().values()))
-        things = f"{len(rows):,} training {'pictures' if spec.kind == 'picture' else 'samples'} of “{spec.name}”"
-        what = f"tells the {len(known)} classes of {things}" if labelled else f"recognises changed copies of {things}"
-        super().__init__("network", f"network: a small one that {what}, sha256 {digest.hexdigest()[:8]}", spec,
-                         spec.classes if labelled else ())
+        data = f"{len(rows):,} training {'pictures' if spec.kind == 'picture' else 'samples'} of “{spec.name}”"
+        task = f"to tell {len(classes)} classes apart" if has_labels else "to recognise changed copies"
+        super().__init__("network", f"network: a small one trained {task}, on {data}, sha256 {digest.hexdigest()[:8]}",
+                         spec, spec.classes if has_labels else ())
 
     def state(self) -> dict[str, Tensor]:
-        return self.whole.state_dict()
+        return self.model.state_dict()
 
     def _features(self, x: Tensor) -> Tensor:
-        # Filled up to a whole batch: a row's features do not depend on how many come with it.
-        filled = torch.cat([x, x[:1].expand(self.batch - len(x), *x.shape[1:])])
-        return self.body(filled)[:len(x)]
+        # Padded to a full batch, so that a row's features do not depend on the number of rows.
+        padded = torch.cat([x, x[:1].expand(self.batch - len(x), *x.shape[1:])])
+        return self.body(padded)[:len(x)]
 
     def _scores(self, x: Tensor) -> Tensor:
         return self.head(self._features(x)) if self.head is not None else super()._scores(x)
 
 
 class _Standard(nn.Module):
-    """Values less their mean over their deviation: of each channel, or of each value of a vector."""
+    """Standardises each channel, or each value of a vector."""
 
     mean: Tensor
     std: Tensor
@@ -103,100 +103,105 @@ class _Standard(nn.Module):
 
 
 def _build(x: Tensor) -> nn.Sequential:
-    """The network for samples like x: three layers for vectors, four convolutions for grids, however large."""
+    """The network for samples like x: three layers for vectors, four convolutions for grids of any size."""
     if x.ndim == 2:
         return nn.Sequential(_Standard(x), Linear(x.shape[1], 128), nn.ReLU(), Linear(128, 128), nn.ReLU(),
                              Linear(128, WIDTH), nn.ReLU())
     rank, sides = x.ndim - 2, x.shape[2:]
     convolution: Callable[..., nn.Module] = CONVOLUTIONS[rank]
-    # Only the first convolution sees the whole grid, and steps over it; a blur of single pixels is still in its reach.
-    step = tuple(math.ceil(side / GRID[rank]) for side in sides)
-    into = convolution(x.shape[1], 32, tuple(one + 2 for one in step), stride=step, padding=1)
+    # Only the first convolution sees the full grid, with a stride; it can still detect a blur of single pixels.
+    first_stride = tuple(math.ceil(side / GRID[rank]) for side in sides)
+    kernel = tuple(size + 2 for size in first_stride)
+    first_layer = convolution(x.shape[1], 32, kernel, stride=first_stride, padding=1)
     norm = functools.partial(nn.GroupNorm, 8, dtype=torch.float32)
-    layers: list[nn.Module] = [_Standard(x), into, norm(32), nn.ReLU()]
-    for inside, outside, stride in ((32, 64, 2), (64, 64, 2), (64, 64, 1)):
-        layers += [convolution(inside, outside, 3, stride=stride, padding=1), norm(outside), nn.ReLU()]
-    # Means over the two halves of every side, so that what is where is not lost.
+    layers: list[nn.Module] = [_Standard(x), first_layer, norm(32), nn.ReLU()]
+    for channels_in, channels_out, stride in ((32, 64, 2), (64, 64, 2), (64, 64, 1)):
+        layers += [convolution(channels_in, channels_out, 3, stride=stride, padding=1), norm(channels_out), nn.ReLU()]
+    # Means over the two halves of every side, which keep coarse positions.
     pool = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)[rank - 1]
     return nn.Sequential(*layers, nn.Sequential(pool(2), nn.Flatten()), Linear(64 * 2**rank, WIDTH), nn.ReLU())
 
 
 def _work(body: nn.Sequential, x: Tensor) -> int:
-    """Multiplications in one sample's forward call."""
-    work, state = 0, x[:1]
+    """Multiplications in the forward call of one sample."""
+    work, output = 0, x[:1]
     with torch.no_grad():
         for layer in body:
-            state = layer(state)
+            output = layer(output)
             if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
-                work += layer.weight.numel() * int(np.prod(state.shape[2:]))
+                work += layer.weight.numel() * int(np.prod(output.shape[2:]))
     return work
 
 
 def _train(body: nn.Sequential, head: nn.Module, x: Tensor, y: Tensor | None,
-           tell: Callable[[float], None] | None = None) -> None:
-    """Fit body and head to labels, or to telling changed copies apart where there are none."""
+           progress: Callable[[float], None] | None = None) -> None:
+    """Fit body and head to labels, or without them to recognising augmented copies."""
     batch = min(BATCH, len(x))
     views = 1 if y is not None else 2
-    most = min(MOST, WORK / (_work(body, x) * batch * views))
-    steps = int(max(FEWEST, min(EPOCHS * len(x) / batch, most)))
-    weights = [*body.parameters(), *head.parameters()]
-    optimiser = torch.optim.AdamW(weights, lr=3e-3, weight_decay=1e-2)
-    slope = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps, pct_start=0.1)
-    change = _changes(x)
+    limit = min(MAX_STEPS, WORK / (_work(body, x) * batch * views))
+    steps = int(max(MIN_STEPS, min(EPOCHS * len(x) / batch, limit)))
+    parameters = [*body.parameters(), *head.parameters()]
+    optimiser = torch.optim.AdamW(parameters, lr=3e-3, weight_decay=1e-2)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps, pct_start=0.1)
+    augment = _augmentation(x)
     for step in range(steps):
         index = torch.randint(len(x), (batch,), device="cpu") if len(x) > batch else \
             torch.randperm(len(x), device="cpu")
         rows = x[index]
         if y is not None:
-            loss = F.cross_entropy(head(body(change(rows, 0.5))), y[index], label_smoothing=0.05)
+            loss = F.cross_entropy(head(body(augment(rows, 0.5))), y[index], label_smoothing=0.05)
         else:
-            # NT-Xent of 2 B rows of which row i and row i + B come from one sample (Chen et al. 2020, equation 1).
-            z = F.normalize(head(body(torch.cat([change(rows, 1.0), change(rows, 1.0)]))), dim=1)
-            alike = (z @ z.T / TEMPERATURE).fill_diagonal_(-torch.inf)
-            loss = F.cross_entropy(alike, torch.arange(len(z), device="cpu").roll(len(rows)))
+            # NT-Xent of 2 B rows, where rows i and i + B come from one sample (Chen et al. 2020, equation 1).
+            z = F.normalize(head(body(torch.cat([augment(rows, 1.0), augment(rows, 1.0)]))), dim=1)
+            similarity = (z @ z.T / TEMPERATURE).fill_diagonal_(-torch.inf)
+            loss = F.cross_entropy(similarity, torch.arange(len(z), device="cpu").roll(len(rows)))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        slope.step()
-        if tell:
-            tell((step + 1) / steps)
+        scheduler.step()
+        if progress:
+            progress((step + 1) / steps)
 
 
-def _changes(x: Tensor) -> Callable[[Tensor, float], Tensor]:
-    """What changes rows at random, by a strength in [0, 1], without making another thing of them."""
-    over = [0, *range(2, x.ndim)]
-    std = x.std(over, keepdim=True, unbiased=False)
-    kind: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}  # whatever torch's defaults are
+def _augmentation(x: Tensor) -> Callable[[Tensor, float], Tensor]:
+    """A random augmentation of rows, by a strength in [0, 1], that preserves what they show."""
+    axes = [0, *range(2, x.ndim)]
+    std = x.std(axes, keepdim=True, unbiased=False)
+    options: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}  # independent of torch's defaults
 
-    def change(rows: Tensor, strength: float) -> Tensor:
-        lead = (len(rows), *(1,) * (rows.ndim - 1))
+    def augment(rows: Tensor, strength: float) -> Tensor:
+        row_shape = (len(rows), *(1,) * (rows.ndim - 1))
         if rows.ndim == 2:
             others = rows[torch.randperm(len(rows), device="cpu")]
-            rows = torch.where(torch.rand(rows.shape, **kind) < 0.3 * strength, others, rows)
-            return rows + 0.1 * strength * std * torch.randn(rows.shape, **kind)
+            rows = torch.where(torch.rand(rows.shape, **options) < 0.3 * strength, others, rows)
+            return rows + 0.1 * strength * std * torch.randn(rows.shape, **options)
         for axis in range(2, rows.ndim):
             rows = _shift(rows, axis)
-        inside = torch.ones(lead, **kind)
+        erased = torch.ones(row_shape, **options)
         for axis in range(2, rows.ndim):
             side = rows.shape[axis]
-            place = torch.arange(side, device="cpu").view([-1 if one == axis else 1 for one in range(rows.ndim)])
-            start = torch.rand(lead, **kind) * side * 1.5 - side * 0.25
-            inside = inside * ((place >= start) & (place < start + side * 0.4 * strength))
+            position = _along(axis, rows)
+            start = torch.rand(row_shape, **options) * side * 1.5 - side * 0.25
+            erased = erased * ((position >= start) & (position < start + side * 0.4 * strength))
         mean = rows.mean(list(range(2, rows.ndim)), keepdim=True)
-        rows = rows * (1 - inside) + mean * inside
-        # A scale about the row's mean, so that dark and bright stay what they are.
-        rows = mean + (rows - mean) * (1 + 0.4 * strength * (torch.rand(lead, **kind) - 0.5))
-        return rows + 0.1 * strength * std * torch.randn(rows.shape, **kind)
+        rows = rows * (1 - erased) + mean * erased
+        # Scaled about the row's mean, so that dark stays dark and bright stays bright.
+        rows = mean + (rows - mean) * (1 + 0.4 * strength * (torch.rand(row_shape, **options) - 0.5))
+        return rows + 0.1 * strength * std * torch.randn(rows.shape, **options)
 
-    return change
+    return augment
 
 
 def _shift(rows: Tensor, axis: int) -> Tensor:
-    """Each row moved along an axis by up to an eighth of it; its edge is repeated."""
+    """Shift each row along an axis by up to an eighth of the side, repeating the edge."""
     side = rows.shape[axis]
-    reach = side // 8
-    if not reach:
+    limit = side // 8
+    if not limit:
         return rows
-    by = torch.randint(-reach, reach + 1, (len(rows), *(1,) * (rows.ndim - 1)), device="cpu")
-    place = torch.arange(side, device="cpu").view([-1 if one == axis else 1 for one in range(rows.ndim)])
-    return torch.take_along_dim(rows, (place + by).clamp(0, side - 1), axis)
+    offset = torch.randint(-limit, limit + 1, (len(rows), *(1,) * (rows.ndim - 1)), device="cpu")
+    return torch.take_along_dim(rows, (_along(axis, rows) + offset).clamp(0, side - 1), axis)
+
+
+def _along(axis: int, rows: Tensor) -> Tensor:
+    """Positions along an axis, shaped to broadcast against rows."""
+    return torch.arange(rows.shape[axis], device="cpu").view([-1 if i == axis else 1 for i in range(rows.ndim)])

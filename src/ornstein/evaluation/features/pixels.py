@@ -7,34 +7,34 @@ import torch
 from torch import Tensor
 
 from ornstein.data.dataset import Dataset
-from ornstein.evaluation.features.space import VALUES, Features, draw_rows, varied
+from ornstein.evaluation.features.space import VALUES, Features, draw_rows, varied_rows
 
-__all__ = ["Pixels"]
+__all__ = ["MAX_VALUES", "PixelFeatures"]
 
-MOST = 64  # values that are taken as they are, and components in place of more
-ROWS = 20_000  # training rows that components are fitted on
+MAX_VALUES = 64  # with more, as many principal components replace the values
+ROWS = 20_000  # largest number of training rows that components are fitted to
 
 
-class Pixels(Features):
-    """The values of a sample, or at `most` 64 principal components where there are more (Hotelling 1933)."""
+class PixelFeatures(Features):
+    """The values of a sample, or their first `components` principal components where there are more (Hotelling
+    1933)."""
 
     batch = 4096
 
-    def __init__(self, training: Dataset, seed: int = 0, most: int = MOST) -> None:
+    def __init__(self, training: Dataset, seed: int = 0, components: int = MAX_VALUES) -> None:
         values = int(np.prod(training.spec.shape))
-        x = varied(training, draw_rows(np.arange(len(training)), min(ROWS, VALUES // values), seed), 2,
-                   "pixels").flatten(1)
+        rows = draw_rows(np.arange(len(training)), min(ROWS, VALUES // values), seed)
+        x = varied_rows(training, rows, 2, "pixels").flatten(1)
         self.mean = self.axes = None
-        kind = "pixels" if training.spec.kind == "picture" else "values"
-        name = f"{kind}: {values}" if kind == "values" else f"{kind}: {values} values"
-        if values > most:
+        name = f"pixels: {values} values" if training.spec.kind == "picture" else f"values: {values}"
+        if values > components:
             from sklearn.decomposition import PCA
 
-            count = min(most, len(x) - 1)
-            # Whole rows are 64 of thousands of components: the approximate ones have the same span to some 1e-3.
-            fitted = PCA(count, svd_solver="randomized", iterated_power=4, random_state=seed % 2**32).fit(x.numpy())
-            self.mean, self.axes = (torch.from_numpy(part).float() for part in (fitted.mean_, fitted.components_))
-            name = f"{kind}: {count} principal components of {values:,} values"
+            count = min(components, len(x) - 1)
+            # With 64 of thousands of components, the randomized solver finds the same span to about 1e-3.
+            pca = PCA(count, svd_solver="randomized", iterated_power=4, random_state=seed % 2**32).fit(x.numpy())
+            self.mean, self.axes = torch.from_numpy(pca.mean_).float(), torch.from_numpy(pca.components_).float()
+            name = f"{name.partition(':')[0]}: {count} principal components of {values:,} values"
         super().__init__("pixels", name, training.spec)
 
     def _features(self, x: Tensor) -> Tensor:

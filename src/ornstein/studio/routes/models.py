@@ -9,7 +9,7 @@ from fastapi.responses import FileResponse
 
 from ornstein import files
 from ornstein.diffusion.samplers.loop import samplers
-from ornstein.evaluation.written import PAGE
+from ornstein.evaluation.report_files import PAGE
 from ornstein.studio import responses
 from ornstein.studio.errors import Refused, content_response, error_responses, one_line
 from ornstein.studio.state import CurrentStudio
