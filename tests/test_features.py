@@ -171,7 +171,7 @@ def test_a_missing_file_is_told_with_the_place_and_the_remedy(tmp_path, monkeypa
     monkeypatch.setenv("ORNSTEIN_CACHE", str(tmp_path))
     with pytest.raises(FileNotFoundError, match=r"features/inception.pt: no such file.* inception=FILE"):
         features("inception", PICTURES)
-    with pytest.raises(FileNotFoundError, match=r"nowhere.pt: there is no such file"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere.pt: no such file"):
         features("dinov2=/nowhere.pt", PICTURES)
 
 
