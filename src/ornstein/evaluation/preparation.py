@@ -71,8 +71,8 @@ def adapt(model: Denoiser, data: Dataset, argument: str, spec: DataSpec | None) 
         raise ValueError(f"{name} has samples of shape {data.spec.shape}, the model's are of shape {model.shape}; give "
                          "data of that shape")
     if spec is not None and spec.columns and data.spec.columns not in ((), spec.columns):
-        raise ValueError(f"{name} has the columns {join_names(data.spec.columns)}, the model's are {join_names(spec.columns)}; "
-                         "give those, in that order")
+        raise ValueError(f"{name} has the columns {join_names(data.spec.columns)}, the model's are "
+                         f"{join_names(spec.columns)}; give those, in that order")
     notes: list[str] = []
     if spec is None and (data.spec.low, data.spec.high) != (data.spec.least, data.spec.most):
         # A distribution in closed form is one of the values themselves, as far as they lie within -1..1.
