@@ -18,8 +18,8 @@ from ornstein.diffusion.samplers.choice import Choice
 from ornstein.diffusion.samplers.learned import MOST_LEARNED
 from ornstein.diffusion.samplers.loop import SAMPLERS
 from ornstein.diffusion.samplers.multistep import Multistep
-from ornstein.evaluation.distances import frechet
 from ornstein.evaluation.discrepancy import discrepancy
+from ornstein.evaluation.distances import frechet
 from ornstein.tuning.learn import Matching, fit_by_regression, improve, log_error
 from ornstein.tuning.paths import exact_starts
 from ornstein.tuning.student import Student

@@ -109,9 +109,9 @@ def likelihood(
     if count < 2:
         raise ValueError(f"--count is {count}; a mean with an error needs at least 2 samples")
     from ornstein.display import ProgressLine
-    from ornstein.evaluation.pieces import PieceStore, Pieces
-    from ornstein.evaluation.progress import Progress
+    from ornstein.evaluation.pieces import Pieces, PieceStore
     from ornstein.evaluation.preparation import Rows, in_float32, training_and_unseen
+    from ornstein.evaluation.progress import Progress
     from ornstein.training.reopen import reopen
 
     model, known, held, _, notes = reopen(run, data, trained_on)
