@@ -48,8 +48,8 @@ def sources() -> dict[str, str]:
 
 def source_name(source: Any) -> str | list[str] | None:
     """Return the name or path of a source, or a list of several paths; None for an object in memory."""
-    if isinstance(source, list | tuple) and source and all(isinstance(part, str | Path) for part in source):
-        return [str(part) for part in source]
+    if isinstance(source, list | tuple) and source and all(isinstance(item, str | Path) for item in source):
+        return [str(item) for item in source]
     return str(source) if isinstance(source, str | Path) else None
 
 

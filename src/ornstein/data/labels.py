@@ -94,8 +94,8 @@ def is_one_hot(values: np.ndarray) -> bool:
     """Whether every row of (N, K >= 2) values has a single 1 among zeros, not all in the same column."""
     if values.ndim != 2 or values.shape[1] < 2 or values.dtype.kind not in "biuf" or not len(values):
         return False
-    plain = ((values == 0) | (values == 1)).all() and (values.sum(1) == 1).all()
-    return bool(plain) and len(np.unique(values.argmax(1))) > 1
+    is_valid = ((values == 0) | (values == 1)).all() and (values.sum(1) == 1).all()
+    return bool(is_valid) and len(np.unique(values.argmax(1))) > 1
 
 
 def label_notes(spec: DataSpec, labels: np.ndarray, conditions: np.ndarray | None) -> list[str]:

@@ -210,12 +210,12 @@ def page_numbers(path: Path) -> list[int]:
     try:
         with (warnings.catch_warnings(action="ignore"), open_regular(path) as file,
               Image.open(file, formats=["TIFF"]) as picture):
-            numbers = []
-            for number in range(getattr(picture, "n_frames", 1)):
-                picture.seek(number)
+            pages = []
+            for page in range(getattr(picture, "n_frames", 1)):
+                picture.seek(page)
                 if not int(getattr(picture, "tag_v2", {}).get(254, 0)) & NON_PAGE_BITS:
-                    numbers.append(number)
-            return numbers or [0]
+                    pages.append(page)
+            return pages or [0]
     except Exception:  # reported when the file is decoded
         return [0]
 

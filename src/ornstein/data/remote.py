@@ -48,7 +48,7 @@ class RemoteShard:
         return [self.address, self._first_byte.total, self._first_byte.version] if self._first_byte.version else None
 
     def open(self) -> BinaryIO:
-        """Open it for reading and seeking."""
+        """Open the shard for reading and seeking."""
         return io.BufferedReader(_RangeReader(self, self._first_byte.total), BUFFER_BYTES)
 
     def read(self, offset: int, size: int) -> bytes:

@@ -150,7 +150,8 @@ def _load_pictures(source: Any, name: str, class_names: tuple[str, ...] | None, 
 def _load_table(table: Any, name: str, layout: str, options: ReadOptions) -> Dataset:
     schema = table.features.arrow_schema
     if is_numeric_table(schema):
-        return load_table(schema.names, [table.with_format(None)[one][:] for one in schema.names], name, name, layout)
+        rows = table.with_format(None)
+        return load_table(schema.names, [rows[column][:] for column in schema.names], name, name, layout)
     columns = choose_columns(schema, name)
     labels = None
     if columns.label:

@@ -35,14 +35,14 @@ MAX_MEMBER_BYTES = 2**30  # of a picture or an array
 
 @dataclass(frozen=True)
 class LocalShard:
-    """A tar file on this machine."""
+    """A local tar file."""
 
     path: Path
     threads: ClassVar[int] = 1
 
     @property
     def name(self) -> str:
-        """Printable path."""
+        """The printable path."""
         return printable(str(self.path))
 
     @functools.cached_property
@@ -54,7 +54,7 @@ class LocalShard:
         return self._file_state
 
     def open(self) -> BinaryIO:
-        """Open it for reading and seeking."""
+        """Open the shard for reading and seeking."""
         return open_regular(self.path)
 
     def read(self, offset: int, size: int) -> bytes:
@@ -108,7 +108,7 @@ def load_shards(shards: Sequence[Shard], name: str, where: str, *, layout: str, 
     shapes = sorted({(array.shape, array.dtype.name) for array in arrays})
     if len(shapes) > 1:
         raise ValueError(f"{where}: its arrays have {len(shapes)} different shapes or types, such as {shapes[0]} and "
-                         f"{shapes[-1]}; write all in one")
+                         f"{shapes[-1]}; save all in one shape and type")
     return load_numbered(np.stack(arrays), (labels, classes), notes, layout=layout, name=name, where=where)
 
 

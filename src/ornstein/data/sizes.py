@@ -36,9 +36,9 @@ def size_notes(sizes: np.ndarray, size: tuple[int, int], options: ReadOptions) -
 
     notes, (width, height) = [], size
     if options.size is None and (sizes != size).any():
-        different = len(np.unique(sizes, axis=0))
-        number = "1 size" if different == 1 else f"{different} different sizes"
-        notes.append(f"the pictures have {number}: {width}x{height} was chosen; --size sets another")
+        size_count = len(np.unique(sizes, axis=0))
+        found_sizes = "1 size" if size_count == 1 else f"{size_count} different sizes"
+        notes.append(f"the pictures have {found_sizes}: {width}x{height} was chosen; --size sets another")
     width_ratios, height_ratios = (sizes / size).T
     smaller, larger = np.minimum(width_ratios, height_ratios), np.maximum(width_ratios, height_ratios)
     lost = 1 - smaller / larger  # by changing the shape

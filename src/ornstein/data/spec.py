@@ -181,8 +181,8 @@ class DataSpec:
         """
         low, high = self._per_channel(self.low, values.shape), self._per_channel(self.high, values.shape)
         # Subtract before casting to float32, which would lose 1e9 + 0.001; small whole numbers are exact either way.
-        narrow = values.dtype.kind in "biu" and values.dtype.itemsize <= 2 and np.equal(np.trunc(low), low).all()
-        x = torch.from_numpy(np.subtract(values, low, dtype=np.float32) if narrow else subtract_exactly(values, low))
+        is_narrow = values.dtype.kind in "biu" and values.dtype.itemsize <= 2 and np.equal(np.trunc(low), low).all()
+        x = torch.from_numpy(np.subtract(values, low, dtype=np.float32) if is_narrow else subtract_exactly(values, low))
         # Divide by the range: multiplying by its inverse may miss 1.
         return x.div_(torch.from_numpy(_difference(high, low)).to(x)).mul_(2).sub_(1).float()
 
@@ -202,23 +202,23 @@ class DataSpec:
         """
         low, high, least, most = (self._per_channel(end, tuple(x.shape)) for end in
                                   (self.low, self.high, self.least, self.most))
-        unit = (x.detach().cpu().double().numpy() + 1) / 2
+        fraction = (x.detach().cpu().double().numpy() + 1) / 2
         dtype = self._decoded_dtype()
         level_counts = self._per_channel(self.levels, tuple(x.shape)).astype(np.float64)
         if not level_counts.any():
-            return (low + unit * _difference(high, low)).astype(dtype)
-        nan_count = int((np.isnan(unit) & (level_counts > 0)).sum())
+            return (low + fraction * _difference(high, low)).astype(dtype)
+        nan_count = int((np.isnan(fraction) & (level_counts > 0)).sum())
         if nan_count:
             raise ValueError(f"x holds {nan_count} values that are not a number; decoding needs numbers")
         last, span = np.maximum(level_counts, 2) - 1, _difference(most, least)
-        index = np.rint(((unit * _difference(high, low) + _difference(low, least)) / span).clip(0, 1) * last)
+        index = np.rint(((fraction * _difference(high, low) + _difference(low, least)) / span).clip(0, 1) * last)
         if dtype == np.int64:
-            least, step = (part.astype(object) for part in (least, (most - least) // last.astype(np.int64)))
+            least, step = (array.astype(object) for array in (least, (most - least) // last.astype(np.int64)))
             return (least + index.astype(np.int64) * step).astype(dtype)
         step = span / last
-        # With a whole step the product is whole; otherwise dividing last is the more accurate.
+        # A whole step gives whole products; otherwise divide last for accuracy.
         rounded = least + np.where(np.trunc(step) == step, index * step, index * span / last)
-        return np.where(level_counts > 0, rounded, low + unit * _difference(high, low)).astype(dtype)
+        return np.where(level_counts > 0, rounded, low + fraction * _difference(high, low)).astype(dtype)
 
     def _decoded_dtype(self) -> type:
         """The dtype of decoded values."""
@@ -275,7 +275,7 @@ class DataSpec:
     def drawn(self) -> tuple[int, ...]:
         """Indices of the classes that have training rows."""
         empty = set(self.empty)
-        return tuple(number for number in range(len(self.classes)) if number not in empty)
+        return tuple(index for index in range(len(self.classes)) if index not in empty)
 
     def cycle(self, count: int) -> Tensor | None:
         """Return the classes with training rows in turn, (count,) int64; None without classes."""
@@ -290,17 +290,17 @@ class DataSpec:
         """
         if not self.classes:
             raise ValueError(f"class {name!r} cannot be chosen: data {self.name!r} has no classes")
-        allowed = [self.classes[number] for number in self.drawn]
+        allowed = [self.classes[index] for index in self.drawn]
         if name in self.classes:
-            number = self.classes.index(name)
+            index = self.classes.index(name)
         elif name.isascii() and name.isdecimal() and len(name) < 9 and int(name) < len(self.classes):
-            number = int(name)
+            index = int(name)
         else:
-            number = self.classes.index(require("class", name, allowed))
-        if number in self.empty:
+            index = self.classes.index(require("class", name, allowed))
+        if index in self.empty:
             raise ValueError(f"class {name!r} cannot be chosen: it has no training samples (allowed: "
                              f"{', '.join(allowed)})")
-        return number
+        return index
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON values: tuples become lists."""
@@ -311,7 +311,7 @@ class DataSpec:
         """Return the spec that `as_dict` wrote, in this version or before fields with defaults were added.
 
         Raises:
-            ValueError: a key that is unknown or missing, or a value of the wrong type; the message names the key.
+            ValueError: a key is unknown or missing, or a value has the wrong type; the message names the key.
         """
         if not isinstance(record, Mapping):
             raise ValueError(f"data spec is {short_repr(record)}; it must be a table of its fields")
@@ -319,8 +319,8 @@ class DataSpec:
         needed = [field.name for field in fields(cls) if field.default is MISSING]
         for key in [*needed, *record]:
             if key not in known or key not in record:
-                fault = "missing" if key in known else "unknown"
-                raise ValueError(f"data spec key {short_repr(key)} is {fault}; it must have: {', '.join(known)}")
+                problem = "missing" if key in known else "unknown"
+                raise ValueError(f"data spec key {short_repr(key)} is {problem}; it must have: {', '.join(known)}")
         for key in ("shape", "classes", "conditions", "empty", "columns"):
             if not isinstance(record.get(key, []), list):
                 raise ValueError(f"data spec {key} is {short_repr(record[key])}; it must be a list")

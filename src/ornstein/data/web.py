@@ -60,11 +60,11 @@ def check_address(address: str) -> str:
     """Return an http or https address if it is valid, else raise ValueError."""
     try:
         parts = urlsplit(address)
-        good = bool(parts.scheme in ("http", "https") and parts.hostname and parts.port != 0)
+        is_valid = bool(parts.scheme in ("http", "https") and parts.hostname and parts.port != 0)
         parse_url(address)
     except ValueError:
-        good = False
-    if not good or not address.isprintable() or " " in address:
+        is_valid = False
+    if not is_valid or not address.isprintable() or " " in address:
         raise ValueError(f"{redact_address(address)}: is not an address; it must be http(s)://HOST[:PORT]/PATH, "
                          "with other characters written as %XX")
     return address

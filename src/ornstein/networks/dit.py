@@ -69,7 +69,7 @@ class DiT(nn.Module):
             log_snr: (B,).
             condition: (B,) int64 with -1 for none, or (B, conditions) with NaN rows for none, or None.
         """
-        *blocks, last = (part[:, None] for part in self.modulation(self.embedding(log_snr, condition)))
+        *blocks, last = (modulation[:, None] for modulation in self.modulation(self.embedding(log_snr, condition)))
         x = self.into(layers.fold(y, self.patch).flatten(2).transpose(1, 2)) + self.place
         for attention, up, down, block in zip(self.attention, self.up, self.down, blocks, strict=True):
             scale, shift, gate, scale_up, shift_up, gate_up = block.chunk(6, 2)

@@ -19,7 +19,8 @@ __all__ = ["CONVOLUTIONS", "GRIDS", "MAX_BLOCKS", "MAX_WIDTH", "Attention", "Emb
 # Weights are float32 whatever torch's default dtype is, so that a seed determines the model.
 Linear = functools.partial(nn.Linear, dtype=torch.float32)
 CONVOLUTIONS: dict[int, Callable[..., nn.Conv1d | nn.Conv2d | nn.Conv3d]] = {
-    rank: functools.partial(kind, dtype=torch.float32) for rank, kind in enumerate((nn.Conv1d, nn.Conv2d, nn.Conv3d), 1)
+    rank: functools.partial(convolution, dtype=torch.float32)
+    for rank, convolution in enumerate((nn.Conv1d, nn.Conv2d, nn.Conv3d), 1)
 }
 GRIDS = {1: "(C, L)", 2: "(C, H, W)", 3: "(C, D, H, W)"}
 FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}  # memory formats by number of axes
@@ -68,10 +69,10 @@ def fold(x: Tensor, factor: int) -> Tensor:
     """Fold (B, C, *sides) to (B, C factor^rank, *(sides / factor)): `pixel_unshuffle` for one to three sides."""
     if x.ndim == 4:
         return F.pixel_unshuffle(x, factor)
-    split = [part for side in x.shape[2:] for part in (side // factor, factor)]
+    split_shape = [size for side in x.shape[2:] for size in (side // factor, factor)]
     coarse, fine = range(2, x.ndim + x.ndim - 2, 2), range(3, x.ndim + x.ndim - 2, 2)
-    parts = x.reshape(*x.shape[:2], *split).permute(0, 1, *fine, *coarse)
-    return parts.flatten(1, x.ndim - 1)
+    folded = x.reshape(*x.shape[:2], *split_shape).permute(0, 1, *fine, *coarse)
+    return folded.flatten(1, x.ndim - 1)
 
 
 def unfold(x: Tensor, factor: int) -> Tensor:
@@ -79,11 +80,11 @@ def unfold(x: Tensor, factor: int) -> Tensor:
     if x.ndim == 4:
         return F.pixel_shuffle(x, factor)
     rank = x.ndim - 2
-    parts = x.unflatten(1, (-1, *[factor] * rank))
+    split = x.unflatten(1, (-1, *[factor] * rank))
     order = [axis for side in range(rank) for axis in (2 + rank + side, 2 + side)]
     # Through channels last, like `pixel_shuffle` for pictures: the surrounding convolutions use that format.
-    wide = parts.permute(0, *order, 1).reshape(x.shape[0], *(side * factor for side in x.shape[2:]), -1)
-    return wide.movedim(-1, 1)
+    unfolded = split.permute(0, *order, 1).reshape(x.shape[0], *(side * factor for side in x.shape[2:]), -1)
+    return unfolded.movedim(-1, 1)
 
 
 def rms_norm(x: Tensor, dim: int = -1) -> Tensor:
@@ -162,7 +163,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, tokens, dim = x.shape
-        parts = self.into(x).view(batch, tokens, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
-        query, key, value = parts.unbind(0)
+        projections = self.into(x).view(batch, tokens, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
+        query, key, value = projections.unbind(0)
         mixed = F.scaled_dot_product_attention(rms_norm(query), rms_norm(key), value)
         return self.out(mixed.transpose(1, 2).reshape(batch, tokens, dim))
