@@ -1,10 +1,10 @@
-"""The studio held against its OpenAPI document: thousands of requests, right ones and wrong ones, by schemathesis.
+"""The studio tested against its OpenAPI document: thousands of valid and invalid requests from schemathesis.
 
     python benchmarks/studio_cases.py RUN --cases 5000
 
-Nothing may be a failure of the server, every answer must be one that the document names, and every refusal have the one
-form. Every other request names things that are there, in place of ids by chance. Streams of events are left out, for
-they last as long as a job does. No training begins: the queue has no room.
+The server must not fail, every response must be documented, and every error must have the documented form. Every second
+request uses existing ids instead of random ones. Event streams are left out, because they last as long as a job. No
+training starts, because the queue has no room.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ CHECKS = [status_code_conformance, content_type_conformance, response_schema_con
 FORM = {"error", "field", "limit"}
 
 
-def refusal(_: Any, response: Any, case: Any) -> None:
-    """Every refusal is one sentence, a field and a limit; a full queue is one, any other 5xx a failure."""
+def error_form(_: Any, response: Any, case: Any) -> None:
+    """Check that an error has a sentence, a field and a limit, and that no 5xx but that of a full queue occurs."""
     assert response.status_code < 500 or response.status_code == 503, response.text
     if response.status_code >= 400:
         fault = response.json()
@@ -52,23 +52,23 @@ def refusal(_: Any, response: Any, case: Any) -> None:
 
 
 def serve(run: Path, folder: Path, port: int) -> None:
-    """A studio at a port of this machine."""
+    """Serve a studio at a port of this machine."""
     studio = Studio(run, folder, limits=Limits(trainings=0, job_seconds=5.0))
     config = server_config(create_app(studio))
     config.port = port
     uvicorn.Server(config).run()
 
 
-def up(address: str) -> bool:
-    """Whether it answers."""
+def is_up(address: str) -> bool:
+    """Whether the server responds."""
     try:
         return httpx.get(f"{address}/healthz", timeout=5).is_success
     except httpx.HTTPError:
         return False
 
 
-def there(address: str) -> dict[str, str]:
-    """Ids of what is there, by the start of the addresses that take them."""
+def create_ids(address: str) -> dict[str, str]:
+    """Create an upload and a job, and return ids by the start of the addresses that take them."""
     file = io.BytesIO()
     Image.fromarray(np.full((8, 8), 128, np.uint8)).save(file, "PNG")
     with httpx.Client(base_url=address, timeout=60) as client:
@@ -80,84 +80,85 @@ def there(address: str) -> dict[str, str]:
             "/api/evaluations": job, "picture": upload}
 
 
-def name_what_is_there(case: Any, ids: dict[str, str], model: str) -> None:
-    """Put ids of what is there into a case."""
+def use_ids(case: Any, ids: dict[str, str], model: str) -> None:
+    """Replace the random ids of a case by existing ones."""
     for name in case.path_parameters or {}:
         if name == "id":
             case.path_parameters["id"] = next(id for start, id in ids.items() if case.path.startswith(start))
         elif name == "name" and case.path.endswith("{name}"):
             case.path_parameters["name"] = model
-    for given in (case.query, case.body):
-        if isinstance(given, dict) and "picture" in given:
-            given["picture"] = ids["picture"]
-        if isinstance(given, dict) and "model" in given:
-            given["model"] = model
+    for values in (case.query, case.body):
+        if isinstance(values, dict) and "picture" in values:
+            values["picture"] = ids["picture"]
+        if isinstance(values, dict) and "model" in values:
+            values["model"] = model
 
 
-def ask(operation: Any, cases: int, mode: GenerationMode, seen: collections.Counter, wrong: list[str],
-        named: Callable[[Any], None]) -> None:
-    """Send so many cases of one operation."""
+def send(operation: Any, cases: int, mode: GenerationMode, statuses: collections.Counter, failures: list[str],
+         with_ids: Callable[[Any], None]) -> None:
+    """Send a number of cases of one operation."""
 
-    @hypothesis.seed(seen.total())
+    @hypothesis.seed(statuses.total())
     @hypothesis.settings(max_examples=cases, deadline=None, database=None, phases=[hypothesis.Phase.generate],
                          suppress_health_check=list(hypothesis.HealthCheck))
     @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
-    def one(case: Any) -> None:
-        if seen.total() % 2:
-            named(case)
+    def send_one(case: Any) -> None:
+        if statuses.total() % 2:
+            with_ids(case)
         response = case.call()
-        seen[response.status_code] += 1
+        statuses[response.status_code] += 1
         try:
-            case.validate_response(response, checks=[*CHECKS, refusal])
+            case.validate_response(response, checks=[*CHECKS, error_form])
         except (FailureGroup, AssertionError, ValueError) as error:
-            wrong.append(f"{operation.label}: {error}")
+            failures.append(f"{operation.label}: {error}")
 
     try:
-        one()
-    except hypothesis.errors.Unsatisfiable:  # nothing about this operation can be wrong
+        send_one()
+    except hypothesis.errors.Unsatisfiable:  # the operation has no invalid cases
         return
 
 
 def main() -> None:
-    """Send the cases, and say what came of them."""
+    """Send the cases and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--cases", type=int, default=5000)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
         address = f"http://127.0.0.1:{port}"
-        # In a process of its own, for Hypothesis walks over modules that a server still imports.
-        server = multiprocessing.get_context("spawn").Process(target=serve, args=(asked.run, Path(folder), port))
+        # A process of its own, because Hypothesis inspects modules while a server would still import them.
+        server = multiprocessing.get_context("spawn").Process(target=serve, args=(arguments.run, Path(folder), port))
         server.start()
         try:
-            while not up(address):
+            while not is_up(address):
                 time.sleep(0.2)
             schema = schemathesis.openapi.from_url(f"{address}/openapi.json").exclude(path_regex=STREAM)
-            operations = [one.ok() for one in schema.get_all_operations()]
-            operations.sort(key=lambda one: one.method == "delete")
-            ids = there(address)
+            operations = [result.ok() for result in schema.get_all_operations()]
+            operations.sort(key=lambda operation: operation.method == "delete")
+            ids = create_ids(address)
 
-            def named(case: Any) -> None:
-                name_what_is_there(case, ids, asked.run.name)
+            def with_ids(case: Any) -> None:
+                use_ids(case, ids, arguments.run.name)
 
-            seen, wrong, began = collections.Counter[int](), list[str](), time.monotonic()
-            while (before := seen.total()) < asked.cases:
-                each = -(-(asked.cases - before) // len(operations) // 2)
+            statuses, failures, started = collections.Counter[int](), list[str](), time.monotonic()
+            while (before := statuses.total()) < arguments.cases:
+                each = -(-(arguments.cases - before) // len(operations) // 2)
                 for operation in operations:
                     for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
-                        ask(operation, each, mode, seen, wrong, named)
-                print(f"{seen.total():,} cases of {len(operations)} operations in {time.monotonic() - began:.0f} "
-                      "s: " + ", ".join(f"{count:,} x {status}" for status, count in sorted(seen.items())), flush=True)
-                if seen.total() == before:
+                        send(operation, each, mode, statuses, failures, with_ids)
+                counts = ", ".join(f"{count:,} x {status}" for status, count in sorted(statuses.items()))
+                print(f"{statuses.total():,} cases of {len(operations)} operations in "
+                      f"{time.monotonic() - started:.0f} s: {counts}", flush=True)
+                if statuses.total() == before:
                     break
         finally:
             server.terminate()
             server.join()
-    for line in dict.fromkeys(wrong):
+    for line in dict.fromkeys(failures):
         print(line)
-    print(f"{len(wrong)} answers were not as the document says")
+    print(f"{len(failures)} responses did not match the document")
 
 
 if __name__ == "__main__":
