@@ -141,19 +141,19 @@ def _edit(model: Model, body: Mapping[str, Any], uploads: Uploads) -> Outcome:
     inputs = [read_upload(name, path, lambda path: read_samples(spec, path, fit) if operator is None or measure else
                           read_measurements(spec, operator.into, path, fit))
               for name, path in paths.items()]
+    first = inputs[0]
     if operator is not None and measure:
-        inputs[0].values = operator(torch.from_numpy(inputs[0].values)).numpy()
+        first.values = operator(torch.from_numpy(first.values)).numpy()
     if body.get("mask") is not None:
         read_upload("mask", uploads.locate(body["mask"], "mask"),
-                    lambda path: apply_mask(spec, path, inputs[0], fit, "picture"))
-    inputs[0].values = arrays.single_row(inputs[0].values, body.get("row", 0))
+                    lambda path: apply_mask(spec, path, first, fit, "picture"))
+    first.values = arrays.single_row(first.values, body.get("row", 0))
     if body.get("unknown"):
-        inputs[0].values = np.where(arrays.known_mask(spec, body["unknown"]), inputs[0].values, np.nan)
+        first.values = np.where(arrays.known_mask(spec, body["unknown"]), first.values, np.nan)
     for sample, name in zip(inputs, paths, strict=True):
         _check_input(spec, kind, name, sample.values)
-    request = as_request(body)
-    conditions = request.conditions(model.denoiser) if body["label"] is not None or body["condition"] is not None \
-        else None
+    is_conditional = body["label"] is not None or body["condition"] is not None
+    conditions = as_request(body).conditions(model.denoiser) if is_conditional else None
     options = {"nfe": body["nfe"], "condition": None if conditions is None else conditions[:1],
                "guidance": body["guidance"]}
     x = run_edit(model.denoiser, spec, kind, inputs, body["count"], body["seed"], options, operator, body.get("noise"),
