@@ -128,17 +128,16 @@ def load_data(source: Any, *, size: int | str | None = None, fit: str = "cut", a
 
 
 def _load(source: Any, layout: str, options: ReadOptions) -> Dataset:
-    keywords: dict[str, Any] = {"layout": layout, "options": options}
     if isinstance(names := source_name(source), list):
-        return _load_path(names, keywords)
+        return _load_path(names, layout, options)
     if isinstance(source, str | Path):
         if isinstance(source, str) and source in SOURCES:
             return SOURCES[source][1]()
         if isinstance(source, str) and source.startswith("hf:"):
-            return load_hub(source, **keywords)
+            return load_hub(source, layout=layout, options=options)
         if isinstance(source, str) and is_remote(source):
-            return _load_remote(source, keywords)
-        return _load_path(source, keywords)
+            return _load_remote(source, layout, options)
+        return _load_path(source, layout, options)
     if isinstance(source, Array):
         return load_array(to_numpy(source), layout=layout)
     if isinstance(source, tuple):
@@ -152,7 +151,7 @@ def _load(source: Any, layout: str, options: ReadOptions) -> Dataset:
         raise TypeError(f"data is {type_name}; pass one of its arrays, data['x'], or a pair with labels, (data['x'], "
                         "data['labels']); for an .npz file pass its path")
     if is_sequence(source):
-        return load_sequence(source, **keywords)
+        return load_sequence(source, layout=layout, options=options)
     raise TypeError(f"data is {type_name}; it must be a name, a path, an array or tensor, a pair of samples and "
                     "labels, or have len() and items")
 
@@ -160,31 +159,35 @@ def _load(source: Any, layout: str, options: ReadOptions) -> Dataset:
 def _load_pair(source: tuple[Any, ...], layout: str) -> Dataset:
     if len(source) not in (1, 2) or not isinstance(source[0], Array) or not isinstance(source[-1], Array | list):
         raise TypeError("data is tuple; it must be a pair of samples and labels, or conditions, as arrays or tensors")
-    values, *others = source
-    labels = [np.array(array, dtype=object) if isinstance(array, list) and np.ndim(array) == 1 else
-              np.asarray(array) if isinstance(array, list) else to_numpy(array) for array in others]
-    if labels and labels[0].ndim == 1 and labels[0].dtype.kind == "f" and np.mod(
-            labels[0][np.isfinite(labels[0])], 1).any():
-        data = load_array(to_numpy(values), conditions=labels[0], layout=layout)
+    values = to_numpy(source[0])
+    if len(source) == 1:
+        return load_array(values, layout=layout)
+    labels = source[1]
+    if isinstance(labels, list):
+        labels = np.array(labels, dtype=object) if np.ndim(labels) == 1 else np.asarray(labels)
+    labels = to_numpy(labels)
+    if labels.ndim == 1 and labels.dtype.kind == "f" and np.mod(labels[np.isfinite(labels)], 1).any():
+        data = load_array(values, conditions=labels, layout=layout)
         data.notes.append("the second array has fractions: it was read as conditions, not as classes")
         return data
-    return load_array(to_numpy(values), *labels, layout=layout)
+    return load_array(values, labels, layout=layout)
 
 
-def _load_remote(source: str, keywords: dict[str, Any]) -> Dataset:
+def _load_remote(source: str, layout: str, options: ReadOptions) -> Dataset:
     addresses = [check_address(address) for address in expand_braces(source)]
     if not all(urlsplit(address).path.endswith(".tar") for address in addresses):
         raise ValueError(f"data {redact_address(source)!r} is not an address of .tar shards; download other files "
                          "first")
     shards = [RemoteShard(address) for address in addresses]
     where = shards[0].name if len(shards) == 1 else f"{shards[0].name} and {len(shards) - 1} more"
-    return load_shards(shards, printable(Path(urlsplit(addresses[0]).path).stem), where, **keywords)
+    name = printable(Path(urlsplit(addresses[0]).path).stem)
+    return load_shards(shards, name, where, layout=layout, options=options)
 
 
-def _load_path(source: str | Path | list[str], keywords: dict[str, Any]) -> Dataset:
+def _load_path(source: str | Path | list[str], layout: str, options: ReadOptions) -> Dataset:
     if isinstance(source, list):
         kind, paths = find_files(source)
-        return _load_files(kind, paths, paths[0].parent.resolve().name, summarize(source), keywords)
+        return _load_files(kind, paths, paths[0].parent.resolve().name, summarize(source), layout, options)
     # As text: Path raises for names that are too long and for the home of an unknown user.
     path, text = Path(os.path.expanduser(source)), str(source)
     if isinstance(source, str) and not (source and (os.path.exists(path) or path.suffix or "/" in source
@@ -198,21 +201,21 @@ def _load_path(source: str | Path | list[str], keywords: dict[str, Any]) -> Data
     name = printable(path.resolve().name if os.path.isdir(path) else
                      path.stem if os.path.exists(path) else path.parent.name)
     if kind in (".npy", ".npz"):
-        return load_array_file(paths[0], keywords["layout"])
+        return load_array_file(paths[0], layout)
     if kind in (".csv", ".tsv"):
-        return load_csv(paths[0], where, keywords["layout"])
+        return load_csv(paths[0], where, layout)
     if kind == "folder":
-        return load_folder(paths[0], keywords["options"])
-    return _load_files(kind, paths, name, where, keywords)
+        return load_folder(paths[0], options)
+    return _load_files(kind, paths, name, where, layout, options)
 
 
-def _load_files(kind: str, paths: list[Path], name: str, where: str, keywords: dict[str, Any]) -> Dataset:
+def _load_files(kind: str, paths: list[Path], name: str, where: str, layout: str, options: ReadOptions) -> Dataset:
     """Return the set in files of one kind."""
     name = printable(name)
     if kind == "pictures":
-        return load_files(paths, where, keywords["options"])
+        return load_files(paths, where, options)
     if missing := [path for path in paths if not os.path.exists(path)]:
         raise FileNotFoundError(f"{shorten(str(missing[0]))}: no such file")
     if kind == ".parquet":
-        return load_parquet(paths, name or "parquet", where, **keywords)
-    return load_shards([LocalShard(path) for path in paths], name or "shards", where, **keywords)
+        return load_parquet(paths, name or "parquet", where, layout=layout, options=options)
+    return load_shards([LocalShard(path) for path in paths], name or "shards", where, layout=layout, options=options)

@@ -18,7 +18,7 @@ from ornstein.data.spec import LAYOUTS, DataSpec, channel_first, printable
 from ornstein.data.stored import StoredRows
 from ornstein.files import open_regular
 
-__all__ = ["load_array", "load_array_file", "load_numbered", "read_layout"]
+__all__ = ["load_array", "load_array_file", "load_labelled", "read_layout"]
 
 CHANNELS = (1, 3, 4)
 MIN_PICTURE_SIDE, MAX_PICTURE_PROPORTION = 8, 4  # limits for arrays read as grey pictures
@@ -119,13 +119,13 @@ def load_array(values: np.ndarray | StoredRows, labels: np.ndarray | None = None
     value_range = choose_range(values.dtype, statistics["channels"], is_picture)
     if labels is not None and labels.ndim == 2:
         labels, conditions = _split_two_axes(labels, where)
-    names, indices = (), np.full(len(values), -1, dtype=np.int64)
-    if conditions is not None:
-        conditions, names = _check_conditions(conditions, classes, len(values), where)
+    indices, class_names, condition_names = np.full(len(values), -1, dtype=np.int64), (), ()
+    if conditions is None:
+        indices, class_names = _check_labels(labels, classes, len(values), where)
     else:
-        indices, names = _check_labels(labels, classes, len(values), where)
-    if conditions is not None and is_one_hot(conditions):
-        notes.append("the conditions are one-hot rows; pass argmax(1) as labels to have named classes instead")
+        conditions, condition_names = _check_conditions(conditions, classes, len(values), where)
+        if is_one_hot(conditions):
+            notes.append("the conditions are one-hot rows; pass argmax(1) as labels to have named classes instead")
     held, hold_out_notes = hold_out(len(values))
     # Channels with separate ranges are fields or measurements, not a picture.
     kind = "picture" if is_picture and not isinstance(value_range.low, tuple) else "array"
@@ -134,8 +134,7 @@ def load_array(values: np.ndarray | StoredRows, labels: np.ndarray | None = None
                      "drawn; if the fourth is transparency, save PNG files and train on those with --alpha")
     try:
         spec = DataSpec(name, kind, values.shape[1:], value_range.low, value_range.high, value_range.levels,
-                        () if conditions is not None else names, layout, names if conditions is not None else (),
-                        least=value_range.least, most=value_range.most,
+                        class_names, layout, condition_names, least=value_range.least, most=value_range.most,
                         columns=_check_names("columns", columns, values.shape[1] if layout == "V" else 0, where))
         notes += [*value_range.notes, *statistics.get("notes", []), *hold_out_notes]
         return Dataset(values, indices, held, spec, notes, conditions=conditions, values_digest=statistics["digest"])
@@ -143,11 +142,11 @@ def load_array(values: np.ndarray | StoredRows, labels: np.ndarray | None = None
         raise ValueError(f"{where}: {error}") from error
 
 
-def load_numbered(values: np.ndarray, numbered: tuple[np.ndarray, tuple[str, ...]] | None, notes: Iterable[str] = (),
+def load_labelled(values: np.ndarray, labels: tuple[np.ndarray, tuple[str, ...]] | None, notes: Iterable[str] = (),
                   **options: Any) -> Dataset:
     """Return the result of `load_array` for labels from `number_labels`, with `notes` first."""
-    labels, names = numbered or (None, ())
-    data = load_array(values, *((labels, np.array(names, dtype=str)) if names else ()), **options)
+    indices, names = labels or (None, ())
+    data = load_array(values, *((indices, np.array(names, dtype=str)) if names else ()), **options)
     data.notes[:0] = notes
     return data
 

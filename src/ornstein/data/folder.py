@@ -79,9 +79,10 @@ def _load(files: list[Path], skipped: dict[Path, str], folder: Path, where: str,
                    zip([listing[row] for row in rows], page_labels, strict=True)]
         labels = labels[rows]
     skipped_names = {printable(path.relative_to(folder).as_posix()): reason for path, reason in skipped.items()}
-    return load_corpus(Corpus(
-        printable(folder.resolve().name) or "folder", where, keys, functools.partial(_select_sources, sources), labels,
-        classes, ["folder", listing], [entry[:2] for entry in listing], skipped_names, notes), options)
+    corpus = Corpus(printable(folder.resolve().name) or "folder", where, keys,
+                    functools.partial(_select_sources, sources), labels, classes, listing=["folder", listing],
+                    identity=[entry[:2] for entry in listing], skipped=skipped_names, notes=notes)
+    return load_corpus(corpus, options)
 
 
 def _select_sources(files: list[Path | Page], rows: np.ndarray) -> list[Path | Page | Exception]:

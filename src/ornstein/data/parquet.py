@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ornstein.data import cache
-from ornstein.data.array import load_numbered
+from ornstein.data.array import load_labelled
 from ornstein.data.columns import Columns, choose_columns, is_numeric_table, to_dense
 from ornstein.data.corpus import Corpus, load_corpus
 from ornstein.data.dataset import Dataset
@@ -51,11 +51,12 @@ def load_parquet(paths: Sequence[Path], name: str, where: str, *, layout: str, o
     if not columns.pictures:
         return _load_arrays(files, columns, labels, name, where, layout, notes)
     pictures = _PictureColumn(paths, files, columns.samples)
-    numbers, classes = labels or (np.full(len(pictures), -1, np.int64), ())
+    indices, classes = labels or (np.full(len(pictures), -1, np.int64), ())
     listing = ["parquet", columns.samples, [cache.file_state(path) for path in paths]]
     identity = [[path.name, path.stat().st_size] for path in paths]
-    return load_corpus(Corpus(name, where, pictures, pictures.read, numbers, classes, listing, identity, {}, notes),
-                       options)
+    corpus = Corpus(name, where, pictures, pictures.read, indices, classes, listing=listing, identity=identity,
+                    notes=notes)
+    return load_corpus(corpus, options)
 
 
 def read_parquet(path: Path, where: str) -> Table:
@@ -102,7 +103,7 @@ def _load_arrays(files: list[Any], columns: Columns, labels: tuple[np.ndarray, t
     if columns.conditions:
         column = _read_column(files, columns.conditions, where)
         conditions = to_dense(column, f"{where}: column {columns.conditions!r}").astype(np.float64)
-    return load_numbered(values, labels, notes, conditions=conditions, layout=layout, name=name, where=where)
+    return load_labelled(values, labels, notes, conditions=conditions, layout=layout, name=name, where=where)
 
 
 def _read_column(files: list[Any], name: str, where: str) -> pa.ChunkedArray:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ornstein.data.array import load_array, load_numbered
+from ornstein.data.array import load_array, load_labelled
 from ornstein.data.columns import ARRAYS, CONDITIONS, LABELS, PICTURES, choose_columns, is_numeric_table
 from ornstein.data.corpus import Corpus, load_corpus
 from ornstein.data.dataset import Dataset
@@ -52,7 +52,7 @@ def load_sequence(source: Any, *, layout: str, options: ReadOptions, name: str =
     first = _parse_item(source, 0, name)[0]
     declared = getattr(source, "classes", None)
     class_names = None
-    if isinstance(declared, list | tuple) and all(isinstance(name, str) for name in declared):
+    if isinstance(declared, list | tuple) and all(isinstance(entry, str) for entry in declared):
         class_names = tuple(declared)
     if not isinstance(first, np.ndarray):
         return _load_pictures(source, name, class_names, options)
@@ -71,7 +71,7 @@ def load_sequence(source: Any, *, layout: str, options: ReadOptions, name: str =
     if any(vector is not None for vector in conditions):
         return load_array(np.stack(arrays), conditions=_stack_conditions(conditions, name), layout=layout, name=name,
                           where=name)
-    return load_numbered(np.stack(arrays), labels, layout=layout, name=name, where=name)
+    return load_labelled(np.stack(arrays), labels, layout=layout, name=name, where=name)
 
 
 def load_hub(source: str, *, layout: str, options: ReadOptions) -> Dataset:
@@ -166,13 +166,14 @@ def _load_table(table: Any, name: str, layout: str, options: ReadOptions) -> Dat
 
         read = functools.partial(_read_cells, plain, columns.samples)
         indices, classes = labels or (np.full(len(table), -1, np.int64), ())
-        return load_corpus(Corpus(name, name, [f"row {row}" for row in range(len(table))], read, indices, classes,
-                                  ["datasets", table._fingerprint], [table._fingerprint], {}, list(columns.notes)),
-                           options)
+        corpus = Corpus(name, name, [f"row {row}" for row in range(len(table))], read, indices, classes,
+                        listing=["datasets", table._fingerprint], identity=[table._fingerprint],
+                        notes=list(columns.notes))
+        return load_corpus(corpus, options)
     plain = table.with_format("numpy")
     values = np.asarray(plain[columns.samples][:])
     conditions = np.asarray(plain[columns.conditions][:], dtype=np.float64) if columns.conditions else None
-    return load_numbered(values, labels, columns.notes, conditions=conditions, layout=layout, name=name, where=name)
+    return load_labelled(values, labels, columns.notes, conditions=conditions, layout=layout, name=name, where=name)
 
 
 def _read_items(source: Any, name: str, rows: np.ndarray) -> list[Any]:

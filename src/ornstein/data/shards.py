@@ -17,7 +17,7 @@ import numpy as np
 
 from ornstein.arguments import shorten
 from ornstein.data import cache
-from ornstein.data.array import load_numbered
+from ornstein.data.array import load_labelled
 from ornstein.data.corpus import Corpus, load_corpus
 from ornstein.data.dataset import Dataset
 from ornstein.data.labels import number_labels
@@ -101,15 +101,16 @@ def load_shards(shards: Sequence[Shard], name: str, where: str, *, layout: str, 
     if kind == "picture":
         listing = None if None in signatures else ["tar", signatures]
         identity = [[key, sample.get(kind)] for (_, key), sample in zip(keys, samples, strict=True)]
-        return load_corpus(Corpus(name, where, names, read, labels, classes, listing, identity, skipped, notes),
-                           options)
+        corpus = Corpus(name, where, names, read, labels, classes, listing=listing, identity=identity,
+                        skipped=skipped, notes=notes)
+        return load_corpus(corpus, options)
     contents = read(np.arange(len(keys)))
     arrays = [_decode_array(content, key, where) for content, key in zip(contents, names, strict=True)]
     shapes = sorted({(array.shape, array.dtype.name) for array in arrays})
     if len(shapes) > 1:
         raise ValueError(f"{where}: its arrays have {len(shapes)} different shapes or types, such as {shapes[0]} and "
                          f"{shapes[-1]}; save all in one shape and type")
-    return load_numbered(np.stack(arrays), (labels, classes), notes, layout=layout, name=name, where=where)
+    return load_labelled(np.stack(arrays), (labels, classes), notes, layout=layout, name=name, where=where)
 
 
 def _sample_kind(samples: list[dict[str, Any]], where: str) -> str:

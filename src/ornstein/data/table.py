@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ornstein.data.array import load_array, load_numbered
+from ornstein.data.array import load_array, load_labelled
 from ornstein.data.dataset import Dataset
 from ornstein.data.labels import join_names, number_labels
 from ornstein.data.spec import printable
@@ -110,13 +110,13 @@ def _load(table: Table, name: str, where: str, layout: str, notes: list[str]) ->
                                "columns": np.array(list(table)) if has_names and layout in ("auto", "V") else None,
                                "whole_columns": whole_columns if values.dtype.kind == "f" else ()}
     if target is None:
-        return load_numbered(values, None, all_notes, **options)
+        return load_labelled(values, None, all_notes, **options)
     if target.dtype.kind == "f" and np.mod(target[np.isfinite(target)], 1).any():
         data = load_array(values, conditions=target[:, None], classes=np.array([label]), **options)
         data.notes[:0] = [*all_notes, f"column {label!r} has fractions: the vectors are conditioned on it"]
         return data
     all_notes.append(f"labels are in column {label!r}")
-    return load_numbered(values, number_labels(target, None, where), all_notes, **options)
+    return load_labelled(values, number_labels(target, None, where), all_notes, **options)
 
 
 def _normalize(column: Any) -> np.ndarray:
