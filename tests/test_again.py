@@ -100,7 +100,7 @@ def test_a_model_that_was_tuned_since_still_draws_it(models, command, tmp_path):
     (tmp_path / "grey.safetensors").rename(tmp_path / "moved.safetensors")
     code, _, err = command("sample", "--again", "a.png")
     assert (code, err.count("\n")) == (2, 1)
-    assert "was drawn by grey.safetensors, which is not there; name the run: ornstein sample RUN --again a.png" in err
+    assert "was drawn by grey.safetensors, which does not exist; name the run: ornstein sample RUN --again a.png" in err
     assert command("sample", "moved.safetensors", "--again", "a.png", "--out", "c.png")[0] == 0
     assert np.array_equal(shown(tmp_path / "a.png")[0], shown(tmp_path / "c.png")[0])
 
@@ -125,12 +125,12 @@ def test_code_is_never_run_because_a_picture_says_so(command, tmp_path):
 @pytest.mark.parametrize(("facts", "says"), [
     ({"noise": 1}, "drawn with version 1 of the random numbers"),
     ({"count": 10**9}, "GiB of memory"),
-    ({"count": "3"}, "count is '3' in it, which cannot be"),
+    ({"count": "3"}, "count is '3' in it, which is impossible"),
     ({"seed": -1}, "seed is -1"),
     ({"sampler": "exec"}, "'exec' is unknown"),
     ({"number": -3}, "number is -3"),
     ({"cells": ["../../x"], "grid": {}, "nfe": None}, "write option=value"),
-    ({"run": "/nowhere/run"}, "which is not there"),
+    ({"run": "/nowhere/run"}, "which does not exist"),
     ({"tuned": {"nfe": 2}, "model": "0" * 64}, "a tuned choice is not whole"),
     ({"label": {"a": 1}}, "label is"),
     ({"edit": "vary"}, "was made by ornstein edit"),

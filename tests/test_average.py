@@ -106,7 +106,7 @@ def test_a_resumed_run_keeps_the_same_averages(run, tmp_path):
 
 def test_the_command_compares_widths_and_writes_one(run, tmp_path, command):
     _, out, _ = command("average", run)
-    assert "least at" in out
+    assert "smallest at" in out
     assert out.count("width 0") == 8
     _, out, _ = command("average", run, "--width", "0.1", "--out", tmp_path / "wide.safetensors")
     assert "average of width 0.1" in out

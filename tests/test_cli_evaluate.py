@@ -50,7 +50,8 @@ def test_what_ctrl_c_cuts_short_the_same_command_ends(trained, command, tmp_path
     words = ("evaluate", trained, "--out", "deep/report", "--sampler", "mine.py:Plain", *QUICK)
     code, _, err = command(*words)
     assert code == 130
-    assert err == "ornstein: stopped; what is done is kept in deep/report.partial, run the same command to continue\n"
+    assert err == ("ornstein: stopped; finished parts are kept in deep/report.partial, run the same command to "
+                   "continue\n")
     assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["report.partial"]
     done = {path: path.stat().st_mtime_ns for path in (tmp_path / "deep/report.partial").iterdir()}
     assert len(done) == 3  # the floors of the pixels and of both forests
@@ -143,8 +144,8 @@ BAD = [
     (["evaluate", "RUN", "--out", "r", "--restore", "blu=1"], "'blu' is unknown; did you mean 'blur'?"),
     (["evaluate", "RUN", "--out", "r", "--noise", "0.1"], "give restore too, such as mask=0.5, or leave noise out"),
     (["evaluate", "RUN", "--out", "afile"], "afile, which is a file"),
-    (["evaluate", "RUN", "--out", "full"], "full holds notes.txt, which is of no report"),
-    (["evaluate", "RUN", "--out", "full", "--overwrite"], "full holds notes.txt, which is of no report"),
+    (["evaluate", "RUN", "--out", "full"], "full holds notes.txt, which does not belong to a report"),
+    (["evaluate", "RUN", "--out", "full", "--overwrite"], "full holds notes.txt, which does not belong to a report"),
     (["evaluate", "RUN", "--out", "afile/report"], "afile is a file"),
     (["evaluate", "RUN", "gone", "--out", "r"], "gone"),
     (["evaluate", "RUN", "--out", "r", "--count", "1000000000"], "GiB of memory"),

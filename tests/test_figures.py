@@ -267,7 +267,7 @@ def test_the_command_takes_a_vector_condition_or_says_that_it_has_none(command, 
     for words in (["--condition", "1.5,2"], ["--condition=-1.5,2"], []):
         code, said, _ = command("sample", "m.safetensors", "--out", "s.npz", "--count", 4, "--nfe", 3, *words)
         assert code == 0
-        assert ("without --condition MASS,CHARGE: drawn from all conditions alike" in said) == (not words)
+        assert ("without --condition MASS,CHARGE: drawn over all conditions" in said) == (not words)
         x[" ".join(words)] = np.load("s.npz")["x"]
     told = orn.sample(orn.load("m.safetensors"), 4, nfe=3, condition=torch.tensor([1.5, 2.0]))
     assert_array_equal(x["--condition 1.5,2"], model.data.decode(told))

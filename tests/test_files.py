@@ -284,7 +284,7 @@ def test_a_report_is_replaced_only_by_a_report(run, command, tmp_path):
         (tmp_path / "r" / name).write_text(text)
         code, _, err = command("evaluate", run, "--out", "r", "--overwrite", "--count", "3")
         assert code == 2
-        assert (f"r holds {name}, which is of no report" in err) != fits
+        assert (f"r holds {name}, which does not belong to a report" in err) != fits
         assert ("count is 3" in err) == fits
         assert tree(tmp_path / "r") == {name: text.encode()}
 

@@ -59,7 +59,7 @@ def test_what_is_foreign_is_said_in_one_line(command, tmp_path, name):
         path.write_bytes(b"\x10\0\0\0\0\0\0\0" + b'{"a": {"b": 1}}  ')
     code, said, err = command("info", name)
     assert (code, said, err.count("\n")) == (2, "", 1)
-    assert f"{name} is no " in err
+    assert f"{name} is not a " in err
 
 
 @pytest.mark.parametrize("note", [{"metrics": 3, "data": [], "tuned": 5}, {"network": "x", "tuned": [1], "schedule": 2},

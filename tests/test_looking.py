@@ -86,7 +86,7 @@ def test_a_cell_of_a_grid_is_what_its_options_draw(grey, command):
     ("grey", ["--grid", "nfe=2", "nfe=3"], "--grid has nfe twice; name all of its values at once: nfe=...,..."),
     ("grey", ["--grid", "seed=0,0"], "seed has 0 twice; name each value once"),
     ("grey", ["--grid", "nfe=2,2"], "nfe has 2 twice; name each value once"),
-    ("grey", ["--grid", "nfe=2,many"], "--grid has 'nfe=2,many'; values of nfe are whole numbers with commas between"),
+    ("grey", ["--grid", "nfe=2,many"], "--grid has 'nfe=2,many'; values of nfe are whole numbers separated by commas"),
     ("grey", ["--grid"], "--grid has no option; write one or two, such as nfe=5,10,20 guidance=1,2"),
     ("grey", ["--grid", "nfe"], "--grid has 'nfe'; write option=value,value such as nfe=5,10,20"),
     ("grey", ["--grid", "sampler=ddim,hoin"], "sampler 'hoin' is unknown"),
@@ -98,7 +98,7 @@ def test_a_cell_of_a_grid_is_what_its_options_draw(grey, command):
     ("grey", ["--save-steps", "s.png"], "name a .gif, .webp or .mp4 file"),
     ("grey", ["--save-steps", "f.gif", "--tolerance", 0.1], "--tolerance is 0.1, with which every sample has"),
     ("grey", ["--scale", 0], "--scale is 0; it must be from 1 to 64"),
-    ("traces", ["--scale", 2], "samples of shape (3, 16) are no pictures; leave out --scale"),
+    ("traces", ["--scale", 2], "samples of shape (3, 16) are not pictures; leave out --scale"),
 ])
 def test_what_cannot_be_shown_is_refused_in_one_line_before_anything_is_drawn(name, words, says, command, tmp_path):
     orn.save(model_of(name), tmp_path / "m.safetensors")

@@ -215,14 +215,14 @@ def test_several_budgets_are_learned_in_seconds_and_for_guidance(command):
     code, out, errors = command("tune", "run", "--nfe", "4,2,4", "--quick", "--starts", "16", "--guidance", "1.5")
     assert (code, errors) == (0, "")
     assert [out.count(f"unseen starts, {calls} calls") for calls in (2, 4)] == [1, 1]
-    assert "2 calls cannot draw what many do" in out
+    assert "2 calls cannot draw what many calls do" in out
     assert "--nfe 2 or 4, --guidance 1.5" in out
     assert list(orn.load(Path("run")).tuned) == [(2, 1.5), (4, 1.5)]
     guided = command("sample", "run", "--nfe", "4", "--guidance", "1.5", "--count", "2", "--out", "a.npz")[1]
     assert "what was tuned" not in guided
     assert ("tuned for 4 calls" in guided) == (orn.load(Path("run")).tuned[4, 1.5].sampler != "auto")
     plain = command("sample", "run", "--nfe", "4", "--count", "2", "--out", "b.npz")[1]
-    assert "by auto: what was tuned for so many calls is for guidance 1.5" in plain
+    assert "by auto: the sampler tuned for this number of calls is for guidance 1.5" in plain
     for words in ("4,x", "", "0,4"):
         code, _, errors = command("tune", "run", "--nfe", words)
         assert (code, errors.count("\n")) == (2, 1)

@@ -1,4 +1,4 @@
-"""The program, and the words that several of its commands share."""
+"""The command-line app, and the options and checks that commands share."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ornstein import __version__
 
 __all__ = ["Data", "Out", "Run", "Sampler", "Seed", "TrainedOn", "app", "check_memory", "flags"]
 
-# That the library's messages name without dashes.
+# Arguments that the library's messages name without dashes.
 FLAGS = "nfe|steps|tolerance|guidance|condition|sampler|seed|label|operator|noise|strength|count"
 
 app = App(
     name="ornstein", version=__version__, version_flags=["--version"],
     help="Train a diffusion model on your own pictures or arrays, draw new samples, and measure how good they are.",
-    suppress_keyboard_interrupt=False,  # `main` says what it means
+    suppress_keyboard_interrupt=False,  # `main` handles it
 )
 Data = Annotated[str, Parameter(
     name="DATA", help="digits, moons, mixture; a folder of pictures, or several picture files; .npy, .npz, .csv, "
@@ -43,7 +43,7 @@ Sampler = Annotated[str, Parameter(help="A name from `ornstein list samplers`, o
 
 @contextmanager
 def flags() -> Generator[None, None, None]:
-    """The library speaks of its arguments, the user typed flags."""
+    """Turn the names of arguments at the start of the library's error messages into flags."""
     try:
         yield
     except ValueError as error:
@@ -53,16 +53,15 @@ def flags() -> Generator[None, None, None]:
 
 
 def check_memory(count: int, shape: tuple[int, ...], samples: int = 1) -> None:
-    """Refuse to draw more than this machine's memory holds, `count` for each of some samples, before any time is spent.
-    """
-    # Ten float32 of every value: latent, answers that a rule remembers, and the way to the data's own units.
+    """Refuse to draw more than fits in memory: `count` draws for each of `samples` inputs."""
+    # Ten float32 for every value: the latent, previous estimates of a rule, and the conversion to the data's units.
     from ornstein.machine import total_memory
 
-    need, there = 40 * samples * count * math.prod(shape), total_memory("cpu")
-    if need > there:
-        most = count * there // (2 * need)
-        remedy = (f"draw {max(1, most):,} at a time, each with a --seed of its own" if most or samples == 1 else
+    needed, available = 40 * samples * count * math.prod(shape), total_memory("cpu")
+    if needed > available:
+        fitting = count * available // (2 * needed)
+        remedy = (f"draw {max(1, fitting):,} at a time, each with another --seed" if fitting or samples == 1 else
                   f"give fewer than the {samples:,} samples of INPUT at a time")
-        each = f" for each of {samples:,}" * (samples > 1)
-        raise ValueError(f"--count is {count}; so many samples of shape {shape}{each} need {need / 2**30:,.0f} GiB of "
-                         f"memory, this machine has {there / 2**30:,.0f}; {remedy}")
+        inputs = f" for each of {samples:,}" * (samples > 1)
+        raise ValueError(f"--count is {count}; so many samples of shape {shape}{inputs} need {needed / 2**30:,.0f} GiB "
+                         f"of memory, and this machine has {available / 2**30:,.0f}; {remedy}")

@@ -13,9 +13,9 @@ from ornstein.display import say
 __all__ = ["average"]
 
 WIDTHS = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2)
-HELD, LEVELS = 256, 24  # held-out samples, and log SNR between -9 and 9, by which widths are compared
-MOST = 0.5  # that may be missed
-ROUGH = 0.1  # share of the profile that may be missed before a word of warning
+ROWS, LEVELS = 256, 24  # held-out samples, and levels of log SNR from -9 to 9, to compare widths on
+MAX_MISSED = 0.5  # share of the profile that may be missing
+ROUGH = 0.1  # share from which a warning is printed
 
 
 @app.command(sort_key=6)
@@ -30,7 +30,7 @@ def average(
 ) -> None:
     """Build another average of a run's weights after the training, or compare several."""
     if not run.is_dir():
-        raise ValueError(f"run is {run}; averages are kept in the folder of a run")
+        raise ValueError(f"run is {run}; averages are saved in the folder of a run")
     if width is None:
         if out is not None:
             raise ValueError(f"out is {out}, but no width is given; add --width")
@@ -42,16 +42,16 @@ def average(
 
     if out is not None and out.suffix.lower() != ".safetensors":
         raise ValueError(f"out is {out}; it must end in .safetensors")
-    place = out or run / MODEL
-    with lock_output(run if out is None else None, place):
+    path = out or run / MODEL
+    with lock_output(run if out is None else None, path):
         model, missed = reaverage(run, width, images)
-        if missed > MOST:
-            raise ValueError(f"--width is {width:g}; {missed:.0%} of such an average cannot be put together from what "
-                             f"was kept, and at most {MOST:.0%} may be missed; ornstein average {run} tries widths "
-                             "that can")
-        save(model, place)
-    say(f"{place} now has an average of width {width:g}" + (
-        f"; {missed:.0%} of its profile could not be put together from what was kept" if missed > ROUGH else ""))
+        if missed > MAX_MISSED:
+            raise ValueError(f"--width is {width:g}; {missed:.0%} of such an average cannot be reconstructed from the "
+                             f"saved ones, and at most {MAX_MISSED:.0%} may be missing; ornstein average {run} tries "
+                             "widths that can")
+        save(model, path)
+    say(f"{path} now has an average of width {width:g}" + (
+        f"; {missed:.0%} of its profile could not be reconstructed from the saved averages" if missed > ROUGH else ""))
 
 
 def _compare(run: Path, images: int | None) -> None:
@@ -64,22 +64,22 @@ def _compare(run: Path, images: int | None) -> None:
     from ornstein.training.reopen import reopen
 
     opened = reopen(run)
-    held = opened.trained_on.split()[1]
-    if not len(held):
-        raise ValueError(f"{run} held no samples out of its training to compare widths on; give --width")
-    held, notes = adapt(opened.model, held, "data", opened.model.data)
+    held_out = opened.trained_on.split()[1]
+    if not len(held_out):
+        raise ValueError(f"{run} has no held-out samples to compare widths on; give --width")
+    held_out, notes = adapt(opened.model, held_out, "data", opened.model.data)
     for note in notes:
         say(note)
-    x, labels = held.batch(np.arange(min(HELD, len(held))))
-    network = getattr(opened.model.network, "options", {})
-    condition = labels if network.get("classes") or network.get("conditions") else None
+    x, labels = held_out.batch(np.arange(min(ROWS, len(held_out))))
+    options = getattr(opened.model.network, "options", {})
+    condition = labels if options.get("classes") or options.get("conditions") else None
     levels = -9 + 18 * (torch.arange(LEVELS, dtype=torch.float64) + 0.5) / LEVELS
     losses = {}
-    say(f"held-out diffusion term, log SNR -9 to 9, nats a value, of {len(x)} samples")
+    say(f"held-out diffusion term, log SNR -9 to 9, nats per value, of {len(x)} samples")
     for width in WIDTHS:
         model, missed = reaverage(run, width, images)
         losses[width] = 18 * level_losses(model, x, levels, condition=condition).mean(0)
         say(f"width {width:<5g} {float(losses[width].mean()):.4f}"
-            + (f"   (rough: {missed:.0%} of the profile is missed)" if missed > ROUGH else ""))
+            + (f"   (rough: {missed:.0%} of the profile is missing)" if missed > ROUGH else ""))
     best = min(losses, key=lambda width: float(losses[width].mean()))
-    say(f"least at {best:g}: ornstein average {run} --width {best:g}")
+    say(f"smallest at {best:g}: ornstein average {run} --width {best:g}")

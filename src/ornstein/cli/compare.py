@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ornstein.cli.app import Seed, app
-from ornstein.cli.evaluate import Features, Json, Overwrite, Place, refuse
+from ornstein.cli.evaluate import Features, Json, Overwrite, Place, check_out
 from ornstein.cli.train import Fit, Size
 from ornstein.display import say
 
@@ -32,14 +32,14 @@ def compare(
     json: Json = False,
 ) -> None:
     """Compare samples of any program with real ones, without a model: distances with error bars, copies."""
-    refuse(out, overwrite)
+    check_out(out, overwrite)
     from ornstein.display import ProgressLine
-    from ornstein.evaluation.compare import compare as judge
+    from ornstein.evaluation.compare import compare as compare_sets
     from ornstein.evaluation.report_files import FIGURES, PAGE, lines, write_report
 
-    with ProgressLine(json) as parts:
-        report = judge(real, generated, *others, trained_on=trained_on, size=size, fit=fit or "cut", seed=seed,
-                       spaces=[space.strip() for space in features.split(",") if space.strip()], tell=parts)
+    with ProgressLine(json) as progress:
+        report = compare_sets(real, generated, *others, trained_on=trained_on, size=size, fit=fit or "cut", seed=seed,
+                              spaces=[space.strip() for space in features.split(",") if space.strip()], tell=progress)
     for line in () if json else lines([report, *report.others]):
         say(line)
     write_report(report, out)

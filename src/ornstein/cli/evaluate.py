@@ -11,7 +11,7 @@ from ornstein import terminal
 from ornstein.cli.app import Out, Run, Sampler, Seed, TrainedOn, app, check_memory
 from ornstein.display import say
 
-__all__ = ["Features", "Json", "Overwrite", "Place", "evaluate", "likelihood", "refuse"]
+__all__ = ["Features", "Json", "Overwrite", "Place", "check_out", "evaluate", "likelihood"]
 
 Unseen = Annotated[str | None, Parameter(
     help="Unseen data, named as for train; by default the rows held out of training.")]
@@ -40,47 +40,48 @@ def evaluate(run: Run, other: Other = None, *, out: Place, data: Unseen = None, 
              restore: Restore = (), noise: Noise = 0.0, seed: Seed = 0, overwrite: Overwrite = False,
              json: Json = False) -> None:
     """Measure how good a model is, on one page: distances with error bars, likelihoods, copies."""
-    refuse(out, overwrite)
+    check_out(out, overwrite)
     from ornstein.display import ProgressLine
-    from ornstein.evaluation.evaluate import evaluate as judge
+    from ornstein.evaluation.evaluate import evaluate as evaluate_model
     from ornstein.evaluation.pieces import clear_pieces, partial_folder
     from ornstein.evaluation.report_files import FIGURES, PAGE, lines, write_report
     from ornstein.training.reopen import reopen
     from ornstein.user_classes import load_sampler
 
-    spaces, rule_ = [space.strip() for space in features.split(",") if space.strip()], load_sampler(sampler)
-    # Both are opened before minutes are spent on the first.
-    opened = [(place, reopen(place, data, trained_on)) for place in ([run] if other is None else [run, other])]
+    spaces, rule = [space.strip() for space in features.split(",") if space.strip()], load_sampler(sampler)
+    # Open both before time is spent on the first.
+    opened = [(path, reopen(path, data, trained_on)) for path in ([run] if other is None else [run, other])]
     (_, first), (_, (second, *_)) = opened[0], opened[-1]
-    model = first.model
-    if model.shape != second.shape:
-        raise ValueError(f"{other} draws samples of shape {second.shape}, {run} of {model.shape}; only models of one "
-                         "shape are compared")
+    if first.model.shape != second.shape:
+        raise ValueError(f"{other} draws samples of shape {second.shape}, {run} of {first.model.shape}; only models of "
+                         "the same shape can be compared")
     if count is not None:
-        check_memory(count, model.shape)
-    # Both are held against the rows that are unseen by the first.
+        check_memory(count, second.shape)
+    # Both are compared with the rows that are unseen by the first.
     unseen = first.evaluation_data or (None if other is None else first.trained_on.split()[1])
     reports, kept = [], partial_folder(out)
     try:
-        for place, (model, known, held, facts, notes) in opened:
-            with ProgressLine(json, "" if other is None else _name(place)) as parts:
-                report = judge(model, known, held=unseen or held, count=count, sampler=rule_, nfe=nfe, steps=steps,
-                               guidance=guidance, spaces=spaces, likelihood=likelihood, restore=restore, noise=noise,
-                               seed=seed, name=_name(place), facts=facts, notes=notes, tell=parts, partial=kept)
+        for path, (model, known, held_out, facts, notes) in opened:
+            name = _name(path)
+            with ProgressLine(json, "" if other is None else name) as progress:
+                report = evaluate_model(
+                    model, known, held=unseen or held_out, count=count, sampler=rule, nfe=nfe, steps=steps,
+                    guidance=guidance, spaces=spaces, likelihood=likelihood, restore=restore, noise=noise,
+                    seed=seed, name=name, facts=facts, notes=notes, tell=progress, partial=kept)
             report.drawn["sampler"] = sampler
-            report.model |= {"run": str(place)} if place.is_dir() else {}
+            report.model |= {"run": str(path)} if path.is_dir() else {}
             reports.append(report)
-        # Before they are written: a disk that is full by now does not take them.
+        # Printed before they are written, as the disk may be full by now.
         for line in () if json else lines(reports):
             say(line)
         write_report(reports, out)
     except (KeyboardInterrupt, Exception) as error:
         # A library may have turned the interrupt into another error.
-        stopped = isinstance(error, KeyboardInterrupt) or terminal.was_interrupted()
-        if stopped and kept.is_dir():
-            say(f"ornstein: stopped; what is done is kept in {kept}, run the same command to continue", error=True)
+        is_stopped = isinstance(error, KeyboardInterrupt) or terminal.was_interrupted()
+        if is_stopped and kept.is_dir():
+            say(f"ornstein: stopped; finished parts are kept in {kept}, run the same command to continue", error=True)
             raise SystemExit(130) from None
-        if isinstance(error, ValueError) and not stopped:  # nothing goes on from there
+        if isinstance(error, ValueError) and not is_stopped:  # there is nothing to continue
             clear_pieces(kept)
         raise
     clear_pieces(kept)
@@ -114,40 +115,40 @@ def likelihood(
     from ornstein.evaluation.progress import Progress
     from ornstein.training.reopen import reopen
 
-    model, known, held, _, notes = reopen(run, data, trained_on)
-    training, unseen, more = training_and_unseen(model, known, held)
-    for note in [*notes, *more]:
+    model, known, held_out, _, notes = reopen(run, data, trained_on)
+    training, unseen, more_notes = training_and_unseen(model, known, held_out)
+    for note in [*notes, *more_notes]:
         say(note)
     seen, rows, spec = Rows.of(training, count, seed), Rows.of(unseen, count, seed), training.spec
     part = "bounds" if method == "elbo" else "flow"
-    with ProgressLine() as parts:
-        progress = Progress(parts, (part,))
+    with ProgressLine() as line:
+        progress = Progress(line, (part,))
         progress.expect({})
         with progress(part) as update:
             pieces = Pieces(PieceStore(), update, progress.clock)
-            likelihoods = bounds(in_float32(model), rows, seen, spec, seed, steps, pieces=pieces)[0] \
-                if method == "elbo" else [flow(in_float32(model), rows, spec, seed, pieces=pieces)]
-    for one in likelihoods:
-        say(f"{one.name}: {one} (mean and standard error of {one.count} unseen samples; {one.grid})")
-        for name, mean, error in one.terms:
+            likelihoods = (bounds(in_float32(model), rows, seen, spec, seed, steps, pieces=pieces)[0]
+                           if method == "elbo" else [flow(in_float32(model), rows, spec, seed, pieces=pieces)])
+    for result in likelihoods:
+        say(f"{result.name}: {result} (mean and standard error of {result.count} unseen samples; {result.grid})")
+        for name, mean, error in result.terms:
             say(f"    {name}: {mean:.3f} ± {error:.3f} nats")
     say(likelihoods[0].units)
 
 
-def refuse(out: Path, overwrite: bool) -> None:
-    """Refuse a folder that holds anything, unless it is a report to be replaced."""
+def check_out(out: Path, overwrite: bool) -> None:
+    """Refuse a folder that is not empty, unless it holds a report to be replaced."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"out is {out}, which is a file; name a folder")
-    if parent := next((part for part in out.parents if part.exists() and not part.is_dir()), None):
+    if parent := next((path for path in out.parents if path.exists() and not path.is_dir()), None):
         raise ValueError(f"out is {out}, but {parent} is a file; name another folder")
     from ornstein import files
     from ornstein.evaluation.report_files import is_foreign
 
     files.check_writable(out)
-    there = files.list_folder(out)
-    if foreign := next((path for path in there if is_foreign(path)), None):
-        raise FileExistsError(f"{out} holds {foreign.name}, which is of no report; name another folder")
-    if there and not overwrite:
+    entries = files.list_folder(out)
+    if foreign := next((path for path in entries if is_foreign(path)), None):
+        raise FileExistsError(f"{out} holds {foreign.name}, which does not belong to a report; name another folder")
+    if entries and not overwrite:
         raise FileExistsError(f"{out} already holds a report; replace it (--overwrite), or name another folder")
 
 

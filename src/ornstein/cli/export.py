@@ -38,9 +38,9 @@ def export(
     from ornstein.checkpoint import load
 
     if onnx is not None:  # before the model is read
-        from ornstein.exporting.onnx import refuse
+        from ornstein.exporting.onnx import check_target
 
-        refuse(onnx)
+        check_target(onnx)
     if hub is not None:
         from ornstein.exporting.hub import write_hub
 
@@ -50,11 +50,11 @@ def export(
         return
     model = load(run)
     if onnx is not None:
-        from ornstein.exporting.onnx import export as write
+        from ornstein.exporting.onnx import export as write_onnx
 
-        write(model, onnx, nfe, guidance=guidance)
-        what = "the denoiser" if nfe is None else f"the sampler of {nfe} calls"
-        say(f"{onnx} is {what}, {onnx.stat().st_size / 1e6:.1f} MB")
+        write_onnx(model, onnx, nfe, guidance=guidance)
+        content = "the denoiser" if nfe is None else f"the sampler of {nfe} calls"
+        say(f"{onnx} is {content}, {onnx.stat().st_size / 1e6:.1f} MB")
     if timesteps:
         from ornstein.diffusion.samplers.loop import NFE
         from ornstein.exporting import times
@@ -68,15 +68,16 @@ def export(
 
 
 def _check(onnx: Path | None, hub: Path | None, timesteps: bool, options: dict[str, object]) -> None:
-    """Refuse options that nothing that is asked for takes."""
+    """Refuse options that no requested export takes."""
     if onnx is None and hub is None and not timesteps:
-        raise ValueError("nothing is asked for; name --onnx FILE.onnx, --hub FOLDER or --timesteps")
-    takes = {"nfe": onnx is not None or timesteps, "guidance": timesteps or onnx is not None, "out": timesteps,
-             "license": hub is not None, "report": hub is not None}
+        raise ValueError("nothing to export; name --onnx FILE.onnx, --hub FOLDER or --timesteps")
+    has_sampler = onnx is not None or timesteps
+    is_used = {"nfe": has_sampler, "guidance": has_sampler, "out": timesteps, "license": hub is not None,
+               "report": hub is not None}
     needs = {"nfe": "--onnx or --timesteps", "guidance": "--onnx or --timesteps", "out": "--timesteps",
              "license": "--hub", "report": "--hub"}
     for name, value in options.items():
-        if value is not None and not takes[name]:
+        if value is not None and not is_used[name]:
             raise ValueError(f"--{name} is {value}, which only {needs[name]} takes; leave it out")
     if options["guidance"] is not None and options["nfe"] is None and onnx is not None:
         raise ValueError(f"--guidance is {options['guidance']}, but the network alone has none; add --nfe for the "

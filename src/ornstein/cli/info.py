@@ -1,4 +1,4 @@
-"""`ornstein info`: what a model, a run or a picture is. Without torch, which nothing here needs."""
+"""`ornstein info`: describe a model, a run or a picture, without importing torch."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ornstein.files import MANIFEST, MODEL, SETTINGS, STATES
 
 __all__ = ["info"]
 
-MOST_HEADER = 100_000_000  # bytes, as of the format
-FIXED = ".frequency"  # of a network's embedding of times: numbers that are no weights
-LISTED = 12  # classes that are named
-SAMPLED = ("model", "run", "seed", "count", "number", "class", "sampler", "nfe", "steps", "tolerance", "guidance",
+MAX_HEADER = 100_000_000  # bytes, by the format
+FIXED_SUFFIX = ".frequency"  # of constants in a network's embedding of times, which are not weights
+MAX_LISTED = 12  # entries of a list
+SAMPLE_FACTS = ("model", "run", "seed", "count", "number", "class", "sampler", "nfe", "steps", "tolerance", "guidance",
            "label", "condition", "grid", "scale", "noise", "ornstein")
 RECIPE = ("batch", "learning_rate", "weighting", "density", "mirror", "label_dropout", "precision", "seed", "init_from")
-LOSSES = {"loss": "training", "held_out": "held out", "gap": "held out less training"}
-CALLED = {"nfe": "network calls", "number": "number in its folder", "noise": "random numbers", "ornstein": "version",
+LOSSES = {"loss": "training", "held_out": "held out", "gap": "held out minus training"}
+LABELS = {"nfe": "network calls", "number": "number in its folder", "noise": "random numbers", "ornstein": "version",
           "count": "samples", "model": "model (SHA-256)", "grid": "options"}
 
 
@@ -42,18 +42,19 @@ def info(
         say(json.dumps(facts, ensure_ascii=False))
         return
     lines = list(_lines(facts))
-    wide = max(len(name) for name, _ in lines)
+    width = max(len(name) for name, _ in lines)
     for name, value in lines:
-        say(f"{name:{wide}}  {value}")
+        say(f"{name:{width}}  {value}")
 
 
 def _facts(file: Path) -> dict[str, Any]:
-    """All that a file or a folder says of itself, under its kind."""
+    """All metadata of a file or a folder, with its kind."""
     if file.is_dir():
         if not (file / MODEL).exists() and not (file / SETTINGS).exists():
-            raise ValueError(f"{file} is no run: it has neither {MODEL} nor {SETTINGS}; name the folder of a run, or a "
-                             "file")
-        model = _model(file / MODEL) if (file / MODEL).exists() else {"model": f"none yet: {file / MODEL} is not there"}
+            raise ValueError(f"{file} is not a run: it has neither {MODEL} nor {SETTINGS}; name the folder of a run, "
+                             "or a file")
+        model = (_model(file / MODEL) if (file / MODEL).exists() else
+                 {"model": f"none yet: {file / MODEL} does not exist"})
         return {"kind": "run", "file": str(file), **model, **_run(file)}
     if not file.exists():
         raise FileNotFoundError(f"{file} does not exist; name a run, a model's file or a picture")
@@ -63,34 +64,34 @@ def _facts(file: Path) -> dict[str, Any]:
 
     facts = read_facts(file)
     if facts is None:
-        raise ValueError(f"{file} is no run, no model and no picture of Ornstein's: it says nothing of where it is "
-                         "from, or another program has written it anew")
+        raise ValueError(f"{file} is not a run, a model or a picture of Ornstein's: it does not say where it is from, "
+                         "or another program rewrote it")
     return {"kind": "edited" if "edit" in facts else "sampled" if "model" in facts else "drawn", "file": str(file),
             **facts}
 
 
 def _model(file: Path) -> dict[str, Any]:
-    """What the header of a model's file says, and its digest, by which pictures name it."""
+    """The header of a model's file, and its digest, which identifies it in pictures."""
     with files.open_regular(file) as content:
         size = int.from_bytes(content.read(8), "little")
         try:
-            header: dict[str, Any] = json.loads(content.read(size) if size <= MOST_HEADER else b"")
+            header: dict[str, Any] = json.loads(content.read(size) if size <= MAX_HEADER else b"")
             facts = json.loads(header["__metadata__"]["ornstein"])
-            network = [entry for name, entry in header.items()
-                       if name.startswith("network.") and not name.endswith(FIXED)]
-            weights = sum(math.prod(entry["shape"]) for entry in network)
-            kinds = sorted({entry["dtype"] for entry in network})
+            entries = [entry for name, entry in header.items()
+                       if name.startswith("network.") and not name.endswith(FIXED_SUFFIX)]
+            weights = sum(math.prod(entry["shape"]) for entry in entries)
+            dtypes = sorted({entry["dtype"] for entry in entries})
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            raise ValueError(f"{file} is no model of Ornstein's: it has no description that can be read") from None
+            raise ValueError(f"{file} is not a model of Ornstein's: its description cannot be read") from None
         if not isinstance(facts, dict):
-            raise ValueError(f"{file} is no model of Ornstein's: its description is no table")
+            raise ValueError(f"{file} is not a model of Ornstein's: its description is not a table")
         content.seek(0)
         facts["file_sha256"] = hashlib.file_digest(content, "sha256").hexdigest()
-    return {**facts, "weights": weights, "stored_as": kinds}
+    return {**facts, "weights": weights, "stored_as": dtypes}
 
 
 def _run(folder: Path) -> dict[str, Any]:
-    """The recipe of a run, and what its last state says of the data and the cost."""
+    """The settings of a run, and the data and cost of its last state."""
     from ornstein.settings import Settings
 
     facts = dict[str, Any]()
@@ -110,13 +111,13 @@ def _run(folder: Path) -> dict[str, Any]:
 
 def _lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if facts["kind"] in ("run", "model"):
-        yield from _of_model(facts)
+        yield from _model_lines(facts)
         return
     yield {"sampled": "picture", "edited": "edited picture", "drawn": "drawing"}[facts["kind"]], facts["file"]
-    rest = [name for name in facts if name not in (*SAMPLED, "kind", "file", "tuned", "cells", "studio")]
-    for name in (*SAMPLED, *rest):
+    rest = [name for name in facts if name not in (*SAMPLE_FACTS, "kind", "file", "tuned", "cells", "studio")]
+    for name in (*SAMPLE_FACTS, *rest):
         if facts.get(name) is not None:
-            yield CALLED.get(name, name), _text(facts[name])
+            yield LABELS.get(name, name), _text(facts[name])
     if isinstance(tuned := facts.get("tuned"), Mapping):
         yield "tuned", _choice(tuned)
     if job := _table(facts.get("studio")).get("job"):
@@ -125,20 +126,20 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "draw it again", f"ornstein sample --again {facts['file']}"
 
 
-def _of_model(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _model_lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield facts["kind"], facts["file"]
     if isinstance(facts.get("model"), str):
         yield "model", facts["model"]
     for name in ("network", "schedule"):
         if name in facts:
-            one = facts[name]
-            options = _table(one).get("options")
-            yield name, "one of its user's own" if one is None else (
-                _text(_table(one).get("name")) + (f", {_text(options)}" if options else ""))
+            part = facts[name]
+            options = _table(part).get("options")
+            yield name, "one of its user's own" if part is None else (
+                _text(_table(part).get("name")) + (f", {_text(options)}" if options else ""))
     if "weights" in facts:
         yield "weights", (f"{facts['weights']:,} ({', '.join(facts['stored_as'])}), predicts "
                           f"{_text(facts.get('predicts'))}")
-    yield from _of_data(facts)
+    yield from _data_lines(facts)
     recipe, metrics, trained = (_table(facts.get(name)) for name in ("recipe", "metrics", "trained"))
     if recipe:
         yield "recipe", _text({name: recipe[name] for name in RECIPE if recipe.get(name) not in (None, False)})
@@ -149,21 +150,21 @@ def _of_model(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                  f"{'es' * (trained.get('processes', 1) != 1)}"] if isinstance(seconds, int | float) else []
         cost += ["not finished"] if trained.get("finished") is False else []
         yield "cost", ", ".join(cost) or "unknown"
-        losses = {called: metrics[name] for name, called in LOSSES.items() if name in metrics}
+        losses = {label: metrics[name] for name, label in LOSSES.items() if name in metrics}
         if losses:
             yield "losses", _text(losses)
     tuned = facts.get("tuned")
     for choice in tuned if isinstance(tuned, list) else ():
         yield "tuned", _choice(choice)
     if "weights" in facts and not tuned:
-        yield "tuned", "for nothing yet (ornstein tune)"
+        yield "tuned", "not yet (ornstein tune)"
     if "format" in facts:
         yield "file format", _text(facts["format"])
     if "file_sha256" in facts:
         yield "SHA-256", facts["file_sha256"]
 
 
-def _of_data(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _data_lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     data, recipe = _table(facts.get("data")), _table(facts.get("recipe"))
     if data:
         levels = f", {data['levels']} levels" if isinstance(data.get("levels"), int) else ""
@@ -179,29 +180,29 @@ def _of_data(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _choice(choice: Any) -> str:
-    """A tuned budget in words."""
+    """Describe a tuned choice."""
     if not isinstance(choice, Mapping):
         return _text(choice)
-    guided = f", guidance {_text(choice['guidance'])}" if choice.get("guidance") not in (None, 1, 1.0) else ""
-    damped = f", damped by {_text(choice['damping'])}" if choice.get("damping") else ""
-    return f"{_text(choice.get('nfe'))} calls: {_text(choice.get('sampler'))}{guided}{damped}"
+    guidance = f", guidance {_text(choice['guidance'])}" if choice.get("guidance") not in (None, 1, 1.0) else ""
+    damping = f", damped by {_text(choice['damping'])}" if choice.get("damping") else ""
+    return f"{_text(choice.get('nfe'))} calls: {_text(choice.get('sampler'))}{guidance}{damping}"
 
 
 def _table(value: Any) -> Mapping[str, Any]:
-    """A table of a file, which may say anything; empty for what is none."""
+    """The value if it is a table, else an empty one; files may hold anything."""
     return value if isinstance(value, Mapping) else {}
 
 
 def _text(value: Any) -> str:
-    """A value of any kind on one line."""
+    """Format any value on one line."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{str(name).replace('_', ' ')} {_text(one)}" for name, one in value.items())
+        return ", ".join(f"{str(name).replace('_', ' ')} {_text(entry)}" for name, entry in value.items())
     if isinstance(value, list):
-        if value and all(isinstance(one, int) for one in value):
+        if value and all(isinstance(entry, int) for entry in value):
             return " x ".join(map(str, value))
-        return ", ".join(map(_text, value[:LISTED])) + (" ..." if len(value) > LISTED else "")
+        return ", ".join(map(_text, value[:MAX_LISTED])) + (" ..." if len(value) > MAX_LISTED else "")
     return str(value)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["nearest"]
 
-SHOWN = 192  # pixels of a picture's side in a sheet: names of files have room over them
+TILE = 192  # pixels of a picture's side in a sheet, so that file names fit above it
 
 
 @app.command(sort_key=4.5)
@@ -54,28 +54,29 @@ def nearest(
     data = opened.trained_on
     x = read_sample(data.spec, picture)
     if out is not None and x.ndim < 3:
-        raise ValueError(f"out is {out}, but samples of shape {data.spec.shape} have no look; leave it out, the lines "
-                         "below name the rows")
+        raise ValueError(f"out is {out}, but samples of shape {data.spec.shape} cannot be drawn; leave it out, the "
+                         "printed lines name the rows")
     for note in opened.notes:
         say(note, error=True)
     neighbours = search(x, data, count)[0]
-    for one in neighbours:
-        more = f"  {one.label}" * bool(one.label) + f"  ({one.how})" * (one.how != "as it is")
-        say(f"{one.distance:.3f}  {one.name}{more}")
+    for neighbour in neighbours:
+        label = f"  {neighbour.label}" * bool(neighbour.label)
+        transform = f"  ({neighbour.how})" * (neighbour.how != "as it is")
+        say(f"{neighbour.distance:.3f}  {neighbour.name}{label}{transform}")
     if out is not None:
         _sheet(out, x, data, picture.name, neighbours)
 
 
 def _sheet(out: Path, x: Tensor, data: Dataset, name: str, neighbours: list[Neighbour]) -> None:
-    """Draw a sample and those next to it, each under its name."""
+    """Draw a sample and its neighbours, each under its name."""
     import torch
 
     from ornstein import __version__
     from ornstein.figures.formats import write_picture
     from ornstein.figures.pictures import captioned
 
-    names = [name, *(f"{one.distance:.3f}  {Path(one.name).name}" for one in neighbours)]
-    rows = data.batch([one.row for one in neighbours])[0]
-    scale = max(1, SHOWN // max(x.shape[-2:])) if data.spec.kind == "picture" else None
-    image = captioned(data.spec, torch.cat([x, rows]), math.ceil(len(names) ** 0.5), names, scale)
-    write_picture(image, out, {"ornstein": __version__, "nearest": name, "rows": [one.row for one in neighbours]})
+    names = [name, *(f"{neighbour.distance:.3f}  {Path(neighbour.name).name}" for neighbour in neighbours)]
+    rows = [neighbour.row for neighbour in neighbours]
+    scale = max(1, TILE // max(x.shape[-2:])) if data.spec.kind == "picture" else None
+    image = captioned(data.spec, torch.cat([x, data.batch(rows)[0]]), math.ceil(len(names) ** 0.5), names, scale)
+    write_picture(image, out, {"ornstein": __version__, "nearest": name, "rows": rows})

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from ornstein.diffusion.samplers import Frame
     from ornstein.request import Request
 
-    Tuned = Callable[[NetworkDenoiser], None]
+    SetTuned = Callable[[NetworkDenoiser], None]
 
 __all__ = ["draw", "sample"]
 
-MANY, FILMED = 64, 40  # samples in all, and of a film alone at most
+DEFAULT_COUNT, MAX_FILMED = 64, 40  # samples, and the most of a film alone
 
 Place = Annotated[Out | None, Parameter(
     help="FILE.png, .jpg or .webp for one sheet, FILE.npz (for tables also FILE.csv) for numbers, or a folder for "
@@ -59,14 +59,14 @@ def sample(run: Run | None = None, *, out: Place = None, save_steps: Film = None
            scale: Scale = None, seed: Seed = 0, again: Again = None) -> None:
     """Draw samples from a trained model; the same seed gives the same pictures."""
     if again is not None:
-        from ornstein.cli.again import redraw
+        from ornstein.cli.redraw import redraw
 
         given = {"save_steps": save_steps, "grid": grid, "count": count, "nfe": nfe, "steps": steps, "label": label,
                  "tolerance": tolerance, "condition": condition, "guidance": guidance, "scale": scale,
                  "seed": seed or None}
-        if named := [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]:
-            raise ValueError(f"--again and {named[0]} are both given, but {again} says how it was drawn; leave "
-                             f"{named[0]} out")
+        if options := [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]:
+            raise ValueError(f"--again and {options[0]} are both given, but {again} says how it was drawn; leave "
+                             f"{options[0]} out")
         redraw(again, run, out, sampler)
         return
     if run is None:
@@ -77,9 +77,9 @@ def sample(run: Run | None = None, *, out: Place = None, save_steps: Film = None
 
 
 def draw(run: Path, *, out: Path | None, save_steps: Path | None, grid: list[str] | None, count: int | None,
-         scale: int | None, options: dict[str, Any], tuned: Tuned | None = None) -> None:
-    """Draw what the options of a `Request` ask for, with what `tuned` makes of what the model was tuned for."""
-    kind = _places(out, save_steps, grid, scale)
+         scale: int | None, options: dict[str, Any], set_tuned: SetTuned | None = None) -> None:
+    """Draw samples with the options of a `Request`; `set_tuned` may replace the tuned choices of the model."""
+    suffix = _check_outputs(out, save_steps, grid, scale)
     if count is not None and count < 1:
         raise ValueError(f"count is {count}; it must be at least 1")
     values = _values(grid, options) if grid else {}
@@ -93,44 +93,45 @@ def draw(run: Path, *, out: Path | None, save_steps: Path | None, grid: list[str
     model = load(run).to(default_device())
     spec = model.data
     if spec is None:
-        raise ValueError(f"{run} says nothing of its data; draw from it in Python with ornstein.sample")
-    many = count or (pictures.even(spec, FILMED) if out is None else sheet.default_count(values) if values else MANY)
+        raise ValueError(f"{run} has no description of its data; draw from it in Python with ornstein.sample")
+    count = count or (pictures.even(spec, MAX_FILMED) if out is None else sheet.default_count(values) if values else
+                      DEFAULT_COUNT)
     if save_steps is not None:
         film.refuse(spec)
     if spec.kind != "picture" and scale is not None:
-        raise ValueError(f"samples of shape {spec.shape} are no pictures; leave out --scale")
+        raise ValueError(f"samples of shape {spec.shape} are not pictures; leave out --scale")
     if out is not None:
         pictures.suits(spec, out)
-    if kind == "" and out is not None:
-        pictures.numbered(out, many)
-    for place in (place for place in (out, save_steps) if place is not None):
-        if place is save_steps or kind:
-            files.check_replaceable(place)
-        files.check_writable(place)
-    check_memory(many, spec.shape)
-    if tuned is not None:
-        tuned(model)
-    request = Request(many, **(options | {"sampler": load_sampler(options["sampler"])}))
-    live = sys.stderr.isatty()
+    if suffix == "" and out is not None:
+        pictures.numbered(out, count)
+    for path in (path for path in (out, save_steps) if path is not None):
+        if path is save_steps or suffix:
+            files.check_replaceable(path)
+        files.check_writable(path)
+    check_memory(count, spec.shape)
+    if set_tuned is not None:
+        set_tuned(model)
+    request = Request(count, **(options | {"sampler": load_sampler(options["sampler"])}))
+    is_live = sys.stderr.isatty()
     with flags():
         facts = facts_of(run, model, request, options["sampler"], scale, grid)
         if values:
-            sheet.save_sheet(model, values, Path(str(out)), request, scale=scale, facts=facts, progress=live)
-            say(f"{' x '.join(map(str, map(len, values.values())))} cells of {many} in {out}")
+            sheet.save_sheet(model, values, Path(str(out)), request, scale=scale, facts=facts, progress=is_live)
+            say(f"{' x '.join(map(str, map(len, values.values())))} cells of {count} in {out}")
             return
         conditions = request.conditions(model)
-        vectors = conditions is not None and conditions.is_floating_point()
-        labels = None if vectors else conditions
-        x = (request.draw(model, progress=live) if save_steps is None else
-             film.write_film(_shown(request.frames(model), live), save_steps, spec, labels, scale, facts))
+        has_vectors = conditions is not None and conditions.is_floating_point()
+        labels = None if has_vectors else conditions
+        x = (request.draw(model, progress=is_live) if save_steps is None else
+             film.write_film(_with_progress(request.frames(model), is_live), save_steps, spec, labels, scale, facts))
     if out is not None:
-        pictures.write(spec, x.cpu(), labels, out, facts, conditions if vectors else None, scale)
-    _told(model, request, conditions, out, save_steps)
+        pictures.write(spec, x.cpu(), labels, out, facts, conditions if has_vectors else None, scale)
+    _report(model, request, conditions, out, save_steps)
 
 
 def facts_of(run: Path, model: NetworkDenoiser, request: Request, sampler: str, scale: int | None,
              grid: list[str] | None) -> dict[str, Any]:
-    """All that files say of themselves, so that they can be drawn again."""
+    """The facts to write into the files, from which they can be drawn again."""
     from ornstein.checkpoint import digest
 
     facts = {**request.facts(), "sampler": sampler, "run": str(run), "model": digest(run), "ornstein": __version__}
@@ -140,8 +141,9 @@ def facts_of(run: Path, model: NetworkDenoiser, request: Request, sampler: str, 
     return facts | request.choice_facts(model)
 
 
-def _places(out: Path | None, save_steps: Path | None, grid: list[str] | None, scale: int | None) -> str | None:
-    """What --out stands for, None without it, after refusing places that do not go together."""
+def _check_outputs(out: Path | None, save_steps: Path | None, grid: list[str] | None,
+                   scale: int | None) -> str | None:
+    """The suffix of --out, "" for a folder and None without it; refuses outputs that do not go together."""
     from ornstein.figures.formats import KINDS, MOST_SCALE, NUMBERS, ending, film_ending
 
     if out is None and save_steps is None:
@@ -150,19 +152,19 @@ def _places(out: Path | None, save_steps: Path | None, grid: list[str] | None, s
     if save_steps is not None:
         film_ending(save_steps)
         if grid:
-            raise ValueError("--grid and --save-steps are both given; a film is of one walk: leave one of them out")
+            raise ValueError("--grid and --save-steps are both given; a film shows one call: leave one of them out")
         if out is not None and save_steps.absolute() == out.absolute():
             raise ValueError(f"--out and --save-steps are both {out}; name another file for the film")
-    kind = None if out is None else ending(out)
+    suffix = None if out is None else ending(out)
     if grid == []:
         raise ValueError("--grid has no option; write one or two, such as nfe=5,10,20 guidance=1,2")
-    if grid and kind not in KINDS:
+    if grid and suffix not in KINDS:
         raise ValueError(f"out is {out}; a sheet of --grid must end in .png, .jpg or .webp")
-    if scale is not None and kind in NUMBERS and save_steps is None:
+    if scale is not None and suffix in NUMBERS and save_steps is None:
         raise ValueError(f"--scale is {scale}, but numbers are not enlarged; leave it out, or name a picture in --out")
     if scale is not None and not 1 <= scale <= MOST_SCALE:
         raise ValueError(f"--scale is {scale}; it must be from 1 to {MOST_SCALE}")
-    return kind
+    return suffix
 
 
 def _values(grid: list[str], options: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -171,44 +173,44 @@ def _values(grid: list[str], options: Mapping[str, Any]) -> dict[str, list[Any]]
     from ornstein.sheet import OPTIONS
     from ornstein.user_classes import load_sampler
 
-    asked = dict[str, list[Any]]()
-    for word in grid:
-        name, equals, values = word.partition("=")
+    values_of = dict[str, list[Any]]()
+    for pair in grid:
+        name, equals, values = pair.partition("=")
         if not equals:
-            raise ValueError(f"--grid has {short_repr(word)}; write option=value,value such as nfe=5,10,20")
+            raise ValueError(f"--grid has {short_repr(pair)}; write option=value,value such as nfe=5,10,20")
         require("option of --grid", name, OPTIONS)
-        if name in asked:
+        if name in values_of:
             raise ValueError(f"--grid has {name} twice; name all of its values at once: {name}=...,...")
         if options[name] != {"sampler": "auto", "seed": 0}.get(name):
             raise ValueError(f"{name} is given as --{name} and in --grid; leave one of them out")
-        kind = {"nfe": int, "steps": int, "seed": int, "tolerance": float, "guidance": float, "sampler": load_sampler}
+        types = {"nfe": int, "steps": int, "seed": int, "tolerance": float, "guidance": float, "sampler": load_sampler}
         try:
-            asked[name] = [kind.get(name, str)(value) for value in values.split(",")]
+            values_of[name] = [types.get(name, str)(value) for value in values.split(",")]
         except ValueError:
             if name == "sampler":
                 raise
-            raise ValueError(f"--grid has {short_repr(word)}; values of {name} are "
-                             f"{'whole ' * (kind[name] is int)}numbers with commas between") from None
-    return asked
+            raise ValueError(f"--grid has {short_repr(pair)}; values of {name} are "
+                             f"{'whole ' * (types[name] is int)}numbers separated by commas") from None
+    return values_of
 
 
-def _shown(frames: Iterable[Frame], live: bool) -> Generator[Frame, None, None]:
-    """Frames as they come, with a line of progress where a line can move."""
-    with progress_callback(live, "sampling") as tell:
+def _with_progress(frames: Iterable[Frame], is_live: bool) -> Generator[Frame, None, None]:
+    """Yield frames, with a line of progress on a terminal."""
+    with progress_callback(is_live, "sampling") as report:
         for frame in frames:
-            tell(1 - frame.time)
+            report(1 - frame.time)
             yield frame
 
 
-def _told(model: NetworkDenoiser, request: Request, conditions: Tensor | None, out: Path | None,
-          save_steps: Path | None) -> None:
-    """Say what was drawn, and how."""
+def _report(model: NetworkDenoiser, request: Request, conditions: Tensor | None, out: Path | None,
+            save_steps: Path | None) -> None:
+    """Print what was drawn, and how."""
     spec: Any = model.data
-    alike = f", without --condition {','.join(spec.conditions).upper()}: drawn from all conditions alike"
-    tuned = request.choice(model)
-    damped = f", velocity damped by {tuned.damping:g}" if tuned and tuned.damping else ""
-    how = f" by {tuned.sampler}, tuned for {tuned.nfe} calls{damped}" if tuned else ""
+    unconditional = f", without --condition {','.join(spec.conditions).upper()}: drawn over all conditions"
+    choice = request.choice(model)
+    damping = f", velocity damped by {choice.damping:g}" if choice and choice.damping else ""
+    method = f" by {choice.sampler}, tuned for {choice.nfe} calls{damping}" if choice else ""
     if scales := request.tuned_guidance(model):
-        how = f" by auto: what was tuned for so many calls is for guidance {min(scales):g}"
-    where = " and ".join(([f"in {out}"] if out else []) + ([f"forming in {save_steps}"] if save_steps else []))
-    say(f"{request.count} samples {where}{how}{alike if spec.conditions and conditions is None else ''}")
+        method = f" by auto: the sampler tuned for this number of calls is for guidance {min(scales):g}"
+    places = " and ".join(([f"in {out}"] if out else []) + ([f"forming in {save_steps}"] if save_steps else []))
+    say(f"{request.count} samples {places}{method}{unconditional if spec.conditions and conditions is None else ''}")

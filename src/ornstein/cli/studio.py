@@ -14,7 +14,7 @@ from ornstein.display import say
 
 __all__ = ["studio"]
 
-PORT, NEW = 8780, "new"
+DEFAULT_PORT, NEW_TOKEN = 8780, "new"
 
 
 @app.command(sort_key=5)
@@ -23,7 +23,7 @@ def studio(
         name="RUN", help="A run, a model's file, or a folder of runs; by default only the studio's own trainings.")
         ] = None,
     *,
-    port: Annotated[int, Parameter(help="Port to listen on; 0 for any free one.")] = PORT,
+    port: Annotated[int, Parameter(help="Port to listen on; 0 for any free one.")] = DEFAULT_PORT,
     host: Annotated[str, Parameter(help="Address to listen on; any but this machine's own needs --token.")
                     ] = "127.0.0.1",
     token: Annotated[str | None, Parameter(
@@ -39,22 +39,22 @@ def studio(
         raise ValueError(f"--port is {port}; it must be from 0 to 65535")
     if runs is not None and not runs.exists():
         raise FileNotFoundError(f"{runs} does not exist; name a run, or a folder of runs")
-    token = secrets.token_urlsafe(24) if token == NEW else token
+    token = secrets.token_urlsafe(24) if token == NEW_TOKEN else token
     if token is not None and (len(token) < 16 or not token.isascii() or not token.isprintable() or " " in token):
         raise ValueError("--token must be 16 or more printable characters without spaces; --token new makes one")
     try:
         from ornstein.studio.guard import is_local
-        from ornstein.studio.rebuild import rebuild as make_anew
+        from ornstein.studio.rebuild import rebuild as rebuild_database
         from ornstein.studio.server import serve
         from ornstein.studio.state import Studio
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"the studio needs the package {error.name} (pip install 'ornstein[studio]')"
                                   ) from None
     if rebuild:
-        counts = make_anew(folder)
+        counts = rebuild_database(folder)
         say(", ".join(f"{count:,} {name}" for name, count in counts.items()))
         return
     if token is None and not is_local(host):
-        raise ValueError(f"--host is {host}, which others can reach; give --token new, and they need the address that "
-                         "is printed")
+        raise ValueError(f"--host is {host}, which others can reach; give --token new, and share the address that is "
+                         "printed")
     serve(Studio(runs, folder, database, version=__version__), host, port, token)

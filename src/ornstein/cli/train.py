@@ -68,7 +68,7 @@ def train(*data: Data, out: Place, minutes: Minutes = None, images: Images = Non
           overwrite: Overwrite = False, tracker: Tracker = None, json: Json = False) -> None:
     """Train a model on DATA for some minutes or pictures, and keep everything in one folder."""
     started = time.monotonic()
-    # Before torch is imported: its sockets warn of names that a machine without a network cannot look up.
+    # Set before torch is imported, whose sockets warn on machines without a network.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from ornstein.training import launch
 
@@ -81,46 +81,46 @@ def train(*data: Data, out: Place, minutes: Minutes = None, images: Images = Non
     if not launch.is_announced():
         display.say(f"ornstein {__version__}")
     settings = _settings(config, minutes, images)
-    settings, there = (settings, [*data]) if data else _data_of(settings, out, config, resume, init_from)
-    given: dict[str, Any] = {"data": there[0] if len(there) == 1 else there, "minutes": minutes, "images": images,
-                             "size": int(size) if size and size.isdecimal() else size and re.sub("[X×]", "x", size),
-                             "fit": fit, "alpha": alpha, "depth": depth, "classes": classes,
-                             "network": network, "layout": layout, "seed": seed, "precision": precision,
-                             "processes": processes}
-    settings = settings.replace(**{name: value for name, value in given.items() if value is not None})
+    settings, sources = (settings, [*data]) if data else _recorded_data(settings, out, config, resume, init_from)
+    options: dict[str, Any] = {"data": sources[0] if len(sources) == 1 else sources, "minutes": minutes,
+                               "images": images,
+                               "size": int(size) if size and size.isdecimal() else size and re.sub("[X×]", "x", size),
+                               "fit": fit, "alpha": alpha, "depth": depth, "classes": classes, "network": network,
+                               "layout": layout, "seed": seed, "precision": precision, "processes": processes}
+    settings = settings.replace(**{name: value for name, value in options.items() if value is not None})
     settings = settings.with_text(set or [])
 
     from ornstein.training import engine, trackers
     from ornstein.training.run import Run
     from ornstein.training.trainer import Trainer
 
-    kinds = trackers.tracker_factories(tracker or [])  # before the data are read
-    # A new start goes on with what this job has begun, and with nothing else.
-    again = launch.restart_count() > 0 and (launch.is_launched_by_ornstein() or Run(out).job() == launch.job_name())
-    if again:
-        settings = settings.replace(micro_batch=None)  # run.yaml has what the memory allows
+    tracker_factories = trackers.tracker_factories(tracker or [])  # before the data are read
+    # A restart resumes the run of this job, and no other.
+    is_restart = launch.restart_count() > 0 and (launch.is_launched_by_ornstein() or Run(out).job() == launch.job_name())
+    if is_restart:
+        settings = settings.replace(micro_batch=None)  # run.yaml has the one that fits in memory
     engine.join_torchrun()
     trainer = Trainer(settings.data, minutes=minutes, images=images, seed=seed, settings=settings, out=out,
-                      init_from=init_from, resume=resume or again, overwrite=overwrite and not again, started=started,
-                      job=launch.job_name())
+                      init_from=init_from, resume=resume or is_restart, overwrite=overwrite and not is_restart,
+                      started=started, job=launch.job_name())
     if not launch.is_announced():
         display.say(f"training into {out}")
     if trainer.processes > 1 and not launch.is_launched() and not trainer.can_fork_others:
         trainer.prepare()
-        words = [word for word in sys.argv[1:] if word.partition("=")[0] not in ("--overwrite", "--resume")]
-        launch.launch([*words, "--resume"], trainer.processes, started - trainer.seconds_used)
+        arguments = [word for word in sys.argv[1:] if word.partition("=")[0] not in ("--overwrite", "--resume")]
+        launch.launch([*arguments, "--resume"], trainer.processes, started - trainer.seconds_used)
         return
-    trainer.trackers = trackers.make_trackers(kinds) if launch.is_first() else ()
+    trainer.trackers = trackers.make_trackers(tracker_factories) if launch.is_first() else ()
     if launch.restart_count():
         display.say(f"a process died; all have been restarted ({launch.restart_count()} of {launch.restart_limit()})")
     elif resume and not launch.is_launched() and not trainer.can_resume:
         display.say(f"there is no checkpoint in {out} to continue from; starting a new run")
-    _fit(trainer, display, out, kinds)
+    _fit(trainer, display, out, tracker_factories)
     engine.leave_group()
 
 
 def _settings(config: Path | None, minutes: float | None, images: int | None) -> Settings:
-    """The settings of --config, or the default ones."""
+    """Read the settings of --config, or return the default ones."""
     from ornstein.settings import Settings
 
     if config is None:
@@ -129,38 +129,38 @@ def _settings(config: Path | None, minutes: float | None, images: int | None) ->
         settings = Settings.from_yaml(config.read_text("utf-8"))
     except ValueError as error:
         raise ValueError(f"{config}: {error}") from None
-    # A finished run's file has a budget; one given here takes its place.
+    # The file of a finished run has a budget, which an option replaces.
     return settings.replace(minutes=None, images=None) if minutes or images else settings
 
 
-def _data_of(settings: Settings, out: Path, config: Path | None, resume: bool,
-             init_from: Path | None) -> tuple[Settings, list[str]]:
-    """The data that a run or a recipe names, where the command names none, and the settings that read them so."""
+def _recorded_data(settings: Settings, out: Path, config: Path | None, resume: bool,
+                   init_from: Path | None) -> tuple[Settings, list[str]]:
+    """The data that a run or a configuration names if the command names none, and the settings to read them with."""
     from ornstein.training.run import Run, locate_data
 
-    there = settings if config is not None else Run(out).settings() if resume else None
-    if there is None and init_from is not None and init_from.is_dir() and (there := Run(init_from).settings()):
-        settings = settings.replace(**there.reading)
-    if there is None:
+    recorded = settings if config is not None else Run(out).settings() if resume else None
+    if recorded is None and init_from is not None and init_from.is_dir() and (recorded := Run(init_from).settings()):
+        settings = settings.replace(**recorded.reading)
+    if recorded is None:
         raise ValueError("DATA is missing; name digits, a folder of pictures, shards or an array file"
-                         + (f" (there is no run in {out} to go on with)" if resume else ""))
-    place = locate_data(there, f"name them: ornstein train DATA --out {out} " + (
+                         + (f" (there is no run in {out} to continue)" if resume else ""))
+    source = locate_data(recorded, f"name them: ornstein train DATA --out {out} " + (
         f"--config {config}" if config else "--resume" if resume else f"--from {init_from}"))
-    return settings, place if isinstance(place, list) else [place]
+    return settings, source if isinstance(source, list) else [source]
 
 
 def _fit(trainer: Trainer, display: Display, out: Path, trackers: Iterable[str]) -> None:
-    """Train, and say how to go on if it is stopped."""
+    """Train, and print how to continue if it is stopped."""
     from ornstein.training import launch
 
     try:
         trainer.fit(display.event)
     except KeyboardInterrupt as stop:
-        if not stop.args:  # a second one, which waits for nothing
+        if not stop.args:  # a second Ctrl-C
             raise
         launch.report_stop()
-        words = "".join(f" --tracker {shlex.quote(name)}" for name in trackers)
-        display.say(f"stopped and saved; continue with: ornstein train --out {out} --resume{words}")
+        options = "".join(f" --tracker {shlex.quote(name)}" for name in trackers)
+        display.say(f"stopped and saved; continue with: ornstein train --out {out} --resume{options}")
         raise SystemExit(128 + stop.args[0]) from None
     if launch.is_first():
         launch.report_outcome(0)

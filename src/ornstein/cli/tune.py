@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["tune"]
 
-DRAWN = 500  # starts to search with, and as many again to confirm on, at most
-ROWS = 10_000  # of the training data, at most, that samples are judged by
-BLURRED = 2  # calls up to which no rule draws what many calls draw
+MAX_STARTS = 500  # for the search, and as many again to confirm it
+MAX_ROWS = 10_000  # of the training data, to judge samples by
+BLURRED = 2  # calls up to which samples are blurred with any rule
 
 
 @app.command(sort_key=3)
@@ -43,14 +43,14 @@ def tune(
         budgets = sorted({int(part) for part in nfe.split(",")})
     except ValueError:
         raise ValueError(f"--nfe is {nfe!r}; it must be a number of calls, or several as in 3,4,6") from None
-    if starts is not None and not 16 <= starts <= DRAWN:
-        raise ValueError(f"--starts is {starts}; it must lie from 16 to {DRAWN}")
+    if starts is not None and not 16 <= starts <= MAX_STARTS:
+        raise ValueError(f"--starts is {starts}; it must be from 16 to {MAX_STARTS}")
     if budgets[0] < 1:
         raise ValueError(f"--nfe is {budgets[0]}; it must be at least 1")
     from ornstein.checkpoint import MODEL
     from ornstein.training.run import lock_output
 
-    # From before the model is read: what another process kept in it meanwhile would be lost.
+    # Locked before the model is read, or changes of another process would be lost.
     with lock_output(run, run / MODEL if run.is_dir() else run):
         _tune(run, budgets, guidance, quick, starts, seed)
 
@@ -67,9 +67,9 @@ def _tune(run: Path, budgets: list[int], guidance: float | None, quick: bool, st
     from ornstein.tuning.tune import tune as search
     from ornstein.tuning.tune import usual_starts
 
-    place, distance, model = run / MODEL if run.is_dir() else run, None, load(run).to(default_device())
-    known = model.trained_on if isinstance(model, Adopted) else run.is_dir()
-    if known:
+    path, distance, model = run / MODEL if run.is_dir() else run, None, load(run).to(default_device())
+    has_data = model.trained_on if isinstance(model, Adopted) else run.is_dir()
+    if has_data:
         training, notes = adapt(model, reopen(run).trained_on.split()[0], "data", model.data)
         for note in notes:
             say(note)
@@ -80,37 +80,37 @@ def _tune(run: Path, budgets: list[int], guidance: float | None, quick: bool, st
     labels = model.data.cycle(2 * starts) if model.data else None
     if labels is not None:
         labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))]
-    live = sys.stderr.isatty()
+    is_live = sys.stderr.isatty()
     for nfe in budgets:
-        begin = time.perf_counter()
+        start = time.perf_counter()
         choice = search(model, nfe, starts=starts, seed=seed, distance=distance, guidance=guidance, quick=quick,
-                        condition=labels, progress=lambda line: say(line, error=True) if live else None)
-        _told(choice, starts, time.perf_counter() - begin)
-        save(model, place)
-    wide = "without guidance" if guidance is None or guidance == 1 else f"--guidance {guidance:g}"
-    say(f"kept in {place}: sampler auto uses it at --nfe {' or '.join(map(str, budgets))}, {wide}")
+                        condition=labels, progress=lambda line: say(line, error=True) if is_live else None)
+        _report(choice, starts, time.perf_counter() - start)
+        save(model, path)
+    condition = "without guidance" if guidance is None or guidance == 1 else f"--guidance {guidance:g}"
+    say(f"saved in {path}: sampler auto uses it at --nfe {' or '.join(map(str, budgets))}, {condition}")
 
 
 def _distance(training: Dataset) -> Callable[[Tensor], float] | None:
-    """How far samples are from the training data; None, with a word, where these are too few."""
+    """A function for the distance of samples to the training data; None if these are too few."""
     from ornstein.evaluation.discrepancy import MIN_ROWS, discrepancy
     from ornstein.evaluation.features import features
 
     if len(training) < MIN_ROWS:
-        say(f"{len(training)} samples to train on are too few to judge by ({MIN_ROWS} are needed): the choice is by "
-            "the error against the exact path alone")
+        say(f"{len(training)} training samples are too few to judge by ({MIN_ROWS} are needed): the choice is by the "
+            "error against the exact path alone")
         return None
     space = features("pixels", training)
-    judged = discrepancy(space(training.batch(range(min(len(training), ROWS)))[0]))
-    return lambda x: judged(space(x.cpu()))
+    distance_to_data = discrepancy(space(training.batch(range(min(len(training), MAX_ROWS)))[0]))
+    return lambda x: distance_to_data(space(x.cpu()))
 
 
-def _told(choice: Choice, starts: int, seconds: float) -> None:
-    """Say what was tried, what was chosen and how long it took."""
+def _report(choice: Choice, starts: int, seconds: float) -> None:
+    """Print what was tried, what was chosen and how long it took."""
     say(f"median error against the exact path, {starts} unseen starts, {choice.nfe} call{'s' * (choice.nfe > 1)}")
     for name, error in sorted(choice.errors.items(), key=lambda entry: entry[1]):
         say(f"  {name:30s} {error:.3g}")
     say(f"chosen: {choice.why}; {seconds:.0f} s")
     if choice.nfe <= BLURRED:
-        say(f"{choice.nfe} call{'s' * (choice.nfe > 1)} cannot draw what many do, whatever the sampler: expect blurred "
-            "samples; from 3 calls on little is lost")
+        say(f"{choice.nfe} call{'s' * (choice.nfe > 1)} cannot draw what many calls do, with any sampler: expect "
+            "blurred samples; from 3 calls on little is lost")

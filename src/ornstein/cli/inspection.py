@@ -1,4 +1,4 @@
-"""`ornstein trace`, `ornstein check` and `ornstein list`: what shows how things work."""
+"""`ornstein trace`, `ornstein check` and `ornstein list`."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def check(
         say(("ok    " if result.holds else "FAILS ") + result.line)
         failed += not result.holds
     if failed:
-        raise RuntimeError(f"{failed} of these do not hold")
+        raise RuntimeError(f"{failed} of these checks failed")
 
 
 @app.command(name="list", sort_key=9)
@@ -67,14 +67,14 @@ def list_(
         from ornstein.diffusion.samplers import samplers
 
         lines = {name: f"order {facts['order']}, {'random' if facts['stochastic'] else 'deterministic'}, "
-                       f"{facts['calls']} call{'s' if facts['calls'] != 1 else ''} a step, "
+                       f"{facts['calls']} call{'s' if facts['calls'] != 1 else ''} per step, "
                        f"times even in {facts['spacing']}"
                  for name, facts in samplers().items()}
     elif what == "data":
         from ornstein.data import sources
 
         lines = {**sources(), "PATH": "a folder of pictures, or several; .npy, .npz, .csv, .parquet or .tar files",
-                 "hf:NAME": "a set of the Hugging Face Hub"}
+                 "hf:NAME": "a data set of the Hugging Face Hub"}
     else:
         table: Any
         if what == "schedules":
@@ -82,6 +82,6 @@ def list_(
         else:
             from ornstein.networks import NETWORKS as table
         lines = {name: (kind.__doc__ or "").strip().splitlines()[0] for name, kind in table.items()}
-    wide = max(map(len, lines))
+    width = max(map(len, lines))
     for name, line in lines.items():
-        say(f"{name:{wide}}  {line}")
+        say(f"{name:{width}}  {line}")
