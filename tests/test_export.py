@@ -240,7 +240,7 @@ def test_a_denoiser_of_a_class_of_ones_own_draws_what_it_draws_here(make, tmp_pa
     """Also one that is a NetworkDenoiser but for what it answers."""
     torch.manual_seed(0)
     model = make().eval()
-    with pytest.raises(ValueError, match="is no network that is told the log SNR; name it"):
+    with pytest.raises(ValueError, match="is not a network of the log SNR; give it"):
         orn.export(model, tmp_path / "own.onnx")
     orn.export(model, tmp_path / "own.onnx", 2)
     for rows in (1, 7):
@@ -254,7 +254,7 @@ def test_a_u_net_of_diffusers_is_refused_by_name(tmp_path):
     diffusers = pytest.importorskip("diffusers")
     model = orn.adopt(unet(), schedule=diffusers.DDPMScheduler())
     for nfe in (None, 3):
-        with pytest.raises(ValueError, match="is a UNet2DModel of diffusers, whose code goes another way"):
+        with pytest.raises(ValueError, match="is a UNet2DModel of diffusers, whose code differs"):
             orn.export(model, tmp_path / "theirs.onnx", nfe)
 
 
@@ -262,7 +262,7 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
     model = orn.NetworkDenoiser(orn.MLP((2,), width=8, depth=1), Squared(), (2,))
     for refused, error, arguments in (
             ("end in .onnx", ValueError, (model, "model.pt")),
-            ("guidance is 2, but this model knows no classes", ValueError, (model, "m.onnx", 3, 2.0)),
+            ("guidance is 2, but this model has no classes", ValueError, (model, "m.onnx", 3, 2.0)),
             ("guidance is 2.0, but nfe is not given", ValueError, (model, "m.onnx", None, 2.0)),
             ("Squared, whose signal and noise do not follow", ValueError, (model, "m.onnx")),
             ("nfe is 0", ValueError, (model, "m.onnx", 0)),

@@ -96,7 +96,8 @@ def train(*data: Data, out: Place, minutes: Minutes = None, images: Images = Non
 
     tracker_factories = trackers.tracker_factories(tracker or [])  # before the data are read
     # A restart resumes the run of this job, and no other.
-    is_restart = launch.restart_count() > 0 and (launch.is_launched_by_ornstein() or Run(out).job() == launch.job_name())
+    is_restart = launch.restart_count() > 0 and (
+        launch.is_launched_by_ornstein() or Run(out).job() == launch.job_name())
     if is_restart:
         settings = settings.replace(micro_batch=None)  # run.yaml has the one that fits in memory
     engine.join_torchrun()

@@ -1,4 +1,4 @@
-"""The card of a model: the README.md of a folder for the Hugging Face Hub."""
+"""The model card: the README.md of a folder for the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -18,41 +18,41 @@ __all__ = ["Facts", "card"]
 
 
 class Facts(NamedTuple):
-    """What a card says of a model that the model's file does not."""
+    """Facts of a card that are not in the model's file."""
 
     name: str
     licence: str | None
     sheet: str  # file name of the picture of samples
     count: int  # samples in it
-    settings: Mapping[str, Any]  # of the training; empty where they are not known
+    settings: Mapping[str, Any]  # of the training; empty if unknown
     note: Mapping[str, Any]  # of its last state: digest of the data, seconds
     report: Mapping[str, Any] | None
 
 
 def card(model: NetworkDenoiser, facts: Facts) -> str:
-    """The page in Markdown, with the table of facts that the Hub reads at its head."""
-    parts = [_head(model, facts), _use(facts), _data(model, facts), _training(model, facts), _figures(facts),
+    """The card in Markdown, with the metadata for the Hub at its head."""
+    sections = [_head(model, facts), _use(facts), _data(model, facts), _training(model, facts), _figures(facts),
              _limits(model, facts)]
-    return "\n".join(line for part in parts for line in (*part, ""))
+    return "\n".join(line for section in sections for line in (*section, ""))
 
 
 def _head(model: NetworkDenoiser, facts: Facts) -> Iterator[str]:
-    picture = _spec(model).kind == "picture"
-    front = {"license": facts.licence or "unknown", "library_name": "ornstein",
-             **({"pipeline_tag": "unconditional-image-generation"} if picture else {}),
+    is_picture = _spec(model).kind == "picture"
+    metadata = {"license": facts.licence or "unknown", "library_name": "ornstein",
+             **({"pipeline_tag": "unconditional-image-generation"} if is_picture else {}),
              "tags": ["ornstein", "diffusion", *(["class-conditional"] if _spec(model).classes else [])]}
     yield "---"
-    yield yaml.safe_dump(front, sort_keys=False).rstrip()
+    yield yaml.safe_dump(metadata, sort_keys=False).rstrip()
     yield "---"
     yield ""
     yield f"# {_plain(facts.name)}"
     yield ""
-    yield (f"A diffusion model of {'pictures' if picture else 'samples'}, {_size(_spec(model))}, trained on "
+    yield (f"A diffusion model of {'pictures' if is_picture else 'samples'}, {_size(_spec(model))}, trained on "
            f"{_plain(_spec(model).name)} with Ornstein.")
     yield ""
     yield f"![{facts.count} samples]({facts.sheet})"
     yield ""
-    yield f"*The first {facts.count} samples of seed 0, none of them chosen.*"
+    yield f"*The first {facts.count} samples of seed 0, not selected.*"
 
 
 def _use(facts: Facts) -> Iterator[str]:
@@ -77,30 +77,30 @@ def _use(facts: Facts) -> Iterator[str]:
 
 def _data(model: NetworkDenoiser, facts: Facts) -> Iterator[str]:
     spec = _spec(model)
-    of_report = {} if facts.report is None else facts.report.get("data", {})
+    counts = {} if facts.report is None else facts.report.get("data", {})
     yield "## Data"
     yield ""
     yield from _table({
-        "name": spec.name, "a sample": _size(spec),
-        "samples to train on": of_report.get("training"), "samples held out": of_report.get("held_out"),
+        "name": spec.name, "sample": _size(spec),
+        "training samples": counts.get("training"), "held-out samples": counts.get("held_out"),
         "classes": ", ".join(spec.classes), "conditions": ", ".join(spec.conditions),
-        "SHA-256 of values and labels": facts.note.get("digest", "not known")})
+        "SHA-256 of values and labels": facts.note.get("digest", "unknown")})
 
 
 def _training(model: NetworkDenoiser, facts: Facts) -> Iterator[str]:
     yield "## Training"
     yield ""
     seconds, images = facts.note.get("seconds"), model.metrics.get("images")
-    held = model.metrics.get("held_out")
+    loss = model.metrics.get("held_out")
     yield from _table({
         "weights": f"{sum(weight.numel() for weight in model.parameters()):,}",
         "samples seen": None if images is None else f"{images:,.0f}",
         "time": None if seconds is None else f"{seconds / 60:.1f} minutes",
         "processes": facts.settings.get("processes"),
-        "loss on held-out samples": None if held is None else f"{held:.4g}"})
+        "loss on held-out samples": None if loss is None else f"{loss:.4g}"})
     if facts.settings:
         yield ""
-        yield "The recipe, as `ornstein train --config` takes it:"
+        yield "The settings, for `ornstein train --config`:"
         yield ""
         yield "```yaml"
         yield yaml.safe_dump(dict(facts.settings), sort_keys=False).rstrip()
@@ -111,45 +111,46 @@ def _figures(facts: Facts) -> Iterator[str]:
     yield "## How good it is"
     yield ""
     if facts.report is None:
-        yield "Not measured: `ornstein evaluate` does, with error bars, where the data are at hand."
+        yield "Not measured; `ornstein evaluate` does so, with error bars, if the data are available."
         return
     drawn = facts.report["drawn"]
     yield " ".join(_plain(sentence) for sentence in facts.report["verdict"])
     yield ""
-    how = f"{drawn['nfe']} network calls each" if drawn.get("nfe") else f"sampler {drawn.get('sampler')}"
-    yield (f"{drawn['count']:,} samples, {how}, against unseen data; 95 % intervals. The last column is the same "
-           "figure of real data in their place.")
+    method = f"{drawn['nfe']} network calls each" if drawn.get("nfe") else f"sampler {drawn.get('sampler')}"
+    yield (f"{drawn['count']:,} samples, {method}, against unseen data; 95 % intervals. The last column has the same "
+           "figures for real data instead of samples.")
     yield ""
     yield "| figure | samples | real data |"
     yield "|---|---|---|"
-    for one in facts.report["measures"]:
-        floor = None if one["floor"] is None else Interval(*(one[f"floor{end}"] for end in ENDS))
-        name = _plain(f"{one['name']}, {one['features']}" if one["features"] else one["name"])
-        yield f"| {name} | {Interval(one['value'], one['limit'], one['low'], one['high'])} | {floor or ''} |"
-    for one in facts.report["likelihood"]:
-        value, error = (one["nats"], one["error"]) if one["bits"] is None else (one["bits"], one["bits_error"])
-        yield (f"| {_plain(one['name'])}, {'nats a sample' if one['bits'] is None else 'bits a value'} | "
-               f"{value:.4g} ± {error:.2g} | |")
+    for measure in facts.report["measures"]:
+        floor = None if measure["floor"] is None else Interval(*(measure[f"floor{suffix}"] for suffix in SUFFIXES))
+        name = _plain(f"{measure['name']}, {measure['features']}" if measure["features"] else measure["name"])
+        interval = Interval(measure["value"], measure["limit"], measure["low"], measure["high"])
+        yield f"| {name} | {interval} | {floor or ''} |"
+    for result in facts.report["likelihood"]:
+        unit, value, error = (("nats per sample", result["nats"], result["error"]) if result["bits"] is None else
+                              ("bits per value", result["bits"], result["bits_error"]))
+        yield f"| {_plain(result['name'])}, {unit} | {value:.4g} ± {error:.2g} | |"
 
 
 def _limits(model: NetworkDenoiser, facts: Facts) -> Iterator[str]:
     spec = _spec(model)
-    least, most = (math.exp(-end / 2) for end in reversed(model.log_snr_range))
+    low, high = (math.exp(-end / 2) for end in reversed(model.log_snr_range))
     yield "## Limits"
     yield ""
-    yield (f"- It draws what {_plain(spec.name)} holds, {_size(spec)}, and nothing else; what is rare there is rare "
-           "here, and what is one-sided stays so.")
-    yield f"- It was trained on noise from {least:.2g} to {most:.3g} times the signal."
+    yield (f"- It draws samples like those of {_plain(spec.name)}, {_size(spec)}, and nothing else; what is rare in "
+           "them is rare here, and their biases remain.")
+    yield f"- It was trained on noise from {low:.2g} to {high:.3g} times the signal."
     copies = None if facts.report is None else facts.report.get("memorisation")
     yield "- Samples may be copies of training data: " + (
-        "that was not measured." if copies is None else
-        f"{100 * copies['share']:.2g} % are near one, where {100 * copies['expected']:.2g} % are expected of a model "
+        "this was not measured." if copies is None else
+        f"{100 * copies['share']:.2g} % are close to one, and {100 * copies['expected']:.2g} % are expected of a model "
         f"that copies nothing (p = {copies['p_value']:.2g}).")
     if facts.licence is None:
-        yield "- Its licence is not known: whoever publishes it names one (`ornstein export --license`)."
+        yield "- Its licence is unknown: name one before publishing it (`ornstein export --license`)."
 
 
-ENDS = ("", "_limit", "_low", "_high")
+SUFFIXES = ("", "_limit", "_low", "_high")
 
 
 def _spec(model: NetworkDenoiser) -> Any:
@@ -157,7 +158,7 @@ def _spec(model: NetworkDenoiser) -> Any:
 
 
 def _size(spec: DataSpec) -> str:
-    """The size of a sample, in words."""
+    """Describe the size of a sample."""
     if spec.kind != "picture":
         return f"of shape {' x '.join(map(str, spec.shape))}"
     colour = {1: "grey", 3: "in colour", 4: "in colour, with transparency"}
@@ -171,5 +172,5 @@ def _table(rows: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    """Text of others as text: no markup of Markdown or HTML."""
-    return "".join(f"\\{letter}" if letter in "\\`*_[]<>|#!" else letter for letter in printable(text))
+    """Escape the markup of Markdown and HTML in foreign text."""
+    return "".join(f"\\{character}" if character in "\\`*_[]<>|#!" else character for character in printable(text))
