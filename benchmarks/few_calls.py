@@ -22,11 +22,14 @@ import torch
 from cifar import pooled
 from judges import Judge
 from samplers import MIXTURES, SCHEDULES, WIDTHS, errors, mixture, reference
+from solver_peers import learn
 
 import ornstein as orn
+from ornstein.diffusion.samplers.loop import plan
 from ornstein.evaluation.classifier import real_or_generated
 from ornstein.evaluation.distances import frechet
 from ornstein.training.reopen import reopen
+from ornstein.tuning.paths import exact_starts
 
 MANY = 50
 COUNT = 2000
@@ -67,6 +70,16 @@ def digits(runs: list[Path], budgets: list[int], seeds: list[int], quick: bool, 
                                   "error": round(np.std(excess, ddof=1) / math.sqrt(len(excess)), 4),
                                   "auc": round(np.mean(area), 4), "about": about}), flush=True)
             if peers:
+                taught, unseen = (exact_starts(model, calls, range(first, first + count), torch.arange(count) % 10, 3)
+                                  for first, count in ((0, 512), (512, 128)))
+                for name, corrected in (("LD3", False), ("GS", True)):
+                    begin = time.perf_counter()
+                    solver = learn(model, plan(model, "auto", calls, None, None)[1], taught, unseen, corrected)
+                    seconds = time.perf_counter() - begin
+                    found = [judged(solver.sample(z, labels)) for z in starts]
+                    print(json.dumps({"run": run.name, "calls": calls, "name": name, "excess": round(float(np.mean(
+                        [one[0] - other[0] for one, other in zip(found, many, strict=True)])), 4), "auc": round(
+                        float(np.mean([one[1] for one in found])), 4), "about": f"{seconds:.0f} s"}), flush=True)
                 from sampler_digits import scheduled
                 from sampler_peers import schedulers
 
