@@ -27,7 +27,7 @@ import torch
 from PIL import Image
 
 import ornstein as orn
-from ornstein.figures.pictures import single
+from ornstein.figures.pictures import file_pixels
 from ornstein.request import Request
 
 CLIENTS = 64
@@ -60,7 +60,7 @@ class Library:
         """A picture and a mask of its right half, for fills."""
         mask = np.broadcast_to(np.where(self.known.numpy(), 0, 255), self.model.shape[1:]).astype(np.uint8)
         contents = {}
-        for name, values in (("picture", single(self.model.data, self.x)[0]), ("mask", mask)):
+        for name, values in (("picture", file_pixels(self.model.data, self.x)[0]), ("mask", mask)):
             file = io.BytesIO()
             Image.fromarray(values).save(file, "PNG")
             contents[name] = file.getvalue()
@@ -69,7 +69,7 @@ class Library:
     def draw(self, job: dict, copies: int = 1) -> torch.Tensor:
         """The samples of several copies of a job."""
         if job["kind"] == "fill":
-            values = np.moveaxis(single(self.model.data, self.x)[0], -1, 0)[None, :self.model.shape[0]] / 255
+            values = np.moveaxis(file_pixels(self.model.data, self.x)[0], -1, 0)[None, :self.model.shape[0]] / 255
             low, high = (float(end.min()) for end in self.model.data.extent)
             x = self.model.data.encode(low + values * (high - low))
             return orn.inpaint(self.model, x.expand(copies, *x.shape[1:]), self.known, job["count"], nfe=job["nfe"],
@@ -203,7 +203,7 @@ def count_wrong(server: Server, library: Library, ids: list[tuple[dict, str]], e
     wrong = compared = 0
     with httpx.Client(base_url=server.url, timeout=60) as http:
         for job, id in sorted(ids, key=lambda item: item[0]["seed"])[::every]:
-            expected = single(library.model.data, library.draw(job))
+            expected = file_pixels(library.model.data, library.draw(job))
             for number, values in enumerate(expected):
                 with Image.open(io.BytesIO(http.get(f"/api/jobs/{id}/samples/{number}.png").content)) as image:
                     wrong += not np.array_equal(np.array(image), values)

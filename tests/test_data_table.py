@@ -118,7 +118,7 @@ def test_the_columns_of_a_table_come_back(tmp_path):
         assert np.array_equal(back.values.astype(np.float32), data.spec.decode(x))
         assert (back.values[:, 1:].min(0) >= [58, 0]).all()
         assert (back.values[:, 1:].max(0) <= [84, 1]).all()
-    with pytest.raises(ValueError, match="no rows of a table"):
+    with pytest.raises(ValueError, match="not rows of a table"):
         orn.save_pictures(torch.zeros(2, 1, 8, 8), tmp_path / "pictures.csv")
 
 

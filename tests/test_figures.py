@@ -188,7 +188,7 @@ def test_channels_of_their_own_range_are_shaded_by_it():
 def test_the_numbers_under_a_scale_stand_apart(low, high, words):
     values = np.linspace(low, high, 72).reshape(1, 1, 2, 6, 6)
     values[0, 0, 1, 0, 0], values[0, 0, 1, 5, 5] = low, high  # the slice that is drawn has both ends
-    under = np.asarray(arrays.fields(values).convert("L"))[-46:]
+    under = np.asarray(arrays.draw_fields(values).convert("L"))[-46:]
     inked = np.flatnonzero((under < 140).any(axis=0))
     assert 1 + (np.diff(inked) > 6).sum() == words
 
@@ -224,7 +224,7 @@ def test_a_folder_holds_the_pictures_of_one_call_and_nothing_of_the_users_is_los
     assert changed == {f"{number:05d}.png" for number in range(12)}
     Image.new("RGB", (4, 4)).save(out / "00007.png")
     before = {path: path.read_bytes() for path in out.iterdir()}
-    with pytest.raises(ValueError, match=r"00007.png would be overwritten, and is no picture of ornstein's"):
+    with pytest.raises(ValueError, match=r"00007.png would be overwritten, and is not a picture from ornstein"):
         pictures.write(spec, x, None, out, {})
     assert before == {path: path.read_bytes() for path in out.iterdir()}
 

@@ -271,7 +271,7 @@ def test_pictures_of_another_call_are_never_lost(tmp_path):
     assert len(after) == 5
     assert after["mine.png"] == b"mine"
     (tmp_path / "many/00003.png").write_bytes(b"mine")
-    with pytest.raises(ValueError, match=r"00003\.png would be overwritten, and is no picture of ornstein's"):
+    with pytest.raises(ValueError, match=r"00003\.png would be overwritten, and is not a picture from ornstein"):
         pictures.write(spec, x, None, tmp_path / "many", {"seed": 3})
 
 

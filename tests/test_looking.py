@@ -121,7 +121,7 @@ def test_a_picture_of_any_format_says_what_it_is(kind, grey, command, tmp_path):
     image = Image.open(f"s{kind}")
     facts = json.loads(image.text["ornstein"] if kind == ".png" else image.getexif()[0x010E])
     assert (facts["nfe"], facts["seed"], len(facts["model"])) == (2, 0, 64)
-    whole = pictures.show(grey.data, Request(4, nfe=2).draw(grey), pictures.arranged(4, grey.data.cycle(4)),
+    whole = pictures.show(grey.data, Request(4, nfe=2).draw(grey), pictures.column_count(4, grey.data.cycle(4)),
                           grey.data.cycle(4))
     away = np.abs(np.asarray(image).astype(int) - np.asarray(whole))
     assert away.mean() < 2 if image.format == "JPEG" else away.max() == 0
@@ -151,7 +151,7 @@ def test_pictures_are_saved_as_the_command_saves_them(grey, command, tmp_path):
     (torch.zeros(2, 1, 8, 8), {"scale": 0}, "scale is 0; it must be a whole number, from 1 to 64"),
     (torch.zeros(2, 1, 8, 8), {"data": SPECS["grey"], "labels": torch.tensor([0, 3])}, "a label is 3"),
     (torch.zeros(2, 1, 8, 8), {"data": SPECS["grey"], "labels": torch.tensor([0])}, r"labels have shape \(1,\)"),
-    (torch.zeros(2, 3, 16), {"data": SPECS["traces"]}, "are no pictures; name a .png file to see them drawn"),
+    (torch.zeros(2, 3, 16), {"data": SPECS["traces"]}, "are not pictures; name a .png file to see them drawn"),
 ])
 def test_samples_that_are_not_what_they_are_said_to_be_are_not_saved(x, options, says, tmp_path):
     with pytest.raises(ValueError, match=says):

@@ -14,7 +14,7 @@ from PIL import Image
 from sqlalchemy import event, text
 
 import ornstein as orn
-from ornstein.figures.pictures import single
+from ornstein.figures.pictures import file_pixels
 from ornstein.request import Request
 from ornstein.studio.limits import Limits
 from ornstein.studio.rebuild import rebuild
@@ -106,7 +106,7 @@ def test_a_picture_is_the_one_that_the_library_draws_with_its_settings_inside(cl
     job = asked(client, **body)
     assert (job["status"], job["progress"], len(job["samples"])) == ("done", 1, 3)
     model = orn.load(run)
-    drawn = single(model.data, Request(3, "7", guidance=2, seed=2**64 - 1, nfe=8).draw(model))
+    drawn = file_pixels(model.data, Request(3, "7", guidance=2, seed=2**64 - 1, nfe=8).draw(model))
     for number, sample in enumerate(job["samples"]):
         values, settings = pixels(client, sample["url"])
         assert np.array_equal(values, drawn[number])
@@ -131,7 +131,7 @@ def test_every_edit_is_the_library_s(client, run):
     more = {"fill": {"mask": hole}, "vary": {"strength": 0.3}, "interpolate": {"other": first[1]["id"]}}
     for kind, drawn in wanted.items():
         job = asked(client, kind=kind, picture=first[0]["id"], count=4, nfe=5, seed=3, **more[kind])
-        for sample, values in zip(job["samples"], single(model.data, drawn), strict=True):
+        for sample, values in zip(job["samples"], file_pixels(model.data, drawn), strict=True):
             assert np.array_equal(pixels(client, sample["url"])[0], values), kind
     assert asked(client, kind="restore", picture=first[0]["id"], operator="down=2", measure=True, count=2,
                  nfe=4)["status"] == "done"

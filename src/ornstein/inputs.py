@@ -26,7 +26,7 @@ from ornstein.diffusion.editing.invert import invert
 from ornstein.diffusion.editing.operator import Operator
 from ornstein.diffusion.editing.restore import restore
 from ornstein.diffusion.editing.vary import vary
-from ornstein.figures.edits import named_bands
+from ornstein.figures.edits import band_names
 from ornstein.training.run import Run
 
 __all__ = ["TABLES", "EditInput", "apply_mask", "read_measurements", "read_samples", "run_edit", "training_fit"]
@@ -233,7 +233,7 @@ def _read_table(spec: DataSpec, path: Path) -> EditInput:
     if texts := [name for name in columns if table[name].dtype.kind == "O"]:
         raise ValueError(f"{path} holds text in the columns {join_names(texts)}; write numbers, or nothing where they "
                          "are unknown")
-    if taken := [band for name in columns for band in named_bands(name) if band in table]:
+    if taken := [band for name in columns for band in band_names(name) if band in table]:
         raise ValueError(f"{path} has a column {taken[0]!r}, a name that the result uses; rename that column")
     values = table[columns[0]] if array_columns else np.stack([table[name] for name in columns], 1)
     if ignored := [name for name in table if name not in (*columns, label)]:

@@ -14,7 +14,7 @@ from ornstein.arguments import require, short_repr
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.samplers.rule import Rule
 from ornstein.display import progress_callback
-from ornstein.figures.formats import KINDS, write_picture
+from ornstein.figures.formats import PICTURE_FORMATS, write_picture
 from ornstein.figures.lattice import lattice
 from ornstein.figures.pictures import picture
 from ornstein.request import Request
@@ -48,7 +48,7 @@ def save_sheet(model: NetworkDenoiser, options: Mapping[str, Sequence[Any]], pat
             written then.
     """
     path, spec = Path(path), model.data
-    if path.suffix.lower() not in KINDS:
+    if path.suffix.lower() not in PICTURE_FORMATS:
         raise ValueError(f"a sheet cannot be written as {path}; name a .png, .jpg or .webp file")
     if spec is None or spec.kind != "picture":
         raise ValueError(f"a sheet shows pictures, and this model draws samples of shape {tuple(model.shape)}; draw "

@@ -89,7 +89,7 @@ def edit(run: Run, action: Action, *inputs: Inputs, out: Place, count: Count = N
                          "for the numbers")
     samples = len(edit_inputs[0].values)
     check_memory(count, spec.shape, samples)
-    pictures.numbered(out, samples * count) if suffix == "" else files.check_replaceable(out)
+    pictures.check_numbered_folder(out, samples * count) if suffix == "" else files.check_replaceable(out)
     files.check_writable(out)
     request = Request(1, label=label, condition=condition, guidance=guidance, nfe=nfe, seed=seed)
     conditions = edit_inputs[0].condition
@@ -120,9 +120,9 @@ def edit(run: Run, action: Action, *inputs: Inputs, out: Place, count: Count = N
 def _suffix(action: str, out: Path) -> str:
     """The suffix of --out, or "" for a folder; refuses formats that an action cannot be written in."""
     from ornstein.data.parquet import need_pyarrow
-    from ornstein.figures.formats import ending
+    from ornstein.figures.formats import output_format
 
-    suffix = ending(out, (".parquet",))
+    suffix = output_format(out, (".parquet",))
     if suffix == ".parquet":
         need_pyarrow(str(out))
     if (suffix in TABULAR and action == "invert") or (suffix == ".parquet" and action != "fill"):
@@ -184,22 +184,23 @@ def _write(spec: DataSpec, action: str, draws: Tensor, edit_input: EditInput, ou
 
     from ornstein import files
     from ornstein.figures import edits, pictures
-    from ornstein.figures.arrays import entries
-    from ornstein.figures.formats import KINDS, write_picture
+    from ornstein.figures.arrays import entry_names
+    from ornstein.figures.formats import PICTURE_FORMATS, write_picture
 
     suffix, values = out.suffix.lower(), edit_input.values
     if suffix == ".npz":
         arrays: dict[str, Any] = ({"z": draws[:, 0].numpy()} if action == "invert" else
-                                  edits.numbers(spec, draws, values))
+                                  edits.edit_arrays(spec, draws, values))
         with files.replacing(out) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **arrays)  # pyrefly: ignore  # its stub takes any name for allow_pickle
     elif suffix in TABULAR and action == "fill":
         table, columns = edit_input.table, edit_input.columns
         if not table:
-            columns = entries(spec)
+            columns = entry_names(spec)
             table = dict(zip(columns, values.T, strict=True))
-        edits.write_table(edits.filled(spec, edits.numbers(spec, draws, values), table, columns), out)
-    elif suffix in KINDS and not out.is_dir():
-        write_picture(edits.edited(spec, action, draws, values if values.shape[1:] == spec.shape else None), out, facts)
+        edits.write_table(edits.fill_table(spec, edits.edit_arrays(spec, draws, values), table, columns), out)
+    elif suffix in PICTURE_FORMATS and not out.is_dir():
+        given = values if values.shape[1:] == spec.shape else None
+        write_picture(edits.draw_edits(spec, action, draws, given), out, facts)
     else:
         pictures.write(spec, draws.flatten(0, 1), None, out, facts)

@@ -31,7 +31,7 @@ def trace(
 ) -> None:
     """Draw a figure of the chapter with your own model and picture: by default, the way to noise and back."""
     if out.suffix.lower() not in (".png", ".gif", ".webp"):
-        raise ValueError(f"out is {out}; it must end in .png, or for a moving figure in .gif or .webp")
+        raise ValueError(f"out is {out}; it must end in .png, or in .gif or .webp for an animated figure")
     from ornstein import files
     from ornstein.checkpoint import load
     from ornstein.figures.trace import draw

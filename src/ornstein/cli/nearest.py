@@ -34,9 +34,9 @@ def nearest(
     trained_on: TrainedOn = None,
 ) -> None:
     """List the training pictures nearest to a picture, to see whether a sample is new or a copy."""
-    from ornstein.figures.formats import KINDS
+    from ornstein.figures.formats import PICTURE_FORMATS
 
-    if out is not None and out.suffix.lower() not in KINDS:
+    if out is not None and out.suffix.lower() not in PICTURE_FORMATS:
         raise ValueError(f"out is {out}; it must end in .png, .jpg or .webp")
     if not picture.is_file():
         raise FileNotFoundError(f"{picture} does not exist; name a picture file, or a .npy file of one sample")

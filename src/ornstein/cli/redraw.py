@@ -28,7 +28,7 @@ def redraw(picture: Path, run: Path | None, out: Path | None, sampler: str) -> N
             not named again.
         FileNotFoundError: the file or the run does not exist.
     """
-    from ornstein.figures.formats import FILMS, read_facts
+    from ornstein.figures.formats import FILM_FORMATS, read_facts
     from ornstein.request import Request
 
     facts = read_facts(picture)
@@ -61,7 +61,7 @@ def redraw(picture: Path, run: Path | None, out: Path | None, sampler: str) -> N
     if number is not None:
         _redraw_numbered(run, picture, out, number, scale, options, original_choice)
     else:
-        is_film = picture.suffix.lower() in FILMS and _is_animated(picture)
+        is_film = picture.suffix.lower() in FILM_FORMATS and _is_animated(picture)
         draw(run, out=None if is_film else out, save_steps=out if is_film else None, grid=cells, count=count,
              scale=scale, options=options, set_tuned=original_choice)
     say(_comparison(picture, out, original_choice.is_other_model))
@@ -115,7 +115,7 @@ def _redraw_numbered(run: Path, picture: Path, out: Path, number: int, scale: in
     from ornstein import files
     from ornstein.checkpoint import load
     from ornstein.figures.formats import read_facts, write_picture
-    from ornstein.figures.pictures import enlarged, show, single
+    from ornstein.figures.pictures import enlarge, show, file_pixels
     from ornstein.machine import default_device
     from ornstein.request import Request
     from ornstein.user_classes import load_sampler
@@ -130,7 +130,7 @@ def _redraw_numbered(run: Path, picture: Path, out: Path, number: int, scale: in
     request = Request(number + 1, **(options | {"sampler": load_sampler(options["sampler"])}))
     x = request.draw(model, only=number).cpu()
     image = show(model.data, x, 1) if model.data.kind != "picture" else Image.fromarray(
-        enlarged(single(model.data, x), scale or 1)[0])
+        enlarge(file_pixels(model.data, x), scale or 1)[0])
     write_picture(image, out, read_facts(picture) or {})
 
 

@@ -94,16 +94,17 @@ def draw(run: Path, *, out: Path | None, save_steps: Path | None, grid: list[str
     spec = model.data
     if spec is None:
         raise ValueError(f"{run} has no description of its data; draw from it in Python with ornstein.sample")
-    count = count or (pictures.even(spec, MAX_FILMED) if out is None else sheet.default_count(values) if values else
+    count = count or (pictures.even_count(spec, MAX_FILMED) if out is None else
+                      sheet.default_count(values) if values else
                       DEFAULT_COUNT)
     if save_steps is not None:
-        film.refuse(spec)
+        film.check_data(spec)
     if spec.kind != "picture" and scale is not None:
         raise ValueError(f"samples of shape {spec.shape} are not pictures; leave out --scale")
     if out is not None:
-        pictures.suits(spec, out)
+        pictures.check_output(spec, out)
     if suffix == "" and out is not None:
-        pictures.numbered(out, count)
+        pictures.check_numbered_folder(out, count)
     for path in (path for path in (out, save_steps) if path is not None):
         if path is save_steps or suffix:
             files.check_replaceable(path)
@@ -144,26 +145,26 @@ def facts_of(run: Path, model: NetworkDenoiser, request: Request, sampler: str, 
 def _check_outputs(out: Path | None, save_steps: Path | None, grid: list[str] | None,
                    scale: int | None) -> str | None:
     """The suffix of --out, "" for a folder and None without it; refuses outputs that do not go together."""
-    from ornstein.figures.formats import KINDS, MOST_SCALE, NUMBERS, ending, film_ending
+    from ornstein.figures.formats import PICTURE_FORMATS, MAX_SCALE, NUMBER_FORMATS, output_format, film_format
 
     if out is None and save_steps is None:
         raise ValueError("--out is missing: FILE.png, .jpg or .webp for one drawing of all, FILE.npz or .csv for "
                          "numbers, a folder for single pictures; or name a film with --save-steps")
     if save_steps is not None:
-        film_ending(save_steps)
+        film_format(save_steps)
         if grid:
             raise ValueError("--grid and --save-steps are both given; a film shows one call: leave one of them out")
         if out is not None and save_steps.absolute() == out.absolute():
             raise ValueError(f"--out and --save-steps are both {out}; name another file for the film")
-    suffix = None if out is None else ending(out)
+    suffix = None if out is None else output_format(out)
     if grid == []:
         raise ValueError("--grid has no option; write one or two, such as nfe=5,10,20 guidance=1,2")
-    if grid and suffix not in KINDS:
+    if grid and suffix not in PICTURE_FORMATS:
         raise ValueError(f"out is {out}; a sheet of --grid must end in .png, .jpg or .webp")
-    if scale is not None and suffix in NUMBERS and save_steps is None:
+    if scale is not None and suffix in NUMBER_FORMATS and save_steps is None:
         raise ValueError(f"--scale is {scale}, but numbers are not enlarged; leave it out, or name a picture in --out")
-    if scale is not None and not 1 <= scale <= MOST_SCALE:
-        raise ValueError(f"--scale is {scale}; it must be from 1 to {MOST_SCALE}")
+    if scale is not None and not 1 <= scale <= MAX_SCALE:
+        raise ValueError(f"--scale is {scale}; it must be from 1 to {MAX_SCALE}")
     return suffix
 
 

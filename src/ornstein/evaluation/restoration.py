@@ -23,7 +23,7 @@ from ornstein.evaluation.likelihoods import shrunk_covariance
 from ornstein.evaluation.pieces import Pieces
 from ornstein.evaluation.preparation import Rows
 from ornstein.evaluation.results import NORMAL, Calibration, Interval, Restoration
-from ornstein.figures.restored import restored
+from ornstein.figures.restored import draw_restorations
 
 __all__ = [
     "BINS",
@@ -111,7 +111,7 @@ def restoration(model: Denoiser, name: str, deviation: float, training: Dataset,
         linear_crps, linear_error = scores(open_truth, gaussian_crps(open_truth, mean, std), mean)
     return (Restoration(**vars(found), operator=name, noise=deviation, rows=total, draws=count, nfe=NFE,
                         values=int(open_values.sum()), linear_crps=linear_crps, linear_error=linear_error),
-            restored(spec, truth, as_sample(operator, measured), x))
+            draw_restorations(spec, truth, as_sample(operator, measured), x))
 
 
 def restoration_seconds(shape: tuple[int, ...], call: float) -> float:

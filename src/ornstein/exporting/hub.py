@@ -14,7 +14,7 @@ from ornstein.description import describe
 from ornstein.evaluation.report_files import FIGURES
 from ornstein.exporting.card import Facts, card
 from ornstein.figures import pictures
-from ornstein.figures.formats import options
+from ornstein.figures.formats import save_options
 from ornstein.request import Request
 from ornstein.training.run import Run
 
@@ -47,9 +47,9 @@ def write_hub(run: Path, folder: Path, licence: str | None = None, report: Path 
         raise ValueError(f"{run} has no description of its data, which the card needs")
     path = run / "report" if report is None and (run / "report" / FIGURES).is_file() else report
     figures = None if path is None else _read_report(path, digest(run))
-    request = Request(pictures.even(model.data, MAX_SAMPLES))
+    request = Request(pictures.even_count(model.data, MAX_SAMPLES))
     classes = request.conditions(model)
-    sheet = pictures.show(model.data, request.draw(model), pictures.arranged(request.count, classes), classes)
+    sheet = pictures.show(model.data, request.draw(model), pictures.column_count(request.count, classes), classes)
     facts = Facts(folder.absolute().name, licence, SHEET, request.count, *_training_facts(run), figures)
     metadata = {**request.facts(), "model": digest(run), "ornstein": importlib.metadata.version("ornstein")}
     with files.filling(folder) as temporary:
@@ -57,7 +57,7 @@ def write_hub(run: Path, folder: Path, licence: str | None = None, report: Path 
         config = {"library_name": "ornstein", "ornstein_version": metadata["ornstein"], **describe(model)}
         (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
         (temporary / CARD).write_text(card(model, facts), "utf-8")
-        sheet.save(temporary / SHEET, **options(".png", metadata))
+        sheet.save(temporary / SHEET, **save_options(".png", metadata))
 
 
 def _training_facts(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:

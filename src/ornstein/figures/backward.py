@@ -1,4 +1,4 @@
-"""Figures of sections 20.1 and 20.2, the way back: the reverse conditional as a mixture, and the bound by steps."""
+"""Figures of sections 20.1 and 20.2 on the reverse process: the reverse conditional, and the bound by steps."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from torch import Tensor
 from ornstein.diffusion.encoder import Encoder, transition
 from ornstein.diffusion.level import as_time
 from ornstein.diffusion.likelihood import bound_times, elbo
-from ornstein.figures.arrays import COLOURS, canvas, plain
+from ornstein.figures.arrays import COLOURS, new_figure, style_axes
 from ornstein.figures.subject import Subject
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["bound", "crossing", "mixture", "reverse"]
+__all__ = ["bound", "mixture", "reverse", "uncertain_latent"]
 
-STRIDES = (0.95, 0.5, 0.05)  # of t: how far the three steps of `reverse` go back
+STRIDES = (0.95, 0.5, 0.05)  # lengths of the three steps of `reverse`, as shares of t
 STEPS = 64
 
 
-def values(of: Subject) -> Tensor:
-    """The numbers of a sample as a training set of numbers: of points the first coordinate of each, (N, 1)."""
-    return (of.x[:, :1] if of.plane else of.x[0].reshape(-1, 1)).double()
+def training_numbers(subject: Subject) -> Tensor:
+    """A training set of numbers (N, 1): the values of a sample, or the first coordinates of points."""
+    return (subject.x[:, :1] if subject.plane else subject.x[0].reshape(-1, 1)).double()
 
 
-def crossing(of: Subject, data: Tensor) -> tuple[float, float]:
-    """A time at which noise is as wide as the data, and the latent there that says least of where it came from."""
-    schedule = of.denoiser.schedule
+def uncertain_latent(subject: Subject, data: Tensor) -> tuple[float, float]:
+    """A time at which noise and data have similar spreads, and the latent there whose origin is least certain."""
+    schedule = subject.denoiser.schedule
     # Twice the log of 1 / ratio is the log SNR at which noise = ratio * signal.
     time = float(schedule.time(-2 * torch.log(0.9 * data.std().clamp(min=1e-3))))
     signal = float(schedule.level(as_time(time)).signal)
@@ -41,25 +41,25 @@ def crossing(of: Subject, data: Tensor) -> tuple[float, float]:
     return time, float(grid[spread.argmax()])
 
 
-def mixture(of: Subject, data: Tensor, z: float, s: float, t: float) -> tuple[Tensor, Tensor, float]:
+def mixture(subject: Subject, data: Tensor, z: float, s: float, t: float) -> tuple[Tensor, Tensor, float]:
     """q(z_s | z_t) over a training set of numbers (20.11), (20.12): weights (N,), means (N,) and one deviation."""
-    encoder, latent = Encoder(of.denoiser.schedule), torch.full_like(data, z)
-    law = encoder.posterior(data, latent, s, t)
-    return encoder.kernel(data, t).log_prob(latent).softmax(0), law.mean[:, 0], float(law.stddev[0])
+    encoder, latent = Encoder(subject.denoiser.schedule), torch.full_like(data, z)
+    posterior = encoder.posterior(data, latent, s, t)
+    return encoder.kernel(data, t).log_prob(latent).softmax(0), posterior.mean[:, 0], float(posterior.stddev[0])
 
 
-def reverse(of: Subject) -> Figure:
-    """q(z_s | z_t) for three lengths of step, beside the Gaussian of the same mean and variance.
+def reverse(subject: Subject) -> Figure:
+    """q(z_s | z_t) for three step lengths, with the Gaussian of the same mean and variance.
 
-    Over a training set it is a mixture with one Gaussian a point. A short step leaves so little room between their
-    means that one Gaussian fits; a long one does not: this is why beta must be small.
+    Over a training set it is a mixture of one Gaussian for each point. For a short step their means are so close that
+    one Gaussian fits; for a long one they are not, which is why beta must be small.
     """
-    data = values(of)
-    time, z = crossing(of, data)
-    figure = canvas(12, 3.6)
+    data = training_numbers(subject)
+    time, z = uncertain_latent(subject, data)
+    figure = new_figure(12, 3.6)
     for axes, stride in zip(figure.subplots(1, 3), STRIDES, strict=True):
         s = time * (1 - stride)
-        weight, mean, std = mixture(of, data, z, s, time)
+        weight, mean, std = mixture(subject, data, z, s, time)
         centre = float(weight @ mean)
         wide = float((weight @ (mean - centre) ** 2 + std**2).sqrt())
         reach = max(4 * wide, float((mean - centre).abs().max()) + 3 * std)
@@ -71,34 +71,33 @@ def reverse(of: Subject) -> Figure:
         apart = float(torch.trapezoid(torch.where(true > 0, true * (true.clamp(min=1e-300) / single).log(), 0), grid))
         axes.fill_between(grid, true, color="#9cb6d6", label=r"$q(z_s\,|\,z_t)$, a mixture")
         axes.plot(grid, single, color=COLOURS[1], lw=1.8, label="one Gaussian")
-        added = float(transition(of.denoiser.schedule, s, time)[3])
+        added = float(transition(subject.denoiser.schedule, s, time)[3])
         axes.set_yticks([])
         axes.set_ylim(bottom=0)
-        plain(axes, f"from t = {time:.2f} to s = {s:.2f}, variance added {added:.2g}\n"
+        style_axes(axes, f"from t = {time:.2f} to s = {s:.2f}, variance added {added:.2g}\n"
                     f"divergence of the two {max(apart, 0):.2g} nats", "$z_s$", size=10)
     figure.axes[0].legend(fontsize=9, frameon=False, loc="upper left")
     figure.axes[0].set_ylim(top=figure.axes[0].get_ylim()[1] * 1.25)
     return figure
 
 
-def bound(of: Subject) -> Figure:
+def bound(subject: Subject) -> Figure:
     """The evidence lower bound of the sample, step by step, and its three terms."""
-    schedule, levels = of.denoiser.schedule, of.spec.bins if of.spec is not None else None
-    x = of.x
-    if levels is not None:  # what a model draws lies between the levels of its data
+    schedule, levels = subject.denoiser.schedule, subject.spec.bins if subject.spec is not None else None
+    x = subject.x
+    if levels is not None:  # samples of a model lie between the levels of its data
         x = (((x + 1) / 2 * (levels - 1)).round() / (levels - 1) * 2 - 1).clamp(-1, 1)
-    bounds = elbo(of.denoiser, x, bound_times(schedule, STEPS, levels), levels, draws=4, seed=of.seed,
-                 condition=of.condition)
+    bounds = elbo(subject.denoiser, x, bound_times(schedule, STEPS, levels), levels, draws=4, seed=subject.seed,
+                 condition=subject.condition)
     steps, names = bounds.steps.mean(0), ("reconstruction", "prior", "diffusion", "log_prob")
     terms = {name: float(getattr(bounds, name).mean()) for name in names}
-    figure = canvas(12, 3.8)
+    figure = new_figure(12, 3.8)
     left, right = figure.subplots(1, 2, width_ratios=[1.6, 1])
-    # `log_snr` is of the noisier end of each step.
     where = bounds.log_snr.numpy()
     left.bar(where, steps.numpy(), width=0.8 * abs(float(np.diff(where).mean())), color=COLOURS[0])
     left.invert_xaxis()
-    plain(left, f"divergence of each step, of {of.what}", "log SNR of the step's noisier end: data left, noise right",
-          "nats")
+    style_axes(left, f"divergence of each step, of {subject.what}",
+               "log SNR of the step's noisier end: data left, noise right", "nats")
     words = ("reconstruction", "diffusion", "prior", "bound on log p")
     bars = (terms["reconstruction"], -terms["diffusion"], -terms["prior"], terms["log_prob"])
     start = (0.0, bars[0], bars[0] + bars[1], 0.0)
@@ -111,6 +110,6 @@ def bound(of: Subject) -> Figure:
     right.axhline(0, color="#999999", lw=0.8)
     right.set_ylim(low - room, high + room)
     right.set_xticks(range(4), words, fontsize=9)
-    plain(right, f"the bound{'' if levels is None else f', of data on {levels} levels'}, in nats")
+    style_axes(right, f"the bound{'' if levels is None else f', subject data on {levels} levels'}, in nats")
     right.tick_params(axis="x", labelsize=9)
     return figure

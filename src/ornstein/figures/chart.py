@@ -1,4 +1,4 @@
-"""Small charts by matplotlib as inline SVG in the page's own colours, so that dark mode and print follow."""
+"""Small Matplotlib charts as inline SVG in the page's colours, which adapt to dark mode and print."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from ornstein.arguments import printable
 
 __all__ = ["LEVEL", "NORMAL", "Line", "Mark", "intervals", "lines", "number", "waterfall"]
 
-WIDTH, LETTER = 480, 15  # units; letters are as high as on a phone, where a chart shrinks, and elsewhere lower
-MOST = 17  # letters of a name that there is room for
-DEPTH = 1e-4  # of the highest value: below it a logarithmic axis ends, and curves are cut
-LEVEL = 0.95  # of all intervals
-NORMAL = NormalDist().inv_cdf((1 + LEVEL) / 2)  # standard errors to either side of one
+WIDTH, LETTER = 480, 15  # units; letters are readable on a phone, where charts shrink, and made smaller elsewhere
+MAX_NAME = 17  # letters of a name that fit
+DEPTH = 1e-4  # share of the highest value at which a logarithmic axis ends and curves are cut off
+LEVEL = 0.95  # confidence level of all intervals
+NORMAL = NormalDist().inv_cdf((1 + LEVEL) / 2)  # standard errors on either side
 MINUS, RAISED = "\N{MINUS SIGN}", str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 VARIABLES = ("", "ink", "muted", "hair", "strong", "paper", "a", "b", "quiet", "c", "d", "e",
              "f")  # of the page; drawn as #000001 ...
-COLOURS = {name: f"#{place:06}" for place, name in enumerate(VARIABLES)}
+COLOURS = {name: f"#{index:06}" for index, name in enumerate(VARIABLES)}
 WASH = 0.14  # opacity of bands
 LOOK = {"svg.fonttype": "none", "text.parse_math": False, "font.size": LETTER, "text.color": COLOURS["ink"],
         "figure.facecolor": "none", "axes.facecolor": "none", "axes.edgecolor": COLOURS["strong"],
         "axes.labelcolor": COLOURS["muted"], "xtick.labelcolor": COLOURS["muted"], "ytick.labelcolor": COLOURS["muted"],
         "grid.color": COLOURS["hair"], "axes.axisbelow": True, "legend.frameon": False, "axes.spines.left": False,
         "axes.spines.top": False, "axes.spines.right": False, "xtick.bottom": False, "ytick.left": False}
-_drawing = threading.Lock()  # matplotlib's settings belong to all threads
+_drawing = threading.Lock()  # Matplotlib's settings are shared by all threads
 
 
 @dataclass(frozen=True)
 class Line:
-    """A curve of rising x, with standard errors of y if they are known; tones are "a" to "f" and "quiet"."""
+    """A curve with increasing x, and standard errors of y if known; tones are "a" to "f" and "quiet"."""
 
     name: str
     x: Sequence[float]
@@ -53,7 +53,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Mark:
-    """An estimate, None where only its interval is known, and what is written behind it; "quiet" ones are rings."""
+    """An estimate, None where only its interval is known, and the text after it; "quiet" ones are rings."""
 
     name: str
     value: float | None
@@ -64,9 +64,9 @@ class Mark:
 
 
 def number(value: float, error: float | None = None, figures: int = 3) -> str:
-    """A number with a true minus sign, and as many digits as its error lets it have, or else `figures`.
+    """Format a number with a true minus sign and as many digits as its error supports, or `figures` without one.
 
-    Of an error (or half an interval) the first digit is shown, and a second where the first is 1 or 2.
+    The last digit shown is that of the error's (or half interval's) first digit, or second if the first is 1 or 2.
     """
     if not math.isfinite(value):
         return "not finite"
@@ -89,14 +89,14 @@ def number(value: float, error: float | None = None, figures: int = 3) -> str:
     if small_or_large:
         ten = f"10{str(power).translate(RAISED)}"
         text = ten if text == "1" and not known else f"{text}×{ten}"
-    # What rounds to zero has no sign.
+    # A number that rounds to zero has no sign.
     return (text.lstrip("-") if not text.strip("-0.,") else text).replace("-", MINUS)
 
 
 def lines(curves: Sequence[Line], title: str, x: str, y: str) -> str:
     """An `<svg>` of curves with bands of 95 %, or "" where no point is finite.
 
-    The title is what a screen reader says; y is logarithmic where it spans more than two decades.
+    The title is for screen readers; y is logarithmic if it spans more than two decades.
     """
     known = [(curve, points) for curve in curves if (points := _finite(curve)).size]
     if not known:
@@ -112,7 +112,7 @@ def lines(curves: Sequence[Line], title: str, x: str, y: str) -> str:
             axes.set_yscale("log")
         for curve, (across, up, error) in known:
             colour, reach = COLOURS[curve.tone], NORMAL * error
-            # A polygon and not `fill_between`, and below no markers: those are drawn by references to an id.
+            # A polygon instead of `fill_between`, and no markers: those would be drawn by references to an id.
             axes.fill([*across, *across[::-1]], np.maximum([*(up - reach), *(up + reach)[::-1]], floor), color=colour,
                       alpha=WASH, lw=0)
             axes.plot(across, np.where(up < floor, np.nan, up), color=colour, lw=2, ls=curve.dash or "-")
@@ -141,9 +141,9 @@ def lines(curves: Sequence[Line], title: str, x: str, y: str) -> str:
 
 
 def intervals(marks: Sequence[Mark], title: str, best: float) -> str:
-    """An `<svg>` of estimates with finite intervals in lanes, and of what a perfect model would score; "" for none.
+    """An `<svg>` of estimates with finite intervals in lanes, and of the best score; "" if there are none.
 
-    The interval of a "quiet" mark runs as a band through all lanes: whether another one overlaps it is seen at once.
+    The interval of a "quiet" mark is a band across all lanes, so that overlaps with the others can be seen at once.
     """
     marks = [mark for mark in marks if math.isfinite(mark.low + mark.high + (mark.value or 0))]
     if not marks:
@@ -170,7 +170,7 @@ def intervals(marks: Sequence[Mark], title: str, best: float) -> str:
 
 
 def waterfall(parts: Sequence[tuple[str, float, float]], title: str, total: str, tone: str = "a") -> str:
-    """An `<svg>` of terms (name, value, standard error), each from where the last ended, and the sum; "" for none."""
+    """An `<svg>` of terms (name, value, standard error), each from where the last ends, and their sum; "" for none."""
     parts = [part for part in parts if math.isfinite(part[1])]
     if not parts:
         return ""
@@ -193,14 +193,14 @@ def waterfall(parts: Sequence[tuple[str, float, float]], title: str, total: str,
 
 
 def _finite(curve: Line) -> np.ndarray:
-    """The points of a curve that can be drawn, (3, n): x, y and the standard error of y."""
+    """The finite points of a curve, (3, n): x, y and the standard error of y."""
     points = np.array([curve.x, curve.y, curve.error or np.zeros(len(curve.x))], dtype=float)
     points[2, ~np.isfinite(points[2])] = 0
     return points[:, np.isfinite(points).all(0)]
 
 
 def _lanes(axes: Any, rows: Sequence[tuple[str, str, str]]) -> None:
-    """Lanes from top to bottom, each with a name before it and a text behind it, in a colour."""
+    """Label lanes from top to bottom with a name before and a text after each, in its colour."""
     axes.set_yticks(range(len(rows)), [_short(name) for name, *_ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     for row, (label, (_, text, tone)) in enumerate(zip(axes.get_yticklabels(), rows, strict=True)):
@@ -210,38 +210,38 @@ def _lanes(axes: Any, rows: Sequence[tuple[str, str, str]]) -> None:
 
 
 def _dot(axes: Any, x: Any, y: Any, colour: str, size: float = 11) -> None:
-    """A point with round ends."""
+    """Draw a round point."""
     axes.hlines(y, x, x, color=colour, lw=size, capstyle="round", zorder=3)
 
 
-def _ticks(axis: Any, most: int) -> None:
-    """At most so many steps of 1, 2 or 5 times a power of ten on an axis."""
+def _ticks(axis: Any, limit: int) -> None:
+    """Put at most `limit` steps of 1, 2 or 5 times a power of ten on an axis."""
     from matplotlib.ticker import MaxNLocator
 
-    axis.set_major_locator(MaxNLocator(most, steps=[1, 2, 5, 10]))
+    axis.set_major_locator(MaxNLocator(limit, steps=[1, 2, 5, 10]))
     axis.set_major_formatter(lambda value, _: number(value, figures=6))
 
 
 def _short(name: str) -> str:
-    """The beginning of a name, as much of it as there is room for, without what would end a line or a drawing."""
-    name, room = printable(name), MOST
-    for place, letter in enumerate(name):
+    """Shorten a name to the available room, without unprintable characters."""
+    name, room = printable(name), MAX_NAME
+    for index, letter in enumerate(name):
         room -= 1 + (unicodedata.east_asian_width(letter) in "WF")
         if room < 0:
-            return name[:place - 1] + "…"
+            return name[:index - 1] + "…"
     return name
 
 
 def _svg(draw: Callable[[Any], None], height: float, title: str, description: str) -> str:
-    """What `draw` draws on axes, in colours of the page, without what belongs to a file of its own."""
+    """The SVG element of what `draw` draws on axes, in the page's colours."""
     from matplotlib import style
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     file = io.BytesIO()
     with _drawing, style.context(LOOK, after_reset=True), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # it is the browser that needs the letter
-        figure = Figure((WIDTH / 72, height / 72))  # 72 units an inch
+        warnings.filterwarnings("ignore", "Glyph")  # only the browser needs the glyph
+        figure = Figure((WIDTH / 72, height / 72))  # 72 units per inch
         draw(figure.subplots())
         figure.tight_layout(pad=0.2)
         FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})  # `savefig` would draw twice
@@ -253,7 +253,7 @@ def _svg(draw: Callable[[Any], None], height: float, title: str, description: st
     chart.extend(part for part in drawing if part.tag.endswith("}g"))
     for node in chart.iter():
         node.tag = node.tag.rpartition("}")[2]
-        for reference in ("id", "clip-path"):  # of which a page would have several alike
+        for reference in ("id", "clip-path"):  # which would be duplicated on a page with several charts
             node.attrib.pop(reference, None)
         if "style" in node.attrib:
             node.attrib["style"] = re.sub(r"#0000(\d\d)", lambda match: f"var(--{VARIABLES[int(match[1])]})",

@@ -1,4 +1,4 @@
-"""Figures of section 20.1, the way forward: noising, the chain as a graph, schedules, kernel and posterior."""
+"""Figures of section 20.1 on the forward process: noising, the chain as a graph, schedules, kernel and posterior."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ornstein.diffusion.encoder import Encoder, draw, transition
 from ornstein.diffusion.grid import grid
 from ornstein.diffusion.level import as_time
 from ornstein.diffusion.schedule import SCHEDULES, Chain, Schedule
-from ornstein.figures.arrays import COLOURS, canvas, plain
-from ornstein.figures.strip import moments, show
-from ornstein.figures.subject import Subject, scale
+from ornstein.figures.arrays import COLOURS, new_figure, style_axes
+from ornstein.figures.strip import moments, show_moment
+from ornstein.figures.subject import Subject, display_scale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,40 +24,40 @@ if TYPE_CHECKING:
 __all__ = ["graph", "kernel", "noising", "posterior", "schedules", "value"]
 
 CHAINS = 10_000
-STRIDES = 20  # steps of the posterior's figure: of a chain of a thousand one could not see them
+STRIDES = 20  # steps in the posterior's figure; a thousand could not be told apart
 
 
-def value(of: Subject) -> float:
-    """One number of the sample to follow: of a picture its brightest pixel, else the first."""
-    first = of.x[0].double().flatten()
-    return float(first.max() if of.spec is not None and of.spec.kind == "picture" else first[0])
+def value(subject: Subject) -> float:
+    """The number of the sample to follow: the brightest pixel of a picture, else the first value."""
+    first = subject.x[0].double().flatten()
+    return float(first.max() if subject.spec is not None and subject.spec.kind == "picture" else first[0])
 
 
-def noising(of: Subject) -> Figure:
+def noising(subject: Subject) -> Figure:
     """A sample at eight moments, each drawn from its kernel q(z_t | x) with the same total noise (20.8)."""
-    schedule = of.denoiser.schedule
+    schedule = subject.denoiser.schedule
     times = grid(schedule, 7, "angle").flip(0).tolist()
-    eps = noise.per_sample(of.seed, "walk", range(len(of.x)), 0, of.x)
-    figure = canvas(12, 2.1)
+    eps = noise.per_sample(subject.seed, "walk", range(len(subject.x)), 0, subject.x)
+    figure = new_figure(12, 2.1)
     for axes, time in zip(figure.subplots(1, len(times)), times, strict=True):
         level = schedule.level(as_time(time))
-        z = draw(Encoder(schedule).kernel(of.x, time), eps) / scale(schedule, time)
-        show(axes, of.spec, z)
+        z = draw(Encoder(schedule).kernel(subject.x, time), eps) / display_scale(schedule, time)
+        show_moment(axes, subject.spec, z)
         axes.set_title(f"step {round(time * schedule.T)}" if isinstance(schedule, Chain) else f"t = {time:.2f}",
                        fontsize=10)
         axes.set_xlabel(f"signal {float(level.signal):.2f}\nnoise {float(level.noise):.2f}", fontsize=9)
     return figure
 
 
-def graph(of: Subject) -> Figure:
+def graph(subject: Subject) -> Figure:
     """The chain as a graphical model: the encoder's arrows are fixed, the decoder's, dashed, are learned."""
     from matplotlib.patches import Circle
 
-    figure = canvas(12, 3.9)
+    figure = new_figure(12, 3.9)
     axes = figure.subplots()
-    schedule, encoder = of.denoiser.schedule, Encoder(of.denoiser.schedule)
+    schedule, encoder = subject.denoiser.schedule, Encoder(subject.denoiser.schedule)
     times = moments(schedule, 5)
-    path = list(encoder.walk(of.x, times, of.seed))
+    path = list(encoder.walk(subject.x, times, subject.seed))
     where = [0.0, 2.6, 5.8, 8.4, 11.6]
     names = [r"$\mathbf{x}$", r"$\mathbf{z}_1$", r"$\mathbf{z}_{t-1}$", r"$\mathbf{z}_t$", r"$\mathbf{z}_T$"]
     axes.set(xlim=(-0.9, 12.5), ylim=(-2.95, 1.3), aspect="equal")
@@ -67,7 +67,7 @@ def graph(of: Subject) -> Figure:
         axes.add_patch(Circle((x, 0), 0.5, facecolor="#cfd8e3" if number == 0 else "white", edgecolor="black", lw=1.4))
         axes.text(x, 0, name, ha="center", va="center", fontsize=17)
         inner = axes.inset_axes((x - 0.75, -2.9, 1.5, 1.5), transform=axes.transData)
-        show(inner, of.spec, path[number] / scale(schedule, times[number]))
+        show_moment(inner, subject.spec, path[number] / display_scale(schedule, times[number]))
     encoded = [r"$q(\mathbf{z}_1|\mathbf{x})$", "", r"$q(\mathbf{z}_t|\mathbf{z}_{t-1})$", ""]
     decoded = [r"$p(\mathbf{x}|\mathbf{z}_1,\mathbf{w})$", "", r"$p(\mathbf{z}_{t-1}|\mathbf{z}_t,\mathbf{w})$", ""]
     for number, (left, right) in enumerate(pairwise(where)):
@@ -82,47 +82,48 @@ def graph(of: Subject) -> Figure:
     return figure
 
 
-def schedules(of: Subject) -> Figure:
-    """Signal, noise and log SNR of every schedule against time; that of the denoiser is the thick line."""
-    known: dict[str, Schedule] = {name: kind.linear() if kind is Chain else kind() for name, kind in SCHEDULES.items()}
-    mine = of.denoiser.schedule
-    same = next((name for name, one in known.items() if type(one) is type(mine) and _alike(one, mine)), None)
-    if same is None:
-        known = {**known, f"this model's {type(mine).__name__}": mine}
-        same = list(known)[-1]
+def schedules(subject: Subject) -> Figure:
+    """Signal, noise and log SNR of every schedule against time; the denoiser's is the thick line."""
+    curves: dict[str, Schedule] = {name: kind.linear() if kind is Chain else kind() for name, kind in SCHEDULES.items()}
+    own = subject.denoiser.schedule
+    thick = next((name for name, schedule in curves.items() if type(schedule) is type(own) and _equal(schedule, own)),
+                 None)
+    if thick is None:
+        thick = f"this model's {type(own).__name__}"
+        curves = {**curves, thick: own}
     t = torch.linspace(0, 1, 401, dtype=torch.float64)
-    figure = canvas(12, 3.6)
+    figure = new_figure(12, 3.6)
     panels = figure.subplots(1, 3)
-    for number, (name, schedule) in enumerate(known.items()):
-        level, style = schedule.level(t), {"color": COLOURS[number % len(COLOURS)], "lw": 2.6 if name == same else 1.3}
+    for number, (name, schedule) in enumerate(curves.items()):
+        level, style = schedule.level(t), {"color": COLOURS[number % len(COLOURS)], "lw": 2.6 if name == thick else 1.3}
         panels[0].plot(t, level.signal, label=name, **style)
         panels[1].plot(t, level.noise, **style)
         panels[2].plot(t[1:-1], schedule.log_snr(t[1:-1]), **style)
     for axes, title in zip(panels, ("signal", "noise", "log SNR"), strict=True):
-        plain(axes, title, "t")
-    panels[1].set_ylim(-0.03, 1.3)  # an exploding schedule leaves the picture
+        style_axes(axes, title, "t")
+    panels[1].set_ylim(-0.03, 1.3)  # an exploding schedule exceeds the axes
     panels[2].set_ylim(-16, 16)
-    figure.legend(loc="outside lower center", ncols=len(known), fontsize=10, frameon=False)
+    figure.legend(loc="outside lower center", ncols=len(curves), fontsize=10, frameon=False)
     return figure
 
 
-def kernel(of: Subject) -> Figure:
+def kernel(subject: Subject) -> Figure:
     """10,000 chains of one value, step by step (20.3), against the kernel q(z_t | x) in one formula (20.6)."""
     from matplotlib.colors import LogNorm
 
-    schedule, x = of.denoiser.schedule, value(of)
+    schedule, x = subject.denoiser.schedule, value(subject)
     steps = schedule.T if isinstance(schedule, Chain) else 200
     last = max(moments(schedule))
     times = [last * number / steps for number in range(steps + 1)]
-    # One sample of 10,000 values that start alike is 10,000 chains.
-    walk = Encoder(schedule).walk(torch.full((1, CHAINS), x, dtype=torch.float64), times, of.seed)
+    # A sample of 10,000 equal values gives 10,000 chains.
+    walk = Encoder(schedule).walk(torch.full((1, CHAINS), x, dtype=torch.float64), times, subject.seed)
     shown = {round(steps * share): place for place, share in enumerate((0.02, 0.1, 0.3, 1.0))}
     columns = [round(steps * share) for share in np.linspace(0, 1, 161)]
     kept = {number: z[0].numpy() for number, z in enumerate(walk) if number in shown or number in set(columns)}
     level = schedule.level(torch.tensor(times, dtype=torch.float64))
     mean, std = (level.signal * x).numpy(), level.noise.numpy()
     reach = max(abs(x) + 0.5, 4 * float(std.max()))
-    figure = canvas(12, 4.2)
+    figure = new_figure(12, 4.2)
     both: Any = figure.subfigures(1, 2, width_ratios=[1, 1.05])
     left, right = both
     axes = left.subplots()
@@ -136,31 +137,31 @@ def kernel(of: Subject) -> Figure:
                   label="2 deviations from it" if sign == 2 else None)
     axes.set(ylim=(-reach, reach), xlim=(0, last))
     axes.legend(loc="lower left", fontsize=9, frameon=False)
-    plain(axes, f"{CHAINS:,} chains from the value {x:.3g}, {steps:,} steps each", "t")
+    style_axes(axes, f"{CHAINS:,} chains from the value {x:.3g}, {steps:,} steps each", "t")
     for panel, number in zip(right.subplots(2, 2, sharex=True).flat, shown, strict=True):
         panel.hist(kept[number], bins=80, range=(-reach, reach), density=True, color="#9cb6d6")
         axis = np.linspace(-reach, reach, 1001)
         panel.plot(axis, Normal(mean[number], std[number]).log_prob(torch.from_numpy(axis)).exp(), color=COLOURS[1],
                    lw=1.6)
         panel.set_yticks([])
-        plain(panel, f"t = {times[number]:.3g}", size=10)
+        style_axes(panel, f"t = {times[number]:.3g}", size=10)
     return figure
 
 
-def posterior(of: Subject) -> Figure:
-    """q(z_s | z_t, x) of one value (20.15) along a path of twenty steps: wide at the noise, narrow at the data."""
+def posterior(subject: Subject) -> Figure:
+    """q(z_s | z_t, x) of one value (20.15) along a path of twenty steps: wide near noise, narrow near data."""
     from matplotlib import colormaps
 
-    schedule, x = of.denoiser.schedule, value(of)
+    schedule, x = subject.denoiser.schedule, value(subject)
     encoder, last = Encoder(schedule), max(moments(schedule))
     times = [last * number / STRIDES for number in range(STRIDES + 1)]
     clean = torch.full((1, 1), x, dtype=torch.float64)
-    path = list(encoder.walk(clean, times, of.seed))
+    path = list(encoder.walk(clean, times, subject.seed))
     laws = [encoder.posterior(clean, path[n], times[n - 1], times[n]) for n in range(2, STRIDES + 1)]
     mean, std = (np.array([float(getattr(law, name)) for law in laws]) for name in ("mean", "stddev"))
-    figure = canvas(12, 4)
+    figure = new_figure(12, 4)
     left, right = figure.subplots(1, 2, width_ratios=[1.5, 1])
-    # Densities on one another's shoulders: each stands on the line of its time.
+    # Each density stands on the line of its time, overlapping those behind it.
     for n in range(STRIDES - 2, -1, -1):
         axis = np.linspace(mean[n] - 4 * std[n], mean[n] + 4 * std[n], 201)
         height = np.exp(-0.5 * ((axis - mean[n]) / std[n]) ** 2) * 1.9 * last / STRIDES
@@ -169,7 +170,7 @@ def posterior(of: Subject) -> Figure:
         left.plot(axis, times[n + 1] + height, color=colour, lw=1, zorder=STRIDES - n)
     left.plot([float(z) for z in path], times, "o-", color="#444444", ms=3, lw=0.8, zorder=99, label=r"the path $z_t$")
     left.axvline(x, color=COLOURS[1], lw=1.2, label="$x$", zorder=98)
-    plain(left, r"$q(z_s\,|\,z_t, x)$, one density a step", "value", "s")
+    style_axes(left, r"$q(z_s\,|\,z_t, x)$, one density a step", "value", "s")
     left.legend(fontsize=9, frameon=False, loc="upper right")
     added = [float(transition(schedule, times[n - 1], times[n])[3]) ** 0.5 for n in range(2, STRIDES + 1)]
     right.plot(times[2:], std, "o-", ms=3, color=COLOURS[0], label="deviation of the posterior")
@@ -177,19 +178,19 @@ def posterior(of: Subject) -> Figure:
     right.plot(times[1:-1], [float(schedule.level(as_time(s)).noise) for s in times[1:-1]], color="#999999", ls="--",
                label="noise at s")
     right.legend(fontsize=9, frameon=False)
-    plain(right, "never wider than the step or the noise at s", "t")
+    style_axes(right, "never wider than the step or the noise at s", "t")
     return figure
 
 
 def _arrow(axes: Any, start: float, end: float, style: str, colour: str) -> None:
-    """An arrow from one circle to another, above the line forwards and below it backwards."""
+    """Draw an arrow from one circle to another, above the line if it points forward and below it otherwise."""
     side = 1 if end > start else -1
     axes.annotate("", (end - side * 0.42, side * 0.3), (start + side * 0.42, side * 0.3),
                   arrowprops={"arrowstyle": "-|>", "linestyle": style, "color": colour, "lw": 1.6,
                               "mutation_scale": 16, "connectionstyle": "arc3,rad=-0.28"})
 
 
-def _alike(one: Schedule, other: Schedule) -> bool:
+def _equal(a: Schedule, b: Schedule) -> bool:
     t = torch.linspace(0.1, 0.9, 9, dtype=torch.float64)
-    return all(torch.allclose(a, b) for a, b in zip(one.level(t), other.level(t), strict=True))
+    return all(torch.allclose(x, y) for x, y in zip(a.level(t), b.level(t), strict=True))
 

@@ -1,4 +1,4 @@
-"""Pictures in the cells of a table, under names of its columns and beside names of its rows."""
+"""Pictures in the cells of a table with named rows and columns."""
 
 from __future__ import annotations
 
@@ -7,43 +7,43 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ornstein.figures.pictures import GAP, INK, LETTERS, SIDE, enlarged, font, shortened_to
+from ornstein.figures.pictures import GAP, INK, SIDE, TEXT_HEIGHT, enlarge, font, shorten_to
 
 __all__ = ["lattice"]
 
-INSIDE = 2  # pixels between the pictures of one cell
-WIDEST = 240, 120  # pixels of the name of a row, of a column
-LARGEST = 96  # pixels that the side of a picture grows to by itself
+CELL_GAP = 2  # pixels between the pictures of one cell
+NAME_WIDTHS = 240, 120  # largest widths of the name of a row and of a column, in pixels
+MAX_SIDE = 96  # pixels up to which a picture is enlarged by default
 
 
 def lattice(cells: Sequence[Sequence[np.ndarray]], rows: Sequence[str], columns: Sequence[str] = (), *,
             over: str = "", across: int, scale: int | None = None) -> Image.Image:
-    """Rows of cells, each of (count, H, W, 3 or 4) uint8 pictures, `across` of them beside one another.
+    """Arrange rows of cells, each of (count, H, W, 3 or 4) uint8 pictures in `across` columns.
 
-    `over` is what all the columns are of. Every pixel is enlarged by a whole number, `scale` or what there is room for.
+    `over` is a heading of all the columns. Pixels are enlarged by the whole number `scale`, or the largest that fits.
     """
     count, height, width, _ = cells[0][0].shape
     down, pen = -(-count // across), ImageDraw.Draw(Image.new("RGB", (1, 1)))
     scale = scale or max(1, min(SIDE // max(len(rows) * down * height, len(cells[0]) * across * width),
-                                LARGEST // max(height, width)))
-    height, width = scale * height + INSIDE, scale * width + INSIDE
-    left, least = (min(most, int(max((pen.textlength(name, font()) for name in names), default=0)) + 1)
-                   for names, most in zip((rows, columns), WIDEST, strict=True))
-    left, top = left + 2 * GAP, GAP + (LETTERS + GAP) * bool(columns) + LETTERS * bool(over)
-    wide, high = max(across * width - INSIDE, least) + 2 * GAP, down * height - INSIDE + 2 * GAP
+                                MAX_SIDE // max(height, width)))
+    height, width = scale * height + CELL_GAP, scale * width + CELL_GAP
+    left, min_width = (min(limit, int(max((pen.textlength(name, font()) for name in names), default=0)) + 1)
+                   for names, limit in zip((rows, columns), NAME_WIDTHS, strict=True))
+    left, top = left + 2 * GAP, GAP + (TEXT_HEIGHT + GAP) * bool(columns) + TEXT_HEIGHT * bool(over)
+    wide, high = max(across * width - CELL_GAP, min_width) + 2 * GAP, down * height - CELL_GAP + 2 * GAP
     sheet = Image.new("RGB", (left + len(cells[0]) * wide, top + len(rows) * high), "white")
     pen = ImageDraw.Draw(sheet)
     pen.text((left + (len(cells[0]) * wide) / 2 - GAP, GAP), over, INK, font(), anchor="mt")
     for column, name in enumerate(columns):
         middle = left + column * wide + wide / 2 - GAP
-        pen.text((middle, top - GAP), shortened_to(name, wide - GAP, pen), INK, font(), anchor="mb")
+        pen.text((middle, top - GAP), shorten_to(name, wide - GAP, pen), INK, font(), anchor="mb")
     for row, name in enumerate(rows):
         middle = top + row * high + high / 2 - GAP
-        pen.text((left - GAP, middle), shortened_to(name, WIDEST[0], pen), INK, font(), anchor="rm")
+        pen.text((left - GAP, middle), shorten_to(name, NAME_WIDTHS[0], pen), INK, font(), anchor="rm")
         for column, cell in enumerate(cells[row]):
-            start = left + column * wide + (wide - 2 * GAP - across * width + INSIDE) // 2
-            for number, one in enumerate(enlarged(cell, scale)):
-                place = start + number % across * width, top + row * high + number // across * height
-                picture = Image.fromarray(one)
-                sheet.paste(picture, place, picture if picture.mode == "RGBA" else None)
+            start = left + column * wide + (wide - 2 * GAP - across * width + CELL_GAP) // 2
+            for number, pixels in enumerate(enlarge(cell, scale)):
+                position = start + number % across * width, top + row * high + number // across * height
+                picture = Image.fromarray(pixels)
+                sheet.paste(picture, position, picture if picture.mode == "RGBA" else None)
     return sheet

@@ -1,4 +1,4 @@
-"""Samples restored from measurements: beside the truth as pictures, around it as bands."""
+"""Samples restored from measurements: pictures beside the truth, or bands around it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from PIL.Image import Image
 from torch import Tensor
 
 from ornstein.data import DataSpec
-from ornstein.figures.edits import bands, figures_of
+from ornstein.figures.edits import draw_bands, summarise
 from ornstein.figures.pictures import captioned
 
-__all__ = ["restored"]
+__all__ = ["draw_restorations"]
 
-ROWS, DRAWS = 6, 4  # samples in a sheet, and draws of each picture
+ROWS, DRAWS = 6, 4  # samples on a sheet, and draws of each picture
 
 
-def restored(spec: DataSpec, truth: Tensor, measured: Tensor, draws: Tensor) -> Image | None:
-    """Some samples (B, *shape), what was `measured` of them in the same shape, and their draws (B, M, *shape), all in
-    [-1, 1], as one image: pictures side by side, traces and vectors in bands; None for volumes."""
+def draw_restorations(spec: DataSpec, truth: Tensor, measured: Tensor, draws: Tensor) -> Image | None:
+    """Draw some samples (B, *shape), their measurements in the same shape, and draws (B, M, *shape), all in [-1, 1], as
+    one image: pictures side by side, traces and vectors as bands; None for volumes."""
     truth, measured, draws = truth[:ROWS], measured[:ROWS], draws[:ROWS]
     if spec.kind == "picture":
         spread = draws.std(1)
@@ -28,5 +28,5 @@ def restored(spec: DataSpec, truth: Tensor, measured: Tensor, draws: Tensor) -> 
     if len(spec.shape) > 2:
         return None
     values = spec.decode(draws.flatten(0, 1)).reshape(draws.shape)
-    return bands(spec, figures_of(values), spec.decode(truth), [f"sample {row + 1}" for row in range(len(truth))],
+    return draw_bands(spec, summarise(values), spec.decode(truth), [f"sample {row + 1}" for row in range(len(truth))],
                  "truth")

@@ -1,4 +1,4 @@
-"""Samples on disk, for Python: pictures, and films of them as they form."""
+"""Saving samples from Python: pictures, and films of them as they form."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from ornstein.arguments import require_int, short_repr
 from ornstein.data import DataSpec
 from ornstein.diffusion.samplers import Frame
 from ornstein.figures import film, pictures
-from ornstein.figures.formats import MOST_SCALE, film_ending
+from ornstein.figures.formats import MAX_SCALE, film_format
 
 __all__ = ["save_film", "save_pictures"]
 
 
 def save_pictures(x: Tensor, path: str | Path, data: DataSpec | None = None, *, labels: Tensor | None = None,
                   scale: int | None = None, facts: Mapping[str, Any] | None = None) -> None:
-    """Write samples as one sheet, as single pictures in a folder, or as numbers.
+    """Write samples as one sheet, as numbered pictures in a folder, or as numbers.
 
     Args:
         x: (B, *shape) samples in [-1, 1], as `ornstein.sample` draws them.
-        path: FILE.png, .jpg, .jpeg or .webp for one sheet of all; FILE.npz, or FILE.csv of vectors, for numbers in the
-            data's own units; else a folder, in which pictures are numbered.
-        data: what the values mean, as `model.data`; None for bytes of grey (one channel), colour (three), or
+        path: FILE.png, .jpg, .jpeg or .webp for one sheet of all; FILE.npz, or FILE.csv for vectors, for numbers in the
+            data's own units; else a folder for numbered pictures.
+        data: the meaning of the values, such as `model.data`; None for bytes of grey (one channel), colour (three), or
             colour multiplied by opacity with that opacity (four).
-        labels: (B,) classes by number, whose names stand over the pictures; numbers in a folder's and an .npz's facts.
-        scale: whole factor from 1 to 64 that every pixel is enlarged by; None is what a sheet has room for, and 1 in a
-            folder.
-        facts: what the files say of themselves, as JSON: in PNG under the key "ornstein", in JPEG and WebP as the
+        labels: (B,) class indices, whose names are written over the pictures of a sheet, and into the files otherwise.
+        scale: whole factor from 1 to 64 that every pixel is enlarged by; None is the largest that fits on a sheet, and
+            1 in a folder.
+        facts: metadata of the files, as JSON: in PNG under the key "ornstein", in JPEG and WebP as the
             description of EXIF.
 
     Raises:
@@ -40,7 +40,7 @@ def save_pictures(x: Tensor, path: str | Path, data: DataSpec | None = None, *, 
         FileExistsError: a link or a device at the path.
     """
     path, spec = Path(path), _spec(x, data)
-    pictures.suits(spec, path)
+    pictures.check_output(spec, path)
     pictures.write(spec, x.detach().cpu(), _labels(labels, len(x), spec), path, facts or {}, scale=_scale(scale))
 
 
@@ -50,10 +50,10 @@ def save_film(frames: Iterable[Frame], path: str | Path, data: DataSpec | None =
     """Write the pictures of a walk as they form, as a film.
 
     Each moment is the latent at the scale of the data, z / max(1, hypot(signal, noise)); the last one is the finished
-    samples, and stays longer. Of a walk of more than 120 steps every second moment is shown, or every fourth ...
+    samples, and is shown longer. Of walks of more than 120 steps only every second moment is shown, or every fourth ...
 
     Args:
-        frames: what `ornstein.generate` returns; it is followed to its end.
+        frames: the generator that `ornstein.generate` returns; it is exhausted.
         path: FILE.gif, .webp or .mp4, which needs the extra "film".
         data, labels, scale, facts: as for `save_pictures`.
 
@@ -61,24 +61,24 @@ def save_film(frames: Iterable[Frame], path: str | Path, data: DataSpec | None =
         (count, *shape) the finished samples.
 
     Raises:
-        ValueError: samples that are no pictures, or another ending.
+        ValueError: samples that are not pictures, or another ending.
         ModuleNotFoundError: an .mp4 file without the package `av`.
     """
     path = Path(path)
-    film_ending(path)
+    film_format(path)
     frames = iter(frames)
     first = next(frames, None)
     if not isinstance(first, Frame):
         raise TypeError(f"frames hold {short_repr(first)}; give what ornstein.generate returns, not yet followed to "
                         "its end")
     spec, factor = _spec(first.latent, data), _scale(scale)
-    film.refuse(spec)
+    film.check_data(spec)
     labels = _labels(labels, len(first.latent), spec)
     return film.write_film(chain([first], frames), path, spec, labels, factor, facts)
 
 
 def _spec(x: Tensor, data: DataSpec | None) -> DataSpec:
-    """What samples mean, after a look at whether they can be that."""
+    """Return the spec of samples, after checking that they fit it."""
     if not isinstance(x, Tensor):
         raise TypeError(f"x is a {type(x).__name__}; it must be a tensor (torch.as_tensor makes one of an array)")
     if data is None:
@@ -108,4 +108,4 @@ def _labels(labels: Tensor | None, count: int, spec: DataSpec) -> Tensor | None:
 
 
 def _scale(scale: int | None) -> int | None:
-    return None if scale is None else require_int("scale", scale, 1, MOST_SCALE)
+    return None if scale is None else require_int("scale", scale, 1, MAX_SCALE)

@@ -1,4 +1,4 @@
-"""How samples compare with data: power spectra and marginal distributions, as numbers and as one figure."""
+"""Statistics of samples and data: power spectra and marginal distributions, as numbers and as one figure."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ornstein import files
 from ornstein.data import Dataset, DataSpec
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.samplers import sample
-from ornstein.figures.arrays import COLOURS, DRAWN, canvas, entries, plain, short
+from ornstein.figures.arrays import COLOURS, SHEET_LIMITS, entry_names, new_figure, shorten, style_axes
 from ornstein.figures.pictures import CALLS
 
 __all__ = ["compare", "marginals", "power", "spectrum", "statistics"]
 
-POWER = 0.99  # share of the data's power in the bands that a spectrum is first judged by
+POWER = 0.99  # share of the data's power in the bands that a spectrum is mainly judged by
 NAMED = ("data", "samples")
-COMPARED = 128  # samples that a training draws to be compared with its data
+COMPARED = 128  # samples that a training draws to compare with its data
 GREY, COLOUR = COLOURS[7], COLOURS[1]
 TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
@@ -28,8 +28,8 @@ def power(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Power spectrum of each sample and channel of (N, C, *sides): (K,) frequencies in cycles a place, and (N, C, K)
     power.
 
-    The mean of the channel over all samples and places is taken off, and the spectrum is scaled so that its mean over
-    all frequencies is the mean square that is left (Parseval). Bands are as wide as the lowest frequency of the longest
+    The mean of the channel over all samples and places is subtracted, and the spectrum is scaled so that its mean over
+    all frequencies is the remaining mean square (Parseval). Bands are as wide as the lowest frequency of the longest
     side; frequency 0 and the corners beyond 0.5 belong to none, and bands that hold no frequency are left out.
     """
     sides = values.shape[2:]
@@ -40,7 +40,7 @@ def power(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     axes = tuple(range(2, values.ndim))
     grids = np.meshgrid(*(np.fft.fftfreq(side) for side in sides[:-1]), np.fft.rfftfreq(sides[-1]), indexing="ij")
     band = np.rint(np.sqrt(sum(grid**2 for grid in grids)) * longest).astype(int)
-    # Half of the frequencies stand for their mirror images too.
+    # Half of the frequencies also stand for their mirror images.
     twice = np.full(band.shape, 2.0)
     twice[..., 0] = 1.0
     if sides[-1] % 2 == 0:
@@ -50,7 +50,7 @@ def power(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     weight /= weight.sum(1, keepdims=True)
     mean = values.mean((0, *axes), keepdims=True, dtype=np.float64)
     out = np.empty((*values.shape[:2], len(kept)))
-    for start in range(0, len(values), 64):  # some samples at a time: spectra are complex and of double precision
+    for start in range(0, len(values), 64):  # in chunks, since spectra are complex and of double precision
         part = np.fft.rfftn(values[start:start + 64] - mean, axes=axes)
         square = (part.real**2 + part.imag**2).reshape(*part.shape[:2], -1) / np.prod(sides)
         out[start:start + 64] = square @ weight.T
@@ -61,32 +61,32 @@ def spectrum(data: np.ndarray, samples: np.ndarray) -> dict[str, Any]:
     """How far the mean power of samples (M, C, *sides) is from that of data (N, C, *sides), band by band.
 
     "frequency" is (K,) in cycles a place; "data" and "samples" (C, K) are mean powers; "difference" (C, K) is samples
-    over data less 1, and "error" its standard error from the spread between samples; "bands" (C, K) tells the strongest
-    bands of the data that hold 99 % of its power; "largest" is the largest |difference| in those, "largest_of_all" in
-    all.
+    over data minus 1, and "error" its standard error from the spread between samples; "bands" (C, K) marks the
+    strongest bands of the data, which hold 99 % of its power; "largest" is the largest |difference| in those,
+    "largest_of_all" in all.
     """
     (frequency, a), (_, b) = power(data), power(samples)
     mean, other = a.mean(0), b.mean(0)
     tiny = np.finfo(np.float64).tiny
     ratio = other / np.maximum(mean, tiny)
     spread = [part.var(0, ddof=1) / len(part) / np.maximum(part.mean(0), tiny) ** 2 for part in (a, b)]
-    # Power of a band is its mean times its width; widths grow with the frequency, as places on a sphere do.
-    whole = mean * frequency ** (data.ndim - 3)
-    order = np.argsort(-whole, axis=1)
-    before = np.cumsum(np.take_along_axis(whole, order, 1), 1) - np.take_along_axis(whole, order, 1)
-    bands = np.zeros(whole.shape, dtype=bool)
-    np.put_along_axis(bands, order, before < POWER * whole.sum(1, keepdims=True), 1)
-    apart = np.abs(ratio - 1)
+    # The power of a band is its mean times its width, which grows with the frequency like the surface of a sphere.
+    total = mean * frequency ** (data.ndim - 3)
+    order = np.argsort(-total, axis=1)
+    before = np.cumsum(np.take_along_axis(total, order, 1), 1) - np.take_along_axis(total, order, 1)
+    bands = np.zeros(total.shape, dtype=bool)
+    np.put_along_axis(bands, order, before < POWER * total.sum(1, keepdims=True), 1)
+    deviation = np.abs(ratio - 1)
     return {"frequency": frequency, "data": mean, "samples": other, "difference": ratio - 1,
-            "error": ratio * np.sqrt(sum(spread)), "bands": bands, "largest": float(apart[bands].max(initial=0.0)),
-            "largest_of_all": float(apart.max())}
+            "error": ratio * np.sqrt(sum(spread)), "bands": bands, "largest": float(deviation[bands].max(initial=0.0)),
+            "largest_of_all": float(deviation.max())}
 
 
 def marginals(data: np.ndarray, samples: np.ndarray) -> np.ndarray:
     """Wasserstein-1 distances (C,) between the distributions of each channel's values, in standard deviations of the
     data.
 
-    A channel of the data that never varies is measured in its own units.
+    A channel whose data never vary is measured in its own units.
     """
     from scipy.stats import wasserstein_distance
 
@@ -118,9 +118,9 @@ def statistics(spec: DataSpec, data_values: np.ndarray, sample_values: np.ndarra
 
 
 def compare(model: NetworkDenoiser, data: Dataset, path: Path | None) -> None:
-    """Compare samples of a model in training, the same noise each time, with traces, fields or volumes that it learns.
+    """Compare samples of a model in training, from the same noise each time, with its traces, fields or volumes.
 
-    Without a path they are only drawn, for a process that shares the model but writes nothing.
+    Without a path samples are only drawn, for a process that shares the model but writes nothing.
     """
     if data.spec.kind == "picture" or len(data.spec.shape) < 2 or len(data) < 2:
         return
@@ -132,18 +132,18 @@ def compare(model: NetworkDenoiser, data: Dataset, path: Path | None) -> None:
 
 def _draw(spec: DataSpec, data: np.ndarray, samples: np.ndarray, figures: dict[str, Any], path: Path) -> None:
     channels, lines = spec.shape[0], figures["spectrum"]
-    shown = min(channels, 6 if lines else DRAWN["values"])
+    shown = min(channels, 6 if lines else SHEET_LIMITS["values"])
     across = shown if lines else min(shown, 4)
     rows = 2 if lines else -(-shown // across)
-    figure = canvas(max(2.9 * across, 6.4), 2.7 * rows + 1.0)
+    figure = new_figure(max(2.9 * across, 6.4), 2.7 * rows + 1.0)
     grid = figure.subplots(rows, across, squeeze=False)
-    names = entries(spec)
+    names = entry_names(spec)
     for number in range(shown):
         if lines:
             _spectrum(grid[0, number], lines, number)
         axes = grid[1, number] if lines else grid.flat[number]
         _histogram(axes, data[:, number], samples[:, number])
-        plain(axes, f"{short(names[number], 20)}: W1 {figures['wasserstein'][number]:.3f} std",
+        style_axes(axes, f"{shorten(names[number], 20)}: W1 {figures['wasserstein'][number]:.3f} std",
               "" if spec.columns else "value", size=9)
         axes.locator_params("x", nbins=4)  # numbers such as 100000 need the room
     for axes in list(grid.flat)[shown * rows if lines else shown:]:
@@ -175,12 +175,12 @@ def _spectrum(axes: Any, lines: dict[str, Any], channel: int) -> None:
     axes.set_xticks([tick for tick in TICKS if frequency[0] <= tick <= frequency[-1]] or [float(frequency[-1])])
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("")
-    plain(axes, f"channel {channel}: spectrum {largest:.1%}", "frequency (cycles a place)",
+    style_axes(axes, f"channel {channel}: spectrum {largest:.1%}", "frequency (cycles a place)",
           "power" if channel == 0 else "", 9)
 
 
 def _histogram(axes: Any, data: np.ndarray, samples: np.ndarray) -> None:
-    # Without a thousandth at either end: one wild value of a sample must not flatten the rest.
+    # Without a thousandth at either end, so that one outlier does not flatten the rest.
     both: Sequence[np.ndarray] = [np.asarray(part, dtype=np.float64).ravel() for part in (data, samples)]
     low, high = (float(pick(np.quantile(part, share) for part in both))
                  for pick, share in ((min, 0.001), (max, 0.999)))

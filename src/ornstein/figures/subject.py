@@ -1,4 +1,4 @@
-"""What a figure is about: a denoiser, and a sample to follow through it."""
+"""The subject of a figure: a denoiser, and a sample to follow through it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ornstein.diffusion.level import as_time
 from ornstein.diffusion.samplers import sample
 from ornstein.diffusion.schedule import Schedule
 
-__all__ = ["POINTS", "Subject", "drawable", "read_sample", "scale", "subject"]
+__all__ = ["POINTS", "Subject", "check_drawable", "display_scale", "make_subject", "read_sample"]
 
-POINTS = 600  # points of the plane that walk together: one alone shows nothing
+POINTS = 600  # of the plane that are followed together, since a single one shows nothing
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A denoiser and clean samples (B, *shape) to follow, one or `POINTS` points of the plane; `what` is for titles."""
+    """A denoiser and clean samples (B, *shape) to follow, one or `POINTS` points of the plane; `what` names them."""
 
     denoiser: Denoiser
     x: Tensor
@@ -41,34 +41,34 @@ class Subject:
         return tuple(self.denoiser.shape) == (2,)
 
 
-def drawable(of: Subject, figure: str = "this figure") -> None:
-    """Raise ValueError for vectors of other than two values, which have no look."""
-    if of.x.ndim == 2 and not of.plane:
+def check_drawable(subject: Subject, figure: str = "this figure") -> None:
+    """Raise ValueError for vectors of other than two values, which cannot be drawn."""
+    if subject.x.ndim == 2 and not subject.plane:
         raise ValueError(f"{figure} shows pictures, traces, volumes and points of the plane; this model was trained on "
-                         f"vectors of {of.x.shape[1]} values")
+                         f"vectors of {subject.x.shape[1]} values")
 
 
-def scale(schedule: Schedule, time: float) -> float:
-    """What a latent is divided by to be shown beside data: hypot(signal, noise) where that exceeds 1."""
+def display_scale(schedule: Schedule, time: float) -> float:
+    """The divisor that brings a latent to the scale of data: hypot(signal, noise) where that exceeds 1."""
     return max(float(schedule.level(as_time(time)).radius), 1.0)
 
 
 def read_sample(spec: DataSpec, path: Path) -> Tensor:
-    """(1, *shape) a sample of the user's own, from a picture file or from a .npy file in the data's own units.
+    """Read a user's sample (1, *shape) from a picture file, or from a .npy file in the data's own units.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a file that cannot be read, or numbers that are no sample of such data.
+        FileNotFoundError: the file is missing.
+        ValueError: a file that cannot be read, or numbers that are not a sample of such data.
     """
     if path.suffix.lower() != ".npy":
         if spec.kind != "picture":
-            raise ValueError(f"{path} is no .npy file, and this model was trained on arrays of shape {spec.shape}; "
+            raise ValueError(f"{path} is not a .npy file, but this model was trained on arrays of shape {spec.shape}; "
                              "save one sample with numpy.save, in the layout of the data")
         least, most = spec.extent
-        deep = spec.mode == "I;16"
-        values = read_picture(path, spec.shape, depth=16 if deep else 8)[None]
-        # Sixteen bits are the data's own, eight are what they are drawn in.
-        return spec.encode(values.clip(least, most) if deep else least + values / 255 * (most - least))
+        sixteen_bits = spec.mode == "I;16"
+        values = read_picture(path, spec.shape, depth=16 if sixteen_bits else 8)[None]
+        # Sixteen-bit values are those of the data, eight-bit values those of drawings.
+        return spec.encode(values.clip(least, most) if sixteen_bits else least + values / 255 * (most - least))
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; name a .npy file of one sample")
     try:
@@ -76,23 +76,23 @@ def read_sample(spec: DataSpec, path: Path) -> Tensor:
             values = np.load(file, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise ValueError(f"{path} cannot be used: {printable(str(error))}") from None
-    wanted = spec.arrange(np.empty((1, *spec.shape))).shape[1:]
-    if values.dtype.kind not in "biuf" or values.shape != wanted:
+    shape = spec.arrange(np.empty((1, *spec.shape))).shape[1:]
+    if values.dtype.kind not in "biuf" or values.shape != shape:
         raise ValueError(f"{path} holds {values.dtype} of shape {values.shape}; one sample of {spec.name!r} is numbers "
-                         f"of shape {wanted}")
+                         f"of shape {shape}")
     if not np.isfinite(values).all():
         raise ValueError(f"{path} holds values that are not finite; every value must be a finite number")
     return spec.encode(channel_first(values[None], spec.layout))
 
 
-def subject(model: NetworkDenoiser, image: Path | None = None, label: str | None = None, seed: int = 0) -> Subject:
-    """A model with a picture of the user's own, or with what it draws; ValueError where the model cannot be drawn so.
+def make_subject(model: NetworkDenoiser, image: Path | None = None, label: str | None = None, seed: int = 0) -> Subject:
+    """Return a model with a user's picture, or with samples that it draws; ValueError if the model does not allow it.
 
-    The label is the class of the sample and of the way back: the first class without it, and of points all in turn.
+    The label is the class of the sample and of the reverse path; by default the first class, or for points all in turn.
     """
     spec = model.data
     if spec is None:
-        raise ValueError("this model does not say what data it was trained on; trace cannot draw them")
+        raise ValueError("this model does not describe its data, so trace cannot draw them")
     if image is not None and (spec.kind != "picture" or (spec.shape[0] == 4 and spec.mode != "RGBA")):
         raise ValueError(f"image is {image}, but this model was trained on arrays of shape {spec.shape}; leave it out")
     plane, condition = spec.shape == (2,), None

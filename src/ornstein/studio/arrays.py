@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from ornstein.data import DataSpec
-from ornstein.figures.edits import LEVELS, figures_of
+from ornstein.figures.edits import LEVELS, summarise
 from ornstein.inputs import read_samples
 from ornstein.studio.errors import Refused
 from ornstein.studio.library import Model
@@ -58,7 +58,7 @@ def known_mask(spec: DataSpec, stretches: Sequence[Mapping[str, Any]]) -> np.nda
 
 def bands(spec: DataSpec, x: Tensor) -> dict[str, Any]:
     """Mean and quantiles of draws (count, *shape) in the data's own units, as a list for each channel."""
-    figures = figures_of(spec.decode(x)[None])
+    figures = summarise(spec.decode(x)[None])
     shape = _channels_and_length(spec)
     return {"levels": list(LEVELS), "mean": figures["mean"][0].reshape(shape).tolist(),
             "quantiles": figures["quantiles"][:, 0].reshape(-1, *shape).tolist()}

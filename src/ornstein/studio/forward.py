@@ -13,7 +13,7 @@ from torch import Tensor
 from ornstein import noise
 from ornstein.diffusion.encoder import Encoder, draw
 from ornstein.diffusion.level import as_time
-from ornstein.figures.subject import read_sample, scale
+from ornstein.figures.subject import display_scale, read_sample
 from ornstein.studio import job_kinds
 from ornstein.studio.errors import Refused
 from ornstein.studio.library import Model
@@ -39,7 +39,7 @@ def noised(model: Model, path: Path, t: float, seed: int) -> dict[str, Any]:
     x, z = _encode(model, path, t, seed)
     counts, edges = np.histogram(z.numpy(), BINS, (-REACH, REACH))
     return {"model": model.name, "t": t, **_level(model, t),
-            "image": _data_url(model, z / scale(model.denoiser.schedule, t)), "clean": _data_url(model, x),
+            "image": _data_url(model, z / display_scale(model.denoiser.schedule, t)), "clean": _data_url(model, x),
             "histogram": {"edges": edges.tolist(), "counts": counts.tolist()}, "equation": "(20.6), (20.8)",
             "python": f"z = orn.draw(orn.Encoder(model.schedule).kernel(x, {t:g}), eps)"}
 

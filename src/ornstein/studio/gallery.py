@@ -14,7 +14,7 @@ from PIL import Image
 from sqlalchemy import or_
 
 from ornstein import files
-from ornstein.figures.formats import written_in
+from ornstein.figures.formats import embedded_text
 from ornstein.studio import job_kinds
 from ornstein.studio.errors import Refused
 from ornstein.studio.library import Library
@@ -126,7 +126,7 @@ def _number(settings: Mapping[str, Any]) -> int:
 def _parse_settings(content: bytes) -> dict[str, Any]:
     try:
         with Image.open(io.BytesIO(content)) as image:
-            text = written_in(image)
+            text = embedded_text(image)
         settings = json.loads(text) if text else None
     except Exception:  # Pillow raises many types for a broken file
         settings = None

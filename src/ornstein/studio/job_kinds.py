@@ -22,8 +22,8 @@ from ornstein.diffusion.editing.operator import read_operator
 from ornstein.diffusion.samplers.loop import NFE, SAMPLERS
 from ornstein.evaluation.nearest import nearest
 from ornstein.figures import pictures, trace
-from ornstein.figures.edits import figures_of
-from ornstein.figures.subject import read_sample, subject
+from ornstein.figures.edits import summarise
+from ornstein.figures.subject import make_subject, read_sample
 from ornstein.inputs import apply_mask, read_measurements, read_samples, run_edit, training_fit
 from ornstein.request import Request
 from ornstein.studio import arrays
@@ -109,7 +109,7 @@ def run(model: Model, body: Mapping[str, Any], uploads: Uploads) -> Outcome:
 def as_images(spec: DataSpec, x: Tensor) -> list[Image.Image]:
     """Samples (B, *shape) as pictures; arrays are plotted."""
     if spec.kind == "picture":
-        return [Image.fromarray(values) for values in pictures.single(spec, x)]
+        return [Image.fromarray(values) for values in pictures.file_pixels(spec, x)]
     return [pictures.show(spec, sample[None], 1) for sample in x]
 
 
@@ -186,7 +186,7 @@ def _mean_and_spread(spec: DataSpec, x: Tensor) -> tuple[dict[str, Image.Image],
     """Pictures of the mean and the spread of draws (count, *shape), and the spread drawn white as a share of the range.
     """
     low, high = spec.extent
-    spread = (figures_of(spec.decode(x)[None])["std"][0] / (high - low)).mean(0)
+    spread = (summarise(spec.decode(x)[None])["std"][0] / (high - low)).mean(0)
     white = max(float(spread.max()), MIN_WHITE)
     return {"mean": Image.fromarray(pictures.picture(spec, x.mean(0, keepdim=True))[0]),
             "spread": Image.fromarray(np.round(255 * spread / white).astype(np.uint8))}, white
@@ -195,7 +195,7 @@ def _mean_and_spread(spec: DataSpec, x: Tensor) -> tuple[dict[str, Image.Image],
 def _trace(model: Model, body: Mapping[str, Any], uploads: Uploads) -> Outcome:
     image = None if body["picture"] is None else uploads.locate(body["picture"], "picture")
     label = None if body["label"] is None else str(body["label"])
-    traced = read_upload("picture", image or Path(), lambda _: subject(model.denoiser, image, label, body["seed"]))
+    traced = read_upload("picture", image or Path(), lambda _: make_subject(model.denoiser, image, label, body["seed"]))
     if image is not None:
         traced = replace(traced, what="a picture of your own")
     with tempfile.TemporaryDirectory() as folder:

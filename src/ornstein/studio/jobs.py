@@ -23,7 +23,7 @@ from ornstein import files
 from ornstein.data import DataSpec
 from ornstein.diffusion.denoiser import Batched
 from ornstein.diffusion.estimate import Estimate
-from ornstein.figures.formats import options
+from ornstein.figures.formats import save_options
 from ornstein.studio import job_kinds
 from ornstein.studio.batching import Batcher, Stopped, Walk
 from ornstein.studio.errors import Refused, is_disk_full, one_line
@@ -277,12 +277,12 @@ class Jobs:
         with files.filling(folder) as new:
             for number, (image, label) in enumerate(zip(outcome.images, outcome.labels, strict=True)):
                 settings = {**metadata, "number": number, **({} if label is None else {"class": label})}
-                image.save(new / f"{number:05d}.png", **options(".png", settings))
+                image.save(new / f"{number:05d}.png", **save_options(".png", settings))
                 if outcome.values is not None:
                     np.save(new / f"{number:05d}.npy", outcome.values[number])
                 rows.append(picture_row(job.id, number, settings, image.size, time.time()))
             for name, image in outcome.extra.items():
-                image.save(new / f"{name}.png", **options(".png", {**metadata, "shows": name}))
+                image.save(new / f"{name}.png", **save_options(".png", {**metadata, "shows": name}))
             if outcome.result:  # for `rebuild`
                 (new / RESULT).write_text(json.dumps(outcome.result), encoding="utf-8")
             for path in new.iterdir():

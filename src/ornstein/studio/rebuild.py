@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ornstein import files
-from ornstein.figures.formats import written_in
+from ornstein.figures.formats import embedded_text
 from ornstein.studio.gallery import MARKS
 from ornstein.studio.jobs import RESULT, picture_row
 from ornstein.studio.process_output import ProcessOutput
@@ -58,7 +58,7 @@ def _insert_job(store: Store, folder: Path) -> None:
     for path in sorted(path for path in folder.iterdir() if PICTURE.fullmatch(path.name)):
         try:
             with Image.open(path) as image:
-                settings, size = json.loads(written_in(image) or ""), image.size
+                settings, size = json.loads(embedded_text(image) or ""), image.size
             rows.append(picture_row(folder.name, int(path.stem), settings, size, path.stat().st_mtime) | _marks(path))
         except (OSError, ValueError, KeyError, TypeError, SyntaxError):  # damaged, or not the studio's
             continue
