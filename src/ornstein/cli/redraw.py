@@ -115,7 +115,7 @@ def _redraw_numbered(run: Path, picture: Path, out: Path, number: int, scale: in
     from ornstein import files
     from ornstein.checkpoint import load
     from ornstein.figures.formats import read_facts, write_picture
-    from ornstein.figures.pictures import enlarge, show, file_pixels
+    from ornstein.figures.pictures import enlarge, file_pixels, show
     from ornstein.machine import default_device
     from ornstein.request import Request
     from ornstein.user_classes import load_sampler

@@ -145,7 +145,7 @@ def facts_of(run: Path, model: NetworkDenoiser, request: Request, sampler: str, 
 def _check_outputs(out: Path | None, save_steps: Path | None, grid: list[str] | None,
                    scale: int | None) -> str | None:
     """The suffix of --out, "" for a folder and None without it; refuses outputs that do not go together."""
-    from ornstein.figures.formats import PICTURE_FORMATS, MAX_SCALE, NUMBER_FORMATS, output_format, film_format
+    from ornstein.figures.formats import MAX_SCALE, NUMBER_FORMATS, PICTURE_FORMATS, film_format, output_format
 
     if out is None and save_steps is None:
         raise ValueError("--out is missing: FILE.png, .jpg or .webp for one drawing of all, FILE.npz or .csv for "
