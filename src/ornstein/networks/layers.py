@@ -24,8 +24,6 @@ CONVOLUTIONS: dict[int, Callable[..., nn.Conv1d | nn.Conv2d | nn.Conv3d]] = {
 }
 GRIDS = {1: "(C, L)", 2: "(C, H, W)", 3: "(C, D, H, W)"}
 FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}  # memory formats by number of axes
-
-
 MAX_WIDTH, MAX_BLOCKS = 2**16, 4096
 
 
