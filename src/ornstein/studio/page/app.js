@@ -1,7 +1,7 @@
 // The page: its tabs, the model that they share, and the values that one tab passes to another.
 import { html, render, useEffect, useRef, useState } from "./vendor/preact.js";
 import { fetchJson } from "./api.js";
-import { Alarm, useId } from "./parts.js";
+import { ErrorMessage, useId } from "./components.js";
 import { Edit } from "./edit.js";
 import { Forward } from "./forward.js";
 import { Gallery } from "./gallery.js";
@@ -75,7 +75,7 @@ function App() {
 
   return html`<header class="top"><a class="brand" href="#generate"><img src="icon.svg" alt="" width="28" height="28" />Ornstein</a>
       <${Tabs} tab=${shown} go=${go} /><${ModelChoice} models=${models} model=${model} choose=${setName} /></header>
-    <main><${Alarm} fault=${fault} />${served && Object.entries(TABS).map(([key, [, Panel]]) => html`
+    <main><${ErrorMessage} fault=${fault} />${served && Object.entries(TABS).map(([key, [, Panel]]) => html`
       <section key=${key} role="tabpanel" id=${`panel-${key}`} aria-labelledby=${`tab-${key}`} hidden=${shown !== key}>
         ${opened.current.has(key) && html`<${Panel} model=${model} models=${models} samplers=${served.samplers} shown=${shown === key}
           passed=${passed.tab === key ? passed : null} go=${go} reload=${reload} />`}</section>`)}</main>`;

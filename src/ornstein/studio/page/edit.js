@@ -1,10 +1,10 @@
 // Edit: fill holes, vary, blend two pictures, and undo a measurement.
 import { html, useEffect, useRef, useState } from "./vendor/preact.js";
 import { fetchJson, formatNumber, parseNumber, plural, randomSeed, revealResults, upload, useJob } from "./api.js";
-import { Alarm, Choice, Code, Empty, Field, Head, Progress, Segments, Slider, Tick, useForm } from "./parts.js";
-import { DrawOne, Picture, Well, tiles } from "./pictures.js";
-import { Mask, maskOf } from "./mask.js";
-import { Bands, Stretch, isTrace, stretchOf, useValues } from "./traces.js";
+import { Checkbox, CodeLine, EmptyState, ErrorMessage, Field, PageHeader, Progress, SegmentedControl, Select, Slider, useForm } from "./components.js";
+import { DrawOne, Picture, PictureInput, tiles } from "./pictures.js";
+import { MaskPainter, maskOf } from "./mask.js";
+import { Bands, StretchInput, isTrace, stretchOf, useValues } from "./traces.js";
 
 const KINDS = [["fill", "Fill"], ["vary", "Vary"], ["interpolate", "Blend"], ["restore", "Restore"]];
 const OF_PICTURES = {
@@ -60,12 +60,12 @@ function Settings({ kind, model, form, set, bind, tick, fault }) {
   const [, , amount] = OPERATORS.find(([name]) => name === form.operator);
   return html`
     ${kind === "vary" && html`<${Slider} label="Strength" min="0" max="1" step="0.05" fault=${fault} hint="0 keeps the picture, 1 replaces it completely." ...${bind("strength")} display=${Number(form.strength).toFixed(2)} />`}
-    ${kind === "restore" && html`<${Choice} label="The picture was" options=${OPERATORS.map(([name, text]) => [name, text])} fault=${fault} ...${bind("operator")}
+    ${kind === "restore" && html`<${Select} label="The picture was" options=${OPERATORS.map(([name, text]) => [name, text])} fault=${fault} ...${bind("operator")}
         onInput=${event => set({ operator: event.target.value, amount: OPERATORS.find(([name]) => name === event.target.value)[2] ?? "" })} />
       ${amount !== null && html`<${Field} label="Amount" type="number" step="any" min="0" fault=${fault} hint=${{ blur: "Width of the blur in pixels.", down: "Reduction factor.", mask: "Covered share of the pixels." }[form.operator]} ...${bind("amount")} />`}
       <${Field} label="Noise level" type="number" step="any" min="0" placeholder="1 % of the range" fault=${fault} ...${bind("noise")} />
-      <${Tick} label="The picture is intact: apply this to it first" ...${tick("measure")} />`}
-    ${model.classes.length > 0 && html`<${Choice} label="Class" options=${[["", "unknown"], ...model.classes.map(name => [name, name])]} fault=${fault} ...${bind("label")} />`}
+      <${Checkbox} label="The picture is intact: apply this to it first" ...${tick("measure")} />`}
+    ${model.classes.length > 0 && html`<${Select} label="Class" options=${[["", "unknown"], ...model.classes.map(name => [name, name])]} fault=${fault} ...${bind("label")} />`}
     <${Field} label=${kind === "interpolate" ? "Number of steps" : "How many answers"} type="number" min="1" max="64" fault=${fault} ...${bind("count")} />
     <${Slider} label="Network calls per answer" min="5" max="200" step="5" fault=${fault} ...${bind("nfe")} />
     <${Field} label="Seed" inputmode="numeric" placeholder="a new one each time" fault=${fault} ...${bind("seed")} />`;
@@ -100,7 +100,7 @@ function Answers({ job, model, busy, go }) {
     })}</div></${SingleAnswers}>
     ${done && job.result.notes?.map(note => html`<p class="note" key=${note}>${note}</p>`)}
     ${done && html`<p class="cost">${plural(count, isBlend ? "picture" : "answer")} · ${plural(job.calls.total, "network call")} each · ${formatNumber(job.finished - job.started, 2)} s in total</p>
-      <${Code} label="Python" text=${job.python} /><${Code} label="Command" text=${job.command} />`}
+      <${CodeLine} label="Python" text=${job.python} /><${CodeLine} label="Command" text=${job.command} />`}
     ${job.status === "cancelled" && html`<p class="note">Stopped.</p>`}</div>`;
 }
 
@@ -129,9 +129,9 @@ export function Edit({ model, passed, go }) {
   }, [isPicture]);
 
   if (!model || !(isPicture || isTrace(model))) {
-    return html`<${Head} title="Edit a picture">Fill, vary, blend and restore pictures with a trained model.</${Head}>
-      <${Empty} title=${model ? "This model draws neither pictures nor traces" : "There is no model yet"}><p>${model ? "Choose another model above, or use the command ornstein edit." : "Editing needs a model. Train one first."}</p>
-      <button type="button" class="main" onClick=${() => go("train")}>Train a model</button></${Empty}>`;
+    return html`<${PageHeader} title="Edit a picture">Fill, vary, blend and restore pictures with a trained model.</${PageHeader}>
+      <${EmptyState} title=${model ? "This model draws neither pictures nor traces" : "There is no model yet"}><p>${model ? "Choose another model above, or use the command ornstein edit." : "Editing needs a model. Train one first."}</p>
+      <button type="button" class="main" onClick=${() => go("train")}>Train a model</button></${EmptyState}>`;
   }
   const noun = isPicture ? "picture" : "sample";
   const submit = async event => {
@@ -156,22 +156,22 @@ export function Edit({ model, passed, go }) {
   const buttons = html`<div class="buttons">${busy ? html`<button type="button" onClick=${stop}>Stop</button>`
     : html`<button class="main" form="edit-form">${KINDS.find(([name]) => name === kind)[1]}</button>`}</div>`;
   const rowField = values.value?.rows > 1 && html`<${Field} label="Sample in the file" type="number" min="0" max=${values.value.rows - 1} placeholder="0" fault=${fault} hint=${`The file has ${plural(values.value.rows, "sample")}, counted from 0.`} ...${bind("row")} />`;
-  return html`<${Head} title=${`Edit a ${noun}`}>${(isPicture ? OF_PICTURES : OF_ARRAYS)[kind]}</${Head}>
+  return html`<${PageHeader} title=${`Edit a ${noun}`}>${(isPicture ? OF_PICTURES : OF_ARRAYS)[kind]}</${PageHeader}>
     <div class="bench"><form id="edit-form" class="controls" onSubmit=${submit} noValidate>
-        <${Segments} label="What to do" options=${kinds} value=${kind} onChange=${value => { setFormFault(null); setKind(value); }} />
-        <${Well} model=${model} label=${kind === "interpolate" ? "From" : isPicture ? "Picture" : "Sample"} name="picture" value=${form.picture} onChange=${pick("picture")} fault=${fault} small=${painting} />
-        ${kind === "interpolate" && html`<${Well} model=${model} label="To" name="other" value=${form.other} onChange=${pick("other")} fault=${fault} />`}
+        <${SegmentedControl} label="What to do" options=${kinds} value=${kind} onChange=${value => { setFormFault(null); setKind(value); }} />
+        <${PictureInput} model=${model} label=${kind === "interpolate" ? "From" : isPicture ? "Picture" : "Sample"} name="picture" value=${form.picture} onChange=${pick("picture")} fault=${fault} small=${painting} />
+        ${kind === "interpolate" && html`<${PictureInput} model=${model} label="To" name="other" value=${form.other} onChange=${pick("other")} fault=${fault} />`}
         ${rowField}<${Settings} kind=${kind} model=${model} form=${form} set=${set} bind=${bind} tick=${tick} fault=${fault} />
-        <${Alarm} fault=${fault} fields=${FIELDS} />
+        <${ErrorMessage} fault=${fault} fields=${FIELDS} />
         ${!painting && buttons}
       </form>
       <div class="stage"><div class="stage-body">
-        ${painting && !isPicture && values.value && html`<${Stretch} model=${model} values=${values.value} form=${form} set=${set} fault=${fault}>${buttons}</${Stretch}>`}
-        ${painting && isPicture && html`<${Mask} model=${model} previous=${form.previousMask} picture=${form.picture} canvas=${canvas} fault=${fault}>${buttons}</${Mask}>`}
+        ${painting && !isPicture && values.value && html`<${StretchInput} model=${model} values=${values.value} form=${form} set=${set} fault=${fault}>${buttons}</${StretchInput}>`}
+        ${painting && isPicture && html`<${MaskPainter} model=${model} previous=${form.previousMask} picture=${form.picture} canvas=${canvas} fault=${fault}>${buttons}</${MaskPainter}>`}
         <div ref=${answers}>${job && job.status !== "refused" && !(job.status === "failed" && !job.frames.length) ? html`<${Answers} job=${job} model=${model} busy=${busy} go=${go} />`
-          : !painting && html`<${Empty} title=${form.picture ? "Ready" : `Choose a ${noun}`}><p>${form.picture ? `Press ${KINDS.find(([name]) => name === kind)[1]} to draw several answers.`
+          : !painting && html`<${EmptyState} title=${form.picture ? "Ready" : `Choose a ${noun}`}><p>${form.picture ? `Press ${KINDS.find(([name]) => name === kind)[1]} to draw several answers.`
             : isPicture ? `Drop your own on the left, or choose one from the gallery. It is resized to the model's ${model.width} × ${model.height} pixels.`
               : `Drop your own .npy file of shape ${model.shape.join(" × ")} on the left, choose a sample from the gallery, or have the model draw one.`}</p>
-            ${!form.picture && html`<${DrawOne} model=${model} onPick=${pick("picture")} />`}</${Empty}>`}</div>
+            ${!form.picture && html`<${DrawOne} model=${model} onPick=${pick("picture")} />`}</${EmptyState}>`}</div>
       </div></div></div>`;
 }

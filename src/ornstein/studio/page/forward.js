@@ -3,8 +3,8 @@ import { html, useEffect, useMemo, useState } from "./vendor/preact.js";
 import { fetchJson, formatNumber, query, randomSeed, useLatest } from "./api.js";
 import { Chart } from "./chart.js";
 import { EQUATIONS } from "./equations.js";
-import { Alarm, Code, Empty, Field, Head, Slider } from "./parts.js";
-import { DrawOne, Picture, Well } from "./pictures.js";
+import { CodeLine, EmptyState, ErrorMessage, Field, PageHeader, Slider } from "./components.js";
+import { DrawOne, Picture, PictureInput } from "./pictures.js";
 
 const SECONDS = 7; // duration of the chain when it is played
 const HISTOGRAM_RANGE = [-4, 4];
@@ -13,7 +13,7 @@ const formatFixed = value => value.toFixed(3).replace("-", "−");
 // An equation with its number in the book, and the line of Python that computes it.
 const Equation = ({ name, number, python }) => html`
   <div class="equation"><div dangerouslySetInnerHTML=${{ __html: EQUATIONS[name] }}></div><span class="number" title="in Bishop & Bishop, Deep Learning (2024)">${number}</span></div>
-  ${python && html`<${Code} label="Python" text=${python} />`}`;
+  ${python && html`<${CodeLine} label="Python" text=${python} />`}`;
 
 function usePlay(t, setT) {
   const [playing, setPlaying] = useState(false);
@@ -82,7 +82,7 @@ const Density = ({ curve, label, marks }) => curve
   : html`<p class="note">A single point: there is no noise at this time.</p>`;
 
 function Kernel({ value, fault, pixel, setPixel, model }) {
-  return html`<div class="card"><h2>One pixel of z, given x</h2><${Alarm} fault=${fault} fields=${["row", "column", "picture"]} />
+  return html`<div class="card"><h2>One pixel of z, given x</h2><${ErrorMessage} fault=${fault} fields=${["row", "column", "picture"]} />
     <div class="numbers">${[["row", -2], ["column", -1]].map(([name, axis]) => html`<${Field} key=${name} label=${name === "row" ? "Row" : "Column"} name=${name} type="number" min="0" max=${(model.shape.at(axis) ?? 1) - 1}
       fault=${fault} value=${pixel[name]} onInput=${event => setPixel({ ...pixel, [name]: Math.max(0, Math.floor(Number(event.target.value)) || 0) })} />`)}</div>
     ${value && html`<${Density} curve=${value.curve} label=${`Density of the pixel: mean ${formatNumber(value.mean)}, variance ${formatNumber(value.variance)}`} marks=${[{ x: value.mean, ink: "--c3", dashed: true }, { x: value.x, ink: "--c2" }]} />
@@ -91,7 +91,7 @@ function Kernel({ value, fault, pixel, setPixel, model }) {
 }
 
 function Posterior({ value, fault, share, setShare, s }) {
-  return html`<div class="card"><h2>One step back, given z and x</h2><${Alarm} fault=${fault} fields=${["row", "column", "picture"]} />
+  return html`<div class="card"><h2>One step back, given z and x</h2><${ErrorMessage} fault=${fault} fields=${["row", "column", "picture"]} />
     <${Slider} label="Back to time s" name="s" min="0" max="0.99" step="0.01" value=${share} display=${`s = ${s.toFixed(3)}`} onInput=${event => setShare(Number(event.target.value))} />
     ${value ? html`<${Density} curve=${value.curve} label=${`Density of the pixel at s: mean ${formatNumber(value.mean)}, variance ${formatNumber(value.variance)}`} marks=${[{ x: value.mean, ink: "--c3", dashed: true }, { x: value.x, ink: "--c2" }]} />
       <p class="reading">z at t is <b>${formatFixed(value.z)}</b>, x is <b>${formatFixed(value.x)}</b>; mean <b>${formatFixed(value.mean)}</b>, variance <b>${formatNumber(value.variance)}</b></p>
@@ -99,9 +99,9 @@ function Posterior({ value, fault, share, setShare, s }) {
       : s === 0 && html`<p class="note">Move t above 0 first.</p>`}</div>`;
 }
 
-const Start = ({ model, onPicture }) => html`<${Empty} title=${model.kind === "picture" ? "Choose a picture" : "Choose a sample"}>
+const Start = ({ model, onPicture }) => html`<${EmptyState} title=${model.kind === "picture" ? "Choose a picture" : "Choose a sample"}>
   <p>${model.kind === "picture" ? "Drop your own" : "Drop a .npy file with one sample"}, choose one from the gallery, or have the model draw one. Then move the time and watch it turn into noise.</p>
-  <${DrawOne} model=${model} onPick=${onPicture} /></${Empty}>`;
+  <${DrawOne} model=${model} onPick=${onPicture} /></${EmptyState}>`;
 
 export function Forward({ model, passed, go }) {
   const [picture, setPicture] = useState(null), [t, setT] = useState(0.35), [share, setShare] = useState(0.5), [seed, setSeed] = useState(0);
@@ -121,15 +121,15 @@ export function Forward({ model, passed, go }) {
   const posterior = useLatest(picture && model && t > 0 ? `/api/forward/posterior?${query({ ...parameters, s, ...pixel, seed })}` : null);
 
   if (!model) {
-    return html`<${Head} title="From picture to noise">The forward process adds noise until nothing of the picture is left.</${Head}>
-      <${Empty} title="There is no model yet"><p>The schedule of a model sets how fast the noise grows. Train one first.</p><button type="button" class="main" onClick=${() => go("train")}>Train a model</button></${Empty}>`;
+    return html`<${PageHeader} title="From picture to noise">The forward process adds noise until nothing of the picture is left.</${PageHeader}>
+      <${EmptyState} title="There is no model yet"><p>The schedule of a model sets how fast the noise grows. Train one first.</p><button type="button" class="main" onClick=${() => go("train")}>Train a model</button></${EmptyState}>`;
   }
-  return html`<${Head} title="From picture to noise">Move the time and the picture turns into noise. Each number has its equation in chapter 20 of Bishop & Bishop and the line of Python that computes it.</${Head}>
-    <${Alarm} fault=${fault} />
-    ${!picture && html`<div class="bench"><div class="controls"><${Well} model=${model} label="Picture" name="picture" onChange=${setPicture} /></div><${Start} model=${model} onPicture=${setPicture} /></div>`}
+  return html`<${PageHeader} title="From picture to noise">Move the time and the picture turns into noise. Each number has its equation in chapter 20 of Bishop & Bishop and the line of Python that computes it.</${PageHeader}>
+    <${ErrorMessage} fault=${fault} />
+    ${!picture && html`<div class="bench"><div class="controls"><${PictureInput} model=${model} label="Picture" name="picture" onChange=${setPicture} /></div><${Start} model=${model} onPicture=${setPicture} /></div>`}
     ${picture && html`<div class="forward"><div class="aside"><${Time} t=${t} setT=${setT} playing=${playing} setPlaying=${setPlaying} />
-        <div class="card"><${Alarm} fault=${noised.fault} /><${Noised} value=${noised.value} model=${model} t=${t} pixel=${pixel} onPick=${model.width ? setPixel : null} onReseed=${() => setSeed(randomSeed())} /><${Histogram} value=${noised.value} t=${t} />
-          <${Well} model=${model} label="Another picture" name="picture" onChange=${setPicture} small /></div></div>
+        <div class="card"><${ErrorMessage} fault=${noised.fault} /><${Noised} value=${noised.value} model=${model} t=${t} pixel=${pixel} onPick=${model.width ? setPixel : null} onReseed=${() => setSeed(randomSeed())} /><${Histogram} value=${noised.value} t=${t} />
+          <${PictureInput} model=${model} label="Another picture" name="picture" onChange=${setPicture} small /></div></div>
       <div class="laws"><${Levels} schedule=${schedule} t=${t} level=${noised.value} />
         <${Kernel} ...${kernel} pixel=${pixel} setPixel=${setPixel} model=${model} />
         <${Posterior} ...${posterior} share=${share} setShare=${setShare} s=${s} /></div></div>`}`;

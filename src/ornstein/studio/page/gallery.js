@@ -1,8 +1,8 @@
 // Gallery: search all pictures by their settings, mark them, and read the settings inside a picture.
 import { html, useEffect, useRef, useState } from "./vendor/preact.js";
 import { fetchJson, formatNumber, plural, query, useJob } from "./api.js";
-import { Alarm, Choice, Code, Dialog, Empty, Field, Head, Tick, useForm } from "./parts.js";
-import { Drop, Picture } from "./pictures.js";
+import { Checkbox, CodeLine, Dialog, EmptyState, ErrorMessage, Field, PageHeader, Select, useForm } from "./components.js";
+import { FileDrop, Picture } from "./pictures.js";
 
 const KINDS = { generate: "drawn", fill: "filled", vary: "varied", interpolate: "blended", restore: "restored", trace: "traced", nearest: "training pictures" };
 const EDITS = ["fill", "vary", "interpolate", "restore"];
@@ -32,7 +32,7 @@ function useSearch(filters, shown) {
 
 const describe = ({ kind, label, seed, number }) => `${KINDS[kind] ?? kind}${label ? `, class ${label}` : ""}, seed ${seed}, number ${number + 1}`;
 
-function Facts({ picture }) {
+function PictureFacts({ picture }) {
   const rows = [["Model", picture.model], ["Kind", KINDS[picture.kind] ?? picture.kind], ["Class", picture.label], ["Seed", `${picture.seed}, number ${picture.number + 1}`], ["Calls", picture.nfe],
     ["Sampler", picture.sampler], ["Guidance", picture.guidance], ["Size", `${picture.width} × ${picture.height} pixels`], ["Date", new Date(picture.created * 1000).toLocaleString()]];
   return html`<dl class="facts">${rows.filter(([, value]) => value !== null && value !== undefined).map(([name, value]) => html`<dt key=${name}>${name}</dt><dd>${String(value)}</dd>`)}</dl>`;
@@ -41,7 +41,7 @@ function Facts({ picture }) {
 function Nearest({ picture }) {
   const { job, start, busy } = useJob();
   return html`<button type="button" disabled=${busy} onClick=${() => start({ kind: "nearest", model: picture.model, picture: picture.id, count: 6 })}>${busy ? "Searching …" : "Nearest training pictures"}</button>
-    <${Alarm} fault=${job?.fault} />
+    <${ErrorMessage} fault=${job?.fault} />
     ${job?.status === "done" && html`<div class="tiles all plain-caption wide">${job.samples.map((sample, index) => {
       const { name, label, row, distance } = job.result.neighbours[index];
       return html`<figure class="tile" key=${index}><${Picture} src=${sample.url} alt=${`Training picture ${name}`} /><figcaption>${label && html`<b>${label}</b> `}${name || `row ${row}`}, distance ${formatNumber(distance)}</figcaption></figure>`;
@@ -69,7 +69,7 @@ function Detail({ picture, onChange, onRemove, go, models }) {
   return html`<div class="seen"><div><div class="well-shown"><${Picture} src=${picture.url} alt=${`Picture: ${describe(picture)}`} /></div>
       <div class="buttons"><button type="button" aria-pressed=${picture.favourite ? "true" : "false"} onClick=${() => mark({ favourite: !picture.favourite })}>${picture.favourite ? "★ Favourite" : "☆ Favourite"}</button>
         <a class="button" href=${`${picture.url}?download=true`}>Download</a></div></div>
-    <div><${Facts} picture=${picture} /><${Alarm} fault=${fault} />
+    <div><${PictureFacts} picture=${picture} /><${ErrorMessage} fault=${fault} />
       <div class="buttons">
         ${isServed && kind === "generate" && html`<button type="button" class="main" onClick=${() => go("generate", { request, model, draw: true })}>Draw again</button>`}
         ${isServed && EDITS.includes(kind) && html`<button type="button" class="main" onClick=${() => go("edit", { request, kind, model })}>Edit again</button>`}
@@ -78,7 +78,7 @@ function Detail({ picture, onChange, onRemove, go, models }) {
           <button type="button" onClick=${() => go("forward", { picture, model })}>To noise</button>`}
         ${picture.deleted ? html`<button type="button" onClick=${() => mark({ deleted: false })}>Take out of the bin</button><button type="button" onClick=${remove}>Delete permanently</button>`
           : html`<button type="button" onClick=${() => mark({ deleted: true })}>Move to the bin</button>`}</div>
-      ${code && html`<${Code} label="Python" text=${code.python} /><${Code} label="Command" text=${code.command} />`}
+      ${code && html`<${CodeLine} label="Python" text=${code.python} /><${CodeLine} label="Command" text=${code.command} />`}
       ${isServed && html`<${Nearest} picture=${picture} key=${picture.id} />`}</div></div>`;
 }
 
@@ -98,12 +98,12 @@ function SettingsReader({ go }) {
   };
   const settings = result && Object.entries(result.settings).filter(([, value]) => typeof value !== "object").map(([name, value]) => [name, String(value).slice(0, 60)]);
   return html`<details class="reader"><summary>Read the settings inside a picture</summary><div class="cards">
-    <${Drop} label="Drop a picture made by Ornstein" hint="to read its settings and draw it again" onFiles=${read} busy=${busy} accept="image/*" />
-    <${Alarm} fault=${fault} />
+    <${FileDrop} label="Drop a picture made by Ornstein" hint="to read its settings and draw it again" onFiles=${read} busy=${busy} accept="image/*" />
+    <${ErrorMessage} fault=${fault} />
     ${result && html`<div class="card"><dl class="facts">${settings.map(([name, value]) => html`<dt key=${name}>${name}</dt><dd>${value}</dd>`)}</dl>
       ${result.model ? html`<div class="buttons">${["generate", ...EDITS].includes(result.request.kind) && html`<button type="button" class="main" onClick=${() =>
           go(result.request.kind === "generate" ? "generate" : "edit", { request: result.request, kind: result.request.kind, model: result.model })}>Use these settings</button>`}</div>
-        <${Code} label="Python" text=${result.python} /><${Code} label="Command" text=${result.command} />`
+        <${CodeLine} label="Python" text=${result.python} /><${CodeLine} label="Command" text=${result.command} />`
         : html`<p class="note">The model that drew it is not available here.</p>`}</div>`}</div></details>`;
 }
 
@@ -117,17 +117,17 @@ export function Gallery({ model, models, shown, go }) {
   const close = () => setOpenId(null);
   const searching = form.q || form.model || form.kind || form.favourite || form.bin;
   const names = [...new Set([...models.map(({ name }) => name), ...(found?.pictures ?? []).map(picture => picture.model)])];
-  return html`<${Head} title="All pictures">Each picture contains its settings, so it can be drawn again.</${Head}>
+  return html`<${PageHeader} title="All pictures">Each picture contains its settings, so it can be drawn again.</${PageHeader}>
     <form class="filters" role="search" onSubmit=${event => event.preventDefault()}>
       <${Field} label="Search" type="search" placeholder="class, model, sampler or seed" fault=${fault} ...${bind("q")} />
-      <${Choice} label="Model" options=${[["", "all"], ...names.map(name => [name, name])]} ...${bind("model")} />
-      <${Choice} label="Kind" options=${[["", "all"], ...Object.entries(KINDS)]} ...${bind("kind")} />
-      <div class="ticks"><${Tick} label="Favourites" ...${tick("favourite")} /><${Tick} label="Bin" ...${tick("bin")} /></div></form>
+      <${Select} label="Model" options=${[["", "all"], ...names.map(name => [name, name])]} ...${bind("model")} />
+      <${Select} label="Kind" options=${[["", "all"], ...Object.entries(KINDS)]} ...${bind("kind")} />
+      <div class="ticks"><${Checkbox} label="Favourites" ...${tick("favourite")} /><${Checkbox} label="Bin" ...${tick("bin")} /></div></form>
     <p class="note" role="status">${found ? plural(found.total, "picture") : ""}</p>
-    <${Alarm} fault=${fault} fields=${["q"]} />
-    ${found && !found.pictures.length && html`<${Empty} title=${searching ? "Nothing found" : "The gallery is empty"}><p>${searching ? "No picture has these settings." : "Everything you draw and edit is kept here. Draw some pictures first."}</p>
+    <${ErrorMessage} fault=${fault} fields=${["q"]} />
+    ${found && !found.pictures.length && html`<${EmptyState} title=${searching ? "Nothing found" : "The gallery is empty"}><p>${searching ? "No picture has these settings." : "Everything you draw and edit is kept here. Draw some pictures first."}</p>
       ${searching ? html`<button type="button" onClick=${() => set({ q: "", model: "", kind: "", favourite: false, bin: false })}>Show all</button>`
-        : html`<button type="button" class="main" onClick=${() => go(model ? "generate" : "train")}>${model ? "Draw pictures" : "Train a model"}</button>`}</${Empty}>`}
+        : html`<button type="button" class="main" onClick=${() => go(model ? "generate" : "train")}>${model ? "Draw pictures" : "Train a model"}</button>`}</${EmptyState}>`}
     <div class="tiles all wall">${found?.pictures.map(picture => html`<button type="button" class="tile" key=${picture.id} onClick=${() => setOpenId(picture.id)}>
       <${Picture} src=${picture.url} alt=${describe(picture)} loading="lazy" />${picture.favourite && html`<span class="badge" aria-label="favourite">★</span>`}</button>`)}</div>
     ${found?.next && html`<p><button type="button" onClick=${loadMore}>Show more</button></p>`}

@@ -1,6 +1,6 @@
 // Painting a mask over a picture, with the mouse, a finger or numbers.
 import { html, useEffect, useRef, useState } from "./vendor/preact.js";
-import { Field, Segments, Slider } from "./parts.js";
+import { Field, SegmentedControl, Slider } from "./components.js";
 import { Picture } from "./pictures.js";
 
 const MAX_SIDE = 1024; // pixels per side of the canvas; the mask itself has the size of the picture
@@ -68,9 +68,9 @@ function cutMargins(picture, model) {
   return ratio > 1 ? { x: (1 - 1 / ratio) / 2, y: 0 } : { x: 0, y: (1 - ratio) / 2 };
 }
 
-const Edge = props => html`<span class="edge" style=${props}></span>`;
+const CutEdge = props => html`<span class="edge" style=${props}></span>`;
 
-export function Mask({ picture, canvas, model, previous, fault, children }) {
+export function MaskPainter({ picture, canvas, model, previous, fault, children }) {
   const [tool, setTool] = useState("paint"), [size, setSize] = useState(10), [box, setBox] = useState({ x: 25, y: 25, width: 50, height: 50 });
   const [message, setMessage] = useState("");
   const lastPoint = useRef(null);
@@ -114,11 +114,11 @@ export function Mask({ picture, canvas, model, previous, fault, children }) {
     setMessage("The mask is empty.");
   };
   return html`<div class="card painting"><div class="mask"><${Picture} src=${picture.url} alt="The picture below the mask" />
-      ${margins && (margins.x ? [html`<${Edge} width=${percent(margins.x)} />`, html`<${Edge} width=${percent(margins.x)} left="auto" />`]
-        : [html`<${Edge} height=${percent(margins.y)} />`, html`<${Edge} height=${percent(margins.y)} top="auto" />`])}
+      ${margins && (margins.x ? [html`<${CutEdge} width=${percent(margins.x)} />`, html`<${CutEdge} width=${percent(margins.x)} left="auto" />`]
+        : [html`<${CutEdge} height=${percent(margins.y)} />`, html`<${CutEdge} height=${percent(margins.y)} top="auto" />`])}
       <canvas ref=${canvas} width=${width} height=${height} role="img" aria-label="Paint the part to fill here, or add rectangles by numbers below" key=${picture.id}
         onPointerDown=${onDown} onPointerMove=${onMove} onPointerUp=${onUp} onPointerCancel=${onUp}></canvas></div><div class="cards">
-    <${Segments} label="Brush" options=${[["paint", "Paint"], ["erase", "Erase"]]} value=${tool} onChange=${setTool} />
+    <${SegmentedControl} label="Brush" options=${[["paint", "Paint"], ["erase", "Erase"]]} value=${tool} onChange=${setTool} />
     <${Slider} label="Brush width" name="size" min="1" max="40" value=${size} display=${`${size} %`} onInput=${event => setSize(Number(event.target.value))} />
     <p class="chips">${PRESETS.map(([name, ...sides]) => html`<button type="button" class="chip" key=${name} onClick=${() => fill(...sides)}>${name}</button>`)}
       <button type="button" class="chip" onClick=${clear}>Clear</button></p>

@@ -1,7 +1,7 @@
 // Cards of all models, with their evaluations and reports.
 import { html, useEffect, useState } from "./vendor/preact.js";
 import { fetchJson, formatNumber, listen, plural, post } from "./api.js";
-import { Alarm, Dialog, Progress } from "./parts.js";
+import { Dialog, ErrorMessage, Progress } from "./components.js";
 
 const formatInterval = (value, low, high) =>
   value == null ? "" : low == null ? formatNumber(value) : `${formatNumber(value)} (${formatNumber(low)} to ${formatNumber(high)})`;
@@ -58,8 +58,8 @@ function Evaluation({ model, evaluation, update }) {
     <div class="buttons">${model.evaluated && html`<button type="button" class="quiet" onClick=${showReport} aria-label=${`Report on ${model.name}`}>Report</button>`}
       ${isActive ? html`<button type="button" class="quiet" onClick=${() => send(fetchJson(`/api/evaluations/${evaluation.id}`, { method: "DELETE" }))} aria-label=${`Stop evaluating ${model.name}`}>Stop</button>`
         : html`<button type="button" class="quiet" onClick=${() => send(post("/api/evaluations", { model: model.name }))} aria-label=${`Evaluate ${model.name}`}>${model.evaluated ? "Evaluate again" : evaluation?.status === "stopped" ? "Resume evaluation" : "Evaluate"}</button>`}</div>
-    ${error && html`<p class="alarm" role="alert">${error}</p>`}${!open && html`<${Alarm} fault=${fault} />`}
-    ${model.evaluated && html`<${Dialog} title=${`Report on ${model.name}`} open=${open} onClose=${() => setOpen(false)} wide><${Alarm} fault=${fault} />
+    ${error && html`<p class="alarm" role="alert">${error}</p>`}${!open && html`<${ErrorMessage} fault=${fault} />`}
+    ${model.evaluated && html`<${Dialog} title=${`Report on ${model.name}`} open=${open} onClose=${() => setOpen(false)} wide><${ErrorMessage} fault=${fault} />
       ${report && html`<${Report} report=${report} />`}<p><a href=${`/api/report/${encodePath(model.name)}`} target="_blank" rel="noopener">Full report with pictures and plots</a></p></${Dialog}>`}`;
 }
 

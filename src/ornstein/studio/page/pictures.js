@@ -1,7 +1,7 @@
 // Pictures: showing them, dropping files, picking from the gallery, and films.
 import { html, useEffect, useRef, useState } from "./vendor/preact.js";
 import { fetchJson, query, randomSeed, upload, useJob } from "./api.js";
-import { Alarm, Dialog, useId } from "./parts.js";
+import { Dialog, ErrorMessage, useId } from "./components.js";
 
 const SMALL = 160; // width in pixels below which a picture is enlarged with sharp pixels
 
@@ -38,7 +38,7 @@ export async function droppedFiles(transfer) {
 }
 
 // An area to drop files on, which is also a button.
-export function Drop({ label, hint, onFiles, multiple = false, folder = false, accept = "image/*,.npy", busy, invalid, describedBy }) {
+export function FileDrop({ label, hint, onFiles, multiple = false, folder = false, accept = "image/*,.npy", busy, invalid, describedBy }) {
   const [over, setOver] = useState(false);
   const id = useId("drop");
   const onDrop = async event => {
@@ -60,7 +60,7 @@ export function Drop({ label, hint, onFiles, multiple = false, folder = false, a
   </div>`;
 }
 
-export function Picker({ open, onClose, onPick, model }) {
+export function GalleryPicker({ open, onClose, onPick, model }) {
   const [pictures, setPictures] = useState(null);
   useEffect(() => {
     if (open) fetchJson(`/api/gallery?${query({ model, limit: 60 })}`).then(page => setPictures(page.pictures), () => setPictures([]));
@@ -77,11 +77,11 @@ export function DrawOne({ model, onPick }) {
   const { job, start, busy } = useJob();
   useEffect(() => { if (job?.status === "done") onPick(job.samples[0]); }, [job?.status]);
   return html`<button type="button" class="main" disabled=${busy} onClick=${() => start({ kind: "generate", model: model.name, count: 1, seed: randomSeed() })}>${busy ? "Drawing …" : "Draw one"}</button>
-    <${Alarm} fault=${job?.fault} />`;
+    <${ErrorMessage} fault=${job?.fault} />`;
 }
 
 // A picture or array as the input of a form: dropped, chosen, or from the gallery.
-export function Well({ label, name, value, onChange, fault, small, model }) {
+export function PictureInput({ label, name, value, onChange, fault, small, model }) {
   const [uploadError, setUploadError] = useState(null), [busy, setBusy] = useState(false), [picking, setPicking] = useState(false);
   const errorId = useId("well");
   const error = uploadError ?? (fault?.field === name ? fault.message : null);
@@ -97,10 +97,10 @@ export function Well({ label, name, value, onChange, fault, small, model }) {
   };
   return html`<div class=${small ? "well small" : "well"}><h2 class="well-label">${label}</h2>
     ${value?.url && !small && html`<div class="well-shown"><${Picture} src=${value.url} alt=${label} /></div>`}
-    <${Drop} label=${`Drop ${value || small ? "another" : "a"} ${model.kind === "picture" ? "picture" : ".npy file"}`} hint="or press to choose a file" accept=${model.kind === "picture" ? "image/*,.npy" : ".npy"} onFiles=${send} busy=${busy} invalid=${error} describedBy=${errorId} />
+    <${FileDrop} label=${`Drop ${value || small ? "another" : "a"} ${model.kind === "picture" ? "picture" : ".npy file"}`} hint="or press to choose a file" accept=${model.kind === "picture" ? "image/*,.npy" : ".npy"} onFiles=${send} busy=${busy} invalid=${error} describedBy=${errorId} />
     <button type="button" class="quiet" onClick=${() => setPicking(true)}>From the gallery</button>
     <p class="hint" id=${errorId} role=${error ? "alert" : null}>${error}</p>
-    <${Picker} model=${model.name} open=${picking} onClose=${() => setPicking(false)} onPick=${picture => { setUploadError(null); onChange(picture); }} />
+    <${GalleryPicker} model=${model.name} open=${picking} onClose=${() => setPicking(false)} onPick=${picture => { setUploadError(null); onChange(picture); }} />
   </div>`;
 }
 
@@ -126,7 +126,7 @@ export function useFilm(count, running, interval = 220) {
   return { frame: frame === null ? count - 1 : Math.min(frame, count - 1), playing, show, toggle };
 }
 
-export const Film = ({ film, count, label, display }) => count > 1 && html`<div class="film">
+export const FilmControls = ({ film, count, label, display }) => count > 1 && html`<div class="film">
   <button type="button" onClick=${film.toggle}>${film.playing ? "Pause" : "Play"}</button>
   <input type="range" min="0" max=${count - 1} value=${film.frame} aria-label=${label} aria-valuetext=${display}
     onInput=${event => film.show(Number(event.target.value))} /><span>${display}</span></div>`;

@@ -2,7 +2,7 @@
 import { html, useEffect, useMemo, useState } from "./vendor/preact.js";
 import { fetchJson, parseNumber } from "./api.js";
 import { Chart } from "./chart.js";
-import { Alarm, Choice, Field } from "./parts.js";
+import { ErrorMessage, Field, Select } from "./components.js";
 
 const MAX_CHANNELS = 6; // channels that are drawn
 const PRESETS = [["Middle third", 1 / 3, 2 / 3], ["Last third", 2 / 3, 1], ["Right half", 1 / 2, 1]];
@@ -35,7 +35,7 @@ const covers = (stretch, channel) => stretch && (stretch.channel == null || stre
 const unknownFlags = (values, stretches, channel) => values.map((value, index) => value === null
   || stretches.some(stretch => covers(stretch, channel) && index >= stretch.first && index <= stretch.last));
 
-export function Stretch({ model, values, form, set, fault, children }) {
+export function StretchInput({ model, values, form, set, fault, children }) {
   const [message, setMessage] = useState("");
   const count = lengthOf(model), end = count - 1, channels = values.values.length, stretch = stretchOf(form);
   const x = useMemo(() => Array.from({ length: count }, (_, index) => index), [count]);
@@ -53,10 +53,10 @@ export function Stretch({ model, values, form, set, fault, children }) {
     ${channels > MAX_CHANNELS && html`<p class="note">The first ${MAX_CHANNELS} of ${channels} channels are shown.</p>`}
     <p class="hint">Drag over the curve with the mouse or a finger, or enter the positions.${missing > 0 ? ` The NaN values of the file (${missing}) are filled as well.` : ""}</p>
     <div class="numbers stretch"><${Field} label="First position" fault=${fault} ...${bind("first")} /><${Field} label="Last position" fault=${fault} ...${bind("last")} />
-      ${channels > 1 && html`<${Choice} label="Channel" name="channel" options=${[["", "all"], ...values.values.map((_, index) => [String(index), String(index)])]} value=${form.channel} onInput=${event => set({ channel: event.target.value })} />`}</div>
+      ${channels > 1 && html`<${Select} label="Channel" name="channel" options=${[["", "all"], ...values.values.map((_, index) => [String(index), String(index)])]} value=${form.channel} onInput=${event => set({ channel: event.target.value })} />`}</div>
     <p class="chips">${PRESETS.map(([name, from, to]) => html`<button type="button" class="chip" key=${name} onClick=${() => mark(from * count, to * count - 1)}>${name}</button>`)}
       <button type="button" class="chip" onClick=${() => { set({ first: "", last: "" }); setMessage("Nothing is marked"); }}>Clear</button></p>
-    <${Alarm} fault=${fault?.field === "unknown" ? fault : null} />
+    <${ErrorMessage} fault=${fault?.field === "unknown" ? fault : null} />
     ${children}<p class="unseen" role="status">${message}</p></div>`;
 }
 

@@ -2,8 +2,8 @@
 import { html, useEffect, useMemo, useRef, useState } from "./vendor/preact.js";
 import { Fault, fetchJson, formatNumber, listen, parseNumber, plural, post, upload } from "./api.js";
 import { Chart } from "./chart.js";
-import { Alarm, Choice, Code, Empty, Field, Head, Progress, Tick, useForm } from "./parts.js";
-import { Drop, Film, Picture, useFilm } from "./pictures.js";
+import { Checkbox, CodeLine, EmptyState, ErrorMessage, Field, PageHeader, Progress, Select, useForm } from "./components.js";
+import { FileDrop, FilmControls, Picture, useFilm } from "./pictures.js";
 import { Models } from "./models.js";
 import { packUploads } from "./packing.js";
 
@@ -101,18 +101,18 @@ function NewTraining({ models, onStart }) {
     start(body, selection.accepted);
   };
   if (!selection) {
-    return html`<div class="cards"><div class="first"><${Drop} label="Drop your pictures here" hint="files, a folder, or a zip whose folders are the classes; or press to choose files" onFiles=${select} multiple folder accept="image/*,.zip" />
-      <${Alarm} fault=${fault} /></div>
+    return html`<div class="cards"><div class="first"><${FileDrop} label="Drop your pictures here" hint="files, a folder, or a zip whose folders are the classes; or press to choose files" onFiles=${select} multiple folder accept="image/*,.zip" />
+      <${ErrorMessage} fault=${fault} /></div>
       <p class="row start"><span class="note">No pictures at hand?</span><button type="button" onClick=${() => start({ name: uniqueName("digits", models), data: "digits", minutes: 1 })}>Train on handwritten digits for a minute</button></p></div>`;
   }
   const sending = sent !== null;
   return html`<div class="bench"><form class="controls" onSubmit=${submit} noValidate>
       <${Field} label="Name of the model" maxlength="64" fault=${fault} ...${bind("name")} />
       <${Field} label="Minutes" type="number" min="0.5" max="1440" step="any" fault=${fault} hint="Ten minutes are a start; longer is better." ...${bind("minutes")} />
-      <${Choice} label="Size in pixels" options=${SIZES} fault=${fault} hint="Small pictures train much faster." ...${bind("size")} />
-      ${models.length > 0 && html`<${Choice} label="Start from" options=${[["", "scratch"], ...models.filter(model => !model.error).map(({ name }) => [name, name])]} fault=${fault} ...${bind("from")} />`}
-      ${(selection.folders.length > 1 || selection.hasZip) && html`<${Tick} label="Use the folders as classes" ...${tick("classes")} />`}
-      <${Alarm} fault=${fault} fields=${FIELDS.filter(name => name !== "classes")} />
+      <${Select} label="Size in pixels" options=${SIZES} fault=${fault} hint="Small pictures train much faster." ...${bind("size")} />
+      ${models.length > 0 && html`<${Select} label="Start from" options=${[["", "scratch"], ...models.filter(model => !model.error).map(({ name }) => [name, name])]} fault=${fault} ...${bind("from")} />`}
+      ${(selection.folders.length > 1 || selection.hasZip) && html`<${Checkbox} label="Use the folders as classes" ...${tick("classes")} />`}
+      <${ErrorMessage} fault=${fault} fields=${FIELDS.filter(name => name !== "classes")} />
       ${sending ? html`<${Progress} value=${sent / selection.accepted.length} label=${`Sending ${sent} of ${selection.accepted.length}`} />` : html`<div class="buttons"><button class="main">Start training</button></div>`}
     </form><${Selection} selection=${selection} onClear=${() => setSelection(null)} /></div>
     ${refused.length > 0 && html`<p class="note">${plural(refused.length, "file")} could not be used. ${refused[0]}</p>`}`;
@@ -154,7 +154,7 @@ function curves(points) {
   return [sorted.map(([images]) => images), sorted.map(([, point]) => point.loss), sorted.map(([, point]) => point.heldOut)];
 }
 
-function Course({ training, onChange, go, reload }) {
+function TrainingDetails({ training, onChange, go, reload }) {
   const { points, log, previews, live, fault } = useTraining(training, onChange);
   const [actionFault, setActionFault] = useState(null);
   const film = useFilm(previews.length, false, 500);
@@ -172,13 +172,13 @@ function Course({ training, onChange, go, reload }) {
   return html`
     ${isActive && html`<${Progress} value=${state.progress ?? 0} secondsLeft=${state.seconds_left}
       label=${training.status === "waiting" ? `Waiting, ${training.position ?? 0} ahead` : state.images ? `${plural(state.images, "picture")} seen${state.rate ? `, ${Math.round(state.rate)} per second` : ""}` : "Getting ready"} />`}
-    <${Alarm} fault=${actionFault ?? fault} />
+    <${ErrorMessage} fault=${actionFault ?? fault} />
     ${training.error && html`<p class="alarm" role="alert">${training.error}</p>`}
     ${(isActive || points.length > 1 || preview) && html`<div class="watch">
       ${points.length > 1 ? html`<${Chart} label="Loss by pictures seen" x=${images} height=${230} xLabel="pictures seen" lines=${[{ name: "loss", y: loss, ink: "--c1" }, { name: "on held-out pictures", y: heldOut, ink: "--c2", dots: true }]} />`
         : isActive && html`<p class="note">The loss curve starts in a few seconds.</p>`}
       ${preview ? html`<div class="preview-sheet"><${Picture} src=${preview.url} alt=${`Samples after ${preview.images} pictures`} />
-        <${Film} film=${film} count=${previews.length} label="Previews of the training" display=${`after ${preview.images.toLocaleString("en")}`} /></div>` : isActive && html`<p class="note">Samples drawn during the training appear here.</p>`}</div>`}
+        <${FilmControls} film=${film} count=${previews.length} label="Previews of the training" display=${`after ${preview.images.toLocaleString("en")}`} /></div>` : isActive && html`<p class="note">Samples drawn during the training appear here.</p>`}</div>`}
     <div class="reads"><${Notes} title="Notes" list=${training.notes} /><${Notes} title="Chosen settings" list=${training.chosen} /></div>
     <div class="buttons">
       ${training.model && html`<button type="button" class="main" onClick=${() => go("generate", { model: training.model })}>Draw with it</button>`}
@@ -186,7 +186,7 @@ function Course({ training, onChange, go, reload }) {
       ${["stopped", "failed"].includes(training.status) && html`<button type="button" onClick=${() => send("POST", "/resume")}>Resume</button>`}
       ${state.loss != null && html`<span class="note">loss ${formatNumber(state.loss)}${state.held_out != null ? `, ${formatNumber(state.held_out)} on held-out pictures` : ""}</span>`}</div>
     ${log.length > 0 && html`<details><summary>Log</summary><pre class="log" tabindex="0">${log.join("\n")}</pre></details>`}
-    <${Code} label="Command" text=${training.command} />`;
+    <${CodeLine} label="Command" text=${training.command} />`;
 }
 
 function Training({ latest, ...rest }) {
@@ -194,16 +194,16 @@ function Training({ latest, ...rest }) {
   const [open, setOpen] = useState(latest || ACTIVE.includes(training.status));
   return html`<details class="card training" open=${open} onToggle=${event => setOpen(event.target.open)}>
     <summary><h3>${training.name}</h3><span class="note">${new Date(training.created * 1000).toLocaleString()}</span><span class=${`status ${training.status}`}>${training.status}</span></summary>
-    ${open && html`<div class="cards"><${Course} ...${rest} /></div>`}</details>`;
+    ${open && html`<div class="cards"><${TrainingDetails} ...${rest} /></div>`}</details>`;
 }
 
 export function Train({ model, models, shown, go, reload }) {
   const [trainings, setTrainings] = useState(null), [fault, setFault] = useState(null);
   useEffect(() => { if (shown) fetchJson("/api/trainings").then(list => setTrainings(list.trainings), setFault); }, [shown]);
   const update = changed => setTrainings(previous => (previous.some(({ id }) => id === changed.id) ? previous.map(training => (training.id === changed.id ? changed : training)) : [changed, ...previous]));
-  return html`<${Head} title="Train a model on your pictures">Drop a few hundred pictures of one kind. After some minutes the model draws new ones.</${Head}>
-    <${NewTraining} models=${models} onStart=${update} /><${Alarm} fault=${fault} />
+  return html`<${PageHeader} title="Train a model on your pictures">Drop a few hundred pictures of one kind. After some minutes the model draws new ones.</${PageHeader}>
+    <${NewTraining} models=${models} onStart=${update} /><${ErrorMessage} fault=${fault} />
     ${trainings?.length > 0 && html`<h2 class="below">Trainings</h2><div class="cards">${trainings.map((training, index) => html`<${Training} key=${training.id} latest=${index === 0} training=${training} onChange=${update} go=${go} reload=${reload} />`)}</div>`}
-    ${trainings && !trainings.length && !model && html`<${Empty} title="Nothing has been trained yet"><p>Start a training above. You can watch it, stop it, and resume it later.</p></${Empty}>`}
+    ${trainings && !trainings.length && !model && html`<${EmptyState} title="Nothing has been trained yet"><p>Start a training above. You can watch it, stop it, and resume it later.</p></${EmptyState}>`}
     <${Models} models=${models} go=${go} reload=${reload} />`;
 }

@@ -21,13 +21,13 @@ export function Field({ label, name, hint, fault, children, ...control }) {
   </div>`;
 }
 
-export const Choice = ({ options, ...rest }) => html`<${Field} ...${rest}>
+export const Select = ({ options, ...rest }) => html`<${Field} ...${rest}>
   ${attributes => html`<select ...${attributes}>${options.map(([value, text, disabled]) =>
     html`<option key=${value} value=${value} disabled=${disabled}>${text}</option>`)}</select>`}
 </${Field}>`;
 
 // A choice between a few options, as buttons side by side.
-export function Segments({ label, options, value, onChange }) {
+export function SegmentedControl({ label, options, value, onChange }) {
   const name = useId("segments");
   return html`<fieldset class="segments"><legend>${label}</legend>${options.map(([key, text]) => html`<label key=${key}>
     <input type="radio" name=${name} value=${key} checked=${value === key} onChange=${() => onChange(key)} /><span>${text}</span></label>`)}</fieldset>`;
@@ -38,7 +38,7 @@ export const Slider = ({ label, value, display = value, ...rest }) => html`<${Fi
 </${Field}>`;
 
 // An error that belongs to none of these fields.
-export const Alarm = ({ fault, fields = [] }) =>
+export const ErrorMessage = ({ fault, fields = [] }) =>
   fault && !fields.includes(fault.field) && html`<p class="alarm" role="alert">${fault.message}</p>`;
 
 export function Progress({ value, label, secondsLeft, reconnecting }) {
@@ -50,12 +50,12 @@ export function Progress({ value, label, secondsLeft, reconnecting }) {
   </div>`;
 }
 
-export const Empty = ({ title, children }) => html`<div class="empty"><h2>${title}</h2>${children}</div>`;
+export const EmptyState = ({ title, children }) => html`<div class="empty"><h2>${title}</h2>${children}</div>`;
 
-export const Head = ({ title, children }) => html`<header class="head"><h1>${title}</h1><p>${children}</p></header>`;
+export const PageHeader = ({ title, children }) => html`<header class="head"><h1>${title}</h1><p>${children}</p></header>`;
 
 // A line of code with a button to copy it.
-export function Code({ label, text }) {
+export function CodeLine({ label, text }) {
   const [copied, setCopied] = useState(false);
   const code = useRef(null);
   const copy = async () => {
@@ -94,4 +94,4 @@ export function useForm(start) {
   return { form, set, bind, tick };
 }
 
-export const Tick = ({ label, ...control }) => html`<label class="tick"><input type="checkbox" ...${control} /><span>${label}</span></label>`;
+export const Checkbox = ({ label, ...control }) => html`<label class="tick"><input type="checkbox" ...${control} /><span>${label}</span></label>`;
