@@ -23,8 +23,9 @@ FILES = ["README.md", "docs/index.md", "docs/start.md", "docs/gallery.md",
 PAGES = {name: (ROOT / name).read_text("utf-8") for name in FILES}
 SMALL = r'\g<0> --set "options={widths: [16], depths: [1]}"'
 # Budgets and networks that a test can pay; nothing else of a block is changed.
-QUICK = [(r"minutes=1\b", "images=256"), (r"--minutes \d+", "--images 256"), (r"--images (200000|40000)", "--images 640"),
-         (r"images=2000", "images=256"), (r"count=1000, spaces", "count=60, spaces"),
+QUICK = [(r"minutes=1\b", "images=256"), (r"--minutes \d+", "--images 256"),
+         (r"--images (200000|40000)", "--images 640"), (r"images=2000", "images=256"),
+         (r"count=1000, spaces", "count=60, spaces"),
          (r"train moons", "train moons --images 256"),
          (r"(ornstein evaluate .*?)--out", r"\1--count 60 --no-likelihood --features pixels --out"),
          (r"(ornstein compare .*?)--out", r"\1--features pixels --out"),
