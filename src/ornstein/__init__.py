@@ -11,7 +11,7 @@ __version__ = "0.3.0"
 # The stub beside this file lists the public names; a module is imported when its name is first used.
 _STUB = ast.parse(Path(__file__).with_suffix(".pyi").read_text("utf-8"))
 _MODULES = {entry.name: node.module for node in _STUB.body if isinstance(node, ast.ImportFrom) and node.module
-         for entry in node.names}
+            for entry in node.names}
 
 __all__ = ["__version__", *_MODULES]
 

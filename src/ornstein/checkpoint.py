@@ -150,7 +150,7 @@ def load(path: str | Path, network: nn.Module | None = None, schedule: Schedule 
 
 
 def build_model(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], network: nn.Module | None = None,
-             schedule: Schedule | None = None) -> NetworkDenoiser:
+                schedule: Schedule | None = None) -> NetworkDenoiser:
     """Build the model from the tensors and the note of `read`; ValueError as `assemble`."""
     model = assemble(tensors, facts, network, schedule).eval()
     tuned = facts.get("tuned", [])

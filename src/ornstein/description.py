@@ -157,7 +157,7 @@ def _check_network(tensors: Mapping[str, Tensor], network: nn.Module, is_foreign
     """Check the names, shapes and values of the network's tensors."""
     expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     actual = {name.removeprefix("network."): tuple(value.shape) for name, value in tensors.items()
-             if name.startswith("network.")}
+              if name.startswith("network.")}
     for name in sorted(expected.keys() | actual.keys()):
         if expected.get(name) != actual.get(name):
             raise ValueError(f"the file holds another network: {printable(name)} is {actual.get(name, 'missing')}, "

@@ -188,8 +188,8 @@ class Settings(_Values):
 # Limits that no training needs to exceed, to catch typing errors early: the maximum of each positive setting,
 # and (minimum, maximum) of each other.
 POSITIVE = {"minutes": 10**7, "images": 10**15, "batch": 10**9, "micro_batch": 10**9, "learning_rate": 1e38,
-                 "average": 0.28, "processes": 4096, "shard": 4096, "keep": 1000, "threads": 4096,
-                 "save_seconds": 10**7, "decay": 100}
+            "average": 0.28, "processes": 4096, "shard": 4096, "keep": 1000, "threads": 4096,
+            "save_seconds": 10**7, "decay": 100}
 RANGES = {"snapshots": (0, 1000), "noise": (1, 1000), "weight_decay": (0, 100), "seed": (0, 2**64 - 1)}
 MAX_TEXT = 2**20  # characters of a file of settings
 MAX_SIDE = 2**16  # of a sample

@@ -124,7 +124,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             raise ValueError(f"{path} is damaged or holds more than tensors, and was not read "
                              f"({type(error).__name__}); save it as safetensors") from None
     if not isinstance(tensors, dict) or not all(isinstance(name, str) and isinstance(value, Tensor)
-                                              for name, value in tensors.items()):
+                                                for name, value in tensors.items()):
         raise ValueError(f"{path} holds more than tensors by name; save the model with save_pretrained")
     for name, value in tensors.items():
         if value.is_floating_point() and not value.isfinite().all():

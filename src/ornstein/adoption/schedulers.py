@@ -15,9 +15,9 @@ from ornstein.diffusion.schedule import MOST_STEPS, Chain, Exploding, Linear, Sc
 __all__ = ["Scheduler", "read_scheduler"]
 
 CHAINS = ("DDPMScheduler", "DDIMScheduler", "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler",
-         "DEISMultistepScheduler", "UniPCMultistepScheduler", "EulerDiscreteScheduler",
-         "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "KDPM2DiscreteScheduler",
-         "KDPM2AncestralDiscreteScheduler", "LMSDiscreteScheduler", "PNDMScheduler")
+          "DEISMultistepScheduler", "UniPCMultistepScheduler", "EulerDiscreteScheduler",
+          "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "KDPM2DiscreteScheduler",
+          "KDPM2AncestralDiscreteScheduler", "LMSDiscreteScheduler", "PNDMScheduler")
 EXPLODING = ("ScoreSdeVeScheduler", "EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
 STRAIGHT = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
 PREDICTS = {"epsilon": "eps", "sample": "x", "v_prediction": "v"}

@@ -80,7 +80,7 @@ def _read_folder(path: Path, has_shape: bool) -> Source:
     except ValueError as error:
         raise ValueError(f"{folder.unet}: {error}") from None
     return Source(Unet(unet), f"UNet2DModel of diffusers in {path.resolve().name}", shape,
-                 options["num_class_embeds"] or 0, scheduler)
+                  options["num_class_embeds"] or 0, scheduler)
 
 
 def _load_weights(unet: nn.Module, tensors: dict[str, Tensor]) -> None:
@@ -111,7 +111,7 @@ def _read_object(source: Any, has_shape: bool) -> Source:
         options = unet_options({**dict(getattr(source, "config", {})), "_class_name": class_name}, config)
         is_half = next(source.parameters()).dtype in (torch.float16, torch.bfloat16)
         return Source(Unet(copy.deepcopy(source).float() if is_half else source), "UNet2DModel of diffusers",
-                     None if has_shape else sample_shape(options, config), options["num_class_embeds"] or 0)
+                      None if has_shape else sample_shape(options, config), options["num_class_embeds"] or 0)
     if not callable(source):
         raise TypeError(f"source is a {class_name}; it must be the path of a folder or an .onnx file, a pipeline or "
                         "U-Net of diffusers, a module or a function")

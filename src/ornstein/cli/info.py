@@ -22,7 +22,7 @@ MAX_HEADER = 100_000_000  # bytes, by the format
 FIXED_SUFFIX = ".frequency"  # of constants in a network's embedding of times, which are not weights
 MAX_LISTED = 12  # entries of a list
 SAMPLE_FACTS = ("model", "run", "seed", "count", "number", "class", "sampler", "nfe", "steps", "tolerance", "guidance",
-           "label", "condition", "grid", "scale", "noise", "ornstein")
+                "label", "condition", "grid", "scale", "noise", "ornstein")
 RECIPE = ("batch", "learning_rate", "weighting", "density", "mirror", "label_dropout", "precision", "seed", "init_from")
 LOSSES = {"loss": "training", "held_out": "held out", "gap": "held out minus training"}
 LABELS = {"nfe": "network calls", "number": "number in its folder", "noise": "random numbers", "ornstein": "version",

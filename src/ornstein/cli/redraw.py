@@ -57,7 +57,7 @@ def redraw(picture: Path, run: Path | None, out: Path | None, sampler: str) -> N
     run = _find_run(picture, facts, run)
     out = out or picture.with_name(f"{picture.stem}-again{picture.suffix}")
     original_choice = _OriginalChoice(facts, run)
-    options["sampler"] = sampler if sampler == drawn_by else drawn_by
+    options["sampler"] = drawn_by
     if number is not None:
         _redraw_numbered(run, picture, out, number, scale, options, original_choice)
     else:

@@ -120,13 +120,13 @@ def _read_part(response: urllib3.BaseHTTPResponse, name: str, offset: int, size:
     match = re.fullmatch(r"bytes\s+(\d{1,18})-(\d{1,18})/(\d{1,18})", content_range.strip(), re.ASCII | re.IGNORECASE)
     if match is None:
         raise _unsupported(name, "the server does not say which bytes it sends and how large the file is "
-                                 f"(Content-Range {shorten(content_range)!r})")
+                           f"(Content-Range {shorten(content_range)!r})")
     first, last, total = map(int, match.groups())
     lengths = {length.strip() for line in headers.getlist("Content-Length") for length in line.split(",")}
     if (first, last) != (offset, offset + size - 1) or last >= total or not lengths <= {str(size)}:
         length = f" in {shorten(', '.join(sorted(lengths)))} bytes" if lengths else ""
         raise _unsupported(name, f"bytes {requested} were requested, but the server sends {first}-{last} of {total}"
-                                 f"{length}")
+                           f"{length}")
     try:
         content = response.read(size + 1)  # one more byte, to detect content beyond the announced size
     except ValueError as error:  # such as a chunk of -5 bytes

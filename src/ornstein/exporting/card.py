@@ -32,15 +32,15 @@ class Facts(NamedTuple):
 def card(model: NetworkDenoiser, facts: Facts) -> str:
     """The card in Markdown, with the metadata for the Hub at its head."""
     sections = [_head(model, facts), _use(facts), _data(model, facts), _training(model, facts), _figures(facts),
-             _limits(model, facts)]
+                _limits(model, facts)]
     return "\n".join(line for section in sections for line in (*section, ""))
 
 
 def _head(model: NetworkDenoiser, facts: Facts) -> Iterator[str]:
     is_picture = _spec(model).kind == "picture"
     metadata = {"license": facts.licence or "unknown", "library_name": "ornstein",
-             **({"pipeline_tag": "unconditional-image-generation"} if is_picture else {}),
-             "tags": ["ornstein", "diffusion", *(["class-conditional"] if _spec(model).classes else [])]}
+                **({"pipeline_tag": "unconditional-image-generation"} if is_picture else {}),
+                "tags": ["ornstein", "diffusion", *(["class-conditional"] if _spec(model).classes else [])]}
     yield "---"
     yield yaml.safe_dump(metadata, sort_keys=False).rstrip()
     yield "---"

@@ -110,7 +110,7 @@ class Uploads:
             values = path.with_suffix(".npy")
             return values if values.is_file() else path
         raise Refused(422, f"{field} is {id}, and there is no such upload or picture; send it to POST "
-                           "/api/files", field)
+                      "/api/files", field)
 
     def remove(self, id: str) -> None:
         """Delete an upload."""
