@@ -31,7 +31,7 @@ def prepare() -> None:
     for number, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
         try:
             os.fstat(number)
-        except OSError:  # closed: the next opened file would get this descriptor, and what is printed
+        except OSError:  # closed: the next opened file would get its descriptor, and receive the output
             os.open(os.devnull, os.O_RDWR)
         if name != "stdin":
             stream = getattr(sys, name) or os.fdopen(number, "w", encoding="utf-8", closefd=False)

@@ -72,13 +72,13 @@ def _check(onnx: Path | None, hub: Path | None, timesteps: bool, options: dict[s
     if onnx is None and hub is None and not timesteps:
         raise ValueError("nothing to export; name --onnx FILE.onnx, --hub FOLDER or --timesteps")
     has_sampler = onnx is not None or timesteps
-    is_used = {"nfe": has_sampler, "guidance": has_sampler, "out": timesteps, "license": hub is not None,
-               "report": hub is not None}
-    needs = {"nfe": "--onnx or --timesteps", "guidance": "--onnx or --timesteps", "out": "--timesteps",
-             "license": "--hub", "report": "--hub"}
+    uses = {"nfe": (has_sampler, "--onnx or --timesteps"), "guidance": (has_sampler, "--onnx or --timesteps"),
+            "out": (timesteps, "--timesteps"), "license": (hub is not None, "--hub"),
+            "report": (hub is not None, "--hub")}
     for name, value in options.items():
-        if value is not None and not is_used[name]:
-            raise ValueError(f"--{name} is {value}, which only {needs[name]} takes; leave it out")
+        is_used, exports = uses[name]
+        if value is not None and not is_used:
+            raise ValueError(f"--{name} is {value}, which only {exports} takes; leave it out")
     if options["guidance"] is not None and options["nfe"] is None and onnx is not None:
         raise ValueError(f"--guidance is {options['guidance']}, but the network alone has none; add --nfe for the "
                          "whole sampler")
