@@ -29,7 +29,7 @@ from sklearn.svm import SVC
 
 import ornstein as orn
 from ornstein import noise
-from ornstein.diffusion.editing.operator import places, read_operator
+from ornstein.diffusion.editing.operator import read_operator, selection
 from ornstein.evaluation.intervals import kernel_interval, pooled_share_interval
 from ornstein.evaluation.measures import texture
 from ornstein.evaluation.restoration import calibration, gaussian_crps, linear_estimate, scores, unmeasured
@@ -221,7 +221,7 @@ def one_gap(name: str, share: float, model: Any, data: Any, unseen: np.ndarray, 
     place, laws = np.arange(LENGTH, dtype=float), {"Gaussian": [], "Gaussian process": []}
     unit = float(np.ptp(model.data.decode(torch.tensor([-1.0, 1.0]).reshape(2, 1, 1).expand(2, *model.shape)))) / 2
     for row, gap in zip(range(len(unseen)), gone, strict=True):
-        operator = places(mask[row].reshape(model.shape))
+        operator = selection(mask[row].reshape(model.shape))
         mean, deviation = linear_estimate(data, operator, operator(x[row:row + 1]), 0.0, 0)
         mean = model.data.decode(torch.from_numpy(mean).float().reshape(1, *model.shape)).flatten()
         laws["Gaussian"].append((mean[gap], deviation[gap] * unit))

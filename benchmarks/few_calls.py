@@ -25,7 +25,7 @@ from samplers import MIXTURES, SCHEDULES, WIDTHS, errors, mixture, reference
 from solver_peers import learn
 
 import ornstein as orn
-from ornstein.diffusion.samplers.loop import plan
+from ornstein.diffusion.samplers.loop import plan_walk
 from ornstein.evaluation.classifier import real_or_generated
 from ornstein.evaluation.distances import frechet
 from ornstein.training.reopen import reopen
@@ -74,7 +74,7 @@ def digits(runs: list[Path], budgets: list[int], seeds: list[int], quick: bool, 
                                   for first, count in ((0, 512), (512, 128)))
                 for name, corrected in (("LD3", False), ("GS", True)):
                     begin = time.perf_counter()
-                    solver = learn(model, plan(model, "auto", calls, None, None)[1], taught, unseen, corrected)
+                    solver = learn(model, plan_walk(model, "auto", calls, None, None)[1], taught, unseen, corrected)
                     seconds = time.perf_counter() - begin
                     found = [judged(solver.sample(z, labels)) for z in starts]
                     print(json.dumps({"run": run.name, "calls": calls, "name": name, "excess": round(float(np.mean(

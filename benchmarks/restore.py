@@ -28,7 +28,7 @@ import ornstein as orn
 from ornstein.diffusion.editing import posterior as ours
 from ornstein.diffusion.estimate import Estimate
 from ornstein.diffusion.level import as_time
-from ornstein.diffusion.linear import wiener
+from ornstein.diffusion.linear import wiener_gain
 
 SCHEDULE = orn.Cosine()
 Method = Callable[["Cell", Tensor, int, int, int], Tensor]  # (cell, y (B, M), draws of each, calls, seed) -> (B, N, d)
@@ -45,7 +45,7 @@ class Mixture(orn.ExactMixture):
         square = far - 2 * signal * (z @ self.mean.T)
         share = (self.weight.log() - 0.5 * (square / total + self.mean.shape[1] * total.log())).softmax(1)
         c, s = signal / torch.hypot(signal, sigma), sigma / torch.hypot(signal, sigma)
-        gain = wiener(c, s, self.variance)
+        gain = wiener_gain(c, s, self.variance)
         v = (share * gain).sum(1, keepdim=True) * z / torch.hypot(signal, sigma) - (share * (gain * c + s)) @ self.mean
         return Estimate(z, level, v)
 

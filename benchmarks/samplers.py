@@ -43,7 +43,7 @@ def reference(denoiser: orn.Denoiser, z: Tensor) -> Tensor:
         return denoiser(denoiser.schedule.level(time).radius[:, None] * y, time).v
 
     start, end = torch.as_tensor(level.angle), torch.zeros((), dtype=torch.float64)
-    return integrate(slope, z / level.radius, start, end, lambda one, _: torch.full_like(one, 1e-10), most=20000)[0]
+    return integrate(slope, z / level.radius, start, end, lambda one, _: torch.full_like(one, 1e-10), 20000)[0]
 
 
 def errors(x: Tensor | None, truth: Tensor) -> tuple[float, float]:

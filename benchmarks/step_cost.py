@@ -15,7 +15,7 @@ from torch import Tensor
 
 import ornstein as orn
 from ornstein.diffusion.samplers.learned import Learned
-from ornstein.diffusion.samplers.loop import SAMPLERS, automatic
+from ornstein.diffusion.samplers.loop import SAMPLERS, auto_rule
 
 SHAPE = (3, 32, 32)
 PAIRS = {"ddim": diffusers.DDIMScheduler, "dpm++": diffusers.DPMSolverMultistepScheduler,
@@ -54,7 +54,7 @@ def ours(name: str, rows: int, steps: int) -> tuple[float, float]:
     denoiser, z = Free(rows), torch.randn(rows, *SHAPE)
     weights = [[1 / (n + 1)] * (n + 1) for n in range(FEW)]
     rule = Learned(weights, weights) if name == "learned" else copy.copy(SAMPLERS[
-        automatic(steps) if name == "auto" else name])
+        auto_rule(steps) if name == "auto" else name])
     rule.advance = watch = Watch(rule.advance)
     begin = time.perf_counter()
     orn.sample(denoiser, sampler=rule, steps=steps, z=z, batch=rows)

@@ -131,7 +131,7 @@ def test_code_is_never_run_because_a_picture_says_so(command, tmp_path):
     ({"number": -3}, "number is -3"),
     ({"cells": ["../../x"], "grid": {}, "nfe": None}, "write option=value"),
     ({"run": "/nowhere/run"}, "which does not exist"),
-    ({"tuned": {"nfe": 2}, "model": "0" * 64}, "a tuned choice is not whole"),
+    ({"tuned": {"nfe": 2}, "model": "0" * 64}, "a tuned choice is incomplete or damaged"),
     ({"label": {"a": 1}}, "label is"),
     ({"edit": "vary"}, "was made by ornstein edit"),
     (None, "does not say how it was drawn"),

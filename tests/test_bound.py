@@ -260,8 +260,8 @@ MODEL, X = mixture(orn.Cosine(), 2), torch.tensor([[0.1, 0.2], [0.3, 0.4]], dtyp
 
 
 @pytest.mark.parametrize(("call", "message"), [
-    (lambda: orn.elbo(MODEL, X, [0.1, 1]), "times is .*must rise strictly from 0"),
-    (lambda: orn.elbo(MODEL, X, [0, 0.5, 0.5, 1]), "must rise strictly"),
+    (lambda: orn.elbo(MODEL, X, [0.1, 1]), "times is .*must increase strictly from 0"),
+    (lambda: orn.elbo(MODEL, X, [0, 0.5, 0.5, 1]), "must increase strictly"),
     (lambda: orn.elbo(MODEL, X, [0, 1.5]), "at most 1"),
     (lambda: orn.elbo(MODEL, X, [0, 1]), r"times\[1\] is 1.0, where the signal is 0"),
     (lambda: orn.elbo(MODEL, X[:, :1]), r"x has shape \(2, 1\); it must be \(B, 2\)"),
@@ -270,7 +270,7 @@ MODEL, X = mixture(orn.Cosine(), 2), torch.tensor([[0.1, 0.2], [0.3, 0.4]], dtyp
     (lambda: orn.elbo(MODEL, X, draws=0), "draws is 0; it must be a whole number, at least 1"),
     (lambda: orn.elbo(MODEL, X, draws=math.nan), "draws is nan"),
     (lambda: orn.elbo(MODEL, X, draws="2"), "draws is '2'"),
-    (lambda: orn.elbo(MODEL, X, [0, 1e-320, 1]), "float64 can tell no noise"),
+    (lambda: orn.elbo(MODEL, X, [0, 1e-320, 1]), "float64 holds no noise"),
     (lambda: orn.elbo(MODEL, X, variance=torch.tensor(0.1)), r"variance has shape \(\)"),
     (lambda: orn.optimal_variance(MODEL, X, [0, 0.5, 1], draws=0), "draws is 0"),
     (lambda: orn.continuous_elbo(MODEL, X, log_snr=(-12, math.inf)), "must be finite"),
@@ -283,7 +283,7 @@ MODEL, X = mixture(orn.Cosine(), 2), torch.tensor([[0.1, 0.2], [0.3, 0.4]], dtyp
     (lambda: orn.continuous_elbo(MODEL, X, proposal="even"), "proposal 'even' is unknown"),
     (lambda: orn.continuous_elbo(mixture(orn.Chain.linear(), 2), X, log_snr=(-20, 5)), "the schedule ends at -10.1"),
     (lambda: orn.bound_times(orn.Cosine(), 0), "steps is 0"),
-    (lambda: orn.bound_times(orn.Cosine(), 4, log_snr=(3, 2)), "must rise"),
+    (lambda: orn.bound_times(orn.Cosine(), 4, log_snr=(3, 2)), "must be finite and increasing"),
     (lambda: orn.dequantise(X, 17), "nothing to dequantise"),
 ])
 def test_what_no_bound_can_be_taken_of_is_refused(call, message):

@@ -158,13 +158,13 @@ def test_vector_conditions_are_sampled_and_guided_row_by_row():
 
 
 @pytest.mark.parametrize(("condition", "says"), [
-    (torch.ones(3), "condition has 3 numbers a row; it must have 2"),
-    (torch.ones(4, 1), "condition has 1 numbers a row; it must have 2"),
+    (torch.ones(3), "condition has 3 numbers per row; it must have 2"),
+    (torch.ones(4, 1), "condition has 1 numbers per row; it must have 2"),
     (torch.ones(3, 2), "condition has 3 entries of torch.float32"),
     (torch.tensor(1.0), "condition has 1 entries of torch.float32"),
     (torch.tensor([1.0, math.inf]), "a row must be finite, or NaN throughout for none"),
     (torch.tensor([1.0, math.nan]), "a row must be finite, or NaN throughout for none"),
-    (torch.tensor([1, 2, 3]), "condition has 3 numbers a row; it must have 2"),
+    (torch.tensor([1, 2, 3]), "condition has 3 numbers per row; it must have 2"),
     (0, r"it must be a vector of 2 numbers, or one for each of the 4 rows"),
     ("a", "condition is 'a'; it must be a class as a whole number, or numbers"),
 ])
@@ -220,8 +220,8 @@ def test_classes_are_whole_numbers_of_any_type_or_names(condition, numbers):
     (4, "must be a class from 0 to 3"),
     (-2, "must be a class from 0 to 3"), ("zebra", "class 'zebra' is unknown"), (True, "condition is True"),
     (torch.tensor([True, False, True]), "condition is torch.bool"), (2.0, "must be a class from 0 to 3"),
-    (torch.eye(4)[:3], "of one-hot rows give condition.argmax(1)"), ([0, 2], "one for each of the "),
-    (torch.eye(4, dtype=torch.int64)[:3], "of one-hot rows give condition.argmax(1)"),
+    (torch.eye(4)[:3], "for one-hot rows give condition.argmax(1)"), ([0, 2], "one for each of the "),
+    (torch.eye(4, dtype=torch.int64)[:3], "for one-hot rows give condition.argmax(1)"),
 ])
 def test_classes_that_are_not_there_are_refused_before_the_network_is_asked(condition, says):
     model = of_classes()

@@ -85,18 +85,19 @@ def test_names_mean_what_they_say():
 
 
 @pytest.mark.parametrize(("operator", "reason"), [
-    (lambda x: x + 1, "not linear: of 0 it makes values up to 1"),
-    (lambda x: x**2, r"not linear: of a x \+ b y it differs from a A\(x\) \+ b A\(y\) by up to"),
+    (lambda x: x + 1, r"not linear: A\(0\) has values up to 1"),
+    (lambda x: x**2, r"not linear: A\(a x \+ b y\) differs from a A\(x\) \+ b A\(y\) by up to"),
     (lambda x: x - x.mean(0), "not linear: a row alone differs"),
-    (lambda x: x[:1], "it must give a floating-point tensor"), (lambda x: x.numpy(), "it must give a floating-point"),
+    (lambda x: x[:1], "it must return a floating-point tensor"),
+    (lambda x: x.numpy(), "it must return a floating-point"),
     (lambda x: x @ torch.ones(3, 2), "operator fails for samples"), (torch.ones(2, 3), r"a matrix must be \(M, 4\)"),
     (torch.full((1, 4), math.nan), "holds 4 values that are not finite"), (3, "it must be a function, a matrix"),
     ("blurr=2", "did you mean 'blur'"), ("blur", "it needs a number, such as blur=1.5"),
     ("down=1.5", "takes a whole number"), ("mean=2", "takes no number"), ("down=3", "does not divide"),
     ("mask=0", "a share above 0"), ("grey", "samples are vectors"),
-    (torch.zeros(2, 4), "operator makes 0 of every sample"), (lambda x: 0 * x, "operator makes 0 of every sample"),
-    (orn.Operator((4,), (4,), lambda x: x.abs()), "not linear: of a x"),
-    (orn.Operator((4,), (3,), lambda x: x[:, :2]), r"gives measurements of shape \(2,\), and says \(3,\)")])
+    (torch.zeros(2, 4), "operator maps every sample to 0"), (lambda x: 0 * x, "operator maps every sample to 0"),
+    (orn.Operator((4,), (4,), lambda x: x.abs()), r"not linear: A\(a x"),
+    (orn.Operator((4,), (3,), lambda x: x[:, :2]), r"returns measurements of shape \(2,\), but its into is \(3,\)")])
 def test_what_is_no_linear_measurement_is_refused(operator, reason):
     with pytest.raises((ValueError, TypeError), match=reason):
         orn.restore(GAUSSIAN, torch.ones(1, 2), operator, 0.1)
@@ -109,7 +110,7 @@ def test_a_function_a_matrix_and_an_operator_are_one():
     drawn = [orn.restore(GAUSSIAN, y, form, 0.1, 2, nfe=4) for form in forms]
     for other in drawn[1:]:
         assert torch.allclose(other, drawn[0], atol=1e-5)
-    with pytest.raises(ValueError, match=r"operator is of samples of shape \(4,\); the model draws \(2,\)"):
+    with pytest.raises(ValueError, match=r"operator takes samples of shape \(4,\); the model draws \(2,\)"):
         orn.restore(VECTORS, y, forms[-1], 0.1)
     lost = orn.Operator((4,), (2,), lambda x: torch.from_numpy(x.detach().numpy() @ matrix.numpy().T))
     with pytest.raises(ValueError, match="cannot be differentiated"):
@@ -121,7 +122,7 @@ def test_a_function_a_matrix_and_an_operator_are_one():
     ({"noise": 1e300}, r"noise is 1e\+300; .* from 0 to 1e\+100"),
     ({"count": 0}, "count is 0"), ({"nfe": 0}, "nfe is 0"), ({"seed": -1}, "seed is -1"), ({"count": 10**12}, "GiB"),
     ({"observation": torch.ones(1, 3)}, r"observation has shape \(1, 3\)"),
-    ({"observation": torch.ones(2)}, r"of a single one give observation\[None\]"),
+    ({"observation": torch.ones(2)}, r"for a single one give observation\[None\]"),
     ({"observation": torch.tensor([[1.0, math.nan]])}, "holds 1 values that are not finite"),
     ({"observation": np.ones((1, 2))}, "it must be a tensor"), ({"condition": [1, 2]}, "condition has 2 entries")])
 def test_restore_refuses_by_name(words, reason):
@@ -156,9 +157,9 @@ def test_known_values_are_what_a_matrix_that_picks_them_measures_and_need_none(m
     drawn = orn.inpaint(PICTURES, x, known, 3, nfe=4)
     same = orn.restore(PICTURES, x[:, known], picked, 0.0, 3, nfe=4)
     assert torch.allclose(drawn, same, atol=1e-4)
-    monkeypatch.setattr("ornstein.diffusion.editing.operator.MOST_ENTRIES", 100)  # as of a picture of 60 x 100
+    monkeypatch.setattr("ornstein.diffusion.editing.operator.MAX_ENTRIES", 100)  # as of a picture of 60 x 100
     assert torch.equal(orn.inpaint(PICTURES, x, known, 3, nfe=4), drawn)
-    with pytest.raises(ValueError, match="a matrix of at most 100 entries"):
+    with pytest.raises(ValueError, match="its matrix may have at most 100 entries"):
         orn.restore(PICTURES, x[:, known], picked, 0.0, 3, nfe=4)
 
 
@@ -246,7 +247,7 @@ def test_between_two_samples_the_ends_are_the_samples():
     middle = orn.interpolate(ball, torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), 3)[1]
     assert torch.allclose(middle, torch.full((2,), 0.5**0.5), atol=1e-3)
     for words, reason in (({"count": 1}, "count is 1; it must be at least 2"), ({"b": b[:2]}, "a has 3 samples and b"),
-                          ({"condition": 0, "condition_b": 1}, "between two classes there is nothing")):
+                          ({"condition": 0, "condition_b": 1}, "classes cannot be interpolated")):
         with pytest.raises(ValueError, match=reason):
             orn.interpolate(orn.ExactMixture(torch.ones(2), torch.ones(2, 4), torch.ones(2), orn.Cosine()),
                             **{"a": a, "b": b, "count": 3} | words)

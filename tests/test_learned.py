@@ -15,7 +15,7 @@ import ornstein as orn
 from conftest import SCHEDULES, normal
 from oracles import mixture
 from ornstein.diffusion.samplers.choice import Choice
-from ornstein.diffusion.samplers.learned import MOST_LEARNED
+from ornstein.diffusion.samplers.learned import MAX_LEARNED
 from ornstein.diffusion.samplers.loop import SAMPLERS
 from ornstein.diffusion.samplers.multistep import Multistep
 from ornstein.evaluation.discrepancy import discrepancy
@@ -117,7 +117,7 @@ def test_moments_are_matched_by_the_distance_of_gaussians():
 
 
 @pytest.mark.parametrize("steps", [1, 3, *(pytest.param(steps, marks=pytest.mark.slow) for steps in (2, 5, 8)),
-                                   MOST_LEARNED])
+                                   MAX_LEARNED])
 @pytest.mark.parametrize("name", [
     pytest.param(name, marks=[pytest.mark.slow] * (name not in ("chain-2", "cosine", "exploding", "own")))
     for name in SCHEDULES])

@@ -158,14 +158,14 @@ def test_what_cannot_be_solved_is_said():
 
     with pytest.raises(RuntimeError, match=r"not finite|need more than"):
         integrate(blows_up, torch.ones(1, 1, dtype=torch.float64), torch.tensor(0.0), torch.tensor(2.0),
-                  lambda before, after: torch.full_like(before, 1e-6), most=300)  # noqa: ARG005
+                  lambda before, after: torch.full_like(before, 1e-6), max_steps=300)  # noqa: ARG005
 
     def rounded(y, a, rows):  # noqa: ARG001
         return torch.sign(torch.sin(1e6 * a))[:, None]
 
     with pytest.raises(RuntimeError, match="1 of 1 rows need more than 200 steps; allow a larger tolerance"):
         integrate(rounded, torch.zeros(1, 1, dtype=torch.float64), torch.tensor(0.0), torch.tensor(2.0),
-                  lambda before, after: torch.full_like(before, 1e-9), most=200)  # noqa: ARG005
+                  lambda before, after: torch.full_like(before, 1e-9), max_steps=200)  # noqa: ARG005
 
 
 def test_data_on_levels_have_no_density():

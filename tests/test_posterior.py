@@ -10,7 +10,7 @@ import torch
 import ornstein as orn
 from ornstein.diffusion.editing.draws import Draws
 from ornstein.diffusion.editing.operator import read_operator
-from ornstein.diffusion.editing.posterior import Measured, at_most, resample, secant
+from ornstein.diffusion.editing.posterior import Measurement, resample, secant, trust
 from ornstein.diffusion.linear import Gaussian
 
 
@@ -85,15 +85,15 @@ def test_walks_go_on_in_the_shares_of_their_weights() -> None:
     assert ((copies - 4 * weight).abs() < 1).all()
     assert not left.any()
     # What differs by more than may be counts for less than what differs by as much.
-    assert at_most(2.5, weight.log()) == 1
-    assert 100 * at_most(2.5, 100 * weight.log()) * weight.log().std(correction=0) < 2.5
+    assert trust(2.5, weight.log()) == 1
+    assert 100 * trust(2.5, 100 * weight.log()) * weight.log().std(correction=0) < 2.5
 
 
 def test_a_measurement_of_single_directions_is_that_of_its_matrix() -> None:
     g = torch.Generator().manual_seed(1)
     matrix = torch.tensor([[0.5, 0.5, 0, 0, 0], [0, 0, 0, -2, 0]], dtype=torch.float64)
     mean, variance = torch.randn(2, 5, generator=g, dtype=torch.float64)
-    quick, plain = (Measured(Gaussian(mean, variance**2), read_operator(matrix, (5,)), 0.3) for _ in range(2))
+    quick, plain = (Measurement(Gaussian(mean, variance**2), read_operator(matrix, (5,)), 0.3) for _ in range(2))
     assert quick.matrix is None
     plain.matrix = matrix
     x, y, eps, error = (torch.randn(7, size, generator=g, dtype=torch.float64) for size in (5, 2, 5, 2))

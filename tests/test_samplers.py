@@ -18,7 +18,7 @@ from torch.testing import assert_close
 
 import ornstein as orn
 from conftest import SCHEDULES, normal
-from ornstein.diffusion.grid import moments
+from ornstein.diffusion.grid import walk_moments
 from ornstein.diffusion.samplers.loop import SAMPLERS
 from ornstein.diffusion.samplers.multistep import response
 from ornstein.diffusion.samplers.rule import Call
@@ -257,7 +257,7 @@ def test_a_mix_is_the_sum_that_it_names(weights, t, s):
     """z z_t + x x-hat + eps eps-hat + v v-hat + fresh noise, of this call and of one before, and turning is one too."""
     z, *of_x, eps, v, fresh = weights
     schedule, fixed = SCHEDULES["chain-linear"], normal(3, 2, seed=4)
-    before, now, to = moments(schedule, torch.tensor([1.0, t, s * t], dtype=F64), normal(3, 2))
+    before, now, to = walk_moments(schedule, torch.tensor([1.0, t, s * t], dtype=F64), normal(3, 2))
     here, past = six("chain-linear")(normal(3, 2), t), six("chain-linear")(normal(3, 2, seed=1), 1.0)
     step = orn.Step(schedule, now, to, here, (Call(before, past),), gaussian(), lambda: fixed)
     expected = z * here.z + of_x[0] * here.x + of_x[1] * past.x + eps * here.eps + v * here.v + fresh * fixed

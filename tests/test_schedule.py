@@ -15,8 +15,8 @@ from torch.testing import assert_close
 
 import ornstein as orn
 from conftest import CHAINS, PRESERVING, SCHEDULES, Squared, exact_alpha
-from ornstein.diffusion.grid import RHO, SPACINGS, moments
-from ornstein.diffusion.level import spread
+from ornstein.diffusion.grid import RHO, SPACINGS, walk_moments
+from ornstein.diffusion.level import per_row
 
 F64 = torch.float64
 any_schedule = st.sampled_from(sorted(SCHEDULES)).map(SCHEDULES.get)
@@ -153,9 +153,9 @@ def test_times_outside_0_to_1_are_refused(schedule):
 
 
 def test_a_level_for_another_number_of_rows_is_refused():
-    assert spread(torch.ones(3), torch.ones(3, 2, 2)).shape == (3, 1, 1)
+    assert per_row(torch.ones(3), torch.ones(3, 2, 2)).shape == (3, 1, 1)
     with pytest.raises(ValueError, match=r"shape \(3,\)"):
-        spread(torch.ones(3), torch.ones(4, 2))
+        per_row(torch.ones(3), torch.ones(4, 2))
 
 
 @given(st.sampled_from(sorted(CHAINS)).map(CHAINS.get), st.data())
@@ -335,7 +335,7 @@ def test_a_grid_of_numpy_integers_is_a_grid(schedule):
 def test_a_time_of_a_walk_knows_its_level_on_its_own_schedule_only(schedule):
     """To rounding that of its number; another schedule, and what is made of the time, know nothing of it."""
     times, other = torch.tensor([1.0, 0.6, 0.1, 0.0], dtype=F64), orn.Exploding(0.01, 3.0)
-    for moment in moments(schedule, times, torch.zeros(2, 3)):
+    for moment in walk_moments(schedule, times, torch.zeros(2, 3)):
         time, number = moment.clock, float(moment)
         level = orn.Level(*(torch.tensor(value, dtype=F64) for value in (moment.signal, moment.noise)))
         assert_close(schedule.level(time), level, rtol=0, atol=0)

@@ -166,7 +166,7 @@ def test_a_choice_is_for_its_calls_without_guidance_and_for_its_schedule(tuned):
     ({"sampler": "os.system"}, "unknown"), ({"sampler": "ancestral"}, "deterministic"), ({"nfe": 2}, "no more calls"),
     ({"nfe": 10**9}, "at most"), ({"times": [1.0, 0.2, 0.7, 0.0]}, "strictly"),
     ({"times": [1.0, float("nan"), 0.2, 0.0]}, "times is nan"),
-    ({"angles": [0.0]}, "angles"), ({"damping": 2.0}, "damping is 2.0"), ({"errors": None}, "not whole"),
+    ({"angles": [0.0]}, "angles"), ({"damping": 2.0}, "damping is 2.0"), ({"errors": None}, "incomplete or damaged"),
     ({"times": []}, "strictly"),
 ])
 def test_a_file_with_a_choice_that_cannot_be_is_refused(tuned, change, message):

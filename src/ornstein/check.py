@@ -123,7 +123,7 @@ def _exact_flow(end: float) -> Tensor:
 
     first, last = (model.schedule.level(as_time(time)).angle for time in (1.0, end))
     z = noise.normal(0, "exact", 8, 0, (64, 2))
-    return integrate(slope, z, first, last, lambda y, _: torch.full_like(y, 1e-11), most=20_000)[0]
+    return integrate(slope, z, first, last, lambda y, _: torch.full_like(y, 1e-11), max_steps=20_000)[0]
 
 
 def _mixture(schedule: Schedule) -> ExactMixture:

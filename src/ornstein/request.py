@@ -17,7 +17,7 @@ from ornstein.arguments import require, require_int, short_repr
 from ornstein.data.spec import DataSpec
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.samplers.choice import Choice
-from ornstein.diffusion.samplers.loop import NFE, SAMPLERS, Frame, generate, sample, tuned_for
+from ornstein.diffusion.samplers.loop import NFE, SAMPLERS, Frame, generate, sample, tuned_choice
 from ornstein.diffusion.samplers.rule import Rule
 
 __all__ = ["Request"]
@@ -108,7 +108,7 @@ class Request:
     def choice(self, model: NetworkDenoiser) -> Choice | None:
         """The choice of `ornstein.tune` that this request uses; None for none."""
         uses_tuned = self.sampler == "auto" and self.tolerance is None
-        return tuned_for(model, self.nfe, self.steps, None, self.guidance) if uses_tuned else None
+        return tuned_choice(model, self.nfe, self.steps, None, self.guidance) if uses_tuned else None
 
     def choice_facts(self, model: NetworkDenoiser) -> dict[str, Any]:
         """That choice, to be written beside the samples, as a later `ornstein tune` may replace it; empty for none."""

@@ -19,7 +19,7 @@ from ornstein.data.spec import DataSpec
 from ornstein.diffusion.condition import Condition, Conditions
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.estimate import Estimate
-from ornstein.diffusion.level import Level, as_time, spread
+from ornstein.diffusion.level import Level, as_time, per_row
 from ornstein.diffusion.linear import Gaussian
 from ornstein.diffusion.schedule import Schedule
 from ornstein.isolation import isolated
@@ -126,10 +126,10 @@ class Adopted(NetworkDenoiser):
         if other_time is not t:
             other = as_time(other_time)
             network_time = self.adapter.network_inputs(self.schedule.level(other), other, self.schedule)[1]
-        x, level = wide * spread(factor, wide), exact.fit(wide)
+        x, level = wide * per_row(factor, wide), exact.fit(wide)
         answer = self._call(x, network_time.to(wide).reshape(-1).expand(z.shape[0]),
                             self._classes(condition, z)).to(wide)
-        estimate = self.adapter.to_estimate(answer, x, spread(time, wide), wide, level)
+        estimate = self.adapter.to_estimate(answer, x, per_row(time, wide), wide, level)
         return Estimate(z, z_level, self._limited_v(estimate, level).to(z))
 
     def _classes(self, condition: Condition, z: Tensor) -> Tensor | None:
@@ -162,7 +162,7 @@ class Adopted(NetworkDenoiser):
         x = estimate.x
         if self.threshold is not None:
             ratio, maximum = self.threshold
-            bound = spread(x.flatten(1).abs().quantile(ratio, dim=1).clamp(1, maximum), x)
+            bound = per_row(x.flatten(1).abs().quantile(ratio, dim=1).clamp(1, maximum), x)
             limited = x.clamp(-bound, bound) / bound
         else:
             limited = x.clamp(*self.x_range)  # pyrefly: ignore

@@ -11,7 +11,7 @@ from torch import Tensor
 from ornstein import noise
 from ornstein.adoption.adopted import Adopted
 from ornstein.diffusion.level import Level
-from ornstein.diffusion.linear import MOST_SIDE, MOST_SIZE, LinearGuess
+from ornstein.diffusion.linear import MAX_MATRIX_SIZE, MAX_SIDE, LinearGuess
 
 __all__ = ["diagnose"]
 
@@ -30,7 +30,7 @@ class _Trial:
         self.model, self.held_out, self.condition = model, held_out, condition
         self.mean, self.deviation = known.mean(0), known.std().clamp(min=1e-6)
         size, sides = known[0].numel(), known.shape[2:]
-        kind = "principal" if size <= MOST_SIZE else "waves" if sides and max(sides) <= MOST_SIDE else "diagonal"
+        kind = "principal" if size <= MAX_MATRIX_SIZE else "waves" if sides and max(sides) <= MAX_SIDE else "diagonal"
         self.guess = LinearGuess.fit((known - self.mean) / self.deviation, kind)
         ends = model.schedule.log_snr(torch.tensor([0.0, 1.0], dtype=torch.float64, device="cpu"))
         self.log_snrs = [log_snr for log_snr in LOG_SNRS if ends[1] < log_snr < ends[0]]
@@ -74,7 +74,7 @@ def diagnose(model: Adopted, known: Tensor, held_out: Tensor, condition: Tensor 
         condition: (M,) their classes.
         ends: the model's values for the minimum and the maximum of the data, if given.
     """
-    rows = ROWS[known[0].numel() > MOST_SIZE]
+    rows = ROWS[known[0].numel() > MAX_MATRIX_SIZE]
     trial = _Trial(model, known, held_out[:rows], None if condition is None else condition[:rows])
     if not trial.log_snrs:
         return []

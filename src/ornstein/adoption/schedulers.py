@@ -9,8 +9,8 @@ import torch
 
 from ornstein.adoption.unet import class_options, diffusers
 from ornstein.arguments import find, require, require_float, short_repr
-from ornstein.diffusion.estimate import LEAST_SIGNAL
-from ornstein.diffusion.schedule import MOST_STEPS, Chain, Exploding, Linear, Schedule
+from ornstein.diffusion.estimate import MIN_SIGNAL
+from ornstein.diffusion.schedule import MAX_STEPS, Chain, Exploding, Linear, Schedule
 
 __all__ = ["Scheduler", "read_scheduler"]
 
@@ -61,7 +61,7 @@ def read_scheduler(config: Any, source: str = "scheduler_config.json") -> Schedu
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
     if predicts == "eps":
-        usable = int((chain.alpha[1:].sqrt() >= LEAST_SIGNAL).sum())
+        usable = int((chain.alpha[1:].sqrt() >= MIN_SIGNAL).sum())
         if not usable:
             raise ValueError(f"{source} leaves no signal after the first step, from which a prediction of the noise "
                              "says nothing of the data")
@@ -112,9 +112,9 @@ def _limits(options: Mapping[str, Any], source: str) -> tuple[tuple[float, float
 
 def _steps(options: Mapping[str, Any], source: str) -> int:
     steps = options["num_train_timesteps"]
-    if type(steps) is not int or not 1 <= steps <= MOST_STEPS:
+    if type(steps) is not int or not 1 <= steps <= MAX_STEPS:
         raise ValueError(f"{source} num_train_timesteps is {short_repr(steps)}; it must be a whole number from 1 to "
-                         f"{MOST_STEPS}")
+                         f"{MAX_STEPS}")
     return steps
 
 

@@ -1,4 +1,4 @@
-"""Ordinary differential equations with a step size of its own for every row."""
+"""A solver of ordinary differential equations with a separate step size for every row."""
 
 from __future__ import annotations
 
@@ -17,54 +17,53 @@ STAGES = (
     (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
     (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
 )
-APART = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)  # order 5 less order 4
+ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)  # order 5 minus order 4
 SAFETY, SHRINK, GROW = 0.9, 0.2, 5.0
 
 Slope = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def integrate(slope: Slope, y: Tensor, start: Tensor, end: Tensor, scale: Callable[[Tensor, Tensor], Tensor],
-              most: int = 2000, first: float = 0.01) -> tuple[Tensor, Tensor]:
-    """Solve dy / da = slope(y, a) for y (B, K) float64, from `start` to `end`, () or (B,), each row with steps of its
-    own.
+              max_steps: int = 2000, first_step: float = 0.01) -> tuple[Tensor, Tensor]:
+    """Solve dy / da = slope(y, a) for y (B, K) float64, from `start` to `end`, () or (B,), each row with its own steps.
 
-    A row's result does not depend on its neighbours, and rows that have arrived are not calculated any further.
-    `slope(y, a, rows)` gets (b, K) states, (b,) places and the (b,) rows of `y` they belong to. A step holds if the
-    root mean square of error / `scale(before, after)` is at most 1. Gives the states at `end` and, (B,), the calls of
-    `slope`; raises RuntimeError where a row needs more than `most` steps, or its slope is not finite.
+    A row's result does not depend on its neighbours, and finished rows are not computed any further.
+    `slope(y, a, rows)` gets (b, K) states, (b,) positions and the (b,) rows of `y` they belong to. A step is accepted
+    if the root mean square of error / `scale(before, after)` is at most 1. Returns the states at `end` and the calls
+    of `slope`, (B,); raises RuntimeError if a row needs more than `max_steps` steps, or its slope is not finite.
     """
     y = y.clone()
-    place = start.expand(len(y)).clone().to(y)
+    a = start.expand(len(y)).clone().to(y)
     end = end.expand(len(y)).to(y)
-    step = first * (end - place)
+    step = first_step * (end - a)
     calls = torch.zeros(len(y), dtype=torch.int64, device=y.device)
-    live = torch.arange(len(y), device=y.device)[(end != place)]
-    known = torch.zeros_like(y)
-    if len(live):
-        known[live] = slope(y[live], place[live], live)
-        calls[live] += 1
-    for _ in range(most):
-        if not len(live):
+    active = torch.arange(len(y), device=y.device)[(end != a)]
+    first_slope = torch.zeros_like(y)
+    if len(active):
+        first_slope[active] = slope(y[active], a[active], active)
+        calls[active] += 1
+    for _ in range(max_steps):
+        if not len(active):
             return y, calls
-        now, at = y[live], place[live]
-        rest = end[live] - at
-        last = step[live].abs() >= rest.abs()
-        h = torch.where(last, rest, step[live])[:, None]
-        slopes = [known[live]]
+        before, at = y[active], a[active]
+        rest = end[active] - at
+        last = step[active].abs() >= rest.abs()
+        h = torch.where(last, rest, step[active])[:, None]
+        slopes = [first_slope[active]]
         for node, factors in zip(NODES[1:], STAGES[1:], strict=True):
-            moved = now + h * sum(factor * k for factor, k in zip(factors, slopes, strict=True) if factor)
-            slopes.append(slope(moved, torch.where(last & (node == 1.0), end[live], at + node * h[:, 0]), live))
-        calls[live] += len(NODES) - 1
-        error = h * sum(factor * k for factor, k in zip(APART, slopes, strict=True) if factor)
-        size = (error / scale(now, moved)).square().mean(1).sqrt()
-        lost = ~(size.isfinite() & moved.isfinite().all(1))
-        if lost.any():
-            raise RuntimeError(f"the slope is not finite near {float(at[lost][0]):.4g}; the field is singular there")
-        holds = size <= 1
-        done = live[holds]
-        y[done], place[done], known[done] = moved[holds], (at + h[:, 0])[holds], slopes[-1][holds]
+            after = before + h * sum(factor * k for factor, k in zip(factors, slopes, strict=True) if factor)
+            slopes.append(slope(after, torch.where(last & (node == 1.0), end[active], at + node * h[:, 0]), active))
+        calls[active] += len(NODES) - 1
+        error = h * sum(factor * k for factor, k in zip(ERROR, slopes, strict=True) if factor)
+        size = (error / scale(before, after)).square().mean(1).sqrt()
+        failed = ~(size.isfinite() & after.isfinite().all(1))
+        if failed.any():
+            raise RuntimeError(f"the slope is not finite near {float(at[failed][0]):.4g}; the field is singular there")
+        accepted = size <= 1
+        rows = active[accepted]
+        y[rows], a[rows], first_slope[rows] = after[accepted], (at + h[:, 0])[accepted], slopes[-1][accepted]
         growth = (SAFETY * size.clamp(min=1e-10) ** -0.2).clamp(SHRINK, GROW)
-        step[live] = h[:, 0] * torch.where(holds, growth, growth.clamp(max=1.0))
-        live = live[~(holds & last)]
-    raise RuntimeError(f"{len(live)} of {len(y)} rows need more than {most} steps; allow a larger tolerance, or "
-                       "calculate the field in float32 or finer")
+        step[active] = h[:, 0] * torch.where(accepted, growth, growth.clamp(max=1.0))
+        active = active[~(accepted & last)]
+    raise RuntimeError(f"{len(active)} of {len(y)} rows need more than {max_steps} steps; allow a larger tolerance, or "
+                       "compute the field in float32 or higher precision")

@@ -1,4 +1,4 @@
-"""A denoiser whose steps are a little shorter than its network says."""
+"""A denoiser with a damped velocity."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from torch import Tensor
 
 from ornstein.arguments import require_float
 from ornstein.diffusion.condition import Condition
-from ornstein.diffusion.denoiser import Denoiser, Wrapped
+from ornstein.diffusion.denoiser import Denoiser, DenoiserWrapper
 from ornstein.diffusion.estimate import Estimate
 
-__all__ = ["Damped", "as_damping"]
+__all__ = ["Damped", "check_damping"]
 
-MOST = 0.5
+LIMIT = 0.5
 
 
-class Damped(Wrapped):
-    """A share of the velocity is given up for that of the data's mean.
+class Damped(DenoiserWrapper):
+    """Mixes a share of the velocity toward the data's mean into a denoiser's velocity.
 
     v' = (1 - damping) v - damping s mean,   with s = noise / hypot(signal, noise)
 
-    A network fitted by squares smooths: it takes too much of z for noise, and errors of one step are taken for data in
-    the next. Taking a per cent or two less makes up for part of it, as scaling eps-hat does (Ning et al. 2024); the
-    exact denoiser of some data is made worse.
+    A network fitted by least squares smooths: it takes too much of z for noise, and the errors of one step are taken
+    for data in the next. A damping of one or two per cent compensates part of that, as scaling eps-hat does (Ning et
+    al. 2024); an exact denoiser becomes worse.
 
     Args:
-        denoiser: whose velocity it is; its `data_mean` is the mean, which is 0 where it has none.
+        denoiser: the denoiser; the mean is its `data_mean`, or 0 without one.
         damping: from -0.5 to 0.5; 0 is the denoiser itself.
 
     Raises:
@@ -34,17 +34,17 @@ class Damped(Wrapped):
 
     def __init__(self, denoiser: Denoiser, damping: float) -> None:
         super().__init__(denoiser)
-        self.damping = as_damping(damping)
+        self.damping = check_damping(damping)
 
     def forward(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Estimate:
         estimate = self.denoiser(z, t, condition)
         mean = getattr(self.denoiser, "data_mean", torch.zeros((), dtype=z.dtype, device=z.device)).to(z)
-        of_mean = -estimate.level.unit.noise * mean
-        return Estimate(z, estimate.level, torch.lerp(estimate.v, of_mean.expand_as(estimate.v), self.damping))
+        v_mean = -estimate.level.unit.noise * mean
+        return Estimate(z, estimate.level, torch.lerp(estimate.v, v_mean.expand_as(estimate.v), self.damping))
 
 
-def as_damping(value: float) -> float:
-    """A damping, checked to lie from -0.5 to 0.5."""
-    if not -MOST <= require_float("damping", value) <= MOST:
-        raise ValueError(f"damping is {value}; it must lie from -{MOST:g} to {MOST:g}")
+def check_damping(value: float) -> float:
+    """Return a damping after checking that it lies from -0.5 to 0.5."""
+    if not -LIMIT <= require_float("damping", value) <= LIMIT:
+        raise ValueError(f"damping is {value}; it must lie from -{LIMIT:g} to {LIMIT:g}")
     return float(value)

@@ -1,4 +1,4 @@
-"""The reverse decoder: p(z_s | z_t, w), the learned step back (section 20.2)."""
+"""The reverse decoder: p(z_s | z_t, w), the learned reverse step (section 20.2)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ornstein.diffusion.condition import Condition
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.encoder import Encoder, gaussian, transition
 from ornstein.diffusion.estimate import Estimate
-from ornstein.diffusion.level import spread
+from ornstein.diffusion.level import per_row
 from ornstein.diffusion.schedule import Schedule
 from ornstein.isolation import isolation
 
@@ -26,9 +26,9 @@ class Decoder:
 
     Args:
         denoiser: gives x-hat = E[x | z_t].
-        variance: "posterior", the variance (20.17), right when the data are a single point; "beta", the `added` of
-            the step (beta_n for neighbours of a chain), right when the data are N(0, I); or a tensor of variances
-            that broadcasts against z.
+        variance: "posterior", the variance (20.17), exact if the data are a single point; "beta", the `added` of the
+            step (beta_n for neighbours of a chain), exact if the data are N(0, I); or a tensor of variances that
+            broadcasts against z.
 
     Raises:
         ValueError: an unknown name, or a tensor with negative entries.
@@ -62,10 +62,10 @@ class Decoder:
 
 def reverse_law(estimate: Estimate, schedule: Schedule, s: Tensor | float, t: Tensor | float,
                 variance: str | Tensor = "posterior") -> Independent:
-    """p(z_s | z_t, w) from an estimate already made at time t; arguments and errors as for `Decoder`."""
+    """p(z_s | z_t, w) from an estimate at time t; arguments and errors as for `Decoder`."""
     law = Encoder(schedule).posterior(estimate.x, estimate.z, s, t)
     if isinstance(variance, Tensor):
         return gaussian(law.mean, variance.to(law.mean).sqrt())
     if variance == "beta":
-        return gaussian(law.mean, spread(transition(schedule, s, t)[3].sqrt(), law.mean))
+        return gaussian(law.mean, per_row(transition(schedule, s, t)[3].sqrt(), law.mean))
     return law

@@ -1,4 +1,4 @@
-"""Denoisers: what a sampler, a loss and a likelihood need to know of a model, and no more."""
+"""Denoisers: the interface of a model for samplers, losses and likelihoods."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from torch import Tensor, nn
 from ornstein import noise
 from ornstein.arguments import Precision, require, require_interval
 from ornstein.data.spec import DataSpec
-from ornstein.diffusion.condition import Condition, Conditions, moments, standardised
-from ornstein.diffusion.estimate import LEAST_SIGNAL, PREDICTIONS, READINGS, Estimate
-from ornstein.diffusion.level import Level, as_time, known
+from ornstein.diffusion.condition import Condition, Conditions, check_moments, standardised
+from ornstein.diffusion.estimate import MIN_SIGNAL, PREDICTIONS, READINGS, Estimate
+from ornstein.diffusion.level import Level, as_time, attached_level
 from ornstein.diffusion.linear import Gaussian, LinearGuess
 from ornstein.diffusion.schedule import Schedule
 from ornstein.isolation import isolated
 from ornstein.machine import has_bf16
 from ornstein.workers import run_pieces, shared_tensor
 
-__all__ = ["Batched", "Denoiser", "NetworkDenoiser", "Wrapped", "answering", "kind_of", "pure_noise"]
+__all__ = ["Batched", "Denoiser", "DenoiserWrapper", "NetworkDenoiser", "call_override", "pure_noise",
+           "reference_tensor"]
 
 
 class Denoiser(nn.Module):
@@ -38,8 +39,8 @@ class Denoiser(nn.Module):
 
     schedule: Schedule
     shape: tuple[int, ...]
-    tuned: dict[Any, Any]  # by network calls, or these with a guidance, what `ornstein.tune` chose
-    _takes = Conditions()  # what it can be told of each sample, as far as it is known
+    tuned: dict[Any, Any]  # choices of `ornstein.tune` by network calls, or by calls and guidance
+    _conditions = Conditions()  # that it accepts, as far as they are known
 
     def __init__(self, schedule: Schedule, shape: Sequence[int]) -> None:
         super().__init__()
@@ -57,7 +58,7 @@ class Denoiser(nn.Module):
         Args:
             z: (B, *shape) latents.
             t: () or (B,) times in [0, 1].
-            condition: what the denoiser is told about the sample, as `read_condition` takes it.
+            condition: conditions of the samples, as for `read_condition`.
 
         Returns:
             `Estimate`, shaped like z.
@@ -65,43 +66,44 @@ class Denoiser(nn.Module):
         Raises:
             ValueError: a time outside [0, 1], or a shape that does not fit.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no forward(z, t, condition=None) that gives an Estimate")
+        raise NotImplementedError(f"{type(self).__name__} has no forward(z, t, condition=None) that returns an "
+                                  "Estimate")
 
     def read_condition(self, condition: Condition, rows: int,
                        device: torch.device | str | None = None) -> Tensor | None:
-        """A condition as one entry a row, as this denoiser takes it.
+        """A condition as one entry per row, in the form that this denoiser takes.
 
         Args:
-            condition: a class or (rows,) classes, as whole numbers or, where the denoiser knows the data, as names; a
-                vector (K,) of floats or (rows, K) of them; or None.
-            rows: how many there are.
-            device: to put it on; its own unless given.
+            condition: a class or (rows,) classes, as whole numbers or, if the denoiser knows the data, as names; a
+                vector (K,) or (rows, K) vectors of floats; or None.
+            rows: number of rows.
+            device: of the result; by default that of the condition.
 
         Returns:
             (rows,) int64 with -1 for none, (rows, K) floats with a row of NaN for none, or None.
 
         Raises:
-            ValueError: a condition of another shape or kind, or a class that is not there.
+            ValueError: a condition of another shape or kind, or an unknown class.
         """
-        return self._takes.read(condition, rows, device)
+        return self._conditions.read(condition, rows, device)
 
     def gaussian(self) -> Gaussian | None:
-        """The Gaussian with the moments of the data, as far as the denoiser knows them; None where it does not."""
+        """The Gaussian with the moments of the data, as far as the denoiser knows them; None if it does not."""
         return None
 
     def level(self, z: Tensor, t: Tensor | float) -> Level:
         """The level at t for the rows of z, after checking that z holds samples of this denoiser's shape."""
         if z.shape[1:] != self.shape:
             raise ValueError(f"z has shape {tuple(z.shape)}; it must be (B, {', '.join(map(str, self.shape))})")
-        memory = known(self.schedule, t)
-        ready = memory.fitted if memory else None
-        if ready is not None and ready.signal.dtype is z.dtype and ready.signal.device == z.device:
-            return ready
+        attached = attached_level(self.schedule, t)
+        fitted = attached.fitted if attached else None
+        if fitted is not None and fitted.signal.dtype is z.dtype and fitted.signal.device == z.device:
+            return fitted
         return self.schedule.level(as_time(t)).fit(z)
 
 
-class Wrapped(Denoiser):
-    """A denoiser around another one, of the same data and conditions."""
+class DenoiserWrapper(Denoiser):
+    """A denoiser around another one, with the same data and conditions."""
 
     def __init__(self, denoiser: Denoiser) -> None:
         super().__init__(denoiser.schedule, denoiser.shape)
@@ -109,52 +111,53 @@ class Wrapped(Denoiser):
 
     def read_condition(self, condition: Condition, rows: int,
                        device: torch.device | str | None = None) -> Tensor | None:
-        """As for the denoiser inside."""
+        """As for the wrapped denoiser."""
         return self.denoiser.read_condition(condition, rows, device)
 
     def gaussian(self) -> Gaussian | None:
-        """As for the denoiser inside."""
+        """As for the wrapped denoiser."""
         return self.denoiser.gaussian()
 
 
 class Batched:
-    """Calls a denoiser on blocks of so many rows, each with its condition; the last block is filled up with its end."""
+    """Calls a denoiser on blocks of `rows` rows, each row with its condition; the last block is padded."""
 
     def __init__(self, denoiser: Denoiser, conditions: Tensor | None, rows: int) -> None:
         self.denoiser, self.conditions, self.rows = denoiser, conditions, rows
 
     def __call__(self, z: Tensor, t: Tensor) -> Estimate:
         """The estimate for all rows of z, (B, *shape), at the times t, () or (B,)."""
-        if (answer := answering.get()) is not None:
-            return Estimate.from_v(answer(self, z, t), z, self.denoiser.schedule.level(t))
+        if (override := call_override.get()) is not None:
+            return Estimate.from_v(override(self, z, t), z, self.denoiser.schedule.level(t))
         if len(z) == self.rows:
             return self.denoiser(z, t, None if self.conditions is None else self.conditions.to(z.device))
         v = shared_tensor(z.shape, z)
 
-        def ask(block: int) -> None:
+        def evaluate(block: int) -> None:
             first = block * self.rows
-            take = torch.arange(first, first + self.rows, device="cpu").clamp(max=len(z) - 1)
-            conditions = None if self.conditions is None else self.conditions[take].to(z.device)
-            times = t[take] if t.ndim and len(t) > 1 else t
-            v[first:first + self.rows] = self.denoiser(z[take.to(z.device)], times, conditions).v[:len(z) - first]
+            rows = torch.arange(first, first + self.rows, device="cpu").clamp(max=len(z) - 1)
+            conditions = None if self.conditions is None else self.conditions[rows].to(z.device)
+            times = t[rows] if t.ndim and len(t) > 1 else t
+            v[first:first + self.rows] = self.denoiser(z[rows.to(z.device)], times, conditions).v[:len(z) - first]
 
-        for _ in run_pieces(ask, -(-len(z) // self.rows), v.device):
+        for _ in run_pieces(evaluate, -(-len(z) // self.rows), v.device):
             pass
         return Estimate.from_v(v, z, self.denoiser.schedule.level(t))
 
 
-# What answers the calls of this thread's walks in their denoiser's place: a service that has one call for many walks.
-answering: ContextVar[Callable[[Batched, Tensor, Tensor], Tensor] | None] = ContextVar("answering", default=None)
+# Replaces the denoiser in the calls of this thread's walks: a service batches the calls of several walks into one.
+call_override: ContextVar[Callable[[Batched, Tensor, Tensor], Tensor] | None] = ContextVar("call_override",
+                                                                                           default=None)
 
 
-def pure_noise(denoiser: Denoiser, seed: int, stream: str, numbers: range, like: Tensor) -> Tensor:
-    """Latents at t = 1 that hold no data, N(0, (signal^2 + noise^2) I), one for each of a stream's numbers."""
-    eps = noise.per_sample(seed, stream, numbers, 0, like.new_empty(len(numbers), *denoiser.shape))
+def pure_noise(denoiser: Denoiser, seed: int, stream: str, indices: range, like: Tensor) -> Tensor:
+    """Latents at t = 1 that hold no data, N(0, (signal^2 + noise^2) I), one for each index of the stream."""
+    eps = noise.per_sample(seed, stream, indices, 0, like.new_empty(len(indices), *denoiser.shape))
     return eps * denoiser.schedule.level(as_time(1.0)).radius.to(like)
 
 
-def kind_of(denoiser: Denoiser) -> Tensor:
-    """A tensor of the dtype and on the device that a denoiser calculates with."""
+def reference_tensor(denoiser: Denoiser) -> Tensor:
+    """A tensor with the dtype and device of a denoiser's computations."""
     state = [*denoiser.parameters(), *denoiser.buffers()]
     return next((value for value in state if value.is_floating_point()),
                 torch.empty(0, dtype=torch.float32, device="cpu"))
@@ -165,33 +168,33 @@ class NetworkDenoiser(Denoiser):
 
     The data are centred and scaled, x' = (x - data_mean) / data_std, so that z' = signal data_std x' + noise eps.
     With r' = hypot(signal data_std, noise) the network sees y = z' / r' and the log SNR of the schedule, clamped to
-    `log_snr_range`; it never sees t, so the schedule may be exchanged after training. Its answer means v', x' or eps'
+    `log_snr_range`; it never sees t, so the schedule may be replaced after training. Its output means v', x' or eps'
     and is added to the same reading of `linear`, if there is one.
 
     Args:
         network: called as network(y, log_snr, condition), with y (B, *shape), log_snr (B,) and condition (B,) int64,
-            (B, K) floats or None; returns a tensor like y. One whose `options` say hints gets y and, after it along the
-            channels, the linear guess of v'.
+            (B, K) floats or None; returns a tensor like y. A network whose `options` set hints gets y and the linear
+            guess of v', concatenated along the channels.
         schedule: the path of the latents z.
         shape: of one sample.
         predicts: what the network's output means: "v" (c' eps - s' x'), "x" (x') or "eps".
         data_std: standard deviation of the data, > 0: a number, or a tensor that broadcasts against `shape`.
         data_mean: mean of the data, likewise.
-        log_snr_range: (least, most) log SNR that the network was trained on.
-        linear: the best linear guess of v' for data like these; needs a data_std that is one number.
-        x_range: (least, most) value that data have, or None. Outside training x-hat is moved into it: the mean of the
-            data behind z lies in any interval that the data lie in, so this can only lessen the error.
-        data: what a checkpoint tells about the data, or None.
+        log_snr_range: (minimum, maximum) log SNR that the network was trained on.
+        linear: the best linear guess of v' for the data; needs a data_std that is one number.
+        x_range: (minimum, maximum) of the data's values, or None. Outside training x-hat is clamped to it: E[x | z]
+            lies in any interval that contains the data, so this can only reduce the error.
+        data: the description of the data in a checkpoint, or None.
         precision: of the network's matrix products, "fp32" or, where the device has it in hardware, "bf16".
-        condition_mean: (K,) mean of the data's vector conditions, which the network sees centred and scaled too; None
-            where there are none.
+        condition_mean: (K,) mean of the data's vector conditions, which the network also sees centred and scaled; None
+            without vector conditions.
         condition_std: (K,) their standard deviations, > 0.
 
     Raises:
-        ValueError: an unknown prediction, ranges that do not rise, a mean or deviation that is not finite, a data_std
-            or condition_std that is not positive, or a prediction of eps on a schedule that ends with signal /
-            hypot(signal, noise) < 1e-3, for the data or for x'; a network with hints and no linear guess; a schedule
-            that ends with more noise than the dtype holds.
+        ValueError: an unknown prediction, a range whose ends do not increase, a mean or deviation that is not finite, a
+            data_std or condition_std that is not positive, a prediction of eps on a schedule that ends with signal /
+            hypot(signal, noise) < 1e-3, for the data or for x', a network with hints but no linear guess, or a
+            schedule that ends with more noise than the dtype holds.
     """
 
     data_std: Tensor
@@ -217,11 +220,11 @@ class NetworkDenoiser(Denoiser):
         if self.hints and linear is None:
             raise ValueError("network has hints, but linear is None; a hint is the linear guess")
         self.metrics: dict[str, float | None] = {}
-        self.known_conditions = False  # whether classes come from data that were checked when they were read
+        self.known_conditions = False  # whether classes were checked when the data were read
         for name, value in (("data_std", data_std), ("data_mean", data_mean)):
             value = torch.as_tensor(value, dtype=torch.float32, device=getattr(value, "device", None))
             if value.ndim > len(self.shape) or any(
-                    mine not in (1, side) for mine, side in zip(value.shape[::-1], self.shape[::-1], strict=False)):
+                    size not in (1, side) for size, side in zip(value.shape[::-1], self.shape[::-1], strict=False)):
                 raise ValueError(f"{name} has shape {tuple(value.shape)}; it must broadcast against {self.shape}")
             self.register_buffer(name, value)
         if not (self.data_std > 0).all():
@@ -231,57 +234,57 @@ class NetworkDenoiser(Denoiser):
         if linear is not None and self.data_std.numel() != 1:
             raise ValueError(f"data_std has shape {tuple(self.data_std.shape)}; "
                              "with a linear guess it must be a number")
-        mean, std = moments(condition_mean, condition_std)
+        mean, std = check_moments(condition_mean, condition_std)
         self.register_buffer("condition_mean", mean)
         self.register_buffer("condition_std", std)
         last = schedule.level(as_time(1.0))
         if not last.noise.to(self.data_std).isfinite():
             raise ValueError(f"schedule ends with noise {float(last.noise):g}, beyond the range of "
                              f"{self.data_std.dtype}; choose one that ends with less")
-        scaled = Level(last.signal * self.data_std.double().min(), last.noise)  # what the network's eps is read at
+        scaled = Level(last.signal * self.data_std.double().min(), last.noise)  # the level of x'
         share = min(float(last.signal / last.radius), float(scaled.signal / scaled.radius))
-        if predicts == "eps" and share < LEAST_SIGNAL:
+        if predicts == "eps" and share < MIN_SIGNAL:
             raise ValueError(f"predicts is 'eps', but {type(schedule).__name__} ends with signal / hypot(signal, "
-                             f"noise) = {share:.2g}, below {LEAST_SIGNAL:g}; predict 'v' or 'x'")
+                             f"noise) = {share:.2g}, below {MIN_SIGNAL:g}; predict 'v' or 'x'")
 
     def forward(self, z: Tensor, t: Tensor | float, condition: Condition = None) -> Estimate:
-        # One entry a row even for a single time: times data_std it must not be taken for one entry a row.
-        narrow = Level(*(entry.reshape(-1, *[1] * (z.ndim - 1)) for entry in self.level(z, t)))
-        # In the precision of the weights at least: latents may be coarser, and may be finer.
+        # Reshaped even for a single time: times data_std it must not be taken for one entry per row.
+        level_z = Level(*(entry.reshape(-1, *[1] * (z.ndim - 1)) for entry in self.level(z, t)))
+        # In at least the precision of the weights: latents may have a lower or a higher one.
         wide = z.to(torch.promote_types(z.dtype, self.data_std.dtype))
         level = Level(*(entry.reshape(-1, *[1] * (z.ndim - 1)) for entry in self.level(wide, t)))
-        # From float64 too: a logarithm of levels that were cast is coarse. And len(z) would fix the rows of a graph.
+        # From float64: the logarithm of a cast level is inaccurate. len(z) would fix the rows of an exported graph.
         log_snr = self.schedule.log_snr(as_time(t)).clamp(*self.log_snr_range).reshape(-1).expand(z.shape[0])
         if self.known_conditions and isinstance(condition, Tensor) and condition.dtype == torch.int64:
-            seen_condition = condition  # to look at them would be to wait for the device
-        else:  # elsewhere they are checked: a GPU only dies of a class that is not there
-            seen_condition = standardised(self.read_condition(condition, z.shape[0], z.device), self.condition_mean,
-                                          self.condition_std, self.data_std)
-        return Estimate(z, narrow, self.velocity(wide, level, log_snr, seen_condition).to(z))
+            network_condition = condition  # a check would wait for the device
+        else:  # checked, since an unknown class would crash the GPU
+            network_condition = standardised(self.read_condition(condition, z.shape[0], z.device), self.condition_mean,
+                                             self.condition_std, self.data_std)
+        return Estimate(z, level_z, self.velocity(wide, level, log_snr, network_condition).to(z))
 
     def velocity(self, z: Tensor, level: Level, log_snr: Tensor, condition: Tensor | None) -> Tensor:
-        """What `forward` calculates once all is checked: v of z, (B, *shape), whose level broadcasts against it, with
-        (B,) log SNR in the range of the training and the condition as the network sees it."""
+        """The unchecked computation of `forward`: v at z, (B, *shape), for a level that broadcasts against it, (B,) log
+        SNR in `log_snr_range` and the condition as the network sees it."""
         centred = z - level.signal * self.data_mean
         scaled = Level(level.signal * self.data_std, level.noise)
         y = centred / scaled.radius
-        kind = z.device.type
-        with _products(kind, bf16=False):  # the caller's
+        device = z.device.type
+        with _matmul_precision(device, bf16=False):
             guess = None if self.linear is None else self.linear(y, scaled)
-        seen = torch.cat([y, guess], 1) if self.hints and guess is not None else y
-        with _products(kind, self.precision == "bf16" and has_bf16(kind)):
-            answer = self.network(seen.to(self.data_std), log_snr.to(self.data_std), condition).to(z)
+        network_input = torch.cat([y, guess], 1) if self.hints and guess is not None else y
+        with _matmul_precision(device, self.precision == "bf16" and has_bf16(device)):
+            output = self.network(network_input.to(self.data_std), log_snr.to(self.data_std), condition).to(z)
         if guess is not None:
-            answer = answer + getattr(Estimate(centred, scaled, guess), self.predicts)
-        inner = READINGS[self.predicts](answer, centred, scaled)
+            output = output + getattr(Estimate(centred, scaled, guess), self.predicts)
+        inner = READINGS[self.predicts](output, centred, scaled)
         x = self.data_mean + self.data_std * inner.x
         if self.x_range is not None and not self.training:
             return Estimate.from_x(x.clamp(*self.x_range), z, level).v
-        # The same v in the data's own units: c eps - s x.
+        # v in the data's own units: c eps - s x.
         return (level.signal * inner.eps - level.noise * x) / level.radius
 
     def gaussian(self) -> Gaussian:
-        """The Gaussian with the moments of the data, whose variances are those of the linear guess if there is one."""
+        """The Gaussian with the moments of the data, with the variances of the linear guess if there is one."""
         mean, std = (value.double().expand(self.shape).flatten() for value in (self.data_mean, self.data_std))
         if self.linear is None:
             return Gaussian(mean, std**2)
@@ -290,16 +293,16 @@ class NetworkDenoiser(Denoiser):
 
     def read_condition(self, condition: Condition, rows: int,
                        device: torch.device | str | None = None) -> Tensor | None:
-        """As for any denoiser; a class that no row of the training had is refused too, except in training itself."""
-        return self.conditions.read(condition, rows, device, unseen=self.training)
+        """As for any denoiser; outside training a class without training rows is refused too."""
+        return self.conditions.read(condition, rows, device, allow_empty=self.training)
 
     @property
     def conditions(self) -> Conditions:
-        """What it can be told of each sample."""
-        return Conditions.of(self.network, self.data, self.condition_mean)
+        """The conditions that the network accepts."""
+        return Conditions.from_network(self.network, self.data, self.condition_mean)
 
 
-def _products(kind: str, bf16: bool) -> AbstractContextManager[object]:
-    """Matrix products of a kind of device in bfloat16 or as they are, whatever the caller has set; a graph that is
-    exported has them as they are."""
-    return nullcontext() if torch.compiler.is_exporting() else torch.autocast(kind, torch.bfloat16, enabled=bf16)
+def _matmul_precision(device: str, bf16: bool) -> AbstractContextManager[object]:
+    """Matrix products in bfloat16 or in the tensors' dtype, whatever autocast the caller has set; an exported graph
+    keeps the tensors' dtype."""
+    return nullcontext() if torch.compiler.is_exporting() else torch.autocast(device, torch.bfloat16, enabled=bf16)

@@ -1,4 +1,4 @@
-"""The forward encoder: data become noise step by step, each step's law in closed form (section 20.1)."""
+"""The forward encoder: data become noise step by step, with each step's law in closed form (section 20.1)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributions import Independent, Normal
 
 from ornstein import noise
-from ornstein.diffusion.level import Level, as_time, spread
+from ornstein.diffusion.level import Level, as_time, per_row
 from ornstein.diffusion.schedule import Schedule
 
 __all__ = ["Encoder", "draw", "gaussian", "transition"]
@@ -20,7 +20,7 @@ def gaussian(mean: Tensor, std: Tensor) -> Independent:
 
 
 def draw(q: Independent, eps: Tensor) -> Tensor:
-    """Draw from a Gaussian with noise that the caller brings: mean + std * eps.
+    """Draw from a Gaussian with the caller's noise: mean + std * eps.
 
     Args:
         q: a Gaussian of `Encoder` or `Decoder`.
@@ -38,8 +38,7 @@ def draw(q: Independent, eps: Tensor) -> Tensor:
 
 
 def transition(schedule: Schedule, s: Tensor | float, t: Tensor | float) -> tuple[Level, Level, Tensor, Tensor]:
-    """What happens between times s < t: their levels, `keep` and `added`, all float64 on the CPU; ValueError for
-    others.
+    """The transition from time s to t: both levels, `keep` and `added`, float64 on the CPU; ValueError unless s < t.
 
     keep = signal_t / signal_s, added = noise_t^2 - keep^2 noise_s^2. With s = (n - 1) / T and t = n / T of a `Chain`,
     keep = sqrt(1 - beta_n) and added = beta_n.
@@ -50,16 +49,16 @@ def transition(schedule: Schedule, s: Tensor | float, t: Tensor | float) -> tupl
                          "s must be smaller than t")
     level_s, level_t = schedule.level(early), schedule.level(late)
     if (level_s.signal == 0).any():
-        raise ValueError(f"signal is 0 at s = {early.flatten()[:4].tolist()}; only the last time, 1, may hold no data")
+        raise ValueError(f"signal is 0 at s = {early.flatten()[:4].tolist()}; only the last time, 1, may have none")
     keep = level_t.signal / level_s.signal
     added = (level_t.noise**2 - keep**2 * level_s.noise**2).clamp(min=0)
     return level_s, level_t, keep, added
 
 
 class Encoder:
-    """q(z_t | x) and everything that follows from it, for one schedule.
+    """q(z_t | x) and the laws that follow from it, for one schedule.
 
-    Every law is `Independent(Normal)` with the event one sample, in the dtype and on the device of its first
+    Every law is `Independent(Normal)` whose event is one sample, in the dtype and on the device of its first
     argument. Times are () or (B,), in [0, 1]. Variances are computed in float64 and cast last.
 
     Args:
@@ -83,7 +82,7 @@ class Encoder:
             ValueError: unless 0 <= s < t <= 1.
         """
         _, _, keep, added = transition(self.schedule, s, t)
-        return gaussian(spread(keep, z) * z, spread(added.sqrt(), z))
+        return gaussian(per_row(keep, z) * z, per_row(added.sqrt(), z))
 
     def kernel(self, x: Tensor, t: Tensor | float) -> Independent:
         """The diffusion kernel q(z_t | x) = N(signal x, noise^2 I)   (20.6).
@@ -121,12 +120,12 @@ class Encoder:
         if x.shape != z.shape:
             raise ValueError(f"x has shape {tuple(x.shape)} and z {tuple(z.shape)}; they must agree")
         level_s, level_t, keep, added = transition(self.schedule, s, t)
-        of_z = spread(keep * level_s.noise**2 / level_t.noise**2, z)
-        of_x = spread(added * level_s.signal / level_t.noise**2, z)
-        return gaussian(of_z * z + of_x * x, spread(level_s.noise * added.sqrt() / level_t.noise, z))
+        weight_z = per_row(keep * level_s.noise**2 / level_t.noise**2, z)
+        weight_x = per_row(added * level_s.signal / level_t.noise**2, z)
+        return gaussian(weight_z * z + weight_x * x, per_row(level_s.noise * added.sqrt() / level_t.noise, z))
 
     def walk(self, x: Tensor, times: Sequence[float], seed: int = 0) -> Iterator[Tensor]:
-        """Latents along one path of the chain, each drawn from the one before it (20.3), (20.4).
+        """Latents along one path of the chain, each drawn given the previous one (20.3), (20.4).
 
         Args:
             x: (B, ...) clean data.
@@ -137,13 +136,13 @@ class Encoder:
             (B, ...) z at each of the times.
 
         Raises:
-            ValueError: times that do not rise, or lie outside [0, 1].
+            ValueError: times that do not increase strictly, or lie outside [0, 1].
         """
-        z, now = x, 0.0
-        for number, time in enumerate(times):
-            if float(time) == 0 and number == 0:
+        z, previous = x, 0.0
+        for k, time in enumerate(times):
+            if float(time) == 0 and k == 0:
                 yield z
                 continue
-            eps = noise.per_sample(seed, "walk", range(len(x)), number, z)
-            z, now = draw(self.step(z, now, time), eps), float(time)
+            eps = noise.per_sample(seed, "walk", range(len(x)), k, z)
+            z, previous = draw(self.step(z, previous, time), eps), float(time)
             yield z

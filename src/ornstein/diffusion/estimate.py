@@ -1,4 +1,4 @@
-"""One answer of a denoiser, four readings: clean data, noise, velocity, score."""
+"""One estimate of a denoiser, four readings: clean data, noise, velocity, score."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor
 from ornstein.arguments import Prediction
 from ornstein.diffusion.level import Level
 
-__all__ = ["LEAST_SIGNAL", "PREDICTIONS", "READINGS", "Estimate"]
+__all__ = ["MIN_SIGNAL", "PREDICTIONS", "READINGS", "Estimate"]
 
 PREDICTIONS = get_args(Prediction)
-LEAST_SIGNAL = 1e-3  # below this share of signal a prediction of eps says nothing about x in float32
+MIN_SIGNAL = 1e-3  # share of signal below which a prediction of eps says nothing about x in float32
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a denoiser believes about the clean data behind a latent.
+    """A denoiser's estimate of the clean data behind a latent.
 
     With r = hypot(signal, noise) and (c, s) = (signal, noise) / r the velocity is v = c eps - s x
     (Salimans & Ho 2022), and the readings follow without a division that could fail:
@@ -28,7 +28,7 @@ class Estimate:
 
     Args:
         z: (B, ...) the latent.
-        level: its make-up, entries that broadcast against z.
+        level: its signal and noise, which broadcast against z.
         v: (B, ...) the velocity, in the data's own units.
     """
 
@@ -38,7 +38,7 @@ class Estimate:
 
     @classmethod
     def from_v(cls, v: Tensor, z: Tensor, level: Level) -> Estimate:
-        """An estimate from the velocity itself; v and z (B, ...), level entries () or (B,) or broadcastable."""
+        """An estimate from the velocity; v and z (B, ...), level entries () or (B,) or broadcastable."""
         return cls(z, _fit(level, z), v)
 
     @classmethod
@@ -48,7 +48,7 @@ class Estimate:
         Args:
             x: (B, ...) predicted clean data.
             z: (B, ...) the latent.
-            level: its make-up, entries () or (B,).
+            level: its signal and noise, () or (B,).
         """
         level = _fit(level, z)
         c, s = level.unit
@@ -62,17 +62,17 @@ class Estimate:
         Args:
             eps: (B, ...) predicted noise.
             z: (B, ...) the latent.
-            level: its make-up, entries () or (B,).
+            level: its signal and noise, () or (B,).
 
         Raises:
             ValueError: c = signal / hypot(signal, noise) is below 1e-3, where noise says nothing about the data.
         """
         level = _fit(level, z)
         c, s = level.unit
-        # A graph that is exported has no checks.
-        if not torch.compiler.is_exporting() and (c < LEAST_SIGNAL).any():
+        # An exported graph has no checks.
+        if not torch.compiler.is_exporting() and (c < MIN_SIGNAL).any():
             raise ValueError(f"signal / hypot(signal, noise) is {float(c.min()):.2g}; a prediction of eps needs at "
-                             f"least {LEAST_SIGNAL:g} (predict v, or end the schedule earlier)")
+                             f"least {MIN_SIGNAL:g} (predict v, or end the schedule earlier)")
         return cls(z, level, (eps - s * z / level.radius) / c)
 
     @property
@@ -103,5 +103,5 @@ READINGS = {"x": Estimate.from_x, "eps": Estimate.from_eps, "v": Estimate.from_v
 
 
 def _fit(level: Level, z: Tensor) -> Level:
-    """Entries that already broadcast against z stay as they are; () and (B,) are shaped to."""
+    """The level shaped to broadcast against z, unless it already does."""
     return level.fit(z) if level.signal.ndim < 2 else level

@@ -1,4 +1,4 @@
-"""The times of a walk back: grids even in one measure or another, and what each time is on the schedule."""
+"""Times of a walk back: grids that are even in some measure, and each time's level on the schedule."""
 
 from __future__ import annotations
 
@@ -9,33 +9,34 @@ import torch
 from torch import Tensor
 
 from ornstein.arguments import require, require_float, require_int
-from ornstein.diffusion.level import Level, as_time, doubles, remember
-from ornstein.diffusion.schedule import MOST_STEPS, Schedule
+from ornstein.diffusion.level import Level, as_float64, as_time, attach_level
+from ornstein.diffusion.schedule import MAX_STEPS, Schedule
 
-__all__ = ["SPACINGS", "Moment", "falling", "grid", "moments", "powers"]
+__all__ = ["SPACINGS", "Moment", "decreasing_times", "grid", "power_times", "walk_moments"]
 
 SPACINGS = ("time", "angle", "log_snr", "karras", "power")
-# A grid even in log SNR leaves pure noise and reaches clean data in one step each. Both steps shrink as the grid
-# grows finer, so that samplers converge: its inner ends are at noise / signal = WIDEST * steps and FINEST / steps.
+# A grid even in log SNR leaves pure noise in one step and reaches clean data in another. Both steps shrink as the grid
+# is refined, so that samplers converge: its inner ends are at noise / signal = WIDEST * steps and FINEST / steps.
 WIDEST, FINEST = 4.5, 0.6
 RHO = 5.0  # of the "karras" spacing
-# Powers of the "power" spacing at its clean and its noisy end up to so many steps, from benchmarks/samplers.py.
+# Maximum steps, and powers of the "power" spacing at its clean and its noisy end, from benchmarks/samplers.py.
 POWERS = ((5, 2.0, 0.8), (10, 1.6, 0.65), (math.inf, 1.6, 0.8))
 
 
-def falling(times: Sequence[float] | Tensor, start: float | None = 1.0) -> Tensor:
-    """Times that fall strictly to 0 from `start`, or where it is None from any time up to 1: (n + 1,) float64."""
-    walk = doubles("times", times)
+def decreasing_times(times: Sequence[float] | Tensor, start: float | None = 1.0) -> Tensor:
+    """Return times as (n + 1,) float64 after checking that they decrease strictly from `start`, or if it is None from
+    any time up to 1, to 0."""
+    walk = as_float64("times", times)
     if walk.ndim != 1 or len(walk) < 2 or not (walk.diff() < 0).all() or walk[-1] != 0 or not (
             walk[0] <= 1 if start is None else walk[0] == start):
         first = "a time up to 1" if start is None else f"{start:g}"
-        raise ValueError(f"times is {walk.flatten()[:6].tolist()}...; it must fall strictly from {first} to 0"
+        raise ValueError(f"times is {walk.flatten()[:6].tolist()}...; it must decrease strictly from {first} to 0"
                          + (", or from any time if z is given" if start is not None else ""))
     return walk
 
 
 def grid(schedule: Schedule, steps: int, spacing: str = "angle", start: float = 1.0) -> Tensor:
-    """Times from `start` down to 0 for a sampler, evenly spaced in a measure of time.
+    """Times from `start` down to 0 for a sampler, evenly spaced in some measure.
 
     Args:
         schedule: the path to walk back.
@@ -52,19 +53,19 @@ def grid(schedule: Schedule, steps: int, spacing: str = "angle", start: float = 
         ValueError: fewer than one step, an unknown spacing, or a start outside (0, 1].
     """
     require("spacing", spacing, SPACINGS)
-    steps = require_int("steps", steps, maximum=MOST_STEPS)
+    steps = require_int("steps", steps, maximum=MAX_STEPS)
     if not 0 < require_float("start", start) <= 1:
         raise ValueError(f"start is {start}; it must lie in (0, 1]")
     times = torch.linspace(start, 0, steps + 1, dtype=torch.float64, device="cpu")
     if spacing == "angle":
         times[1:-1] = schedule.time_at(schedule.level(as_time(start)).angle * times[1:-1] / start)
     elif spacing == "power":
-        clean, noisy = next(ends for most, *ends in POWERS if steps <= most)
-        times = powers(schedule, steps, clean, noisy, start)
+        clean, noisy = next(ends for maximum, *ends in POWERS if steps <= maximum)
+        times = power_times(schedule, steps, clean, noisy, start)
     elif spacing != "time":
         share = torch.arange(1, steps, dtype=torch.float64, device="cpu") / max(steps - 1, 1)
         noisy = schedule.log_snr(start).clamp(min=-2 * math.log(WIDEST * steps))
-        # A schedule that never becomes noisy is refined from where it ends.
+        # The grid of a schedule that never becomes noisy is refined from its end.
         clean = max(2 * math.log(steps / FINEST), float(noisy) + 2 * math.log(steps))
         if spacing == "log_snr":
             inner = noisy + (clean - noisy) * share
@@ -72,20 +73,20 @@ def grid(schedule: Schedule, steps: int, spacing: str = "angle", start: float = 
             first, last = torch.exp(-noisy / (2 * RHO)), math.exp(-clean / (2 * RHO))
             inner = -2 * RHO * torch.log(first + (last - first) * share)
         times[1:-1] = schedule.time(inner)
-    return _reachable(times, schedule.edge)
+    return _below_edge(times, schedule.edge)
 
 
-def powers(schedule: Schedule, steps: int, clean: float, noisy: float, start: float = 1.0) -> Tensor:
-    """Times from `start` down to 0 that are even in u with noise / signal = u^clean / (1 - u)^noisy: (steps + 1,)."""
+def power_times(schedule: Schedule, steps: int, clean: float, noisy: float, start: float = 1.0) -> Tensor:
+    """Times from `start` down to 0, even in u with noise / signal = u^clean / (1 - u)^noisy, (steps + 1,)."""
     times = torch.linspace(start, 0, steps + 1, dtype=torch.float64, device="cpu")
     inverse = torch.exp(schedule.log_snr(start) / (2 * noisy))
     u = times[1:-1] / start * 2 / (1 + torch.sqrt(1 + 4 * inverse))
     times[1:-1] = schedule.time(-2 * (clean * torch.log(u) - noisy * torch.log1p(-u)))
-    return _reachable(times, schedule.edge)
+    return _below_edge(times, schedule.edge)
 
 
-def _reachable(times: Tensor, edge: float) -> Tensor:
-    """Falling times of which those that a schedule leaps over, from its edge on, are spread below the edge."""
+def _below_edge(times: Tensor, edge: float) -> Tensor:
+    """Decreasing times in which those that a schedule does not have, from its edge on, are spread below the edge."""
     count = int((times[1:] >= edge).sum())
     if edge < 1 and count:
         share = torch.arange(count, dtype=times.dtype, device="cpu") / count
@@ -94,7 +95,7 @@ def _reachable(times: Tensor, edge: float) -> Tensor:
 
 
 class Moment(float):
-    """A time of a walk that knows its `signal` and `noise`; its `clock` is the same time as denoisers take it."""
+    """A time of a walk that knows its `signal` and `noise`; its `clock` is the same time as a tensor for denoisers."""
 
     clock: Tensor
     signal: float
@@ -114,14 +115,14 @@ class Moment(float):
         return Moment, (self.clock, self.signal, self.noise)
 
 
-def moments(schedule: Schedule, times: Tensor, z: Tensor) -> list[Moment]:
-    """The times of a walk of z, (n + 1,) float64, whose levels on its schedule are asked for once and together."""
+def walk_moments(schedule: Schedule, times: Tensor, z: Tensor) -> list[Moment]:
+    """The moments of a walk of z at times, (n + 1,) float64, with their levels computed once for all."""
     level, walk = schedule.level(as_time(times)), []
     if (empty := level.signal[1:] == 0).any():
-        raise ValueError(f"signal is 0 at t = {float(times[1:][empty][0]):g}; only the first time of a walk may hold "
-                         "no data")
+        raise ValueError(f"signal is 0 at t = {float(times[1:][empty][0]):g}; only the first time of a walk may "
+                         "have no signal")
     fitted = Level(level.signal.to(z), level.noise.to(z))
-    for clock, pair, mine in zip(times, zip(*level, strict=True), zip(*fitted, strict=True), strict=True):
-        remember(schedule, clock, Level(*pair), Level(*mine))
+    for clock, pair, fitted_pair in zip(times, zip(*level, strict=True), zip(*fitted, strict=True), strict=True):
+        attach_level(schedule, clock, Level(*pair), Level(*fitted_pair))
         walk.append(Moment(clock, float(pair[0]), float(pair[1])))
     return walk

@@ -1,4 +1,4 @@
-"""How much of the data and how much noise a latent holds, and the times at which it is asked."""
+"""The level of a latent, its signal and noise, and times as float64 that may know their level."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 
 from ornstein.arguments import is_flag, short_repr
 
-__all__ = ["Level", "as_time", "doubles", "known", "remember", "spread"]
+__all__ = ["Level", "as_float64", "as_time", "attach_level", "attached_level", "per_row"]
 
 
 class Level(NamedTuple):
-    """A latent's make-up, z = signal x + noise eps; both entries share one shape and are >= 0."""
+    """Signal and noise of a latent z = signal x + noise eps; both entries have the same shape and are >= 0."""
 
     signal: Tensor
     noise: Tensor
@@ -40,7 +40,7 @@ class Level(NamedTuple):
         return 2 * (self.signal.log() - self.noise.log())
 
     def fit(self, z: Tensor) -> Level:
-        """The same level in the dtype and on the device of `z`, shaped to broadcast against it.
+        """The level in the dtype and on the device of `z`, shaped to broadcast against it.
 
         Args:
             z: (B, ...) latents, for a level of shape () or (B,).
@@ -48,11 +48,11 @@ class Level(NamedTuple):
         Raises:
             ValueError: the level has neither one entry nor one for each row of `z`.
         """
-        return Level(spread(self.signal, z), spread(self.noise, z))
+        return Level(per_row(self.signal, z), per_row(self.noise, z))
 
 
-def spread(value: Tensor, z: Tensor) -> Tensor:
-    """A () or (B,) tensor in the dtype and on the device of z, (B, ...), viewed so that it broadcasts against it."""
+def per_row(value: Tensor, z: Tensor) -> Tensor:
+    """A () or (B,) tensor in the dtype and on the device of z, (B, ...), shaped to broadcast against it."""
     if value.ndim == 0:
         return value.to(z)
     if value.ndim != 1 or z.ndim == 0 or value.shape[0] not in (1, z.shape[0]):
@@ -61,39 +61,39 @@ def spread(value: Tensor, z: Tensor) -> Tensor:
     return value.to(z).reshape(-1, *[1] * (z.ndim - 1))
 
 
-class Known(NamedTuple):
-    """What is remembered of times: their level on a schedule, float64, and perhaps as latents need it."""
+class AttachedLevel(NamedTuple):
+    """The level of times on a schedule, in float64 and, if known, `fitted` to the latents."""
 
     schedule: Any
     level: Level
     fitted: Level | None = None
 
 
-def remember(schedule: Any, t: Tensor, level: Level | None = None, fitted: Level | None = None) -> Tensor:
-    """The same times, () or (B,) float64 on the CPU, which know their level from now on."""
-    t.known = Known(schedule, level or schedule.level(t), fitted)  # pyrefly: ignore  # a plain attribute
+def attach_level(schedule: Any, t: Tensor, level: Level | None = None, fitted: Level | None = None) -> Tensor:
+    """Attach their level to times, () or (B,) float64 on the CPU, and return them."""
+    t.attached_level = AttachedLevel(schedule, level or schedule.level(t), fitted)  # pyrefly: ignore  # a plain attribute
     return t
 
 
-def known(schedule: Any, t: Tensor | float) -> Known | None:
-    """What is remembered of times, if it is about this schedule."""
-    memory = getattr(t, "known", None)
-    return memory if memory is not None and memory.schedule is schedule else None
+def attached_level(schedule: Any, t: Tensor | float) -> AttachedLevel | None:
+    """The level attached to times, if it belongs to this schedule."""
+    attached = getattr(t, "attached_level", None)
+    return attached if attached is not None and attached.schedule is schedule else None
 
 
 def as_time(t: Tensor | float, name: str = "t") -> Tensor:
     """A time as a float64 tensor on the CPU, checked to lie in [0, 1]."""
-    if getattr(t, "known", None) is not None:
-        return t  # pyrefly: ignore  # what knows its level is a time
-    time = doubles(name, t)
+    if getattr(t, "attached_level", None) is not None:
+        return t  # pyrefly: ignore  # only times have an attached level
+    time = as_float64(name, t)
     inside = 0 <= t <= 1 if isinstance(t, float) else bool(((time >= 0) & (time <= 1)).all())
-    if not inside:  # NaN is not either
+    if not inside:  # as for NaN
         raise ValueError(f"{name} is {time.flatten()[:4].tolist()}; every time must lie in [0, 1]")
     return time
 
 
-def doubles(name: str, value: Any) -> Tensor:
-    """Numbers as a float64 tensor on the CPU, never by way of float32; ValueError for what are none."""
+def as_float64(name: str, value: Any) -> Tensor:
+    """Numbers as a float64 tensor on the CPU, never by way of float32; ValueError for anything else."""
     try:
         if is_flag(value):
             raise TypeError

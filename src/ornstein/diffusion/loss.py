@@ -1,4 +1,4 @@
-"""What a decoder is trained on: one random term of the chain a sample, and how much each counts (section 20.2)."""
+"""The training loss: one random term of the chain per sample, its weight, and the density of times (section 20.2)."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from ornstein.isolation import isolated
 __all__ = ["DENSITIES", "TIMES", "WEIGHTINGS", "Density", "denoising_loss", "draw_times"]
 
 WEIGHTINGS, TIMES, DENSITIES = get_args(Weighting), get_args(TimesName), get_args(DensityName)
-FINE = (10.0, -6.0)  # log SNR between which a third of the times of "mixed" lie evenly
+MIXED_LOG_SNR = (10.0, -6.0)  # range in which a third of the times of "mixed" are even
 
 
 @isolated()
 def denoising_loss(denoiser: Denoiser, x: Tensor, t: Tensor, eps: Tensor, condition: Condition = None,
                    weighting: str = "unit", data_std: Tensor | float = 1.0) -> Tensor:
-    """Mean over the values of a sample of weight (v - v-hat)^2, for one latent z_t ~ q(z_t | x) each.
+    """Mean over the values of a sample of weight (v - v-hat)^2, with one latent z_t ~ q(z_t | x) per sample.
 
-    Errors of the readings of an `Estimate` are multiples of one another, (eps - eps-hat) = c (v - v-hat) and
+    The errors of an `Estimate`'s readings are multiples of one another, (eps - eps-hat) = c (v - v-hat) and
     (x - x-hat) = -s (v - v-hat), so every weighting is a weight on v:
 
     "eps": c^2, the simple loss of Ho et al. 2020;  "x": s^2;  "v": 1;  "unit": (c c' + s s' data_std)^-2, the
@@ -63,51 +63,51 @@ def denoising_loss(denoiser: Denoiser, x: Tensor, t: Tensor, eps: Tensor, condit
     return error.flatten(1).mean(1)
 
 
-def draw_times(rows: int, seed: int, step: int, how: str = "stratified") -> Tensor:
-    """Places in [0, 1), (rows,) float64, for a density of times to be read off.
+def draw_times(rows: int, seed: int, step: int, sampling: str = "stratified") -> Tensor:
+    """Quantiles in [0, 1), (rows,) float64, which a `Density` maps to times.
 
-    "stratified" puts one in each of the `rows` equal parts of [0, 1), in random order (Kingma et al. 2021): the same
-    expectation as "uniform", and far less variance between batches.
+    "stratified" draws one from each of `rows` equal intervals of [0, 1), in random order (Kingma et al. 2021): the same
+    expectation as "uniform", with much less variance between batches.
     """
-    require("times", how, TIMES)
+    require("times", sampling, TIMES)
     rng = noise.generator(seed, "train", 1, step)
-    if how == "uniform":
+    if sampling == "uniform":
         return torch.from_numpy(rng.random(rows))
     return torch.from_numpy((rng.permutation(rows) + rng.random(rows)) / rows)
 
 
 class Density:
-    """Where on the path to train: a map from places in [0, 1) to times.
+    """The density of training times, as a map from quantiles in [0, 1) to times.
 
-    "time" is even in t (the random term of the chain), "angle" even in the angle of the rotation, "log_snr" a logistic
-    density of the log SNR with mean 0 and scale 2, cut off at +-12. "mixed" draws two thirds of its times as "angle"
-    does and a third evenly in log SNR from -6 to 10, as the bound weighs them (Kingma et al. 2021): the grain of
-    pictures is decided where the angle hardly moves.
+    "time" is uniform in t (a random term of the chain), "angle" uniform in the angle of the rotation, "log_snr" a
+    logistic density of the log SNR with mean 0 and scale 2, cut off at +-12. "mixed" draws two thirds of its times as
+    "angle" does and a third uniformly in log SNR from -6 to 10, as the bound weighs them (Kingma et al. 2021): the
+    grain of pictures is decided where the angle hardly changes.
     """
 
-    def __init__(self, schedule: Schedule, how: str = "angle") -> None:
-        require("density", how, DENSITIES)
-        # A table, because the schedule's inverse is a bisection: 4,096 straight pieces.
-        place = torch.linspace(0, 1, 4097, dtype=torch.float64, device="cpu")
-        furthest = schedule.level(as_time(1.0)).angle
-        if how == "time":
-            time = place
-        elif how == "log_snr":
-            time = schedule.time((-2 * torch.logit(place)).clamp(-12, 12))
-        elif how == "angle":
-            time = schedule.time_at(place * furthest)
+    def __init__(self, schedule: Schedule, kind: str = "angle") -> None:
+        require("density", kind, DENSITIES)
+        # A table of 4,096 linear pieces, since the schedule's inverse may be a bisection.
+        quantile = torch.linspace(0, 1, 4097, dtype=torch.float64, device="cpu")
+        last_angle = schedule.level(as_time(1.0)).angle
+        if kind == "time":
+            time = quantile
+        elif kind == "log_snr":
+            time = schedule.time((-2 * torch.logit(quantile)).clamp(-12, 12))
+        elif kind == "angle":
+            time = schedule.time_at(quantile * last_angle)
             time[-1] = 1.0
         else:
             log_snr = torch.linspace(24, -24, 4097, dtype=torch.float64, device="cpu")
-            angle = torch.atan(torch.exp(-log_snr / 2)) / furthest
-            low = max(FINE[1], float(schedule.log_snr(as_time(1.0))))
-            high = max(FINE[0], low + 1)
-            even = ((high - log_snr) / (high - low)).clamp(0, 1)
-            ends = place[:1], place[-1:]
-            place = torch.cat([ends[0], (2 * angle.clamp(max=1) + even) / 3, ends[1]])
+            angle = torch.atan(torch.exp(-log_snr / 2)) / last_angle
+            low = max(MIXED_LOG_SNR[1], float(schedule.log_snr(as_time(1.0))))
+            high = max(MIXED_LOG_SNR[0], low + 1)
+            uniform = ((high - log_snr) / (high - low)).clamp(0, 1)
+            ends = quantile[:1], quantile[-1:]
+            quantile = torch.cat([ends[0], (2 * angle.clamp(max=1) + uniform) / 3, ends[1]])
             time = torch.cat([ends[0], schedule.time(log_snr), ends[1]])
-        self.place, self.time = place.numpy(), time.numpy()
+        self.quantile, self.time = quantile.numpy(), time.numpy()
 
-    def __call__(self, place: Tensor) -> Tensor:
-        """Times for places in [0, 1), float64, shaped like them."""
-        return torch.from_numpy(np.interp(place.numpy(), self.place, self.time))
+    def __call__(self, quantile: Tensor) -> Tensor:
+        """The times at quantiles in [0, 1), float64, shaped like them."""
+        return torch.from_numpy(np.interp(quantile.numpy(), self.quantile, self.time))

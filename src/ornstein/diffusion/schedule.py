@@ -1,4 +1,4 @@
-"""Schedules: how much of the data and how much noise a latent holds at each time (section 20.1)."""
+"""Schedules: signal and noise of a latent at each time (section 20.1)."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ import torch
 from torch import Tensor
 
 from ornstein.arguments import ScheduleName, require_float, require_int
-from ornstein.diffusion.level import Level, as_time, doubles, known
+from ornstein.diffusion.level import Level, as_float64, as_time, attached_level
 from ornstein.isolation import isolated
 
 __all__ = ["SCHEDULES", "Chain", "Cosine", "Exploding", "Linear", "Schedule"]
 
-MOST_STEPS = 10**6  # of a chain or a walk
-LEAST = 1e-200  # noise^2 that a step of a chain adds
-FAINTEST = 1400.0  # -log alpha beyond which the signal, its square root, is no normal float64 number
+MAX_STEPS = 10**6  # of a chain or a walk
+MIN_ADDED = 1e-200  # noise^2 that a step of a chain adds
+MAX_DECAY = 1400.0  # -log alpha beyond which the signal, its square root, is not a normal float64 number
 
 
 class Schedule(ABC):
     """A path from data (t = 0) to noise (t = 1).
 
     A schedule of your own is a subclass with one method, `level(t)`. Whatever t the caller gives, the method
-    receives a float64 tensor on the CPU with entries in [0, 1] and its answer is cast and moved afterwards: noise
-    near 0 and signal near 0 are differences that float32 cannot hold. `log_snr` must fall strictly in t.
+    receives a float64 tensor on the CPU with entries in [0, 1], and its result is cast and moved afterwards: noise
+    near 0 and signal near 0 are differences that float32 cannot hold. `log_snr` must decrease strictly in t.
     """
 
-    edge = 1.0  # time from which a schedule leaps to its end; there is none between
+    edge = 1.0  # last time before 1; a schedule below 1 here jumps from it to its end
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if "level" in cls.__dict__:
-            cls.level = _in_double(cls.level)
+            cls.level = _in_float64(cls.level)
             cls._inverse = cls.__dict__.get("_inverse", Schedule._inverse)
 
     @abstractmethod
@@ -61,7 +61,7 @@ class Schedule(ABC):
         """The time at which the log signal-to-noise ratio has a given value, to float64 precision.
 
         Args:
-            log_snr: any shape; values beyond the ends of the schedule give those ends, 0 or 1.
+            log_snr: any shape; values beyond the ends of the schedule give the times of those ends, 0 or 1.
 
         Returns:
             Times in [0, 1], shaped like `log_snr`.
@@ -81,9 +81,9 @@ class Schedule(ABC):
         return self.time(-2 * torch.log(torch.tan(torch.as_tensor(angle, dtype=torch.float64, device="cpu"))))
 
     def _inverse(self, log_snr: Tensor) -> Tensor:
-        """`time` inside the schedule's ends, by bisection; anything beyond them."""
+        """`time` between the schedule's ends, by bisection; the result is arbitrary beyond them."""
         low, high = torch.zeros_like(log_snr), torch.ones_like(log_snr)
-        for _ in range(128):  # more than the 53 digits of a double: times near 0 keep their relative precision
+        for _ in range(128):  # more than the 53 bits of a double: times near 0 keep their relative precision
             middle = (low + high) / 2
             if ((middle == low) | (middle == high)).all():
                 break
@@ -104,34 +104,34 @@ class Schedule(ABC):
             (f, g^2), each shaped like t, per unit of t.
 
         Raises:
-            ValueError: the schedule is singular at t (its signal or its rate ends there).
+            ValueError: the schedule is singular at t, where its signal is 0 or its rate infinite.
         """
         time = as_time(t)
-        level, slope = torch.func.jvp(self.level, (time,), (torch.ones_like(time),))[:2]
-        drift = slope.signal / level.signal
-        added = 2 * level.noise * slope.noise - 2 * drift * level.noise**2
-        if not (drift.isfinite() & added.isfinite()).all():
+        level, derivative = torch.func.jvp(self.level, (time,), (torch.ones_like(time),))[:2]
+        drift = derivative.signal / level.signal
+        diffusion = 2 * level.noise * derivative.noise - 2 * drift * level.noise**2
+        if not (drift.isfinite() & diffusion.isfinite()).all():
             raise ValueError(f"rates of {type(self).__name__} are singular at t = {time.flatten()[:4].tolist()}; "
                              "take a time further inside (0, 1)")
-        return _cast(drift, t), _cast(added, t)
+        return _cast(drift, t), _cast(diffusion, t)
 
     def settings(self) -> dict[str, object]:
-        """What a checkpoint needs to build the schedule again, as plain numbers and lists."""
+        """The arguments that rebuild the schedule from a checkpoint, as plain numbers and lists."""
         return dict(vars(self))
 
 
 def _cast(value: Tensor, t: Tensor | float) -> Tensor:
-    """Give a float64 answer the dtype and device of a floating-point t; numbers and integers stay float64."""
+    """Cast a float64 result to the dtype and device of a floating-point t; for other t it stays float64."""
     return value.to(t) if isinstance(t, Tensor) and t.is_floating_point() else value
 
 
-def _in_double(method: Callable[[Any, Tensor], Level]) -> Any:
-    """Let `level` see float64 on the CPU whatever the caller gave, and cast the answer last."""
+def _in_float64(method: Callable[[Any, Tensor], Level]) -> Any:
+    """Call `level` with float64 times on the CPU, whatever the caller gives, and cast its result last."""
 
     @functools.wraps(method)
     def level(self: Schedule, t: Tensor | float) -> Level:
-        if (memory := known(self, t)) is not None:
-            return memory.level
+        if (attached := attached_level(self, t)) is not None:
+            return attached.level
         return Level(*(_cast(entry, t) for entry in method(self, as_time(t))))
 
     return level
@@ -143,59 +143,59 @@ class Chain(Schedule):
     alpha_n = prod_{i <= n} (1 - beta_i)   (20.7);  signal = sqrt(alpha_n), noise = sqrt(1 - alpha_n) at t = n / T.
     -log alpha is linear between the nodes, so the SDE has the constant rate -T log(1 - beta_n) inside step n.
 
-    A last beta of 1 takes all that is left of the data in one step (Lin et al. 2024). Between t = 1 - 1 / T and 1 there
-    is no time then: `level` refuses them, and `time` answers with that step's beginning.
+    A last beta of 1 removes all that is left of the data in one step (Lin et al. 2024). There are then no times between
+    t = 1 - 1 / T and 1: `level` refuses them, and `time` returns the beginning of that step.
 
     Args:
-        beta: (T,) the variances beta_1 .. beta_T, each in (0, 1), but that the last of several may be 1; a sequence or
-            a tensor.
+        beta: (T,) the variances beta_1 .. beta_T, each in (0, 1), except that the last of several may be 1; a sequence
+            or a tensor.
 
     Raises:
         ValueError: an empty or nested beta, an entry outside (0, 1), so much noise that float64 holds no signal, or
-            an entry so small that float64 does not tell the noise after it from the noise before.
+            an entry so small that it does not change the noise in float64.
     """
 
     @isolated()
     def __init__(self, beta: Tensor | list[float]) -> None:
-        self.beta = doubles("beta", beta).detach()
+        self.beta = as_float64("beta", beta).detach()
         if self.beta.ndim != 1 or not len(self.beta):
             raise ValueError(f"beta has shape {tuple(self.beta.shape)}; it must be a list of T >= 1 variances")
         self.T = len(self.beta)
-        leaps = self.T > 1 and bool(self.beta[-1] == 1)
+        ends_in_one = self.T > 1 and bool(self.beta[-1] == 1)
         outside = ~((self.beta > 0) & (self.beta < 1))
-        if outside[:self.T - leaps].any():
+        if outside[:self.T - ends_in_one].any():
             first = int(outside.nonzero()[0])
-            raise ValueError(f"beta[{first}] is {self.beta[first].item()}; every beta must lie strictly in (0, 1), but "
-                             "that the last of several may be 1")
-        self.edge = (self.T - 1) / self.T if leaps else 1.0
+            raise ValueError(f"beta[{first}] is {self.beta[first].item()}; every beta must lie strictly in (0, 1), "
+                             "except that the last of several may be 1")
+        self.edge = (self.T - 1) / self.T if ends_in_one else 1.0
         self._decay = torch.cat([torch.zeros(1, dtype=torch.float64, device="cpu"), -torch.log1p(-self.beta).cumsum(0)])
-        if (last := self._decay[self.T - leaps]) > FAINTEST:
-            raise ValueError(f"beta leaves alpha[{self.T - leaps}] = exp(-{last:.0f}), and float64 holds no signal "
-                             f"below exp(-{FAINTEST:.0f} / 2); use fewer or smaller betas")
-        if (unseen := self._decay.diff() < (1e-13 * self._decay[1:]).clamp(min=LEAST)).any():
-            first = int(unseen.nonzero()[0])
+        if (last := self._decay[self.T - ends_in_one]) > MAX_DECAY:
+            raise ValueError(f"beta leaves alpha[{self.T - ends_in_one}] = exp(-{last:.0f}), and float64 holds no "
+                             f"signal below exp(-{MAX_DECAY:.0f} / 2); use fewer or smaller betas")
+        if (lost := self._decay.diff() < (1e-13 * self._decay[1:]).clamp(min=MIN_ADDED)).any():
+            first = int(lost.nonzero()[0])
             raise ValueError(f"beta[{first}] is {self.beta[first].item()}, lost in the noise before it; leave it out")
         self.alpha = torch.exp(-self._decay)
 
     @classmethod
     def linear(cls, T: int = 1000, first: float = 1e-4, last: float = 0.02) -> Chain:
-        """T variances that rise evenly from `first` to `last` (Ho et al. 2020); T >= 1."""
-        ends, T = (require_float("first", first), require_float("last", last)), require_int("T", T, maximum=MOST_STEPS)
+        """T evenly spaced variances from `first` to `last` (Ho et al. 2020); T >= 1."""
+        ends, T = (require_float("first", first), require_float("last", last)), require_int("T", T, maximum=MAX_STEPS)
         return cls(torch.linspace(*ends, T, dtype=torch.float64, device="cpu"))
 
     def level(self, t: Tensor) -> Level:
         if (within := (t > self.edge) & (t < 1)).any():
             raise ValueError(f"t is {t[within].flatten()[0].item():g}, inside the last step, whose beta is 1; take a "
                              f"time up to {self.edge:.9g}, or 1")
-        place = t * self.T
-        node = place.detach().floor().clamp(0, self.T - 1).long()
-        decay = torch.lerp(self._decay[node], self._decay[node + 1].clamp(max=FAINTEST), place - node)
-        if self.edge < 1:  # an infinite decay cannot be mixed with a finite one
+        position = t * self.T
+        node = position.detach().floor().clamp(0, self.T - 1).long()
+        decay = torch.lerp(self._decay[node], self._decay[node + 1].clamp(max=MAX_DECAY), position - node)
+        if self.edge < 1:  # an infinite decay cannot be interpolated
             decay = torch.where(t == 1, math.inf, decay)
         return Level(torch.exp(-decay / 2), torch.sqrt(-torch.expm1(-decay)))
 
     def rates(self, t: Tensor | float) -> tuple[Tensor, Tensor]:
-        # In closed form, because the slope of noise is infinite at t = 0 while that of noise^2 is not.
+        # In closed form, since d noise / dt is infinite at t = 0 while d noise^2 / dt is not.
         node = (as_time(t) * self.T).floor().clamp(0, self.T - 1).long()
         rate = self.T * (self._decay[node + 1] - self._decay[node])
         if rate.isinf().any():
@@ -206,7 +206,7 @@ class Chain(Schedule):
     def _inverse(self, log_snr: Tensor) -> Tensor:
         decay = torch.nn.functional.softplus(-log_snr, threshold=50.0)  # -log of a sigmoid
         node = (torch.searchsorted(self._decay, decay) - 1).clamp(0, self.T - 1)
-        share = (decay - self._decay[node]) / (self._decay[node + 1] - self._decay[node])  # 0 in a step that leaps
+        share = (decay - self._decay[node]) / (self._decay[node + 1] - self._decay[node])  # 0 in a last step of beta 1
         return (node + share) / self.T
 
     def settings(self) -> dict[str, object]:
@@ -214,10 +214,10 @@ class Chain(Schedule):
 
 
 class Cosine(Schedule):
-    """signal = cos(pi t / 2), noise = sin(pi t / 2): the angle runs evenly in time (Nichol & Dhariwal 2021)."""
+    """signal = cos(pi t / 2), noise = sin(pi t / 2): the angle is proportional to t (Nichol & Dhariwal 2021)."""
 
     def level(self, t: Tensor) -> Level:
-        # cos(pi / 2) is 6e-17 in floating point; the schedule's end is exactly 0.
+        # cos(pi / 2) is 6e-17 in floating point; the schedule must end at exactly 0.
         signal = torch.where(t == 1, torch.zeros_like(t), torch.cos(t * (math.pi / 2)))
         return Level(signal, torch.sin(t * (math.pi / 2)))
 
@@ -236,9 +236,9 @@ class Linear(Schedule):
 
 
 class Exploding(Schedule):
-    """signal = 1, noise = sigma_min ((1 + sigma_max / sigma_min)^t - 1): nothing is ever taken from the data.
+    """signal = 1, noise = sigma_min ((1 + sigma_max / sigma_min)^t - 1): the data are never scaled down.
 
-    A geometric ladder of noise (Song & Ermon 2019) moved so that t = 0 is exactly the data; noise(1) = sigma_max.
+    A geometric sequence of noise (Song & Ermon 2019), shifted so that t = 0 is exactly the data; noise(1) = sigma_max.
 
     Args:
         sigma_min: scale below which the noise falls linearly to zero, >= 1e-100, in units of the data.

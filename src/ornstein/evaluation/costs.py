@@ -13,7 +13,7 @@ import torch
 
 from ornstein.data import Dataset
 from ornstein.diffusion.denoiser import Denoiser
-from ornstein.diffusion.likelihood.bound import ROWS, Reader
+from ornstein.diffusion.likelihood.bound import ROWS, Float64Model
 from ornstein.evaluation.classifier import FOLDS, TREES, grow_tree, tree_workers
 from ornstein.evaluation.distances import frechet, neighbours
 from ornstein.evaluation.intervals import DRAWS, GROUPS, PART, SPLITS, WIDE, WIDE_GROUPS, WIDE_SPLITS
@@ -63,7 +63,7 @@ def estimate_costs(model: Denoiser, training: Dataset, seen: Rows, unseen: Rows,
     """Time a small trial of each kind of work; the flow of its first rows is kept as a finished piece."""
     def call(count: int) -> Callable[[], object]:
         rows = torch.arange(count, device="cpu") % len(unseen)
-        read = Reader(model, unseen.x[rows], None if unseen.condition is None else unseen.condition[rows])
+        read = Float64Model(model, unseen.x[rows], None if unseen.condition is None else unseen.condition[rows])
         return lambda: read(read.x, torch.tensor(0.5, dtype=torch.float64, device="cpu"))
 
     small, large = (progress.time_trial(call(count)) for count in (SMALL, LARGE))

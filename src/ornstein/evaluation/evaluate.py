@@ -22,7 +22,7 @@ from ornstein.data import Dataset, DataSpec, load_data
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.guidance import Guided
 from ornstein.diffusion.samplers import sample
-from ornstein.diffusion.samplers.loop import NFE, plan
+from ornstein.diffusion.samplers.loop import NFE, plan_walk
 from ornstein.diffusion.samplers.rule import Rule
 from ornstein.evaluation.costs import estimate_costs
 from ornstein.evaluation.features import check_features, parse_name
@@ -99,7 +99,7 @@ def evaluate(model: Denoiser, data: Dataset | Any, *, held: Dataset | Any | None
         raise TypeError(f"spaces is {spaces!r}; it must be a list of names")
     for space in spaces:
         check_features(space)
-    plan(model, sampler, nfe, steps, None)  # refuses what no sampler can do, before minutes are spent
+    plan_walk(model, sampler, nfe, steps, None)  # refuses what no sampler can do, before minutes are spent
     operators = operator_names(restore, noise, model.shape)
     training, unseen, data_notes = training_and_unseen(model, data, held, conditional)
     if guidance is not None and guidance != 1:

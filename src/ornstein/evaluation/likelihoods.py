@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from ornstein.data import Dataset, DataSpec
-from ornstein.diffusion.denoiser import Denoiser, kind_of
+from ornstein.diffusion.denoiser import Denoiser, reference_tensor
 from ornstein.diffusion.exact import ExactGaussian
 from ornstein.diffusion.level import as_time
 from ornstein.diffusion.likelihood import Bound, bound_times, continuous_elbo, dequantise, elbo, ode_likelihood
 from ornstein.diffusion.likelihood.bound import mean_error
 from ornstein.diffusion.likelihood.continuous import BINS, PILOT
-from ornstein.diffusion.likelihood.times import CLEANEST, span
+from ornstein.diffusion.likelihood.times import CLEANEST, bound_range
 from ornstein.diffusion.likelihood.variance import optimal_variance
 from ornstein.diffusion.schedule import Cosine
 from ornstein.evaluation.pieces import Pieces
@@ -84,7 +84,7 @@ def bounds(model: Denoiser, unseen: Rows, training: Rows, spec: DataSpec, seed: 
     likelihoods.append(likelihood)
     if levels is not None:
         # A density of dequantised data: with noise below half a bin the model sees only the levels.
-        limits = span(model.schedule, levels, None)[0], 2 * math.log(levels - 1)
+        limits = bound_range(model.schedule, levels, None)[0], 2 * math.log(levels - 1)
         likelihoods.append(piece("dequantised", lambda: _bound_likelihood(
             "bound-dequantised", "Bound, dequantised data",
             continuous(dequantise(unseen.x, levels, seed), None, limits), levels), Likelihood.read))
@@ -112,7 +112,7 @@ def flow(model: Denoiser, unseen: Rows, spec: DataSpec, seed: int = 0, *, pieces
     t = model.schedule.time(torch.tensor(cleanest, dtype=torch.float64, device="cpu"))
     signal = float(model.schedule.level(as_time(t)).signal)
     divergence = "exact" if size <= 16 else "hutchinson"
-    like = kind_of(model)
+    like = reference_tensor(model)
 
     def density(rows: slice) -> list[float]:
         starts = range(rows.start, rows.stop, BLOCK if size > FEW_VALUES else PIECE)

@@ -14,7 +14,7 @@ from torch import Tensor
 from ornstein import noise
 from ornstein.arguments import require_float, short_repr
 from ornstein.data import Dataset, DataSpec
-from ornstein.diffusion.denoiser import Denoiser, kind_of
+from ornstein.diffusion.denoiser import Denoiser, reference_tensor
 from ornstein.diffusion.editing.operator import Operator, read_operator
 from ornstein.diffusion.editing.posterior import posterior
 from ornstein.diffusion.editing.restore import NFE
@@ -75,7 +75,7 @@ def restoration(model: Denoiser, name: str, deviation: float, training: Dataset,
     spec, operator, data = unseen.spec, read_operator(name, model.shape), model.gaussian()
     count = _draws(spec.shape)
     rows = Rows.of(unseen, int(min(MAX_ROWS, max(MIN_ROWS, VALUES // (count * math.prod(spec.shape))))), seed)
-    y = operator(rows.x.to(kind_of(model)))
+    y = operator(rows.x.to(reference_tensor(model)))
     y = y + deviation * noise.per_sample(seed, "evaluate", range(len(y)), index, y)
 
     def share(done: float) -> float:
@@ -86,7 +86,7 @@ def restoration(model: Denoiser, name: str, deviation: float, training: Dataset,
             condition = None if rows.condition is None else rows.condition[start:stop]
             # Measurements of real rows do not need the checks of `restore`, which warns of implausible ones.
             x = posterior(model, data, y[start:stop], operator, deviation, count, NFE, seed, condition,
-                          numbers=range(start, stop)).float().cpu().unflatten(0, (-1, count))
+                          indices=range(start, stop)).float().cpu().unflatten(0, (-1, count))
             return {"x": _on_levels(spec, x.flatten(0, 1)).reshape(x.shape)}
 
         return pieces.tensors(f"restored-{index}-{start}", compute, share(done))["x"]

@@ -1,4 +1,4 @@
-"""Modules that are traced to graphs: they check nothing, and compute times outside of the graph."""
+"""Modules that are traced to graphs: they check no_condition, and compute times outside of the graph."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from ornstein.data import DataSpec
-from ornstein.diffusion.condition import nothing, standardised
+from ornstein.diffusion.condition import no_condition, standardised
 from ornstein.diffusion.damping import Damped
 from ornstein.diffusion.denoiser import Denoiser, NetworkDenoiser
 from ornstein.diffusion.estimate import Estimate
-from ornstein.diffusion.grid import Moment, moments
+from ornstein.diffusion.grid import Moment, walk_moments
 from ornstein.diffusion.level import Level
-from ornstein.diffusion.samplers.loop import follow
+from ornstein.diffusion.samplers.loop import run_walk
 from ornstein.diffusion.samplers.rule import Rule
 from ornstein.diffusion.schedule import Schedule
 from ornstein.exporting.decode import Decode
@@ -72,7 +72,7 @@ class VelocityGraph(nn.Module):
 
 
 class _GuidedAtLevel(Denoiser):
-    """A model with guidance that takes (level, log SNR) as its time, and checks nothing."""
+    """A model with guidance that takes (level, log SNR) as its time, and checks no_condition."""
 
     def __init__(self, model: NetworkDenoiser, guidance: float) -> None:
         super().__init__(model.schedule, model.shape)
@@ -116,7 +116,7 @@ def guided_denoiser(model: Denoiser, guidance: float, damping: float) -> Denoise
 
 def _guided_v(z: Tensor, condition: Tensor, guidance: float, velocity: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """v with guidance, from one call of twice the rows."""
-    v = velocity(torch.cat([z, z]), torch.cat([condition, nothing(condition)]))
+    v = velocity(torch.cat([z, z]), torch.cat([condition, no_condition(condition)]))
     conditional, unconditional = v.unflatten(0, (2, -1)).unbind()  # `chunk` would fix the number of rows
     return unconditional + guidance * (conditional - unconditional)
 
@@ -141,12 +141,12 @@ class SamplerGraph(nn.Module):
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         caller: Any = _TracedCalls(self.schedule, condition, self.denoiser)
-        *_, (_, latent, _) = follow(self.rule, self.walk, z, caller, _no_noise)
+        *_, (_, latent, _) = run_walk(self.rule, self.walk, z, caller, _no_noise)
         return self.decode(latent)
 
 
 class _TracedCalls:
-    """Stands for the denoiser in the graph of a sampler, with the interface that `follow` uses."""
+    """Stands for the denoiser in the graph of a sampler, with the interface that `run_walk` uses."""
 
     def __init__(self, schedule: _PrecomputedSchedule, condition: Tensor | None, traced: Denoiser | None) -> None:
         self.schedule, self.condition, self.traced = schedule, () if condition is None else (condition,), traced
@@ -187,7 +187,7 @@ class _PrecomputedSchedule:
         self._by_argument = dict[tuple[str, float], Moment]()
 
     def add(self, times: Tensor) -> list[Moment]:
-        walk = moments(self.schedule, times, torch.empty(0, dtype=torch.float32, device="cpu"))
+        walk = walk_moments(self.schedule, times, torch.empty(0, dtype=torch.float32, device="cpu"))
         self._by_clock |= {id(moment.clock): moment for moment in walk}
         return walk
 

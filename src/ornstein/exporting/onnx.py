@@ -21,9 +21,9 @@ from ornstein import files
 from ornstein.adoption.onnx import OnnxNetwork
 from ornstein.adoption.unet import Unet
 from ornstein.arguments import require_float, short_repr, shorten
-from ornstein.diffusion.denoiser import Denoiser, NetworkDenoiser, Wrapped
+from ornstein.diffusion.denoiser import Denoiser, NetworkDenoiser, DenoiserWrapper
 from ornstein.diffusion.level import as_time
-from ornstein.diffusion.samplers.loop import chosen
+from ornstein.diffusion.samplers.loop import choose_walk
 from ornstein.exporting.graph import CALL, DenoiserGraph, SamplerGraph, VelocityGraph, family, guided_denoiser
 from ornstein.exporting.times import sampler_name
 from ornstein.isolation import isolated
@@ -73,9 +73,9 @@ def export(model: Denoiser, path: str | Path, nfe: int | None = None, *,
         ModuleNotFoundError: the extra "onnx" is not installed.
         OSError: the file cannot be written.
     """
-    if not isinstance(model, Denoiser) or isinstance(model, Wrapped):
+    if not isinstance(model, Denoiser) or isinstance(model, DenoiserWrapper):
         raise TypeError(f"model is a {type(model).__name__}; only a denoiser itself can be exported"
-                        + (" (guidance is an option of export)" if isinstance(model, Wrapped) else ""))
+                        + (" (guidance is an option of export)" if isinstance(model, DenoiserWrapper) else ""))
     if isinstance(network := getattr(model, "network", None), Unet | OnnxNetwork):
         raise ValueError("the model is a " + (
             "graph already, in the file that it was adopted from" if isinstance(network, OnnxNetwork) else
@@ -131,7 +131,7 @@ def _sampler_graph(model: Denoiser, nfe: int, guidance: float | None) -> tuple[A
     if scale != 1 and not condition:
         raise ValueError(f"guidance is {scale:g}, but this model has no classes or conditions to guide towards; "
                          "leave it out")
-    rule, times, choice = chosen(model, "auto", nfe, guidance=scale)
+    rule, times, choice = choose_walk(model, "auto", nfe, guidance=scale)
     damping = 0.0 if choice is None else choice.damping
     inputs = {"z": _example_latents(model), **condition}
     traced = None if _is_standard(model) else guided_denoiser(model, scale, damping)

@@ -9,7 +9,7 @@ import torch
 
 from ornstein.diffusion.denoiser import NetworkDenoiser
 from ornstein.diffusion.samplers.choice import Choice
-from ornstein.diffusion.samplers.loop import NFE, SAMPLERS, chosen
+from ornstein.diffusion.samplers.loop import NFE, SAMPLERS, choose_walk
 from ornstein.diffusion.samplers.rule import Rule
 from ornstein.diffusion.schedule import Chain
 
@@ -33,7 +33,7 @@ def timesteps(model: NetworkDenoiser, nfe: int = NFE, guidance: float = 1.0) -> 
     Raises:
         ValueError: more times than steps of the chain.
     """
-    rule, times, choice = chosen(model, "auto", nfe, guidance=guidance)
+    rule, times, choice = choose_walk(model, "auto", nfe, guidance=guidance)
     chain = model.schedule if isinstance(model.schedule, Chain) else Chain.linear()
     log_snr = model.schedule.log_snr(times[:-1])
     if len(log_snr) > chain.T:

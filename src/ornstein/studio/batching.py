@@ -20,8 +20,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from ornstein.diffusion.denoiser import Batched, Denoiser, Wrapped, answering
-from ornstein.diffusion.level import Level, remember
+from ornstein.diffusion.denoiser import Batched, Denoiser, DenoiserWrapper, call_override
+from ornstein.diffusion.level import Level, attach_level
 
 __all__ = ["Batcher", "Stopped", "Walk"]
 
@@ -91,11 +91,11 @@ class Batcher:
 
         with self._condition:
             self._walks += 1
-        token = answering.set(answer)
+        token = call_override.set(answer)
         try:
             yield
         finally:
-            answering.reset(token)
+            call_override.reset(token)
             with self._condition:
                 self._walks -= 1
                 self._condition.notify_all()
@@ -214,7 +214,7 @@ def _velocities(chunks: list[Chunk]) -> Tensor:
     z = padded(query.z[rows] for query, rows in chunks)
     level = Level(padded(level.signal for level in levels), padded(level.noise for level in levels))
     conditions = [query.batched.conditions[rows] for query, rows in chunks if query.batched.conditions is not None]
-    return batched.denoiser(z, remember(schedule, padded(times), level),
+    return batched.denoiser(z, attach_level(schedule, padded(times), level),
                             padded(conditions).to(z.device) if conditions else None).v
 
 
@@ -234,10 +234,10 @@ def _batch_key(query: Query) -> tuple[Any, ...]:
     return (*_denoiser_key(query.batched.denoiser), query.batched.rows, query.z.dtype, kind)
 
 
-def _unwrap(denoiser: Denoiser) -> tuple[list[Wrapped], Denoiser]:
+def _unwrap(denoiser: Denoiser) -> tuple[list[DenoiserWrapper], Denoiser]:
     """The wrappers around a model, outermost first, and the model itself."""
-    wrappers = list[Wrapped]()
-    while isinstance(denoiser, Wrapped):
+    wrappers = list[DenoiserWrapper]()
+    while isinstance(denoiser, DenoiserWrapper):
         wrappers.append(denoiser)
         denoiser = denoiser.denoiser
     return wrappers, denoiser

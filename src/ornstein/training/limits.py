@@ -10,7 +10,7 @@ import torch
 from ornstein.arguments import construct
 from ornstein.data import Dataset
 from ornstein.diffusion.denoiser import NetworkDenoiser
-from ornstein.diffusion.linear import MOST_SIDE, LinearGuess
+from ornstein.diffusion.linear import MAX_SIDE, LinearGuess
 from ornstein.diffusion.schedule import SCHEDULES, Chain, Schedule
 from ornstein.machine import total_memory
 from ornstein.networks import build
@@ -66,8 +66,8 @@ def check_feasible(settings: Settings, data: Dataset, device: str, world: int, c
     x = data.batch(range(min(SCALE_SAMPLES, len(data))))[0]
     std = max(float((x - x.mean(0)).square().mean().sqrt()), 1e-3)
     linear = None if settings.linear == "none" else LinearGuess(x.new_ones(math.prod(data.spec.shape)))
-    if settings.linear == "waves" and max(data.spec.shape[1:], default=0) > MOST_SIDE:
-        raise ValueError(f"linear is 'waves', which needs sides of at most {MOST_SIDE}; choose 'diagonal'")
+    if settings.linear == "waves" and max(data.spec.shape[1:], default=0) > MAX_SIDE:
+        raise ValueError(f"linear is 'waves', which needs sides of at most {MAX_SIDE}; choose 'diagonal'")
     with torch.device("cpu"):  # torch's default device may be another
         NetworkDenoiser(network, build_schedule(settings), data.spec.shape, settings.predicts, std, linear=linear)
     available = total_memory(device)

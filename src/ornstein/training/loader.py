@@ -15,7 +15,7 @@ from torch import Tensor
 from ornstein import noise
 from ornstein.data import Dataset
 from ornstein.data.stream import stream
-from ornstein.diffusion.level import Level, remember
+from ornstein.diffusion.level import Level, attach_level
 from ornstein.diffusion.loss import Density, draw_times
 from ornstein.diffusion.schedule import Schedule
 from ornstein.settings import Settings
@@ -61,7 +61,7 @@ class Loader:
         """Rows of a batch, their times with their levels."""
         x, t, eps, condition = (value[rows] for value in batch)
         level = Level(*(entry[rows] for entry in self.schedule.level(batch.t)))
-        return Batch(x, remember(self.schedule, t, level), eps, condition)
+        return Batch(x, attach_level(self.schedule, t, level), eps, condition)
 
     def make(self, step: int) -> Batch:
         """This process's rows of a step, a function of the settings, the data and the step alone."""
@@ -79,7 +79,7 @@ class Loader:
         t = self.density(draw_times(settings.batch_size, settings.seed, step, settings.times))[rows]
         unlabelled = -1 if condition.ndim == 1 else float("nan")
         dropped = dropped.reshape(-1, *[1] * (condition.ndim - 1))
-        batch = Batch(x, remember(self.schedule, t), eps, condition.masked_fill(dropped, unlabelled))
+        batch = Batch(x, attach_level(self.schedule, t), eps, condition.masked_fill(dropped, unlabelled))
         # Copies to a GPU are asynchronous only from pinned memory.
         return batch if device == "cpu" else batch._replace(x=x.pin_memory(), condition=batch.condition.pin_memory())
 

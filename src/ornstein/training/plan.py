@@ -9,7 +9,7 @@ from typing import Any
 
 from ornstein import noise
 from ornstein.data import Dataset
-from ornstein.diffusion.linear import MOST_SIDE
+from ornstein.diffusion.linear import MAX_SIDE
 from ornstein.machine import can_compile, has_bf16
 from ornstein.networks import choose_network
 from ornstein.settings import Settings
@@ -84,7 +84,7 @@ def _choices(settings: Settings, data: Dataset, device: str) -> dict[str, tuple[
     # A covariance from fewer samples than it has rows is mostly noise; variances alone are not.
     known = count >= SAMPLES_PER_VALUE * math.prod(shape)
     # Traces, volumes and larger pictures have nearly stationary statistics: their cosine waves are almost independent.
-    stationary = (large or (data.spec.kind == "array" and len(shape) > 1)) and max(shape[1:], default=0) <= MOST_SIDE
+    stationary = (large or (data.spec.kind == "array" and len(shape) > 1)) and max(shape[1:], default=0) <= MAX_SIDE
     choices["linear"] = (settings.linear, "") if settings.linear != "auto" else (
         ("principal", f"a Gaussian guess that the network corrects: {count:,} samples determine the covariance of "
                       f"{math.prod(shape)} values") if known and not large else

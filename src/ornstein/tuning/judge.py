@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ornstein.diffusion.damping import Damped
-from ornstein.diffusion.denoiser import Denoiser, kind_of, pure_noise
+from ornstein.diffusion.denoiser import Denoiser, pure_noise, reference_tensor
 from ornstein.diffusion.samplers.loop import NotFinite, sample
 from ornstein.diffusion.samplers.rule import Rule
 
@@ -43,7 +43,8 @@ class Judge:
 
     def __call__(self, rule: str | Rule, times: Tensor, damping: float = 0.0, block: int = 0) -> float:
         first = self.first + block * self.count
-        z = pure_noise(self.denoiser, self.seed, "tune", range(first, first + self.count), kind_of(self.denoiser))
+        indices, like = range(first, first + self.count), reference_tensor(self.denoiser)
+        z = pure_noise(self.denoiser, self.seed, "tune", indices, like)
         model = Damped(self.denoiser, damping) if damping else self.denoiser
         try:
             return self.distance(sample(model, z=z, condition=self.conditions, sampler=rule, times=times))

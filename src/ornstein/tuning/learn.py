@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ornstein.diffusion.denoiser import Batched, Denoiser
-from ornstein.diffusion.samplers.loop import usual_rows
+from ornstein.diffusion.samplers.loop import default_rows
 from ornstein.tuning.paths import Starts
 from ornstein.tuning.student import Student
 
@@ -36,7 +36,7 @@ def takes_gradients(denoiser: Denoiser, starts: Starts) -> bool:
 
 def fit_by_regression(denoiser: Denoiser, times: Tensor, starts: Starts) -> Student:
     """A student on these times whose steps follow the exact paths as closely as possible."""
-    student, batched = Student(denoiser, times), Batched(denoiser, starts.condition, usual_rows(denoiser, starts.z))
+    student, batched = Student(denoiser, times), Batched(denoiser, starts.condition, default_rows(denoiser, starts.z))
     student.regress(starts.along(denoiser, times), lambda z, time: batched(z, time).v)
     return student
 
@@ -81,7 +81,7 @@ def improve(student: Student, starts: Starts, cost: Cost, parameters: Sequence[n
     """Minimize the cost of a student's samples over some of its parameters by L-BFGS; the gradient recomputes the
     samples a chunk at a time, so that memory does not grow with their number.
     """
-    rows = usual_rows(student.denoiser, starts.z)
+    rows = default_rows(student.denoiser, starts.z)
     before = [parameter.detach().clone() for parameter in parameters]
     chunks = [slice(first, first + rows) for first in range(0, len(starts.z), rows)]
     conditions = [None if starts.condition is None else starts.condition[chunk] for chunk in chunks]

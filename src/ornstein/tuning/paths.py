@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ornstein.diffusion.denoiser import Denoiser, kind_of, pure_noise
+from ornstein.diffusion.denoiser import Denoiser, pure_noise, reference_tensor
 from ornstein.diffusion.grid import grid
 from ornstein.diffusion.level import as_time
 from ornstein.diffusion.samplers.loop import generate
@@ -62,7 +62,7 @@ class Starts:
 def exact_starts(denoiser: Denoiser, nfe: int, indices: range, conditions: Tensor | None, seed: int,
                  keep: bool = False) -> Starts:
     """Starts with these indices, followed exactly enough for a budget of `nfe` calls; `keep` keeps their paths."""
-    z = pure_noise(denoiser, seed, "tune", indices, kind_of(denoiser))
+    z = pure_noise(denoiser, seed, "tune", indices, reference_tensor(denoiser))
     times = grid(denoiser.schedule, max(MIN_STEPS, STEPS_PER_CALL * nfe), "power")
     angles, points, slopes, end = [], [], [], z
     for frame in generate(denoiser, z=z, condition=conditions, sampler=ACCURATE, times=times):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.grid import SPACINGS, grid
-from ornstein.diffusion.samplers.loop import ROWS, SAMPLERS, NotFinite, plan, sample
+from ornstein.diffusion.samplers.loop import ROWS, SAMPLERS, NotFinite, plan_walk, sample
 from ornstein.diffusion.samplers.rule import Rule
 from ornstein.tuning.paths import Starts
 
@@ -39,7 +39,7 @@ def known_walks(model: Denoiser, nfe: int, search: Starts, grids: bool, fitted: 
     best: dict[str, tuple[str, Tensor]] = {}
     for name, spacing, times in sorted(pairs[:SHORTLIST], key=lambda pair: log_errors(model, pair[0], pair[2], search)):
         best.setdefault(name, (spacing, times))
-    plain = plan(model, PLAIN, nfe, None, None)
+    plain = plan_walk(model, PLAIN, nfe, None, None)
     walks: dict[str, Walk] = {PLAIN: plain}
     for name, (spacing, times) in list(best.items())[:GRID_RULES if grids else 0]:
         # A distance may prefer a rule with another kind of error; auto is itself one of these pairs.

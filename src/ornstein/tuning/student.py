@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.samplers.learned import Learned
-from ornstein.diffusion.samplers.multistep import FINE, NEAR, adams
+from ornstein.diffusion.samplers.multistep import MIN_GAP, RELATIVE_GAP, adams
 
 __all__ = ["Student"]
 
@@ -52,16 +52,16 @@ class Student:
         frame = _Frame(self.denoiser, times)
         points, slopes = [], []
         for n in range(self.steps):
-            of_z, of_v = frame.adams_weights(n)
+            weight_z, weight_v = frame.adams_weights(n)
             if n < len(self.corrections):
                 correction = torch.linalg.solve_triangular(self.factors[n].T, self.corrections[n][:, None],
                                                            upper=True)[:, 0]
                 a, b = correction.split(n + 1)
                 scale, h = frame.scale[n + 1], frame.gap(n)
-                of_z = of_z + scale * b / frame.scale[:n + 1] + scale * h * a * frame.of_z[:n + 1]
-                of_v = of_v + scale * h * a * frame.of_v[:n + 1]
-            points.append(nn.functional.pad(of_z, (0, self.steps - n - 1)))
-            slopes.append(nn.functional.pad(of_v, (0, self.steps - n - 1)))
+                weight_z = weight_z + scale * b / frame.scale[:n + 1] + scale * h * a * frame.weight_z[:n + 1]
+                weight_v = weight_v + scale * h * a * frame.weight_v[:n + 1]
+            points.append(nn.functional.pad(weight_z, (0, self.steps - n - 1)))
+            slopes.append(nn.functional.pad(weight_v, (0, self.steps - n - 1)))
         return times, torch.stack(points), torch.stack(slopes)
 
     def __call__(self, z: Tensor, condition: Tensor | None, weights: tuple[Tensor, Tensor, Tensor]) -> Tensor:
@@ -88,10 +88,10 @@ class Student:
         latents, velocities = [path[0]], []
         for n, target in enumerate(path[1:]):
             velocities.append(velocity(latents[n], times[n]))
-            of_z, of_v = (weights.to(target) for weights in frame.adams_weights(n))
-            adams_step = sum(of_z[j] * latents[j] + of_v[j] * velocities[j] for j in range(n + 1))
+            weight_z, weight_v = (weights.to(target) for weights in frame.adams_weights(n))
+            adams_step = sum(weight_z[j] * latents[j] + weight_v[j] * velocities[j] for j in range(n + 1))
             h = float(frame.scale[n + 1] * frame.gap(n))
-            slopes = [h * (float(frame.of_z[j]) * latents[j] + float(frame.of_v[j]) * velocities[j])
+            slopes = [h * (float(frame.weight_z[j]) * latents[j] + float(frame.weight_v[j]) * velocities[j])
                       for j in range(n + 1)]
             points = [float(frame.scale[n + 1] / frame.scale[j]) * latents[j] for j in range(n + 1)]
             columns = torch.stack([column.flatten() for column in (*slopes, *points)], 1).double()
@@ -112,15 +112,15 @@ class Student:
 
 
 class _Frame:
-    """The moments of a walk in the frame "v": z = scale Y at the angle p, S = of_z z + of_v v."""
+    """The moments of a walk in the frame "v": z = scale Y at the angle p, S = weight_z z + weight_v v."""
 
     def __init__(self, denoiser: Denoiser, times: Tensor) -> None:
         level = denoiser.schedule.level(times)
         signal, (c, s), radius = FRAME_STD * level.signal, level.unit, level.radius
         self.level = level
         self.scale, self.angle = torch.hypot(signal, level.noise), torch.atan2(level.noise, signal)
-        of_x, of_eps = -level.noise / FRAME_STD / self.scale, signal / self.scale
-        self.of_z, self.of_v = (of_x * c + of_eps * s) / radius, of_eps * c - of_x * s
+        weight_x, weight_eps = -level.noise / FRAME_STD / self.scale, signal / self.scale
+        self.weight_z, self.weight_v = (weight_x * c + weight_eps * s) / radius, weight_eps * c - weight_x * s
 
     def gap(self, n: int) -> Tensor:
         """h = p_(n+1) - p_n."""
@@ -138,9 +138,10 @@ class _Frame:
             first -= 1
         weights = torch.stack(adams([*self.angle[first:n + 1]], self.angle[n], self.angle[n + 1]))
         weights = self.scale[n + 1] * nn.functional.pad(weights, (first, 0))
-        return current * self.scale[n + 1] / self.scale[n] + weights * self.of_z[:n + 1], weights * self.of_v[:n + 1]
+        return (current * self.scale[n + 1] / self.scale[n] + weights * self.weight_z[:n + 1],
+                weights * self.weight_v[:n + 1])
 
     def _is_distinct(self, node: int, last: int) -> bool:
         """Whether a node is far enough from the one before it for a slope that is not rounding error."""
         gap, latest = (float((self.angle[j - 1] - self.angle[j]).detach().abs()) for j in (node, last))
-        return gap > max(NEAR * latest, FINE)
+        return gap > max(RELATIVE_GAP * latest, MIN_GAP)

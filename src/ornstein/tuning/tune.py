@@ -14,7 +14,7 @@ from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.guidance import guided
 from ornstein.diffusion.samplers.choice import MAX_CALLS, Choice
 from ornstein.diffusion.samplers.learned import Learned
-from ornstein.diffusion.samplers.loop import automatic
+from ornstein.diffusion.samplers.loop import auto_rule
 from ornstein.isolation import isolated
 from ornstein.tuning.judge import SMALL, Judge
 from ornstein.tuning.learn import Matching, fit_by_regression, improve, log_error, takes_gradients
@@ -153,4 +153,4 @@ def _choice(model: Denoiser, nfe: int, guidance: float | None, chosen: str, walk
              "errors": medians, "why": why, "damping": damping, "noise": noise.VERSION, "guidance": scale}
     if isinstance(rule, Learned):
         return Choice(nfe, Choice.LEARNED, points=rule.points, slopes=rule.slopes, **fields)
-    return Choice(nfe, rule if isinstance(rule, str) else automatic(nfe), **fields)
+    return Choice(nfe, rule if isinstance(rule, str) else auto_rule(nfe), **fields)

@@ -1,4 +1,4 @@
-"""What a measurement does to a sample: linear maps as functions, as matrices and by name."""
+"""Linear measurement operators: functions, matrices, and operators by name."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch import Tensor
 from ornstein import noise
 from ornstein.arguments import find, require_float, require_int, short_repr
 
-__all__ = ["MOST_ENTRIES", "OPERATORS", "Map", "Operator", "places", "read_operator"]
+__all__ = ["MAX_ENTRIES", "OPERATORS", "Map", "Operator", "read_operator", "selection"]
 
-MOST_ENTRIES = 2**27  # of a matrix: 1 GiB of float64
-ROWS = 64  # unit vectors that a map is asked about at a time
-ALLOWED = 1e-4  # parts of the largest value by which a map may miss linearity, for it may calculate in float32
+MAX_ENTRIES = 2**27  # of a matrix: 1 GiB of float64
+ROWS = 64  # unit vectors that are mapped at a time
+TOLERANCE = 1e-4  # of linearity, relative to the largest value, since a map may compute in float32
 
 Map = Callable[[Tensor], Tensor]
 
@@ -29,11 +29,11 @@ class Operator:
         shape: of one sample x.
         into: of one measurement y.
         forward: from (B, *shape) to (B, *into), each row by itself.
-        adjoint: from (B, *into) to (B, *shape), with <A x, y> = <x, A' y>; by automatic differentiation unless given.
-        device: where `forward` calculates, if it has tensors of its own.
+        adjoint: from (B, *into) to (B, *shape), with <A x, y> = <x, A' y>; by default by automatic differentiation.
+        device: on which `forward` computes, if it has tensors of its own.
     """
 
-    index: Tensor | None = None  # which values of a sample are those of the measurement, where it is nothing else
+    index: Tensor | None = None  # the values of a sample that are measured, for a pure selection
 
     def __init__(self, shape: Sequence[int], into: Sequence[int], forward: Map, adjoint: Map | None = None,
                  device: torch.device | str = "cpu") -> None:
@@ -50,12 +50,12 @@ class Operator:
             return self._adjoint(y)
         with torch.enable_grad():
             x = y.new_zeros(len(y), *self.shape, requires_grad=True)
-            made = self._forward(x)
-            if not made.requires_grad:
-                raise ValueError("operator gives values that cannot be differentiated (calculated in NumPy, or "
-                                 "detached?); calculate them with torch, or give the matrix (M, D) in its place")
-            back, = torch.autograd.grad(made, x, y)
-        return back
+            y_x = self._forward(x)
+            if not y_x.requires_grad:
+                raise ValueError("operator gives values that cannot be differentiated (computed in NumPy, or "
+                                 "detached?); compute them with torch, or give the matrix (M, D) instead")
+            adjoint, = torch.autograd.grad(y_x, x, y)
+        return adjoint
 
     def matrix(self) -> Tensor:
         """A as (M, D) float64 on the CPU, with M and D the numbers of values of a measurement and a sample.
@@ -63,21 +63,21 @@ class Operator:
         Raises:
             ValueError: more than 2^27 entries.
         """
-        size, many = math.prod(self.shape), math.prod(self.into)
-        if size * many > MOST_ENTRIES:
-            raise ValueError(f"operator maps {size:,} values to {many:,}; a matrix of at most {MOST_ENTRIES:,} entries "
-                             "can be worked with, so restore smaller samples, or parts of them")
-        columns = torch.empty(size, many, dtype=torch.float64, device="cpu")
+        size, measured = math.prod(self.shape), math.prod(self.into)
+        if size * measured > MAX_ENTRIES:
+            raise ValueError(f"operator maps {size:,} values to {measured:,}; its matrix may have at most "
+                             f"{MAX_ENTRIES:,} entries, so restore smaller samples, or parts of them")
+        columns = torch.empty(size, measured, dtype=torch.float64, device="cpu")
         for first in range(0, size, ROWS):
             rows = min(ROWS, size - first)
             unit = torch.zeros(rows, size, dtype=torch.float64, device=self.device)
             unit[:, first:first + rows].fill_diagonal_(1)
-            columns[first:first + rows] = self(unit.reshape(rows, *self.shape)).detach().reshape(rows, many).cpu()
+            columns[first:first + rows] = self(unit.reshape(rows, *self.shape)).detach().reshape(rows, measured).cpu()
         return columns.T
 
 
-def places(known: Tensor) -> Operator:
-    """The values of a sample where `known`, bool of its shape, is true: (K,) for each."""
+def selection(known: Tensor) -> Operator:
+    """The operator that selects the (K,) values of a sample where `known`, bool of its shape, is true."""
     index = known.flatten().nonzero()[:, 0].cpu()
 
     def forward(x: Tensor) -> Tensor:
@@ -95,29 +95,29 @@ def places(known: Tensor) -> Operator:
 
 def read_operator(operator: Operator | Tensor | np.ndarray | Map | str, shape: Sequence[int],
                   device: torch.device | str = "cpu") -> Operator:
-    """An operator of samples from any of the forms in which a caller may have it.
+    """Read an operator on samples from any form in which a caller may give it.
 
     Args:
         operator: an `Operator`; a matrix (M, D), D the number of values of a sample; a function from (B, *shape) to
             (B, *into); or a name of `OPERATORS` with its number, such as "mask=0.5".
         shape: of one sample.
-        device: where a function is tried.
+        device: on which a function is tested.
 
     Raises:
         TypeError: anything else.
-        ValueError: a map that is not linear, shapes that do not fit, an unknown name or a number that it cannot have.
+        ValueError: a map that is not linear, shapes that do not fit, an unknown name or an invalid number.
     """
     shape = tuple(shape)
     if isinstance(operator, str):
         return _named(operator, shape)
     if isinstance(operator, Operator):
         if operator.shape != shape:
-            raise ValueError(f"operator is of samples of shape {operator.shape}; the model draws {shape}")
-        tried = _function(operator, shape, operator.device)
-        if tried.into != operator.into:
-            raise ValueError(f"operator gives measurements of shape {tried.into}, and says {operator.into}; make it "
-                             f"with into={tried.into}")
-        return tried
+            raise ValueError(f"operator takes samples of shape {operator.shape}; the model draws {shape}")
+        checked = _function(operator, shape, operator.device)
+        if checked.into != operator.into:
+            raise ValueError(f"operator returns measurements of shape {checked.into}, but its into is {operator.into}; "
+                             f"make it with into={checked.into}")
+        return checked
     if isinstance(operator, Tensor | np.ndarray):
         return _matrix(operator if isinstance(operator, Tensor) else torch.from_numpy(operator), shape)
     if callable(operator):
@@ -140,49 +140,49 @@ def _matrix(matrix: Tensor, shape: tuple[int, ...]) -> Operator:
 
 
 def _function(function: Map, shape: tuple[int, ...], device: torch.device | str) -> Operator:
-    """A function of the user's own, after it was tried on random numbers."""
-    found = _tried(function, shape, torch.float64, device)
-    kind = torch.float64
-    if isinstance(found, Exception):  # one with weights of its own may know float32 alone
-        kind = torch.float32
-        found = _tried(function, shape, kind, device)
-    if isinstance(found, Exception):
+    """An operator from a user's function, after a test on random numbers."""
+    dtype = torch.float64
+    result = _try(function, shape, dtype, device)
+    if isinstance(result, Exception):  # a function with weights may support float32 only
+        dtype = torch.float32
+        result = _try(function, shape, dtype, device)
+    if isinstance(result, Exception):
         raise ValueError(f"operator fails for samples (B, {', '.join(map(str, shape))}): "
-                         f"{' '.join(str(found).split())}") from found
-    x, made = found
-    if not isinstance(made, Tensor) or not made.is_floating_point() or len(made) != len(x):
-        what = f"{made.dtype} of shape {tuple(made.shape)}" if isinstance(made, Tensor) else f"a {type(made).__name__}"
-        raise ValueError(f"operator gives {what} for x of shape {tuple(x.shape)}; it must give a floating-point tensor "
-                         f"({len(x)}, ...), a measurement for each row")
-    zero, first, second, mixed = made
-    _refuse_zero(made)
-    size = float(made.abs().max())
-    off = {"a row alone differs from the same row among others by up to": first - function(x[1:2])[0],
-           "of 0 it makes values up to": zero,
-           "of a x + b y it differs from a A(x) + b A(y) by up to": mixed - (2 * first - 3 * second)}
-    for what, gap in off.items():
-        if not float(gap.abs().max()) <= ALLOWED * size:
-            remedy = "; subtract that constant from the operator and from the observation" if gap is zero else ""
-            raise ValueError(f"operator is not linear: {what} {float(gap.abs().max()):.3g}, where values are up to "
-                             f"{size:.3g}{remedy}")
+                         f"{' '.join(str(result).split())}") from result
+    x, y = result
+    if not isinstance(y, Tensor) or not y.is_floating_point() or len(y) != len(x):
+        kind = f"{y.dtype} of shape {tuple(y.shape)}" if isinstance(y, Tensor) else f"a {type(y).__name__}"
+        raise ValueError(f"operator returns {kind} for x of shape {tuple(x.shape)}; it must return a floating-point "
+                         f"tensor ({len(x)}, ...), a measurement for each row")
+    zero, first, second, mixed = y
+    _refuse_zero(y)
+    largest = float(y.abs().max())
+    errors = {"a row alone differs from the same row among others by up to": first - function(x[1:2])[0],
+              "A(0) has values up to": zero,
+              "A(a x + b y) differs from a A(x) + b A(y) by up to": mixed - (2 * first - 3 * second)}
+    for description, error in errors.items():
+        if not float(error.abs().max()) <= TOLERANCE * largest:
+            remedy = "; subtract that constant from the operator and from the observation" if error is zero else ""
+            raise ValueError(f"operator is not linear: {description} {float(error.abs().max()):.3g}, where values are "
+                             f"up to {largest:.3g}{remedy}")
 
     def forward(x: Tensor) -> Tensor:
-        return function(x.to(kind)).to(x) if kind is torch.float32 else function(x)
+        return function(x.to(dtype)).to(x) if dtype is torch.float32 else function(x)
 
-    return Operator(shape, made.shape[1:], forward, device=device)
+    return Operator(shape, y.shape[1:], forward, device=device)
 
 
-def _refuse_zero(made: Tensor) -> None:
-    if not made.any():
-        raise ValueError("operator makes 0 of every sample: nothing is measured; without a measurement, draw samples "
+def _refuse_zero(values: Tensor) -> None:
+    if not values.any():
+        raise ValueError("operator maps every sample to 0 and measures nothing; without a measurement, draw samples "
                          "with ornstein.sample")
 
 
-def _tried(function: Map, shape: tuple[int, ...], kind: torch.dtype,
-           device: torch.device | str) -> tuple[Tensor, Any] | Exception:
-    """A function's answer for 0, x, y and 2 x - 3 y, or what it raises."""
-    drawn = torch.from_numpy(noise.generator(0, "edit").standard_normal((2, *shape))).to(device, kind)
-    x = torch.stack([torch.zeros_like(drawn[0]), drawn[0], drawn[1], 2 * drawn[0] - 3 * drawn[1]])
+def _try(function: Map, shape: tuple[int, ...], dtype: torch.dtype,
+         device: torch.device | str) -> tuple[Tensor, Any] | Exception:
+    """The rows 0, x, y and 2 x - 3 y and a function's result for them, or its exception."""
+    normal = torch.from_numpy(noise.generator(0, "edit").standard_normal((2, *shape))).to(device, dtype)
+    x = torch.stack([torch.zeros_like(normal[0]), normal[0], normal[1], 2 * normal[0] - 3 * normal[1]])
     try:
         return x, function(x)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
@@ -191,27 +191,27 @@ def _tried(function: Map, shape: tuple[int, ...], kind: torch.dtype,
 
 def _named(spec: str, shape: tuple[int, ...]) -> Operator:
     name, equals, value = spec.partition("=")
-    number, make = find("operator", name, OPERATORS)
-    if number is None:
+    example, make = find("operator", name, OPERATORS)
+    if example is None:
         if equals:
             raise ValueError(f"operator is {short_repr(spec)}; {name} takes no number, so write {name} alone")
         return make(shape)
     if not equals:
-        raise ValueError(f"operator is {short_repr(spec)}; it needs a number, such as {name}={number}")
+        raise ValueError(f"operator is {short_repr(spec)}; it needs a number, such as {name}={example}")
     try:
-        given: Any = type(number)(value)
+        number: Any = type(example)(value)
     except ValueError:
-        raise ValueError(f"operator is {short_repr(spec)}; {name} takes a {'whole ' * isinstance(number, int)}number, "
-                         f"such as {name}={number}") from None
-    return make(shape, given)
+        raise ValueError(f"operator is {short_repr(spec)}; {name} takes a {'whole ' * isinstance(example, int)}number, "
+                         f"such as {name}={example}") from None
+    return make(shape, number)
 
 
 def _sides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The sides of space or time: all but the channels, or the one of a vector."""
+    """The spatial or temporal sides: all but the channels, or the length of a vector."""
     return shape[1:] or shape
 
 
-def _share(name: str, value: float) -> float:
+def _check_share(name: str, value: float) -> float:
     if not 0 < require_float(name, value) <= 1:
         raise ValueError(f"{name} is {value:g}; it must be a share above 0 and at most 1")
     return value
@@ -219,11 +219,11 @@ def _share(name: str, value: float) -> float:
 
 def _mask(shape: tuple[int, ...], share: float) -> Operator:
     sides = _sides(shape)
-    many = max(1, round(_share("mask", share) * math.prod(sides)))
+    count = max(1, round(_check_share("mask", share) * math.prod(sides)))
     order = torch.from_numpy(noise.generator(0, "edit", 1).permutation(math.prod(sides)))
     known = torch.zeros(math.prod(sides), dtype=torch.bool, device="cpu")
-    known[order[:many]] = True
-    return places(known.reshape(sides).expand(shape))
+    known[order[:count]] = True
+    return selection(known.reshape(sides).expand(shape))
 
 
 def _blur(shape: tuple[int, ...], width: float) -> Operator:
@@ -231,9 +231,9 @@ def _blur(shape: tuple[int, ...], width: float) -> Operator:
         raise ValueError(f"blur is {width:g}; it must be a width in pixels above 0")
     transfers = []
     for axis, side in enumerate(_sides(shape)):
-        place = torch.arange(side, dtype=torch.float64, device="cpu")
-        kernel = torch.exp(-0.5 * (torch.minimum(place, side - place) / width) ** 2)
-        # Of a kernel that is even around 0 the transform is real, and the map its own adjoint.
+        position = torch.arange(side, dtype=torch.float64, device="cpu")
+        kernel = torch.exp(-0.5 * (torch.minimum(position, side - position) / width) ** 2)
+        # The transform of a kernel that is even around 0 is real, so the map is its own adjoint.
         transfer = torch.fft.fft(kernel / kernel.sum()).real
         transfers.append((axis - len(_sides(shape)), transfer))
 
@@ -253,7 +253,7 @@ def _blocks(name: str, shape: tuple[int, ...], factor: int, total: bool) -> Oper
         raise ValueError(f"{name} is {factor}, which does not divide {' x '.join(map(str, sides))}; it must divide "
                          "every side")
     lead = shape[:len(shape) - len(sides)]
-    split = [part for side in sides for part in (side // factor, factor)]
+    split = [size for side in sides for size in (side // factor, factor)]
     inner = tuple(range(-2 * len(sides) + 1, 0, 2))
     into, weight = (*lead, *(side // factor for side in sides)), 1.0 if total else factor ** -len(sides)
 
@@ -283,19 +283,19 @@ def _fourier(shape: tuple[int, ...], share: float) -> Operator:
     sides = _sides(shape)
     axes = tuple(range(-len(sides), 0))
     half = torch.fft.rfftn(torch.zeros(sides, dtype=torch.float64, device="cpu")).shape
-    many = max(1, round(_share("fourier", share) * math.prod(half)))
+    count = max(1, round(_check_share("fourier", share) * math.prod(half)))
     others = 1 + torch.from_numpy(noise.generator(0, "edit", 2).permutation(math.prod(half) - 1))
-    kept = torch.cat([torch.zeros(1, dtype=torch.int64, device="cpu"), others])[:many]  # the mean is always among them
+    indices = torch.cat([torch.zeros(1, dtype=torch.int64, device="cpu"), others])[:count]  # with the mean
     lead = shape[:len(shape) - len(sides)]
 
     def forward(x: Tensor) -> Tensor:
         waves = torch.fft.rfftn(x, dim=axes, norm="ortho").flatten(-len(sides))
-        return torch.view_as_real(waves[..., kept.to(x.device)])
+        return torch.view_as_real(waves[..., indices.to(x.device)])
 
-    return Operator(shape, (*lead, many, 2), forward)
+    return Operator(shape, (*lead, count, 2), forward)
 
 
-# By name: a number that it may take, by which its type is known too, or None; and what makes it for a shape.
+# By name: an example of its number, which gives the type, or None without one; and its factory.
 OPERATORS: dict[str, tuple[float | None, Callable[..., Operator]]] = {
     "blur": (1.5, _blur),
     "down": (4, lambda shape, factor: _blocks("down", shape, factor, total=False)),

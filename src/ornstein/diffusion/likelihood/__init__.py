@@ -1,4 +1,4 @@
-"""How likely data are under a model: bounds (section 20.2) and the likelihood of the flow (section 20.3)."""
+"""Likelihoods of data under a model: bounds (section 20.2) and the likelihood of the flow (section 20.3)."""
 
 from __future__ import annotations
 

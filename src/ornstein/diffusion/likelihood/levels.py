@@ -1,4 +1,4 @@
-"""Data that know only certain values: bins around them, and the noise that fills the bins."""
+"""Data on discrete levels: bins around them, and the noise that fills the bins."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor
 from ornstein import noise
 from ornstein.arguments import require_int
 
-__all__ = ["bin_log_prob", "dequantise", "levels_of", "on_levels"]
+__all__ = ["bin_log_prob", "check_levels", "dequantise", "on_levels"]
 
 
 def on_levels(x: Tensor, levels: int) -> bool:
     """Whether every value of x is one of `levels` evenly spaced values from -1 to 1, to the precision of its dtype."""
-    place = (x.double() + 1) / 2 * (require_int("levels", levels, 2) - 1)
-    slack = max(1e-6, 4 * torch.finfo(x.dtype).eps if x.is_floating_point() else 0) * levels
-    return bool((((place - place.round()).abs() <= slack) & (x.double().abs() <= 1 + slack)).all())
+    position = (x.double() + 1) / 2 * (require_int("levels", levels, 2) - 1)
+    tolerance = max(1e-6, 4 * torch.finfo(x.dtype).eps if x.is_floating_point() else 0) * levels
+    return bool((((position - position.round()).abs() <= tolerance) & (x.double().abs() <= 1 + tolerance)).all())
 
 
-def levels_of(x: Tensor, levels: int | None) -> int | None:
-    """The number of levels that data are said to have, None for a density; ValueError where x lies between them."""
+def check_levels(x: Tensor, levels: int | None) -> int | None:
+    """Return the number of levels of the data, None for a density; ValueError if x lies between the levels."""
     if levels is None:
         return None
     levels = require_int("levels", levels, 2)
@@ -31,13 +31,13 @@ def levels_of(x: Tensor, levels: int | None) -> int | None:
 
 
 def bin_log_prob(x: Tensor, mean: Tensor, std: Tensor, levels: int) -> Tensor:
-    """Log probability of the bins of x, (B, ...) float64, under N(mean, std^2), value by value and finite, in nats.
+    """Log probability of the bins of x, (B, ...) float64, under N(mean, std^2), value by value, finite, in nats.
 
-    The bin of a level reaches 1 / (levels - 1) to either side; those of -1 and 1 are open outwards, because values
-    beyond the range are decoded as its ends (Ho et al. 2020, equation 13). Over all levels it sums to 1.
+    The bin of a level extends 1 / (levels - 1) to either side; those of -1 and 1 are unbounded outwards, because values
+    beyond the range are decoded as its ends (Ho et al. 2020, equation 13). The probabilities of all levels sum to 1.
     """
     half = 1 / (levels - 1)
-    # On the side where both ends have the same sign of z, of which the lower tails are exact.
+    # Mirrored so that the lower tail is used, where log_ndtr is exact.
     sign = torch.where(x > mean, -1.0, 1.0)
     low, high = sign * (x - half - mean) / std, sign * (x + half - mean) / std
     low, high = torch.minimum(low, high), torch.maximum(low, high)
@@ -51,9 +51,9 @@ def bin_log_prob(x: Tensor, mean: Tensor, std: Tensor, levels: int) -> Tensor:
 
 
 def dequantise(x: Tensor, levels: int, seed: int = 0) -> Tensor:
-    """Spread data on levels over their bins: x + u with u even in +-1 / (levels - 1) (Theis et al. 2016).
+    """Spread data on levels over their bins: x + u with u uniform in +-1 / (levels - 1) (Theis et al. 2016).
 
-    E log p(x + u) + D log(2 / (levels - 1)) <= log P(x), where P(x) is the mass of p in the bin of x.
+    E log p(x + u) + D log(2 / (levels - 1)) <= log P(x), where P(x) is the probability of the bin of x under p.
 
     Args:
         x: (B, ...) data on `levels` evenly spaced values from -1 to 1.
@@ -64,7 +64,7 @@ def dequantise(x: Tensor, levels: int, seed: int = 0) -> Tensor:
         (B, ...) in the dtype of x, at least float32.
 
     Raises:
-        ValueError: values that are on none of the levels.
+        ValueError: values between the levels.
     """
     if not on_levels(x, levels):
         raise ValueError(f"x has values between the {levels} levels from -1 to 1; there is nothing to dequantise")

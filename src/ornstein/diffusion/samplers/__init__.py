@@ -1,4 +1,4 @@
-"""Samplers: one rule a file, one loop, and the grids of `ornstein.diffusion.grid`."""
+"""Samplers: one rule per file, one loop, and the grids of `ornstein.diffusion.grid`."""
 
 from ornstein.diffusion.samplers.loop import Frame, generate, sample, samplers
 

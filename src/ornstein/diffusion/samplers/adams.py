@@ -1,4 +1,4 @@
-"""Adams' rule on the rotation: second order from one call a step, by remembering the call before."""
+"""Adams' rule on the rotation: second order with one call per step, by reusing the previous call."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["Adams"]
 
 
 class Adams(Rule):
-    """Adams-Bashforth of order 2 in the frame that turns with DDIM, for steps of any sizes.
+    """Adams-Bashforth of order 2 in the frame that rotates with DDIM, for variable step sizes.
 
-    The velocity before, turned forward to t, gives the slope of v in that frame; the step uses v half a step ahead:
-    v + (h / 2k) (v - v_before), with h the angle ahead and k the angle behind. The first step is one of `DDIM`, and so
-    is the step to clean data, for the reason given in `Heun`.
+    The previous velocity, rotated forward to t, gives the slope of v in that frame; the step extrapolates v half a step
+    ahead: v + (h / 2k) (v - v_before), with h the angle of this step and k that of the previous one. The first step is
+    one of `DDIM`, and so is the step to clean data, for the reason given in `Heun`.
     """
 
     order = 2
@@ -23,7 +23,7 @@ class Adams(Rule):
     def advance(self, step: Step) -> Tensor:
         share = 0.0
         for before in (call.at for call in step.past):
-            ahead, behind = step.s.angle - step.t.angle, step.t.angle - before.angle
-            # Nearer to pure noise than float64 can tell, two times have one angle: the one before teaches nothing.
-            share = ahead / (2 * behind) if behind and not step.last else 0.0
+            h, k = step.s.angle - step.t.angle, step.t.angle - before.angle
+            # Very near pure noise two times may have the same angle in float64, which gives no slope.
+            share = h / (2 * k) if k and not step.last else 0.0
         return step.turn(1 + share, -share) if share else step.turn(1.0)

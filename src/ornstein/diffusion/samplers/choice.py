@@ -1,4 +1,4 @@
-"""The record of what was chosen for one model and one number of calls."""
+"""The tuned choice for one model and one number of calls."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import torch
 from torch import Tensor
 
 from ornstein.arguments import find, require_float, require_int, short_repr
-from ornstein.diffusion.damping import as_damping
-from ornstein.diffusion.grid import falling
+from ornstein.diffusion.damping import check_damping
+from ornstein.diffusion.grid import decreasing_times
 from ornstein.diffusion.samplers.learned import Learned
 from ornstein.diffusion.samplers.rule import Rule
 from ornstein.diffusion.schedule import Schedule
 
 __all__ = ["Choice", "tuned_key"]
 
-MAX_CALLS = 1000  # calls of a choice that is read from a file
-SAME = 1e-9  # difference of two angles that are one
+MAX_CALLS = 1000  # of a choice
+ANGLE_TOLERANCE = 1e-9  # within which two angles are equal
 
 
 def tuned_key(nfe: int, guidance: float | None = None) -> int | tuple[int, float]:
-    """The key of a denoiser's `tuned` for so many calls: with the guidance where there is any."""
+    """The key in a denoiser's `tuned`: the number of calls, with the guidance if there is any."""
     return nfe if guidance is None or guidance == 1 else (nfe, float(guidance))
 
 
@@ -33,17 +33,17 @@ class Choice:
     """A rule and its times, chosen for one model and one number of network calls.
 
     Args:
-        nfe: network calls a sample, >= 1.
-        sampler: a name of `samplers()`, or "auto" where nothing was better.
-        times: strictly from 1 to 0; empty for "auto".
+        nfe: network calls per sample, >= 1.
+        sampler: a name of `samplers()`, or "auto" if nothing was better.
+        times: strictly decreasing from 1 to 0; empty for "auto".
         angles: atan2(noise, signal) at those times, on the schedule that the choice is for.
-        errors: by what was tried, the median over unseen starts of the error against the exact path (root mean square
-            over a sample's values, in units of the data).
-        why: one sentence.
+        errors: by candidate, the median over unseen starts of the error against the exact path (root mean square over
+            a sample's values, in units of the data).
+        why: the reason, in one sentence.
         damping: of the model's velocity (`Damped`).
-        noise: version of the random numbers that it was chosen on (`ornstein.noise.VERSION`).
-        guidance: scale of classifier-free guidance that it is for; 1 is none.
-        points, slopes: weights of the rule that was learned (`Learned`), where sampler is "learned".
+        noise: version of the random numbers that it was chosen with (`ornstein.noise.VERSION`).
+        guidance: scale of classifier-free guidance that it is for; 1 for none.
+        points, slopes: weights of the learned rule (`Learned`), if sampler is "learned".
     """
 
     LEARNED: ClassVar = "learned"
@@ -62,48 +62,50 @@ class Choice:
 
     @property
     def key(self) -> int | tuple[int, float]:
-        """Where a denoiser's `tuned` has it: the calls, with the guidance if there is any."""
+        """Its key in a denoiser's `tuned`: the calls, with the guidance if there is any."""
         return tuned_key(self.nfe, self.guidance)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        facts = {**vars(self), "times": list(self.times), "angles": list(self.angles), "errors": dict(self.errors),
+        """The choice as plain JSON values."""
+        values = {**vars(self), "times": list(self.times), "angles": list(self.angles), "errors": dict(self.errors),
                  "points": [list(row) for row in self.points], "slopes": [list(row) for row in self.slopes]}
-        left_out = {name for name in ("points", "slopes") if not facts[name]}
-        left_out |= {"guidance"} if self.guidance == 1 else set()  # such a file is what it was before there were any
-        return {name: value for name, value in facts.items() if name not in left_out}
+        omitted = {name for name in ("points", "slopes") if not values[name]}
+        omitted |= {"guidance"} if self.guidance == 1 else set()  # as in files from before these fields
+        return {name: value for name, value in values.items() if name not in omitted}
 
     @classmethod
-    def from_dict(cls, facts: Mapping[str, Any], rules: Mapping[str, Rule]) -> Choice:
-        """A choice read from a file; the rule is looked up in `rules` by its name and by nothing else.
+    def from_dict(cls, values: Mapping[str, Any], rules: Mapping[str, Rule]) -> Choice:
+        """A choice read from a file; the rule is only ever looked up in `rules` by its name.
 
         Raises:
-            ValueError: an unknown or stochastic rule, or times or numbers that cannot be.
+            ValueError: an unknown or stochastic rule, or invalid times or numbers.
         """
         try:
-            nfe = require_int("nfe", facts["nfe"])
-            times, angles = (tuple(require_float(name, value) for value in facts[name]) for name in ("times", "angles"))
-            # Of what was tried and failed the error is infinite.
-            errors = {str(name): float(value) for name, value in facts["errors"].items()}
-            damping = as_damping(facts.get("damping", 0.0))
-            sampler, why = facts["sampler"], facts["why"]
+            nfe = require_int("nfe", values["nfe"])
+            times, angles = (tuple(require_float(name, value) for value in values[name])
+                             for name in ("times", "angles"))
+            # The error of a candidate that failed is infinite.
+            errors = {str(name): float(value) for name, value in values["errors"].items()}
+            damping = check_damping(values.get("damping", 0.0))
+            sampler, why = values["sampler"], values["why"]
             if not isinstance(sampler, str) or not isinstance(why, str):
                 raise TypeError(f"sampler is {short_repr(sampler)} and why {short_repr(why)}; they must be text")
-            choice = cls(nfe, sampler, times, angles, errors, why, damping, require_int("noise", facts.get("noise", 1)),
-                         require_float("guidance", facts.get("guidance", 1.0)), facts.get("points", ()),
-                         facts.get("slopes", ()))
+            choice = cls(nfe, sampler, times, angles, errors, why, damping,
+                         require_int("noise", values.get("noise", 1)),
+                         require_float("guidance", values.get("guidance", 1.0)),
+                         values.get("points", ()), values.get("slopes", ()))
         except (KeyError, TypeError, AttributeError, OverflowError, ValueError) as error:
-            raise ValueError(f"a tuned choice is not whole ({type(error).__name__}: {error}); tune the model "
-                             "again") from None
+            raise ValueError(f"a tuned choice is incomplete or damaged ({type(error).__name__}: {error}); tune the "
+                             "model again") from None
         if nfe > MAX_CALLS:
-            raise ValueError(f"a tuned choice is for {nfe} calls; at most {MAX_CALLS} can be")
+            raise ValueError(f"a tuned choice is for {nfe} calls; at most {MAX_CALLS} are allowed")
         if choice.sampler == "auto":
             return choice
         rule = choice.rule(rules)
-        if isinstance(rule, Learned):  # as they were checked
+        if isinstance(rule, Learned):  # the checked weights
             choice = replace(choice, points=rule.points, slopes=rule.slopes)
         steps = len(times) - 1
-        falling(times)
+        decreasing_times(times)
         if rule.stochastic or rule.calls * steps > nfe:
             raise ValueError(f"a tuned choice for {nfe} calls takes {steps} steps of {choice.sampler}; it must be a "
                              "deterministic rule of no more calls")
@@ -115,14 +117,14 @@ class Choice:
         return choice
 
     def rule(self, rules: Mapping[str, Rule]) -> Rule:
-        """The rule of its name, or the one that was learned; ValueError where there is none."""
+        """The named or the learned rule; ValueError if it is unknown or invalid."""
         if self.sampler == self.LEARNED:
             return Learned(self.points, self.slopes)
         return find("sampler of a tuned choice", self.sampler, rules)
 
     def walk(self, schedule: Schedule) -> Tensor:
-        """Its times, float64; ValueError on another schedule than the one it was tuned on."""
+        """The times, float64; ValueError for another schedule than the one it was tuned on."""
         times = torch.tensor(self.times, dtype=torch.float64, device="cpu")
-        if not torch.allclose(schedule.level(times).angle, times.new_tensor(self.angles), rtol=0, atol=SAME):
+        if not torch.allclose(schedule.level(times).angle, times.new_tensor(self.angles), rtol=0, atol=ANGLE_TOLERANCE):
             raise ValueError(f"{self.nfe} calls were tuned on another schedule; tune again, or name a sampler")
         return times

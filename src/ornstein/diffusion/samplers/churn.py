@@ -1,4 +1,4 @@
-"""Heun's rule with noise put back after every step (Karras et al. 2022, algorithm 2; Xu et al. 2023)."""
+"""Heun's rule with noise added after every step (Karras et al. 2022, algorithm 2; Xu et al. 2023)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["Churn"]
 
 
 class Churn(Rule):
-    """A step of `Heun` to less noise than is asked for, and the rest put back as fresh noise.
+    """A step of `Heun` to less noise than at s, and fresh noise to make up the difference.
 
-    noise / signal is taken to 1 / (1 + amount) of its value at s, and z_s = keep z + sqrt(added) eps of `Encoder.step`
-    leads back, where noise / signal at s lies from `least` to `most`. This is Karras' sampler, whose steps begin with
-    the fresh noise, cut elsewhere, so that the call at the end of one step serves the next; with an amount that leads
-    back to where the step began it is the restart of Xu et al. over single steps. `amount` is gamma of Karras et al.,
-    >= 0; 0 is `Heun`.
+    noise / signal is reduced to 1 / (1 + amount) of its value at s, and z_s = keep z + sqrt(added) eps of
+    `Encoder.step` leads back to s, if noise / signal at s lies from `least` to `most`. This is Karras' sampler, whose
+    steps begin with the fresh noise, divided differently into steps, so that the call at the end of one step serves
+    the next; with an amount that leads back to the start of the step it is the restart of Xu et al. over single steps.
+    `amount` is gamma of Karras et al., >= 0; 0 is `Heun`.
     """
 
     order = 2
@@ -31,14 +31,14 @@ class Churn(Rule):
             raise ValueError(f"amount is {amount}; it must be at least 0")
         if not 0 <= least <= most:
             raise ValueError(f"least is {least} and most {most}; they must satisfy 0 <= least <= most")
-        self.amount, self.least, self.most, self.inner = float(amount), float(least), float(most), Heun()
+        self.amount, self.least, self.most, self.heun = float(amount), float(least), float(most), Heun()
 
     def advance(self, step: Step) -> Tensor:
         s = step.s
         if not self.amount or not self.least <= s.noise / s.signal <= self.most:
-            return self.inner.advance(step)
+            return self.heun.advance(step)
         log_snr = 2 * (s.log_ratio + math.log1p(self.amount))
         lower = step.level(step.schedule.time(log_snr))
-        z = self.inner.advance(step.to(lower))
+        z = self.heun.advance(step.to(lower))
         keep = s.signal / lower.signal
         return keep * z + math.sqrt(max(s.noise**2 - (keep * lower.noise) ** 2, 0.0)) * step.noise()

@@ -1,4 +1,4 @@
-"""DDIM: keep x-hat and eps-hat as they are, with as much fresh noise as one likes (Song et al. 2021)."""
+"""DDIM: constant x-hat and eps-hat, with any amount of fresh noise (Song et al. 2021)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["DDIM"]
 class DDIM(Rule):
     """z_s = signal_s x-hat + sqrt(noise_s^2 - std^2) eps-hat + std eps, where std = eta sqrt(posterior variance).
 
-    With eta = 0 it is deterministic, of first order, and a plain rotation of y by the velocity; with eta = 1 it is
+    With eta = 0 it is deterministic, of first order, and a rotation of y by the velocity; with eta = 1 it is
     `Ancestral`.
 
     Args:
-        eta: share of the posterior's deviation (20.17) that is drawn afresh, in [0, 1].
+        eta: share of the posterior's deviation (20.17) that is drawn as fresh noise, in [0, 1].
 
     Raises:
         ValueError: an eta outside [0, 1].

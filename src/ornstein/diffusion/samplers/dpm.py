@@ -1,4 +1,4 @@
-"""DPM-Solver++(2M): second order in the log SNR from one call a step (Lu et al. 2022, algorithm 2)."""
+"""DPM-Solver++(2M): second order in the log SNR with one call per step (Lu et al. 2022, algorithm 2)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["DPM"]
 class DPM(Rule):
     """z_s = (noise_s / noise_t) z_t + (signal_s - signal_t noise_s / noise_t) D, exact when D = x-hat is constant.
 
-    D looks half a step ahead along the line through this x-hat and the one before, in the log SNR. A step from pure
-    noise or to clean data is infinitely long in the log SNR, where such a line says nothing: there D = x-hat.
-    The order is that in the largest step of the log SNR; the "log_snr" grid also widens as it is refined, which takes
-    a factor log(steps)^2 of it.
+    D extrapolates half a step ahead along the line through this x-hat and the one before, in the log SNR. A step from
+    pure noise or to clean data is infinitely long in the log SNR, where extrapolation is useless: there D = x-hat.
+    The order is that in the largest step of the log SNR; the "log_snr" grid also widens as it is refined, which costs
+    a factor log(steps)^2.
     """
 
     order = 2

@@ -12,11 +12,11 @@ __all__ = ["Langevin"]
 
 
 class Langevin(Rule):
-    """z + size noise^2 score + sqrt(2 size - size^2) noise eps at s, after a step of `DDIM` leads there; 0 < size <= 1.
+    """z + size noise^2 score + sqrt(2 size - size^2) noise eps at s, after a step of `DDIM` to s; 0 < size <= 1.
 
-    As score = -eps-hat / noise, this exchanges a part of eps-hat for fresh noise. The term size^2, which Langevin
-    dynamics lacks, makes the step exact for data of one point; the law at s then changes by less than size^2. The step
-    to clean data takes x-hat.
+    As score = -eps-hat / noise, this replaces part of eps-hat by fresh noise. The term size^2, which Langevin dynamics
+    lacks, makes the step exact for data of one point; the law at s changes by less than size^2. The step to clean data
+    takes x-hat.
     """
 
     order = 1

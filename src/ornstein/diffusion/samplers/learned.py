@@ -1,4 +1,4 @@
-"""A linear rule whose weights were learned for one model, one grid of times and one number of calls."""
+"""A linear rule with learned weights, for one model, one grid of times and one number of calls."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 from ornstein.arguments import require_float
 from ornstein.diffusion.samplers.rule import Rule, Step
 
-__all__ = ["MOST_LEARNED", "Learned"]
+__all__ = ["MAX_LEARNED", "Learned"]
 
-MOST_LEARNED = 16  # steps, the square of which is how many weights there are
-LARGEST = 1e18  # weight; they are as large as the noise of a schedule may be
+MAX_LEARNED = 16  # steps; the number of weights is their square
+MAX_WEIGHT = 1e18  # weights may be as large as the noise of a schedule
 
 
 class Learned(Rule):
@@ -21,7 +21,7 @@ class Learned(Rule):
 
         z_(n+1) = sum_(j <= n) points_nj z_j + slopes_nj v_j
 
-    Every linear multistep rule is one of these (Pokle et al. 2026); here the weights are what `ornstein.tune` learned.
+    Every linear multistep rule has this form (Pokle et al. 2026); here `ornstein.tune` learns the weights.
 
     Args:
         points: n + 1 weights of z_0 ... z_n for each step n = 0, 1, ...
@@ -41,23 +41,23 @@ class Learned(Rule):
         self.memory = len(self.points) - 1
 
     def advance(self, step: Step) -> Tensor:
-        number = len(step.past)
-        if number >= len(self.points) or step.last != (number == len(self.points) - 1):
-            raise ValueError(f"the rule was learned for walks of {len(self.points)} steps; this one has other steps")
-        # Latest first, as the calls are; z_j = signal_j x-hat_j + noise_j eps-hat_j.
-        of_now, *of_past = reversed(self.points[number])
-        past = list(zip(of_past, (call.at for call in step.past), strict=True))
-        return step.mix(z=of_now, x=[0.0, *(weight * at.signal for weight, at in past)],
-                        eps=[0.0, *(weight * at.noise for weight, at in past)], v=self.slopes[number][::-1])
+        n = len(step.past)
+        if n >= len(self.points) or step.last != (n == len(self.points) - 1):
+            raise ValueError(f"the rule was learned for walks of {len(self.points)} steps; this walk has others")
+        # Latest first, like the calls; z_j = signal_j x-hat_j + noise_j eps-hat_j.
+        weight_z, *past_weights = reversed(self.points[n])
+        past = list(zip(past_weights, (call.at for call in step.past), strict=True))
+        return step.mix(z=weight_z, x=[0.0, *(weight * at.signal for weight, at in past)],
+                        eps=[0.0, *(weight * at.noise for weight, at in past)], v=self.slopes[n][::-1])
 
 
 def _triangle(name: str, rows: Any) -> tuple[tuple[float, ...], ...]:
     """Rows of 1, 2, 3, ... finite numbers."""
-    if isinstance(rows, str) or not isinstance(rows, Sequence) or not 1 <= len(rows) <= MOST_LEARNED:
-        raise ValueError(f"{name} must be weights of 1 to {MOST_LEARNED} steps")
-    for number, row in enumerate(rows):
-        if isinstance(row, str) or not isinstance(row, Sequence) or len(row) != number + 1:
-            raise ValueError(f"{name}[{number}] must hold {number + 1} numbers")
-        if (most := max(abs(require_float(f"{name}[{number}]", value)) for value in row)) > LARGEST:
-            raise ValueError(f"{name}[{number}] holds {most:g}; a weight is at most {LARGEST:g}")
+    if isinstance(rows, str) or not isinstance(rows, Sequence) or not 1 <= len(rows) <= MAX_LEARNED:
+        raise ValueError(f"{name} must be weights of 1 to {MAX_LEARNED} steps")
+    for n, row in enumerate(rows):
+        if isinstance(row, str) or not isinstance(row, Sequence) or len(row) != n + 1:
+            raise ValueError(f"{name}[{n}] must hold {n + 1} numbers")
+        if (largest := max(abs(require_float(f"{name}[{n}]", value)) for value in row)) > MAX_WEIGHT:
+            raise ValueError(f"{name}[{n}] holds {largest:g}; a weight is at most {MAX_WEIGHT:g}")
     return tuple(tuple(map(float, row)) for row in rows)

@@ -1,4 +1,4 @@
-"""What a sampler is: a rule that takes one step back, given the denoiser's estimate where it stands."""
+"""The interface of a sampler: a rule that takes one reverse step, given the denoiser's estimate."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from ornstein.diffusion.estimate import Estimate
-from ornstein.diffusion.grid import Moment, moments
+from ornstein.diffusion.grid import Moment, walk_moments
 from ornstein.diffusion.schedule import Schedule
 
 __all__ = ["Call", "Rule", "Step"]
 
 
 class Call(NamedTuple):
-    """What the denoiser answered, and the moment it was asked for."""
+    """A call of the denoiser: its moment and its estimate."""
 
     at: Moment
     estimate: Estimate
@@ -27,14 +27,14 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True)
 class Step:
-    """One step from time t back to time s, and all that a rule may ask for.
+    """One step from time t back to time s, with everything that a rule may use.
 
     Args:
         schedule: of the denoiser.
         t, s: times, s < t: numbers that know their `signal`, `noise`, `radius`, `angle` and `log_ratio`.
         estimate: the denoiser's estimate at (z_t, t); `estimate.z` is z_t.
-        past: the calls of the steps before, latest first, as many as the rule's `memory` and fewer at the start.
-        denoise: calls the denoiser once more, denoise(z, time) -> Estimate.
+        past: the calls of earlier steps, latest first; as many as the rule's `memory`, fewer at the start.
+        denoise: calls the denoiser again, denoise(z, time) -> Estimate.
         noise: draws standard normal noise like z; the k-th draw of a step is always the same.
     """
 
@@ -53,7 +53,7 @@ class Step:
 
     @property
     def calls(self) -> tuple[Call, ...]:
-        """This call and those of the steps before, latest first."""
+        """This call and those of earlier steps, latest first."""
         return (Call(self.t, self.estimate), *self.past)
 
     @property
@@ -62,27 +62,28 @@ class Step:
         return self.s == 0
 
     def level(self, time: Tensor | float) -> Moment:
-        """A time in [0, 1] that knows its level."""
+        """A time in [0, 1] as a `Moment` with its level."""
         if isinstance(time, Moment):
             return time
-        return moments(self.schedule, torch.as_tensor(time, dtype=torch.float64, device="cpu").reshape(1), self.z)[0]
+        times = torch.as_tensor(time, dtype=torch.float64, device="cpu").reshape(1)
+        return walk_moments(self.schedule, times, self.z)[0]
 
     def to(self, s: Moment) -> Step:
-        """The same step, to another moment."""
+        """The same step, but to another moment."""
         return replace(self, s=s)
 
     def mix(self, *, z: float = 0.0, x: float | Sequence[float] = 0.0, eps: float | Sequence[float] = 0.0,
             v: float | Sequence[float] = 0.0, fresh: float = 0.0, calls: Sequence[Call] | None = None) -> Tensor:
-        """What the new latent is made of: z z_t + sum_i (x_i x-hat_i + eps_i eps-hat_i + v_i v-hat_i) + fresh noise.
+        """The combination z z_t + sum_i (x_i x-hat_i + eps_i eps-hat_i + v_i v-hat_i) + fresh noise, as a new latent.
 
         As x = c z / r - s v and eps = s z / r + c v with r = hypot(signal, noise) and (c, s) = (signal, noise) / r,
-        this is one sum over z and v of every call, whose weights are calculated in float64.
+        this is one sum over z and v of every call, whose weights are computed in float64.
 
         Args:
             z: weight of z_t.
-            x, eps, v: weights of the answers: of each of `calls`, or one number for the first.
-            fresh: weight of noise that is drawn anew.
-            calls: whose answers are meant; this one and those before it unless given.
+            x, eps, v: weights of the estimates of `calls`, or one number for the first.
+            fresh: weight of fresh noise.
+            calls: the calls to combine; by default this one and those before it.
 
         Returns:
             (B, ...) like z_t.
@@ -92,43 +93,44 @@ class Step:
         """
         calls = self.calls if calls is None else calls
         terms: list[tuple[float, Tensor]] = []
-        for call, of_x, of_eps, of_v in zip(calls, *(_each(weight, len(calls)) for weight in (x, eps, v)), strict=True):
+        weights = [_per_call(weight, len(calls)) for weight in (x, eps, v)]
+        for call, weight_x, weight_eps, weight_v in zip(calls, *weights, strict=True):
             radius = call.at.radius
             c, s = call.at.signal / radius, call.at.noise / radius
-            of_z = (c * of_x + s * of_eps) / radius
+            weight_z = (c * weight_x + s * weight_eps) / radius
             if call.estimate.z is self.z:
-                z += of_z
+                z += weight_z
             else:
-                terms.append((of_z, call.estimate.z))
-            terms.append((c * of_eps - s * of_x + of_v, call.estimate.v))
+                terms.append((weight_z, call.estimate.z))
+            terms.append((c * weight_eps - s * weight_x + weight_v, call.estimate.v))
         total = _sum([(z, self.z), *terms])
         if fresh:
             total.add_(self.noise(), alpha=fresh)
         return total if total.dtype is self.z.dtype else total.to(self.z.dtype)
 
     def turn(self, *weights: float, calls: Sequence[Call] | None = None) -> Tensor:
-        """z_s by a weighted velocity in the frame that turns with `DDIM`, in which v of fixed x-hat and eps-hat rests.
+        """z_s by a weighted velocity, in the frame rotating with `DDIM`, where v of fixed x-hat, eps-hat is constant.
 
         With y = z / hypot(signal, noise) and h = angle_s - angle_t,  y_s = cos(h) y_t + sin(h) sum_i w_i v_i, where
-        v_i = c eps-hat_i - s x-hat_i is turned to t, (c, s) = (cos, sin) of angle_t.
+        v_i = c eps-hat_i - s x-hat_i is rotated to t, (c, s) = (cos, sin) of angle_t.
 
         Args:
             weights: of the calls.
             calls: as for `mix`.
         """
         s, t, h = self.s, self.t, self.s.angle - self.t.angle
-        c, d, ahead = math.cos(t.angle), math.sin(t.angle), s.radius * math.sin(h)
-        return self.mix(z=s.radius * math.cos(h) / t.radius, x=[-ahead * d * weight for weight in weights],
-                        eps=[ahead * c * weight for weight in weights], calls=calls)
+        c, d, step = math.cos(t.angle), math.sin(t.angle), s.radius * math.sin(h)
+        return self.mix(z=s.radius * math.cos(h) / t.radius, x=[-step * d * weight for weight in weights],
+                        eps=[step * c * weight for weight in weights], calls=calls)
 
 
 class Rule(ABC):
-    """A sampler's rule. One subclass is one file; rules know neither the grid of times nor the loop."""
+    """The rule of a sampler, one per file; rules know neither the grid of times nor the loop."""
 
     order: int  # of the global error in the step, on smooth problems
     stochastic: bool = False
-    calls: int = 1  # of the denoiser, a step
-    memory: int = 0  # past estimates that a step looks at
+    calls: int = 1  # of the denoiser per step
+    memory: int = 0  # past calls that a step uses
     spacing: str = "angle"  # of the grid that suits the rule
 
     @abstractmethod
@@ -143,16 +145,16 @@ class Rule(ABC):
         """
 
 
-def _each(weight: float | Sequence[float], count: int) -> Sequence[float]:
-    """One weight for each call; calls that none is named for have 0."""
-    named = [weight] if isinstance(weight, float | int) else weight
-    if len(named) > count:
-        raise ValueError(f"weights are {list(named)}; there are only {count} calls")
-    return named if len(named) == count else [*named, *[0.0] * (count - len(named))]
+def _per_call(weight: float | Sequence[float], count: int) -> Sequence[float]:
+    """One weight for each call, 0 for those that none is given for."""
+    weights = [weight] if isinstance(weight, float | int) else weight
+    if len(weights) > count:
+        raise ValueError(f"weights are {list(weights)}; there are only {count} calls")
+    return weights if len(weights) == count else [*weights, *[0.0] * (count - len(weights))]
 
 
 def _sum(terms: Sequence[tuple[float, Tensor]]) -> Tensor:
-    """A new tensor, the sum of the terms whose factor is not 0, in float32 at least."""
+    """The sum of the terms whose factor is not 0, as a new tensor in at least float32."""
     like = terms[0][1]
     wide = like.dtype if like.dtype.itemsize > 2 else torch.float32
     (factor, value), *others = [term for term in terms if term[0]] or [(0.0, like)]

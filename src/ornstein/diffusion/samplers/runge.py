@@ -1,4 +1,4 @@
-"""Runge-Kutta rules in the angle: steps that remember nothing, for any tableau."""
+"""Runge-Kutta rules in the angle: one-step rules for any tableau."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ CLASSIC = (((), (1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 
 
 
 class RungeKutta(Rule):
-    """dy / d(angle) = v of y = z / hypot(signal, noise), by an explicit tableau of an order up to 4.
+    """dy / d(angle) = v of y = z / hypot(signal, noise), by an explicit tableau of order up to 4.
 
-    A stage at angle_t + c h is v there, where y is that of t plus h times a mean of the stages before, by the factors
-    in `stages`, whose sum is c; the step takes the mean of all stages by `shares`.
+    The stage at angle_t + c h is v at y_t plus h times the earlier stages weighted by the factors in `stages`, whose
+    sum is c; the step takes the stages weighted by `shares`.
 
-    The step to clean data takes x-hat, which near clean data is even in the angle a, carried on along a^2 from the step
-    before: x-hat + (x-hat - x-hat before) a^2 / (a_before^2 - a^2), of fourth order in the step.
+    The step to clean data takes x-hat, which is even in the angle a near clean data, extrapolated in a^2 from the step
+    before: x-hat + (x-hat - x-hat_before) a^2 / (a_before^2 - a^2), of fourth order in the step.
     """
 
     memory = 1
@@ -35,23 +35,23 @@ class RungeKutta(Rule):
 
     def advance(self, step: Step) -> Tensor:
         if step.last:
-            return self._clean(step)
+            return self._last_step(step)
         s, t = step.s, step.t
         h, stages = s.angle - t.angle, [step.calls[0]]
         for factors in self.stages[1:]:
-            node = sum(factors)
-            to = s if node == 1 else step.level(step.schedule.time_at(t.angle + node * h))
-            z = step.mix(z=to.radius / t.radius, v=[to.radius * h * factor for factor in factors], calls=stages)
-            stages.append(Call(to, step.denoise(z, to)))
+            c = sum(factors)
+            moment = s if c == 1 else step.level(step.schedule.time_at(t.angle + c * h))
+            z = step.mix(z=moment.radius / t.radius, v=[moment.radius * h * factor for factor in factors], calls=stages)
+            stages.append(Call(moment, step.denoise(z, moment)))
         return step.mix(z=s.radius / t.radius, v=[s.radius * h * share for share in self.shares], calls=stages)
 
-    def _clean(self, step: Step) -> Tensor:
+    def _last_step(self, step: Step) -> Tensor:
         x = step.estimate.x
         if self.order < 3:
             return x
         for at, before in step.past:
-            now, then = step.t.angle**2, at.angle**2
-            # Where the step before was shorter than this one, carrying on would blow x-hat's errors up.
-            if then > 2 * now:
-                x = x + now / (then - now) * (x - before.x)
+            a2, a2_before = step.t.angle**2, at.angle**2
+            # If the previous step was shorter than this one, extrapolation would amplify the errors of x-hat.
+            if a2_before > 2 * a2:
+                x = x + a2 / (a2_before - a2) * (x - before.x)
         return x

@@ -1,4 +1,4 @@
-"""Stochastic multistep rules: noise is taken out and put back in one step (SDE-DPM-Solver++, SA-Solver)."""
+"""Stochastic multistep rules, which remove and add noise in one step (SDE-DPM-Solver++, SA-Solver)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class StochasticAdams(Rule):
 
     with x(p) the line through this x-hat and, at order 2, the one before. tau = 0 is `Multistep("x")`, tau = 1 the
     reverse diffusion of section 20.3, where order 1 is `Ancestral` and order 2 SDE-DPM-Solver++(2M) of Lu et al. 2022.
-    The step to clean data takes x-hat, and a step from pure noise looks at no call before it.
+    The step to clean data takes x-hat, and a step from pure noise uses no earlier call.
     """
 
     stochastic = True
@@ -36,18 +36,18 @@ class StochasticAdams(Rule):
         self.order, self.tau, self.memory = order, float(tau), order - 1
 
     def advance(self, step: Step) -> Tensor:
-        s, t, square = step.s, step.t, self.tau**2
+        s, t, tau2 = step.s, step.t, self.tau**2
         if step.last:
             return step.estimate.x
         if not math.isfinite(t.log_ratio):
-            # From pure noise: all of it is new where tau > 0, and turned by `DDIM` where not.
-            return step.mix(x=s.signal, fresh=s.noise) if square else step.mix(z=s.noise / t.noise, x=s.signal)
-        h, places = s.log_ratio - t.log_ratio, [t.log_ratio]
+            # From pure noise: all noise is fresh if tau > 0; otherwise a step of `DDIM`.
+            return step.mix(x=s.signal, fresh=s.noise) if tau2 else step.mix(z=s.noise / t.noise, x=s.signal)
+        h, nodes = s.log_ratio - t.log_ratio, [t.log_ratio]
         for before in (call.at.log_ratio for call in step.past):
             if math.isfinite(before) and before != t.log_ratio:
-                places.append(before)
-        # Relative to the end of the step, so that no exponential grows.
-        weights = adams([place - s.log_ratio for place in places], -h, 0.0, 1 + square)
-        return step.mix(z=s.noise / t.noise * math.exp(-square * h),
-                        x=[s.signal * (1 + square) * weight for weight in weights],
-                        fresh=s.noise * math.sqrt(-math.expm1(-2 * square * h)))
+                nodes.append(before)
+        # Relative to the end of the step, so that no exponential overflows.
+        weights = adams([p - s.log_ratio for p in nodes], -h, 0.0, 1 + tau2)
+        return step.mix(z=s.noise / t.noise * math.exp(-tau2 * h),
+                        x=[s.signal * (1 + tau2) * weight for weight in weights],
+                        fresh=s.noise * math.sqrt(-math.expm1(-2 * tau2 * h)))
