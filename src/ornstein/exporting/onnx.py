@@ -21,7 +21,7 @@ from ornstein import files
 from ornstein.adoption.onnx import OnnxNetwork
 from ornstein.adoption.unet import Unet
 from ornstein.arguments import require_float, short_repr, shorten
-from ornstein.diffusion.denoiser import Denoiser, NetworkDenoiser, DenoiserWrapper
+from ornstein.diffusion.denoiser import Denoiser, DenoiserWrapper, NetworkDenoiser
 from ornstein.diffusion.level import as_time
 from ornstein.diffusion.samplers.loop import choose_walk
 from ornstein.exporting.graph import CALL, DenoiserGraph, SamplerGraph, VelocityGraph, family, guided_denoiser
