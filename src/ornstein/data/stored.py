@@ -113,7 +113,7 @@ def _row_indices(rows: Any, count: int) -> np.ndarray:
     if indices.ndim != 1 or (indices.size and indices.dtype.kind not in "iu"):
         raise IndexError(f"rows are {indices.dtype} of shape {indices.shape}; they must be row numbers or a slice")
     indices = indices.astype(np.int64)
-    indices = np.where(indices < 0, indices + count, indices)
-    if indices.size and (indices.min() < 0 or indices.max() >= count):
-        raise IndexError(f"row {indices.max()} is out of range; there are {count} rows")
-    return indices
+    outside = indices[(indices < -count) | (indices >= count)]
+    if outside.size:
+        raise IndexError(f"row {outside[0]} is out of range; there are {count} rows")
+    return np.where(indices < 0, indices + count, indices)

@@ -86,7 +86,7 @@ def unfold(x: Tensor, factor: int) -> Tensor:
 
 
 def rms_norm(x: Tensor, dim: int = -1) -> Tensor:
-    """Return x divided by its root mean square along one dimension (Zhang & Sennrich 2019), computed in float32."""
+    """Return x divided by its root mean square along one dimension (Zhang & Sennrich 2019)."""
     if dim == -1:
         return F.rms_norm(x, x.shape[-1:])
     return x * torch.rsqrt(x.square().mean(dim, keepdim=True) + 1e-6).to(x.dtype)
