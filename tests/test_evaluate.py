@@ -153,7 +153,7 @@ def test_twins_are_found_in_another_type():
     again = np.asarray(whole.split()[0].values)[:60].astype(np.float64)
     fresh = np.random.default_rng(1).integers(0, 200, (60, 3)).astype(np.float64)
     _, kept, notes = training_and_unseen(orn.ExactDataset(torch.zeros(1, 3), orn.Cosine()), whole,
-                           orn.load_data(np.concatenate([again, fresh])))
+                                         orn.load_data(np.concatenate([again, fresh])))
     assert len(kept) == 60
     assert any("60 of 120 held-out rows" in note for note in notes)
     # Mapped by the range of the training data, not by their own.

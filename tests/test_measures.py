@@ -23,7 +23,7 @@ def distances_between(held: np.ndarray, generated: np.ndarray, training: np.ndar
     """As an evaluation takes them: values and floors of as many rows, limits of all."""
     count = min(len(generated), len(training))
     return space_measures(*(intervals_between(held, rows, count) for rows in (generated, training)), features,
-                       (len(held), count))
+                          (len(held), count))
 
 
 @pytest.fixture(scope="module")

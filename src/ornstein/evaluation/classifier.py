@@ -23,7 +23,7 @@ ALONE = 500  # rows up to which threads cost more than they save
 
 
 def forest_auc(real: np.ndarray, generated: np.ndarray, *, trees: int = TREES, folds: int = FOLDS,
-                      seed: int = 0) -> float:
+               seed: int = 0) -> float:
     """Area under the curve of a random forest that tells real from generated (classifier two-sample test).
 
     From out-of-fold votes (Lopez-Paz & Oquab 2017, with a forest): 0.5 is indistinguishable, 1 is never wrong.
@@ -32,7 +32,7 @@ def forest_auc(real: np.ndarray, generated: np.ndarray, *, trees: int = TREES, f
 
 
 def forest_auc_interval(real: np.ndarray, generated: np.ndarray, *, trees: int = TREES, folds: int = FOLDS,
-               seed: int = 0, progress: Callable[[float], None] | None = None) -> Interval:
+                        seed: int = 0, progress: Callable[[float], None] | None = None) -> Interval:
     """`forest_auc` with the 95 % interval of its expected value at these numbers of samples.
 
     The variance of DeLong et al. (1988), eq. 5 assumes independent votes. Those of a cross-validation are not: a sample

@@ -76,8 +76,8 @@ def frechet_interval(real: np.ndarray, generated: np.ndarray, *, groups: int | N
                np.array([gaussian_frechet(gaussian_a, part)
                          for part in _fit_without(b, _assign_groups(len(b), groups, rng))]))
     variance, quantile = _jackknife(*without)
-    reach = quantile * np.sqrt(variance)
-    expected = Interval(value, None, max(float(value - reach), 0.0), float(value + reach))
+    half_width = quantile * np.sqrt(variance)
+    expected = Interval(value, None, max(float(value - half_width), 0.0), float(value + half_width))
     if any(len(rows) < 2 * _effective_width(law) for rows, law in ((a, gaussian_a), (b, gaussian_b))):
         return expected
     first = value - sum((groups - 1) * (float(part.mean()) - value) for part in without)
@@ -148,8 +148,8 @@ def neighbour_intervals(real: np.ndarray, generated: np.ndarray, k: int = 5, *, 
             Neighbours._fields, values, thirds.var(0, ddof=1) / (PART - 1), thirds.mean(0),
             (len(b), len(a), len(b), len(a)), strict=True):
         if name == "density":
-            reach = NORMAL * np.sqrt(variance) * (value / mean if mean > 0 else 1)
-            intervals[name] = Interval(value, None, float(max(value - reach, 0)), float(value + reach))
+            half_width = NORMAL * np.sqrt(variance) * (value / mean if mean > 0 else 1)
+            intervals[name] = Interval(value, None, float(max(value - half_width, 0)), float(value + half_width))
             continue
         # Where all thirds score 0, or all 1, the samples count as independent.
         independent = mean * (1 - mean) / variance if variance > 0 else count
@@ -165,19 +165,19 @@ def share_interval(share: float, count: float, quantile: float = NORMAL) -> Inte
     if not count > 0:
         raise ValueError(f"count is {count}; it must be above 0")
     weight = quantile**2 / count
-    middle = (share + weight / 2) / (1 + weight)
-    reach = np.sqrt(weight * share * (1 - share) + weight**2 / 4) / (1 + weight)
+    centre = (share + weight / 2) / (1 + weight)
+    half_width = np.sqrt(weight * share * (1 - share) + weight**2 / 4) / (1 + weight)
     # At 0 and 1 one end is the share itself, up to rounding.
-    return Interval(float(share), None, float(max(0.0, min(share, middle - reach))),
-                    float(min(1.0, max(share, middle + reach))))
+    return Interval(float(share), None, float(max(0.0, min(share, centre - half_width))),
+                    float(min(1.0, max(share, centre + half_width))))
 
 
 def pooled_interval(sums: np.ndarray, counts: np.ndarray) -> Interval:
     """Interval of the mean of values in independent rows, correlated within each row, from (N,) sums and counts of the
     rows, by deleting one row in turn."""
     value, variance, quantile = _pooled(sums, counts)
-    reach = quantile * math.sqrt(variance)
-    return Interval(value, None, value - reach, value + reach)
+    half_width = quantile * math.sqrt(variance)
+    return Interval(value, None, value - half_width, value + half_width)
 
 
 def pooled_share_interval(sums: np.ndarray, counts: np.ndarray) -> Interval:
@@ -236,5 +236,5 @@ def _solved(estimate: float, biased: float, variance: float, quantile: float, ex
     fixed = slope * max(biased - estimate, 0.0) / 2 + extra
     estimate = max(estimate, 0.0)  # a distance is never negative
     half = quantile**2 * slope / 2
-    reach = np.sqrt(quantile**2 * (fixed + slope * estimate) + half**2)
-    return max(float(estimate + half - reach), 0.0), float(estimate + half + reach)
+    half_width = np.sqrt(quantile**2 * (fixed + slope * estimate) + half**2)
+    return max(float(estimate + half - half_width), 0.0), float(estimate + half + half_width)

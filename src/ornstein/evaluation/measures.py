@@ -40,7 +40,7 @@ def intervals_between(unseen: np.ndarray, others: np.ndarray, count: int,
 
 
 def space_measures(found: dict[str, Interval], floor: dict[str, Interval], features: str,
-                counts: tuple[int, int]) -> list[Measure]:
+                   counts: tuple[int, int]) -> list[Measure]:
     """The measures of a feature space, from the intervals of samples and of real rows."""
     names = NAMES | INCEPTION if features.partition(":")[0] == "inception" else NAMES
     return [_measure(key, name, features, found[key], floor[key], 0.0 if key in ("frechet", "kernel") else 1.0, counts)

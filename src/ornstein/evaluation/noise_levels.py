@@ -43,7 +43,7 @@ def loss_curves(model: Denoiser, training: Dataset, seen: Rows, unseen: Rows, se
     condition = seen.condition[:rows] if training.spec.classes and seen.condition is not None else None
     exact = ExactDataset(x, model.schedule, labels if condition is not None else None)
     return [*curves, _curve("lowest possible", log_snr, level_losses(exact, seen.x[:rows], log_snr, 1, seed,
-                                                              condition))]
+                                                                     condition))]
 
 
 def loss_curve_calls(rows: int) -> int:

@@ -61,7 +61,7 @@ def compare_likelihoods(a: Likelihood, b: Likelihood, same_data: bool = True) ->
         return None, "not ranked: other data or another grid"
     error = a.error + b.error
     if a.each and len(a.each) == len(b.each):
-        differences = [one - other for one, other in zip(a.each, b.each, strict=True)]
+        differences = [nats_a - nats_b for nats_a, nats_b in zip(a.each, b.each, strict=True)]
         error = stdev(differences) / math.sqrt(len(differences))
     if not abs(a.nats - b.nats) > NORMAL * error:
         return None, NO_DIFFERENCE

@@ -168,9 +168,9 @@ def _accuracy(space: Features, *rows: tuple[Tensor, Tensor | None]) -> Measure:
     """How often a classifier recognises a sample as the class that was asked for; the floor is that of unseen rows."""
     hits = []
     for x, labels in rows:
-        wanted = labels if labels is not None else torch.full((len(x),), -1, device="cpu")
-        labelled = wanted >= 0
-        hits.append(space.predict(x[labelled]) == wanted[labelled].numpy())
+        expected = labels if labels is not None else torch.full((len(x),), -1, device="cpu")
+        labelled = expected >= 0
+        hits.append(space.predict(x[labelled]) == expected[labelled].numpy())
     found, floor = (accuracy_interval(int(hit.sum()), len(hit)) for hit in hits)
     return Measure("accuracy", "Recognised as the class asked for", space.name, found, floor, 1.0, len(hits[1]),
                    len(hits[0]))

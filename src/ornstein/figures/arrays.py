@@ -72,19 +72,19 @@ def draw_traces(spec: DataSpec, values: np.ndarray, names: Sequence[str] | None 
     channels = spec.shape[0]
     # Channels with different ranges cannot share an axis.
     plots = channels if isinstance(spec.low, tuple) and channels <= 6 else 1
-    across = plots * max(1, round(min(6, len(values) ** 0.5) / plots))
-    rows = -(-len(values) * plots // across)
-    figure = new_figure(max(2.2 * across, 4), max(1.35 * rows, 1.6) + 0.9, automatic=False)
-    grid = figure.subplots(rows, across, sharex=True, sharey=plots == 1, squeeze=False)
+    columns = plots * max(1, round(min(6, len(values) ** 0.5) / plots))
+    rows = -(-len(values) * plots // columns)
+    figure = new_figure(max(2.2 * columns, 4), max(1.35 * rows, 1.6) + 0.9, automatic=False)
+    grid = figure.subplots(rows, columns, sharex=True, sharey=plots == 1, squeeze=False)
     ends = [_ends(values[:, channel]) for channel in range(channels)] if plots > 1 else [_ends(values)]
     for number, axes in enumerate(grid.flat):
         if number >= len(values) * plots:
             axes.set_axis_off()
             continue
         sample, channel = divmod(number, plots)
-        for shown in (range(channels) if plots == 1 else [channel]):
-            axes.plot(values[sample, shown], color=_colour(shown, channels), lw=0.9,
-                      label=f"channel {shown}" if number < plots and channels > 1 else None)
+        for drawn in (range(channels) if plots == 1 else [channel]):
+            axes.plot(values[sample, drawn], color=_colour(drawn, channels), lw=0.9,
+                      label=f"channel {drawn}" if number < plots and channels > 1 else None)
         axes.set_ylim(*ends[channel])
         axes.set_xlim(0, max(values.shape[-1] - 1, 1))
         style_axes(axes, shorten(names[sample], 24) if names is not None and channel == 0 else "", size=8)
@@ -103,14 +103,14 @@ def draw_fields(values: np.ndarray, names: Sequence[str] | None = None, noun: st
     flat, heading = middle_slice(values), f"{heading}, slice {values.shape[2] // 2} of {values.shape[2]}" \
         if values.ndim == 5 else heading
     count, channels, height, width = flat.shape
-    shown = min(channels, 8)
-    heading += f", the first {shown} of {channels} channels" if shown < channels else ""
+    drawn = min(channels, 8)
+    heading += f", the first {drawn} of {channels} channels" if drawn < channels else ""
     aspect = min(max(height / width, 0.25), 4)
-    columns = max(1, round(count**0.5)) if shown == 1 else 1  # with one channel, samples fill the row
+    columns = max(1, round(count**0.5)) if drawn == 1 else 1  # with one channel, samples fill the row
     rows = -(-count // columns)
     # Inches: a cell, the gap between two, and the margins for heading, names and scales.
     side, gap, left, top, bottom = 1.2, 0.08, 0.9 if names is not None else 0.25, 0.6, 0.6
-    size = max(left + shown * columns * (side + gap) + 0.2, 3.6), top + rows * (side * aspect + gap) + bottom
+    size = max(left + drawn * columns * (side + gap) + 0.2, 3.6), top + rows * (side * aspect + gap) + bottom
     figure = new_figure(*size, automatic=False)
 
     def cell(column: float, row: float, wide: float, high: float) -> Any:
@@ -119,7 +119,7 @@ def draw_fields(values: np.ndarray, names: Sequence[str] | None = None, noun: st
         return figure.add_axes(((left + column * (side + gap)) / size[0], (y + side * aspect - high) / size[1],
                                 wide / size[0], high / size[1]))
 
-    for channel in range(shown):
+    for channel in range(drawn):
         low, high = _ends(flat[:, channel], margin=0)
         for number in range(count):
             row, column = divmod(number, columns)
@@ -170,12 +170,12 @@ def draw_points(points: np.ndarray, names: Sequence[str] | None, axis_names: Seq
 
 def draw_histograms(values: np.ndarray, names: Sequence[str]) -> Image.Image:
     """Draw a histogram of each value of vectors (N, D), as many as there is room for, under its name."""
-    shown = min(values.shape[1], SHEET_LIMITS["values"])
-    across = min(shown, 4)
-    rows = -(-shown // across)
-    figure = new_figure(max(2.3 * across, 4), 1.7 * rows + 0.8, automatic=False)
-    for number, axes in enumerate(figure.subplots(rows, across, squeeze=False).flat):
-        if number >= shown:
+    drawn = min(values.shape[1], SHEET_LIMITS["values"])
+    columns = min(drawn, 4)
+    rows = -(-drawn // columns)
+    figure = new_figure(max(2.3 * columns, 4), 1.7 * rows + 0.8, automatic=False)
+    for number, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
+        if number >= drawn:
             axes.set_axis_off()
             continue
         axes.hist(values[:, number], bins=min(40, max(5, len(values) // 8)), color=COLOURS[0])
@@ -183,7 +183,7 @@ def draw_histograms(values: np.ndarray, names: Sequence[str]) -> Image.Image:
         axes.locator_params("x", nbins=4)
         style_axes(axes, shorten(names[number], 24), size=8)
     heading = f"{len(values)} samples"
-    return _finished(figure, heading + (f", the first {shown} of {values.shape[1]} values" if shown < values.shape[1]
+    return _finished(figure, heading + (f", the first {drawn} of {values.shape[1]} values" if drawn < values.shape[1]
                                         else ""))
 
 

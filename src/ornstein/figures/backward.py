@@ -61,21 +61,23 @@ def reverse(subject: Subject) -> Figure:
         s = time * (1 - stride)
         weight, mean, std = mixture(subject, data, z, s, time)
         centre = float(weight @ mean)
-        wide = float((weight @ (mean - centre) ** 2 + std**2).sqrt())
-        reach = max(4 * wide, float((mean - centre).abs().max()) + 3 * std)
-        grid = torch.linspace(centre - reach, centre + reach, 2001, dtype=torch.float64)
-        true = torch.zeros_like(grid)
-        for share, place in zip(weight, mean, strict=True):
-            true += share * torch.exp(-0.5 * ((grid - place) / std) ** 2) / (std * (2 * np.pi) ** 0.5)
-        single = torch.exp(-0.5 * ((grid - centre) / wide) ** 2) / (wide * (2 * np.pi) ** 0.5)
-        apart = float(torch.trapezoid(torch.where(true > 0, true * (true.clamp(min=1e-300) / single).log(), 0), grid))
-        axes.fill_between(grid, true, color="#9cb6d6", label=r"$q(z_s\,|\,z_t)$, a mixture")
-        axes.plot(grid, single, color=COLOURS[1], lw=1.8, label="one Gaussian")
+        std_total = float((weight @ (mean - centre) ** 2 + std**2).sqrt())
+        half_range = max(4 * std_total, float((mean - centre).abs().max()) + 3 * std)
+        grid = torch.linspace(centre - half_range, centre + half_range, 2001, dtype=torch.float64)
+        mixture_density = torch.zeros_like(grid)
+        for share, position in zip(weight, mean, strict=True):
+            mixture_density += share * torch.exp(-0.5 * ((grid - position) / std) ** 2) / (std * (2 * np.pi) ** 0.5)
+        gaussian_density = torch.exp(-0.5 * ((grid - centre) / std_total) ** 2) / (std_total * (2 * np.pi) ** 0.5)
+        log_ratio = (mixture_density.clamp(min=1e-300) / gaussian_density).log()
+        divergence = float(torch.trapezoid(
+            torch.where(mixture_density > 0, mixture_density * log_ratio, 0), grid))
+        axes.fill_between(grid, mixture_density, color="#9cb6d6", label=r"$q(z_s\,|\,z_t)$, a mixture")
+        axes.plot(grid, gaussian_density, color=COLOURS[1], lw=1.8, label="one Gaussian")
         added = float(transition(subject.denoiser.schedule, s, time)[3])
         axes.set_yticks([])
         axes.set_ylim(bottom=0)
         style_axes(axes, f"from t = {time:.2f} to s = {s:.2f}, variance added {added:.2g}\n"
-                    f"divergence of the two {max(apart, 0):.2g} nats", "$z_s$", size=10)
+                    f"divergence of the two {max(divergence, 0):.2g} nats", "$z_s$", size=10)
     figure.axes[0].legend(fontsize=9, frameon=False, loc="upper left")
     figure.axes[0].set_ylim(top=figure.axes[0].get_ylim()[1] * 1.25)
     return figure
@@ -88,28 +90,28 @@ def bound(subject: Subject) -> Figure:
     if levels is not None:  # samples of a model lie between the levels of its data
         x = (((x + 1) / 2 * (levels - 1)).round() / (levels - 1) * 2 - 1).clamp(-1, 1)
     bounds = elbo(subject.denoiser, x, bound_times(schedule, STEPS, levels), levels, draws=4, seed=subject.seed,
-                 condition=subject.condition)
+                  condition=subject.condition)
     steps, names = bounds.steps.mean(0), ("reconstruction", "prior", "diffusion", "log_prob")
     terms = {name: float(getattr(bounds, name).mean()) for name in names}
     figure = new_figure(12, 3.8)
     left, right = figure.subplots(1, 2, width_ratios=[1.6, 1])
-    where = bounds.log_snr.numpy()
-    left.bar(where, steps.numpy(), width=0.8 * abs(float(np.diff(where).mean())), color=COLOURS[0])
+    log_snr = bounds.log_snr.numpy()
+    left.bar(log_snr, steps.numpy(), width=0.8 * abs(float(np.diff(log_snr).mean())), color=COLOURS[0])
     left.invert_xaxis()
     style_axes(left, f"divergence of each step, of {subject.what}",
                "log SNR of the step's noisier end: data left, noise right", "nats")
-    words = ("reconstruction", "diffusion", "prior", "bound on log p")
+    labels = ("reconstruction", "diffusion", "prior", "bound on log p")
     bars = (terms["reconstruction"], -terms["diffusion"], -terms["prior"], terms["log_prob"])
     start = (0.0, bars[0], bars[0] + bars[1], 0.0)
     right.bar(range(4), bars, bottom=start, color=[COLOURS[2], COLOURS[0], COLOURS[7], COLOURS[1]], width=0.6)
     low, high = (end(min(a, a + b) if end is min else max(a, a + b) for a, b in zip(start, bars, strict=True))
                  for end in (min, max))
-    room = 0.09 * (high - low or 1)
-    for place, (base, size) in enumerate(zip(start, bars, strict=True)):
-        right.text(place, max(base, base + size) + room / 5, f"{size:.3g}", ha="center", fontsize=9)
+    margin = 0.09 * (high - low or 1)
+    for index, (base, size) in enumerate(zip(start, bars, strict=True)):
+        right.text(index, max(base, base + size) + margin / 5, f"{size:.3g}", ha="center", fontsize=9)
     right.axhline(0, color="#999999", lw=0.8)
-    right.set_ylim(low - room, high + room)
-    right.set_xticks(range(4), words, fontsize=9)
+    right.set_ylim(low - margin, high + margin)
+    right.set_xticks(range(4), labels, fontsize=9)
     style_axes(right, f"the bound{'' if levels is None else f', subject data on {levels} levels'}, in nats")
     right.tick_params(axis="x", labelsize=9)
     return figure

@@ -60,7 +60,8 @@ def draw_edits(spec: DataSpec, action: str, draws: Tensor, given: np.ndarray | N
     parts = [] if given is None else [("given", given[0])]
     parts += [(f"draw {n + 1}", spec.decode(draws[0, n])) for n in range(min(draws.shape[1], DRAWS))]
     parts += [("mean", figures["mean"][0])] * (draws.shape[1] > 1)
-    return draw_fields(np.stack([part for _, part in parts]).astype(np.float64), [name for name, _ in parts], "rows")
+    stacked = np.stack([values for _, values in parts]).astype(np.float64)
+    return draw_fields(stacked, [name for name, _ in parts], "rows")
 
 
 def summarise(values: np.ndarray) -> dict[str, np.ndarray]:
@@ -78,7 +79,7 @@ def fill_table(spec: DataSpec, found: Mapping[str, np.ndarray], table: Table, na
     """Fill the empty cells of a table with the median draw. Each column that had some is followed by the mean and the
     quantiles of the draws, which equal the value where it was known. `found` are the `edit_arrays` of the samples,
     whose entries are the columns `names`."""
-    middle = np.sort(found["x"], 1)[:, (found["x"].shape[1] - 1) // 2]
+    median = np.sort(found["x"], 1)[:, (found["x"].shape[1] - 1) // 2]
     result = Table()
     for name, column in table.items():
         result[name] = column
@@ -86,8 +87,8 @@ def fill_table(spec: DataSpec, found: Mapping[str, np.ndarray], table: Table, na
             entry = (...,) if column.ndim > 1 else (..., names.index(name))
             # Through text, so that float32 values keep only their significant digits.
             filled, *quantities = (
-                np.where(np.isnan(column), values[entry].astype(middle.dtype).astype(str).astype(float), column)
-                for values in (middle, found["mean"], *found["quantiles"]))
+                np.where(np.isnan(column), values[entry].astype(median.dtype).astype(str).astype(float), column)
+                for values in (median, found["mean"], *found["quantiles"]))
             if spec.rounds and (filled == np.trunc(filled)).all() and (abs(filled) < 2**53).all():
                 filled = filled.astype(np.int64)
             result |= zip([name, *band_names(name)], [filled, *quantities], strict=True)
@@ -113,25 +114,26 @@ def write_table(table: Table, out: Path) -> None:
 
 def _pictures(spec: DataSpec, action: str, draws: Tensor, given: np.ndarray | None,
               names: Sequence[str]) -> Image.Image:
-    many = draws.shape[1]
-    shown = range(many) if action == "interpolate" else range(min(many, DRAWS))
-    columns: list[tuple[str, np.ndarray]] = [(_column_name(action, n, many), picture(spec, draws[:, n])) for n in shown]
+    count = draws.shape[1]
+    indices = range(count) if action == "interpolate" else range(min(count, DRAWS))
+    columns: list[tuple[str, np.ndarray]] = [
+        (_column_name(action, n, count), picture(spec, draws[:, n])) for n in indices]
     if given is not None and action != "interpolate":
         columns[:0] = [("given", _chequered(spec, given))]
-    if action != "interpolate" and many > 1:
+    if action != "interpolate" and count > 1:
         low, high = spec.extent
         spread = (summarise(spec.decode(draws))["std"] / (high - low)).mean(1)
-        most = max(float(spread.max()), MIN_SPREAD)
-        heat = np.round(255 * spread / most).astype(np.uint8)[..., None].repeat(3, -1)
-        columns += [("mean", picture(spec, draws.mean(1))), (f"spread to {100 * most:.0f} %", heat)]
+        largest = max(float(spread.max()), MIN_SPREAD)
+        heat = np.round(255 * spread / largest).astype(np.uint8)[..., None].repeat(3, -1)
+        columns += [("mean", picture(spec, draws.mean(1))), (f"spread to {100 * largest:.0f} %", heat)]
     return lattice([[cell[row:row + 1] for _, cell in columns] for row in range(len(draws))], names,
                    [name for name, _ in columns], across=1)
 
 
-def _column_name(action: str, number: int, many: int) -> str:
+def _column_name(action: str, index: int, count: int) -> str:
     if action == "interpolate":
-        return f"{100 * number / (many - 1):.0f} %"
-    return "latent" if action == "invert" else str(number + 1)
+        return f"{100 * index / (count - 1):.0f} %"
+    return "latent" if action == "invert" else str(index + 1)
 
 
 def _chequered(spec: DataSpec, given: np.ndarray) -> np.ndarray:
@@ -152,18 +154,19 @@ def draw_bands(spec: DataSpec, figures: dict[str, np.ndarray], given: np.ndarray
     figure = new_figure(max(4.2 * channels, 6.4), 1.7 * rows + 0.5)
     found = figures["quantiles"].reshape(len(LEVELS), rows, channels, -1)
     known = None if given is None else given.reshape(rows, channels, -1)
-    place: Any = np.arange(found.shape[-1])
+    positions: Any = np.arange(found.shape[-1])
     for (row, channel), axes in np.ndenumerate(figure.subplots(rows, channels, squeeze=False, sharex=True)):
-        low, lower, middle, upper, high = found[:, row, channel]
+        low, lower, median, upper, high = found[:, row, channel]
         if traces:
-            axes.fill_between(place, low, high, color=COLOURS[0], alpha=0.18, lw=0, label="90 % of the draws")
-            axes.fill_between(place, lower, upper, color=COLOURS[0], alpha=0.35, lw=0, label="50 %")
-            axes.plot(place, middle, color=COLOURS[0], lw=1, label="median")
+            axes.fill_between(positions, low, high, color=COLOURS[0], alpha=0.18, lw=0, label="90 % of the draws")
+            axes.fill_between(positions, lower, upper, color=COLOURS[0], alpha=0.35, lw=0, label="50 %")
+            axes.plot(positions, median, color=COLOURS[0], lw=1, label="median")
         else:
-            axes.vlines(place, low, high, color=COLOURS[0], alpha=0.3, lw=4, label="90 % of the draws")
-            axes.vlines(place, lower, upper, color=COLOURS[0], alpha=0.6, lw=4, label="50 %")
+            axes.vlines(positions, low, high, color=COLOURS[0], alpha=0.3, lw=4, label="90 % of the draws")
+            axes.vlines(positions, lower, upper, color=COLOURS[0], alpha=0.6, lw=4, label="50 %")
         if known is not None:
-            axes.plot(place, known[row, channel], "-" if traces else ".", color="black", lw=1, ms=6, label=known_name)
+            axes.plot(positions, known[row, channel], "-" if traces else ".", color="black", lw=1, ms=6,
+                      label=known_name)
         name = ", ".join(filter(None, [names[row], f"channel {channel}" if channels > 1 else ""]))
         style_axes(axes, name, x=("place" if traces else "value") if row == rows - 1 else "", size=9)
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=4, fontsize=8,

@@ -117,30 +117,30 @@ def kernel(subject: Subject) -> Figure:
     times = [last * number / steps for number in range(steps + 1)]
     # A sample of 10,000 equal values gives 10,000 chains.
     walk = Encoder(schedule).walk(torch.full((1, CHAINS), x, dtype=torch.float64), times, subject.seed)
-    shown = {round(steps * share): place for place, share in enumerate((0.02, 0.1, 0.3, 1.0))}
+    selected = dict.fromkeys(round(steps * share) for share in (0.02, 0.1, 0.3, 1.0))
     columns = [round(steps * share) for share in np.linspace(0, 1, 161)]
-    kept = {number: z[0].numpy() for number, z in enumerate(walk) if number in shown or number in set(columns)}
+    values_at = {number: z[0].numpy() for number, z in enumerate(walk) if number in selected or number in set(columns)}
     level = schedule.level(torch.tensor(times, dtype=torch.float64))
     mean, std = (level.signal * x).numpy(), level.noise.numpy()
-    reach = max(abs(x) + 0.5, 4 * float(std.max()))
+    limit = max(abs(x) + 0.5, 4 * float(std.max()))
     figure = new_figure(12, 4.2)
-    both: Any = figure.subfigures(1, 2, width_ratios=[1, 1.05])
-    left, right = both
+    panels: Any = figure.subfigures(1, 2, width_ratios=[1, 1.05])
+    left, right = panels
     axes = left.subplots()
-    bins = np.linspace(-reach, reach, 121)
-    counts = np.stack([np.histogram(kept[number], bins)[0] for number in columns], 1)
+    bins = np.linspace(-limit, limit, 121)
+    counts = np.stack([np.histogram(values_at[number], bins)[0] for number in columns], 1)
     axes.pcolormesh(np.linspace(0, last, len(columns)), (bins[1:] + bins[:-1]) / 2, np.maximum(counts, 0.5),
                     norm=LogNorm(vmin=0.5), cmap="Blues", shading="nearest", rasterized=True)
     axes.plot(times, mean, color=COLOURS[1], lw=1.6, label="mean of the kernel")
     for sign in (-2, 2):
         axes.plot(times, mean + sign * std, color=COLOURS[1], lw=1.2, ls="--",
                   label="2 deviations from it" if sign == 2 else None)
-    axes.set(ylim=(-reach, reach), xlim=(0, last))
+    axes.set(ylim=(-limit, limit), xlim=(0, last))
     axes.legend(loc="lower left", fontsize=9, frameon=False)
     style_axes(axes, f"{CHAINS:,} chains from the value {x:.3g}, {steps:,} steps each", "t")
-    for panel, number in zip(right.subplots(2, 2, sharex=True).flat, shown, strict=True):
-        panel.hist(kept[number], bins=80, range=(-reach, reach), density=True, color="#9cb6d6")
-        axis = np.linspace(-reach, reach, 1001)
+    for panel, number in zip(right.subplots(2, 2, sharex=True).flat, selected, strict=True):
+        panel.hist(values_at[number], bins=80, range=(-limit, limit), density=True, color="#9cb6d6")
+        axis = np.linspace(-limit, limit, 1001)
         panel.plot(axis, Normal(mean[number], std[number]).log_prob(torch.from_numpy(axis)).exp(), color=COLOURS[1],
                    lw=1.6)
         panel.set_yticks([])

@@ -30,20 +30,20 @@ def lattice(cells: Sequence[Sequence[np.ndarray]], rows: Sequence[str], columns:
     left, min_width = (min(limit, int(max((pen.textlength(name, font()) for name in names), default=0)) + 1)
                    for names, limit in zip((rows, columns), NAME_WIDTHS, strict=True))
     left, top = left + 2 * GAP, GAP + (TEXT_HEIGHT + GAP) * bool(columns) + TEXT_HEIGHT * bool(over)
-    wide, high = max(across * width - CELL_GAP, min_width) + 2 * GAP, down * height - CELL_GAP + 2 * GAP
-    sheet = Image.new("RGB", (left + len(cells[0]) * wide, top + len(rows) * high), "white")
+    column_width, row_height = max(across * width - CELL_GAP, min_width) + 2 * GAP, down * height - CELL_GAP + 2 * GAP
+    sheet = Image.new("RGB", (left + len(cells[0]) * column_width, top + len(rows) * row_height), "white")
     pen = ImageDraw.Draw(sheet)
-    pen.text((left + (len(cells[0]) * wide) / 2 - GAP, GAP), over, INK, font(), anchor="mt")
+    pen.text((left + (len(cells[0]) * column_width) / 2 - GAP, GAP), over, INK, font(), anchor="mt")
     for column, name in enumerate(columns):
-        middle = left + column * wide + wide / 2 - GAP
-        pen.text((middle, top - GAP), shorten_to(name, wide - GAP, pen), INK, font(), anchor="mb")
+        middle = left + column * column_width + column_width / 2 - GAP
+        pen.text((middle, top - GAP), shorten_to(name, column_width - GAP, pen), INK, font(), anchor="mb")
     for row, name in enumerate(rows):
-        middle = top + row * high + high / 2 - GAP
+        middle = top + row * row_height + row_height / 2 - GAP
         pen.text((left - GAP, middle), shorten_to(name, NAME_WIDTHS[0], pen), INK, font(), anchor="rm")
         for column, cell in enumerate(cells[row]):
-            start = left + column * wide + (wide - 2 * GAP - across * width + CELL_GAP) // 2
+            start = left + column * column_width + (column_width - 2 * GAP - across * width + CELL_GAP) // 2
             for number, pixels in enumerate(enlarge(cell, scale)):
-                position = start + number % across * width, top + row * high + number // across * height
+                position = start + number % across * width, top + row * row_height + number // across * height
                 picture = Image.fromarray(pixels)
                 sheet.paste(picture, position, picture if picture.mode == "RGBA" else None)
     return sheet

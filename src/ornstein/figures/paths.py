@@ -35,10 +35,10 @@ def _draw_points(subject: Subject, names: list[str]) -> Figure:
     rows = -(-len(names) // ACROSS)
     figure = new_figure(2.6 * ACROSS, 2.75 * rows)
     grid = list(figure.subplots(rows, ACROSS, squeeze=False).flat)
-    z, many, clean = start_noise(subject, 20), start_noise(subject, 400), density(subject, CLEAN)
+    z, cloud, clean = start_noise(subject, 20), start_noise(subject, 400), density(subject, CLEAN)
     for axes, name in zip(grid, names, strict=False):
         draw_background(axes, clean)
-        ends = points(subject, walk(subject, many, name, nfe=CALLS)[-1])
+        ends = points(subject, walk(subject, cloud, name, nfe=CALLS)[-1])
         axes.plot(*ends.T, ".", ms=3, mew=0, color="black", alpha=0.7, zorder=4)
         frames = walk(subject, z, name, nfe=CALLS)
         lines = np.stack([points(subject, frame) for frame in frames])

@@ -149,5 +149,5 @@ def _score(subject: Subject, time: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _arrows(subject: Subject, axes: Any, time: float) -> Any:
-    where, field = _score(subject, time)
-    return axes.quiver(*where.T, *field.T, color="#333333", scale=22, width=0.004, zorder=3)
+    positions, field = _score(subject, time)
+    return axes.quiver(*positions.T, *field.T, color="#333333", scale=22, width=0.004, zorder=3)

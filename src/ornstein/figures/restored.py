@@ -23,10 +23,10 @@ def draw_restorations(spec: DataSpec, truth: Tensor, measured: Tensor, draws: Te
         spread = draws.std(1)
         parts = [truth, measured, *draws.unbind(1)[:DRAWS], draws.mean(1),
                  2 * spread / spread.max().clamp(min=1e-6) - 1]
-        names = ["truth", "measured", *[f"draw {place + 1}" for place in range(DRAWS)], "mean", "spread"]
+        names = ["truth", "measured", *[f"draw {index + 1}" for index in range(DRAWS)], "mean", "spread"]
         return captioned(spec, torch.stack(parts, 1).flatten(0, 1).clamp(-1, 1), len(parts), names * len(truth))
     if len(spec.shape) > 2:
         return None
     values = spec.decode(draws.flatten(0, 1)).reshape(draws.shape)
     return draw_bands(spec, summarise(values), spec.decode(truth), [f"sample {row + 1}" for row in range(len(truth))],
-                 "truth")
+                      "truth")

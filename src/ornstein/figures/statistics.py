@@ -41,20 +41,20 @@ def power(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     grids = np.meshgrid(*(np.fft.fftfreq(side) for side in sides[:-1]), np.fft.rfftfreq(sides[-1]), indexing="ij")
     band = np.rint(np.sqrt(sum(grid**2 for grid in grids)) * longest).astype(int)
     # Half of the frequencies also stand for their mirror images.
-    twice = np.full(band.shape, 2.0)
-    twice[..., 0] = 1.0
+    multiplicity = np.full(band.shape, 2.0)
+    multiplicity[..., 0] = 1.0
     if sides[-1] % 2 == 0:
-        twice[..., -1] = 1.0
-    kept = [number for number in range(1, longest // 2 + 1) if (band == number).any()]
-    weight = np.stack([np.where(band == number, twice, 0).ravel() for number in kept])
+        multiplicity[..., -1] = 1.0
+    bands = [number for number in range(1, longest // 2 + 1) if (band == number).any()]
+    weight = np.stack([np.where(band == number, multiplicity, 0).ravel() for number in bands])
     weight /= weight.sum(1, keepdims=True)
     mean = values.mean((0, *axes), keepdims=True, dtype=np.float64)
-    out = np.empty((*values.shape[:2], len(kept)))
+    out = np.empty((*values.shape[:2], len(bands)))
     for start in range(0, len(values), 64):  # in chunks, since spectra are complex and of double precision
         part = np.fft.rfftn(values[start:start + 64] - mean, axes=axes)
         square = (part.real**2 + part.imag**2).reshape(*part.shape[:2], -1) / np.prod(sides)
         out[start:start + 64] = square @ weight.T
-    return np.array(kept) / longest, out
+    return np.array(bands) / longest, out
 
 
 def spectrum(data: np.ndarray, samples: np.ndarray) -> dict[str, Any]:
@@ -132,30 +132,30 @@ def compare(model: NetworkDenoiser, data: Dataset, path: Path | None) -> None:
 
 def _draw(spec: DataSpec, data: np.ndarray, samples: np.ndarray, figures: dict[str, Any], path: Path) -> None:
     channels, lines = spec.shape[0], figures["spectrum"]
-    shown = min(channels, 6 if lines else SHEET_LIMITS["values"])
-    across = shown if lines else min(shown, 4)
-    rows = 2 if lines else -(-shown // across)
-    figure = new_figure(max(2.9 * across, 6.4), 2.7 * rows + 1.0)
-    grid = figure.subplots(rows, across, squeeze=False)
+    drawn = min(channels, 6 if lines else SHEET_LIMITS["values"])
+    columns = drawn if lines else min(drawn, 4)
+    rows = 2 if lines else -(-drawn // columns)
+    figure = new_figure(max(2.9 * columns, 6.4), 2.7 * rows + 1.0)
+    grid = figure.subplots(rows, columns, squeeze=False)
     names = entry_names(spec)
-    for number in range(shown):
+    for number in range(drawn):
         if lines:
             _spectrum(grid[0, number], lines, number)
         axes = grid[1, number] if lines else grid.flat[number]
         _histogram(axes, data[:, number], samples[:, number])
         style_axes(axes, f"{shorten(names[number], 20)}: W1 {figures['wasserstein'][number]:.3f} std",
-              "" if spec.columns else "value", size=9)
+                   "" if spec.columns else "value", size=9)
         axes.locator_params("x", nbins=4)  # numbers such as 100000 need the room
-    for axes in list(grid.flat)[shown * rows if lines else shown:]:
+    for axes in list(grid.flat)[drawn * rows if lines else drawn:]:
         axes.set_axis_off()
     heading = f"{spec.name}: {len(samples):,} samples beside {len(data):,} rows of data"
-    if shown < channels:
-        heading += f" (the first {shown} of {channels} {'values' if len(spec.shape) == 1 else 'channels'})"
-    words = f"marginals differ by at most {figures['wasserstein_largest']:.3f} std (Wasserstein-1)"
+    if drawn < channels:
+        heading += f" (the first {drawn} of {channels} {'values' if len(spec.shape) == 1 else 'channels'})"
+    summary = f"marginals differ by at most {figures['wasserstein_largest']:.3f} std (Wasserstein-1)"
     if lines:
-        words = (f"spectrum differs by at most {lines['largest']:.1%} where {POWER:.0%} of the power lies, "
-                 f"{lines['largest_of_all']:.1%} over all bands\n") + words
-    figure.suptitle(f"{heading}\n{words}".replace("$", r"\$"), fontsize=9.5)
+        summary = (f"spectrum differs by at most {lines['largest']:.1%} where {POWER:.0%} of the power lies, "
+                   f"{lines['largest_of_all']:.1%} over all bands\n") + summary
+    figure.suptitle(f"{heading}\n{summary}".replace("$", r"\$"), fontsize=9.5)
     handles, labels = grid.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=9, frameon=False)
     with files.replacing(path) as file:
@@ -176,7 +176,7 @@ def _spectrum(axes: Any, lines: dict[str, Any], channel: int) -> None:
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("")
     style_axes(axes, f"channel {channel}: spectrum {largest:.1%}", "frequency (cycles a place)",
-          "power" if channel == 0 else "", 9)
+               "power" if channel == 0 else "", 9)
 
 
 def _histogram(axes: Any, data: np.ndarray, samples: np.ndarray) -> None:

@@ -82,8 +82,8 @@ def _figure(subject: Subject, times: list[float], forward: list[Tensor], back: l
     for row, (name, pictures, clock) in zip(rows, named, strict=True):
         for number, (axes, z) in enumerate(zip(row, pictures, strict=True)):
             # A latent of large noise is shown at the scale of the data.
-            wide = 1.0 if clock is None else display_scale(schedule, clock[number])
-            show_moment(axes, subject.spec, (z / wide).cpu(), REACH if clock is not None else reach)
+            divisor = 1.0 if clock is None else display_scale(schedule, clock[number])
+            show_moment(axes, subject.spec, (z / divisor).cpu(), REACH if clock is not None else reach)
             if clock is not None:
                 axes.set_title(f"t = {clock[number]:.2f}\n{_log_snr(schedule, clock[number])}", fontsize=8)
         row[0].set_ylabel(name, fontsize=9)
