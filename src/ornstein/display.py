@@ -72,7 +72,7 @@ class ProgressLine:
         label = f"{self.name}: {part}" if self.name else part
         line = f"{100 * share:3.0f} %  {label}" + ("" if left is None else f", {format_duration(left)} left")
         if self.as_json:
-            self.event("part", job=self.name, part=part, share=round(share, 4), left=left)
+            emit("part", job=self.name, part=part, share=round(share, 4), left=left)
         elif self.moving:
             if part != self.part or share >= 1 or time.monotonic() - self.printed_at >= REWRITE_SECONDS:
                 self.printed_at = time.monotonic()
@@ -81,10 +81,6 @@ class ProgressLine:
             self.printed_at = time.monotonic()
             say(line, error=self.error)
         self.part = part
-
-    def event(self, kind: str, **facts: Any) -> None:
-        """Print an event as one line of JSON."""
-        emit(kind, **facts)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ornstein.cli.app import Seed, app
-from ornstein.cli.evaluate import Features, Json, Overwrite, Place, check_out
+from ornstein.cli.evaluate import Features, Json, Overwrite, Place, announce, check_out, split_spaces
 from ornstein.cli.train import Fit, Size
 from ornstein.display import say
 
@@ -35,15 +35,12 @@ def compare(
     check_out(out, overwrite)
     from ornstein.display import ProgressLine
     from ornstein.evaluation.compare import compare as compare_sets
-    from ornstein.evaluation.report_files import FIGURES, PAGE, lines, write_report
+    from ornstein.evaluation.report_files import lines, write_report
 
     with ProgressLine(json) as progress:
         report = compare_sets(real, generated, *others, trained_on=trained_on, size=size, fit=fit or "cut", seed=seed,
-                              spaces=[space.strip() for space in features.split(",") if space.strip()], tell=progress)
+                              spaces=split_spaces(features), tell=progress)
     for line in () if json else lines([report, *report.others]):
         say(line)
     write_report(report, out)
-    if json:
-        ProgressLine(json).event("report", page=str(out / PAGE), figures=str(out / FIGURES))
-        return
-    say(f"the report is {out / PAGE}, its figures are in {out / FIGURES}")
+    announce(out, json)

@@ -9,9 +9,9 @@ from cyclopts import Parameter
 
 from ornstein import terminal
 from ornstein.cli.app import Out, Run, Sampler, Seed, TrainedOn, app, check_memory
-from ornstein.display import say
+from ornstein.display import emit, say
 
-__all__ = ["Features", "Json", "Overwrite", "Place", "check_out", "evaluate", "likelihood"]
+__all__ = ["Features", "Json", "Overwrite", "Place", "announce", "check_out", "evaluate", "likelihood", "split_spaces"]
 
 Unseen = Annotated[str | None, Parameter(
     help="Unseen data, named as for train; by default the rows held out of training.")]
@@ -44,11 +44,11 @@ def evaluate(run: Run, other: Other = None, *, out: Place, data: Unseen = None, 
     from ornstein.display import ProgressLine
     from ornstein.evaluation.evaluate import evaluate as evaluate_model
     from ornstein.evaluation.pieces import clear_pieces, partial_folder
-    from ornstein.evaluation.report_files import FIGURES, PAGE, lines, write_report
+    from ornstein.evaluation.report_files import lines, write_report
     from ornstein.training.reopen import reopen
     from ornstein.user_classes import load_sampler
 
-    spaces, rule = [space.strip() for space in features.split(",") if space.strip()], load_sampler(sampler)
+    spaces, rule = split_spaces(features), load_sampler(sampler)
     # Open both before time is spent on the first.
     opened = [(path, reopen(path, data, trained_on)) for path in ([run] if other is None else [run, other])]
     (_, first), (_, (second, *_)) = opened[0], opened[-1]
@@ -85,10 +85,7 @@ def evaluate(run: Run, other: Other = None, *, out: Place, data: Unseen = None, 
             clear_pieces(kept)
         raise
     clear_pieces(kept)
-    if json:
-        ProgressLine(json).event("report", page=str(out / PAGE), figures=str(out / FIGURES))
-        return
-    say(f"the report is {out / PAGE}, its figures are in {out / FIGURES}")
+    announce(out, json)
 
 
 @app.command(sort_key=5)
@@ -133,6 +130,21 @@ def likelihood(
         for name, mean, error in result.terms:
             say(f"    {name}: {mean:.3f} ± {error:.3f} nats")
     say(likelihoods[0].units)
+
+
+def split_spaces(features: str) -> list[str]:
+    """The names of feature spaces in --features."""
+    return [space.strip() for space in features.split(",") if space.strip()]
+
+
+def announce(out: Path, json: bool) -> None:
+    """Print where the report is."""
+    from ornstein.evaluation.report_files import FIGURES, PAGE
+
+    if json:
+        emit("report", page=str(out / PAGE), figures=str(out / FIGURES))
+    else:
+        say(f"the report is {out / PAGE}, its figures are in {out / FIGURES}")
 
 
 def check_out(out: Path, overwrite: bool) -> None:
