@@ -50,12 +50,12 @@ def main() -> None:
             for category in () if sys.warnoptions else HIDDEN_WARNINGS:
                 warnings.simplefilter("ignore", category)
             app([word for word in words if word != "--debug"], exit_on_error=False, print_error=False)
-    except SystemExit as end:  # raised by successful commands too
+    except SystemExit as end:  # successful commands raise it too
         if not end.code and terminal.is_output_lost() and not {*words[:1]} & WRITERS:
             raise SystemExit(1) from None
         raise
     except Exception as error:  # the user's own classes may raise anything
-        if terminal.was_interrupted():  # and a library replaced the exception
+        if terminal.was_interrupted():  # but a library replaced the exception
             raise KeyboardInterrupt from error
         if debug:
             raise

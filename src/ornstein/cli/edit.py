@@ -24,7 +24,8 @@ __all__ = ["edit"]
 
 # For each action, the number of inputs and the default number of draws.
 ACTIONS = {"fill": (1, 16), "restore": (1, 16), "vary": (1, 16), "interpolate": (2, 8), "invert": (1, 1)}
-ACTION_OF = {"mask": "fill", "operator": "restore", "noise": "restore", "strength": "vary"}  # that takes an option
+# For each option, the action that takes it.
+ACTION_OF = {"mask": "fill", "operator": "restore", "noise": "restore", "strength": "vary"}
 DEFAULT_STRENGTH = 0.5
 TABULAR = (".csv", ".parquet")
 

@@ -135,7 +135,7 @@ def _redraw_numbered(run: Path, picture: Path, out: Path, number: int, scale: in
 
 
 def _is_animated(picture: Path) -> bool:
-    """Whether a file of a film format is one."""
+    """Whether a file is a film; only .webp may also be a picture."""
     from PIL import Image
 
     if picture.suffix.lower() != ".webp":

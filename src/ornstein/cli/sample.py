@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["draw", "sample"]
 
-DEFAULT_COUNT, MAX_FILMED = 64, 40  # samples, and the most of a film alone
+DEFAULT_COUNT, MAX_FILMED = 64, 40  # samples; at most 40 of a film alone
 
 Place = Annotated[Out | None, Parameter(
     help="FILE.png, .jpg or .webp for one sheet, FILE.npz (for tables also FILE.csv) for numbers, or a folder for "

@@ -50,7 +50,7 @@ def tune(
     from ornstein.checkpoint import MODEL
     from ornstein.training.run import lock_output
 
-    # Locked before the model is read, or changes of another process would be lost.
+    # Lock the model before it is read, so that no changes of another process are lost.
     with lock_output(run, run / MODEL if run.is_dir() else run):
         _tune(run, budgets, guidance, quick, starts, seed)
 
