@@ -26,7 +26,7 @@ from solver_peers import learn
 
 import ornstein as orn
 from ornstein.diffusion.samplers.loop import plan_walk
-from ornstein.evaluation.classifier import real_or_generated
+from ornstein.evaluation.classifier import forest_auc
 from ornstein.evaluation.distances import frechet
 from ornstein.training.reopen import reopen
 from ornstein.tuning.paths import exact_starts
@@ -105,7 +105,7 @@ def other_runs(runs: list[Path], budgets: list[int], seeds: list[int], quick: bo
 
         def judged(x: torch.Tensor, real=real, unseen=unseen, floor=floor, spec=data.spec) -> tuple[float, float]:
             fake = features(spec, x)
-            return frechet(unseen, fake) / floor, real_or_generated(real[:len(fake)], fake)
+            return frechet(unseen, fake) / floor, forest_auc(real[:len(fake)], fake)
 
         model = orn.load(run)
         model.tuned = {}

@@ -201,7 +201,7 @@ def test_a_model_that_no_gradient_goes_through_is_tuned(monkeypatch):
     assert min(choice.errors.values()) < 0.9 * choice.errors["auto"]
 
 
-def test_nearness_knows_data_from_what_is_not(monkeypatch):
+def test_the_discrepancy_tells_data_from_other_samples(monkeypatch):
     """Unseen rows lie at 1 or 2, as halves of the data do; with noise on them, or without half of them, further."""
     rng = np.random.default_rng(0)
     real, unseen = rng.standard_normal((2, 300, 4)) * [1, 2, 0.5, 0.1]
