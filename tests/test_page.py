@@ -216,7 +216,7 @@ def test_parts_that_are_missing_are_left_out(opened):
 
 def test_the_figures_are_summed_up_in_one_line(opened):
     lead = opened([words()]).inner_text(".figures")
-    assert lead == ("Samples are told from real pictures with AUC 0.60 [0.57, 0.63] where real ones score 0.49; "
+    assert lead == ("A classifier tells samples from real pictures with AUC 0.60 [0.57, 0.63] where real ones score 0.49; "
                     "no evidence of copying; 3.413 ± 0.029 bits a value at most.")
     found = words()
     found.memorisation = replace(found.memorisation, copies=True, share=0.2, p_value=2e-9, exact=0.1)
@@ -315,10 +315,10 @@ def test_figures_that_show_nothing_are_no_praise(opened):
     for real, verdict, first, figures in (
             (297, "No difference from real pictures shown",
              "No difference from real pictures could be shown, and 297 pictures would have shown a coarse one.",
-             "No figure tells the samples from real pictures, which does not prove them alike (AUC 0.49"),
+             "No figure tells the samples from real pictures, which does not prove that they are alike (AUC 0.49"),
             (30, "Too few pictures to show a difference",
              "There are too few pictures to say (30): only a coarse difference would have shown, and none did.",
-             "With so few pictures only coarse differences can be seen: none was, which does not make the samples")):
+             "With so few pictures only coarse differences can be seen; none was, but that does not show the")):
         page = opened([alike(real)])
         assert set(page.locator(".verdict").all_inner_texts()) - {
             "Not compared: too few rows to remove the bias from both"} == {verdict}

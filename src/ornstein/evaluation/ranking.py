@@ -69,14 +69,14 @@ def compare_likelihoods(a: Likelihood, b: Likelihood, same_data: bool = True) ->
 
 
 def finding(measures: Sequence[Measure], things: str) -> Markup | None:
-    """Whether samples were told from real `things`, and by what; None where nothing was measured."""
+    """Whether samples differ from real `things`, and by which figures; None where nothing was measured."""
     if not measures:
         return None
     main = next((measure for measure in measures if measure.key == "auc"), measures[0])
     showing = differing(measures)
     if main in showing:
         if main.key == "auc":
-            return Markup("samples are told from real {} with AUC {}").format(things, _figure(main))
+            return Markup("a classifier tells samples from real {} with AUC {}").format(things, _figure(main))
         return Markup("samples differ from real {}: {} {}").format(things, main.name, _figure(main))
     figure = Markup("{} {}").format("AUC" if main.key == "auc" else main.name, _figure(main))
     if showing:
@@ -87,9 +87,9 @@ def finding(measures: Sequence[Measure], things: str) -> Markup | None:
     if not any(measure.differs is False for measure in measures):
         return Markup("no figure can tell whether samples differ from real {}: {}").format(things, figure)
     if too_few_rows(measures):
-        return Markup("with so few {} only coarse differences can be seen: none was, which does not make the samples "
-                      "like real ones ({})").format(things, figure)
-    return Markup("no figure tells the samples from real {}, which does not prove them alike ({})").format(
+        return Markup("with so few {} only coarse differences can be seen; none was, but that does not show the samples "
+                      "to be like real ones ({})").format(things, figure)
+    return Markup("no figure tells the samples from real {}, which does not prove that they are alike ({})").format(
         things, figure)
 
 
