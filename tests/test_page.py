@@ -216,8 +216,8 @@ def test_parts_that_are_missing_are_left_out(opened):
 
 def test_the_figures_are_summed_up_in_one_line(opened):
     lead = opened([words()]).inner_text(".figures")
-    assert lead == ("A classifier tells samples from real pictures with AUC 0.60 [0.57, 0.63] where real ones score 0.49; "
-                    "no evidence of copying; 3.413 ± 0.029 bits a value at most.")
+    assert lead == ("A classifier tells samples from real pictures with AUC 0.60 [0.57, 0.63] where real ones score "
+                    "0.49; no evidence of copying; 3.413 ± 0.029 bits a value at most.")
     found = words()
     found.memorisation = replace(found.memorisation, copies=True, share=0.2, p_value=2e-9, exact=0.1)
     page = opened([found])

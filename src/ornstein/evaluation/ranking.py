@@ -87,8 +87,8 @@ def finding(measures: Sequence[Measure], things: str) -> Markup | None:
     if not any(measure.differs is False for measure in measures):
         return Markup("no figure can tell whether samples differ from real {}: {}").format(things, figure)
     if too_few_rows(measures):
-        return Markup("with so few {} only coarse differences can be seen; none was, but that does not show the samples "
-                      "to be like real ones ({})").format(things, figure)
+        return Markup("with so few {} only coarse differences can be seen; none was, but that does not show the "
+                      "samples to be like real ones ({})").format(things, figure)
     return Markup("no figure tells the samples from real {}, which does not prove that they are alike ({})").format(
         things, figure)
 
