@@ -65,7 +65,7 @@ def test_of_another_size_and_other_channels_all_but_a_few_weights_are_kept(run):
     assert "resized: place.0" in said
     assert after.shape == (3, 20, 20)
     grey, said = begun(colours(40, 12)[:, :1], run)
-    assert "initialized anew, because their sizes differ: into.weight, out.weight, out.bias" in said
+    assert "initialised anew, because their sizes differ: into.weight, out.weight, out.bias" in said
     kept = orn.load(run).network.down_blocks[0][0].first.weight
     assert torch.allclose(grey.network.down_blocks[0][0].first.weight, kept)
 

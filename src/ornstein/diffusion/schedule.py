@@ -172,8 +172,8 @@ class Chain(Schedule):
         if (last := self._decay[self.T - ends_in_one]) > MAX_DECAY:
             raise ValueError(f"beta leaves alpha[{self.T - ends_in_one}] = exp(-{last:.0f}), and float64 holds no "
                              f"signal below exp(-{MAX_DECAY:.0f} / 2); use fewer or smaller betas")
-        if (lost := self._decay.diff() < (1e-13 * self._decay[1:]).clamp(min=MIN_ADDED)).any():
-            first = int(lost.nonzero()[0])
+        if (negligible := self._decay.diff() < (1e-13 * self._decay[1:]).clamp(min=MIN_ADDED)).any():
+            first = int(negligible.nonzero()[0])
             raise ValueError(f"beta[{first}] is {self.beta[first].item()}, lost in the noise before it; leave it out")
         self.alpha = torch.exp(-self._decay)
 

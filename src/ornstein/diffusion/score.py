@@ -1,7 +1,7 @@
 """Score matching: three losses of one score field, and how they differ (section 20.3).
 
 All three are differentiable in the denoiser's weights. For training, `denoising_loss` with weighting "eps" is the
-second one without float64.
+second of them without float64.
 """
 
 from __future__ import annotations

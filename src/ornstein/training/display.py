@@ -95,5 +95,5 @@ class Display:
 
 
 def _losses(held_out: float, gap: float | None) -> str:
-    """Training and held-out loss of the same weights at the same noise: their gap shows memorization."""
+    """Training and held-out loss of the same weights at the same noise: their gap shows memorisation."""
     return f"training {held_out - (gap or 0.0):.4f}, held out {held_out:.4f}"

@@ -106,7 +106,7 @@ class Engine:
         return wrapped
 
     def sync(self, wrapped: NetworkDenoiser, last: bool) -> AbstractContextManager:
-        """A context for the passes over one micro-batch, in which only the last one synchronizes gradients."""
+        """A context for the passes over one micro-batch, in which only the last one synchronises gradients."""
         network = wrapped.network
         if self.is_sharded:
             network.set_requires_gradient_sync(last)  # pyrefly: ignore[not-callable]

@@ -95,5 +95,5 @@ def _summary(taken: Transferred, new_classes: list[str], source: object) -> str:
     if taken.resized:
         text += f"; resized: {', '.join(taken.resized)}"
     if taken.missing:
-        text += f"; initialized anew, because their sizes differ: {', '.join(taken.missing)}"
+        text += f"; initialised anew, because their sizes differ: {', '.join(taken.missing)}"
     return text + (f"; classes that are new to it: {', '.join(new_classes)}" if new_classes else "")

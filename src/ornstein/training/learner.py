@@ -1,4 +1,4 @@
-"""The network, its averages and its optimizer, trained one step at a time."""
+"""The network, its averages and its optimiser, trained one step at a time."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MAX_HALVINGS = 3  # of the micro-batch, after which memory is too small
 
 
 class Learner:
-    """A denoiser in training, its averages and its optimizer.
+    """A denoiser in training, its averages and its optimiser.
 
     The settings are resolved and the data exclude the held-out rows; `network` is the user's own, if there is one, and
     `source` a model whose weights are copied where they fit, as `transfer_summary` says.
@@ -79,7 +79,7 @@ class Learner:
     def _build_model(self, network: nn.Module | None, schedule: Any, source: NetworkDenoiser | None) -> NetworkDenoiser:
         settings, spec = self.settings, self.data.spec
         if network is None:
-            # Networks initialize their weights from torch's generator.
+            # Networks initialise their weights from torch's generator.
             with torch.device("cpu"), torch.random.fork_rng(devices=[]):
                 torch.manual_seed(int(noise.generator(settings.seed, "weights").integers(2**63)))
                 network = build(settings.network, network_options(settings, self.data))
@@ -101,10 +101,10 @@ class Learner:
                                    condition_mean=moments[0], condition_std=moments[1])
 
     def step(self, learning_rate: float) -> Tensor:
-        """Take one step of the optimizer and the averages on the next batch, without synchronizing with the device;
+        """Take one step of the optimiser and the averages on the next batch, without synchronising with the device;
         return the mean loss of this process's rows, NaN if the step is skipped.
 
-        A step whose gradient is not finite is skipped and counted; it leaves weights and optimizer as they were.
+        A step whose gradient is not finite is skipped and counted; it leaves weights and optimiser as they were.
         """
         batch = self.loader(self.step_number)
         buffers = [buffer.clone() for buffer in self.model.network.buffers()]

@@ -18,7 +18,7 @@ from ornstein.settings import Settings
 
 __all__ = ["build_schedule", "check_feasible", "network_options"]
 
-WEIGHT_COPIES = 6  # the weights, two averages, the gradient and the two moments of the optimizer
+WEIGHT_COPIES = 6  # the weights, two averages, the gradient and the two moments of the optimiser
 BATCH_COPIES = 6  # data, noise, latents and what is computed from them before the network
 SCALE_SAMPLES = 256  # for a rough estimate of the data's scale
 MIN_WORKER_LIMIT = 64  # threads or processes that any machine allows; larger machines allow four per core

@@ -52,7 +52,7 @@ class Judge:
             return math.inf
 
     def best_damping(self, rule: str | Rule, times: Tensor, undamped: float) -> tuple[float, float]:
-        """The damping that minimizes the distance, on other noise too, and that distance; `undamped` is without it."""
+        """The damping that minimises the distance, on other noise too, and that distance; `undamped` is without it."""
         damping, minimum = 0.0, undamped
         for step in (DAMPING, -DAMPING):
             while abs(damping) < MAX_DAMPING:

@@ -43,7 +43,7 @@ def fit_by_regression(denoiser: Denoiser, times: Tensor, starts: Starts) -> Stud
 
 def log_error(x: Tensor, end: Tensor) -> Tensor:
     """Mean log root-mean-square error of each sample, which lowers the median error, plus half that of all samples
-    together, which penalizes outliers.
+    together, which penalises outliers.
     """
     squares = (x - end).double().square().flatten(1).mean(1) + MIN_SQUARE
     return squares.log().mean() / 2 + squares.mean().log() / 4
@@ -66,8 +66,8 @@ class Matching:
         _, size, directions = torch.linalg.svd(rows - self.mean, full_matrices=False)
         variance = size**2 / max(len(rows) - 1, 1)
         self.basis = directions[:DIRECTIONS].T
-        kept = variance[:DIRECTIONS].clamp(min=FLOOR * float(variance.sum()) / rows.shape[1])
-        self.weight = 0.5 / (kept[:, None] + kept)
+        variance = variance[:DIRECTIONS].clamp(min=FLOOR * float(variance.sum()) / rows.shape[1])
+        self.weight = 0.5 / (variance[:, None] + variance)
 
     def __call__(self, x: Tensor, end: Tensor) -> Tensor:
         a, b = ((samples.double().flatten(1) - self.mean) @ self.basis for samples in (x, end))
@@ -78,7 +78,7 @@ class Matching:
 
 def improve(student: Student, starts: Starts, cost: Cost, parameters: Sequence[nn.Parameter],
             iterations: int) -> None:
-    """Minimize the cost of a student's samples over some of its parameters by L-BFGS; the gradient recomputes the
+    """Minimise the cost of a student's samples over some of its parameters by L-BFGS; the gradient recomputes the
     samples a chunk at a time, so that memory does not grow with their number.
     """
     rows = default_rows(student.denoiser, starts.z)

@@ -1,1 +1,1 @@
-"""Editing: measurements undone, gaps filled, samples varied, inverted and interpolated; one edit a file."""
+"""Editing: restoration, inpainting, variation, inversion and interpolation, one edit per file."""
