@@ -101,7 +101,7 @@ class Timetable:
             self.logged_images, self.last_logged = images, self.now
         reached = self.evaluations.pop(share)
         return Due(share, rate, bool(reached), not {*reached}.isdisjoint(PREVIEWS),
-                    moved and bool(self.snapshots.pop(share)), moved and bool(stop or save), bool(stop), bool(done))
+                   moved and bool(self.snapshots.pop(share)), moved and bool(stop or save), bool(stop), bool(done))
 
     def can_preview(self) -> bool:
         """Whether previews have not taken too much of the time so far."""

@@ -102,7 +102,7 @@ class Engine:
             from torch.nn.parallel import DistributedDataParallel
 
             wrapped.network = DistributedDataParallel(wrapped.network, forward_sync_buffers=False,
-                                                   find_unused_parameters=custom)
+                                                      find_unused_parameters=custom)
         return wrapped
 
     def sync(self, wrapped: NetworkDenoiser, last: bool) -> AbstractContextManager:

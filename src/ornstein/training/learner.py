@@ -193,7 +193,7 @@ class Learner:
         current = self.micro_batch or rows
         if current == 1 or self.halvings == MAX_HALVINGS:
             raise TrainingFailed(f"the memory is too small for {current} samples of shape {self.data.spec.shape} at "
-                               "once; free memory, or choose a smaller network, size or batch")
+                                 "once; free memory, or choose a smaller network, size or batch")
         self.micro_batch, self.halvings = -(-current // 2), self.halvings + 1
         if self.device != "cpu":
             torch.cuda.empty_cache()
@@ -214,7 +214,7 @@ class Learner:
             chunk = slice(start, min(start + 64, len(rows)))
             eps = noise.per_sample(0, "held_out", range(chunk.start, chunk.stop), 0, x[chunk])
             losses[chunk] = denoising_loss(self.average, x[chunk], t[chunk], eps, condition[chunk],
-                                          self.settings.weighting, self.model.data_std)
+                                           self.settings.weighting, self.model.data_std)
         self.average.training = False
         return sum(self.engine.combine(losses.tolist())) / len(rows)
 

@@ -35,7 +35,7 @@ def network_options(settings: Settings, data: Dataset) -> dict[str, object]:
     """All options of the network; ValueError if the settings name one that follows from the data."""
     spec = data.spec
     from_data: dict[str, object] = {"shape": list(spec.shape),
-                                  "classes": len(spec.classes) if settings.classes else 0}
+                                    "classes": len(spec.classes) if settings.classes else 0}
     if spec.conditions:
         from_data["conditions"] = len(spec.conditions)
     for name in ("shape", "classes", "conditions"):

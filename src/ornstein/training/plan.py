@@ -140,7 +140,7 @@ def resumed_settings(run: Run, wanted: Settings, given: dict[str, Any]) -> Setti
     if before is None:
         return None
     requested = {name: value for name, value in wanted.as_dict().items()
-             if value != defaults[name] or given.get(name) is not None}
+                 if value != defaults[name] or given.get(name) is not None}
     changed = {name: requested.pop(name) for name in MAY_CHANGE if name in requested}
     for name in ("options", "schedule_options"):
         requested[name] = {**getattr(before, name), **getattr(wanted, name)}

@@ -23,7 +23,7 @@ def stop_on_signals(on_signal: Callable[[int], None]) -> Generator[None, None, N
         yield
         return
     handlers: dict[int, Any] = {number: handler for number in SIGNALS
-                              if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None)}
+                                if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None)}
 
     def handle(number: int, _: Any) -> None:
         on_signal(number)

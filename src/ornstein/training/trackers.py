@@ -177,7 +177,7 @@ def _notify(active: list[Tracker], event: Event) -> list[Warned]:
         except Exception as error:
             active[:] = [other for other in active if other is not tracker]
             warned.append(Warned(f"tracker {_name(tracker)} failed at {type(event).__name__} ({_describe(error)}); the "
-                               "training goes on without it"))
+                                 "training goes on without it"))
     return warned
 
 

@@ -90,7 +90,7 @@ class Trainer:
                  "data": source_name(data),  # for arrays the data set's name, below
                  "network": network if isinstance(network, str) and network != "auto" else None}
         wanted = (settings or Settings()).replace(**{name: value for name, value in given.items() if value is not None},
-                                                data_path=source_path(data))
+                                                  data_path=source_path(data))
         self.run = None if out is None else Run(out)
         self.engine = Engine()
         before = self._settings_before(wanted, given, resume, overwrite) if self.engine.is_first else None

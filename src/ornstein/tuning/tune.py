@@ -150,7 +150,7 @@ def _choice(model: Denoiser, nfe: int, guidance: float | None, chosen: str, walk
     why = (f"{chosen}: median error {medians[chosen]:.3g} on unseen starts, where auto without tuning has "
            f"{medians[PLAIN]:.3g}{note}")
     fields = {"times": tuple(times.tolist()), "angles": tuple(model.schedule.level(times).angle.tolist()),
-             "errors": medians, "why": why, "damping": damping, "noise": noise.VERSION, "guidance": scale}
+              "errors": medians, "why": why, "damping": damping, "noise": noise.VERSION, "guidance": scale}
     if isinstance(rule, Learned):
         return Choice(nfe, Choice.LEARNED, points=rule.points, slopes=rule.slopes, **fields)
     return Choice(nfe, rule if isinstance(rule, str) else auto_rule(nfe), **fields)

@@ -68,7 +68,7 @@ class Choice:
     def as_dict(self) -> dict[str, Any]:
         """The choice as plain JSON values."""
         values = {**vars(self), "times": list(self.times), "angles": list(self.angles), "errors": dict(self.errors),
-                 "points": [list(row) for row in self.points], "slopes": [list(row) for row in self.slopes]}
+                  "points": [list(row) for row in self.points], "slopes": [list(row) for row in self.slopes]}
         omitted = {name for name in ("points", "slopes") if not values[name]}
         omitted |= {"guidance"} if self.guidance == 1 else set()  # as in files from before these fields
         return {name: value for name, value in values.items() if name not in omitted}

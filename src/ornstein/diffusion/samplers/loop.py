@@ -332,7 +332,7 @@ def auto_rule(calls: int) -> str:
 
 
 def plan_walk(denoiser: Denoiser, sampler: str | Rule, nfe: int | None, steps: int | None,
-         times: Sequence[float] | Tensor | None, start: float | None = 1.0) -> tuple[Rule, Tensor]:
+              times: Sequence[float] | Tensor | None, start: float | None = 1.0) -> tuple[Rule, Tensor]:
     """The rule and the times, (n + 1,) float64 down to 0, from one of nfe, steps and times."""
     named = [name for name, value in (("nfe", nfe), ("steps", steps), ("times", times)) if value is not None]
     if len(named) > 1:
