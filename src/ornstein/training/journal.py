@@ -89,7 +89,8 @@ class Journal:
         self._rates = []
         return self._append(images=learner.images, loss=self._loss, held_out=self.held_out, gap=self.gap,
                             learning_rate=self.learning_rate, seconds=round(seconds, 3),
-                            images_per_second=round(rate, 1), waited=round(learner.loader.seconds_waited, 3), skipped=learner.skipped, **rates)
+                            images_per_second=round(rate, 1), waited=round(learner.loader.seconds_waited, 3),
+                            skipped=learner.skipped, **rates)
 
     def resume(self, learner: Learner, loss: float | None) -> str | None:
         """Append the line of a resumed training; return a warning as `log` does."""
