@@ -146,6 +146,14 @@ def test_what_a_picture_says_is_checked(command, tmp_path, facts, says):
     assert not (tmp_path / "c.png").exists()
 
 
+def test_a_picture_that_names_no_sampler_is_drawn_again_by_auto(command, tmp_path):
+    assert command("sample", "grey.safetensors", "--count", "2", "--nfe", "2", "--out", "a.png")[0] == 0
+    write_picture(Image.open(tmp_path / "a.png"), tmp_path / "b.png", read_facts(tmp_path / "a.png") | {"sampler": None})
+    code, out, _ = command("sample", "--again", "b.png", "--out", "c.png")
+    assert code == 0
+    assert "bit for bit" in out
+
+
 def test_again_and_other_options_do_not_go_together(command):
     for words, says in ((["--nfe", "3"], "--again and --nfe are both given"), ([], "RUN is missing")):
         code, _, err = command("sample", *(["--again", "a.png", *words] if words else []))

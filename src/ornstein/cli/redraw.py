@@ -36,7 +36,7 @@ def redraw(picture: Path, run: Path | None, out: Path | None, sampler: str) -> N
         reason = ("was made by ornstein edit, from another picture" if facts and "edit" in facts else
                   "does not say how it was drawn: it is not a sample of Ornstein's, or another program rewrote it")
         raise ValueError(f"{picture} {reason}; only files that ornstein sample drew can be drawn again")
-    drawn_by = facts.get("sampler")
+    drawn_by = "auto" if facts.get("sampler") is None else facts["sampler"]
     if isinstance(drawn_by, str) and ":" in drawn_by and sampler != drawn_by:
         raise ValueError(f"{picture} was drawn by a sampler of your own, and code is never run because a picture says "
                          f"so; if you trust it, name it: --sampler {drawn_by}")

@@ -97,7 +97,8 @@ def _mp4(moments: list[Image.Image], durations: list[int], file: Path, facts: Ma
 
     with av.open(str(file), "w") as film:
         film.metadata["comment"] = facts_text(facts)
-        stream = film.add_stream("libx264", rate=RATE, options={"crf": "18", "preset": "medium"})
+        # Several threads do not always encode the same frames in the same way.
+        stream = film.add_stream("libx264", rate=RATE, options={"crf": "18", "preset": "medium", "threads": "1"})
         # Even sides, since colours have half the resolution.
         stream.width, stream.height = (side + side % 2 for side in moments[0].size)
         stream.pix_fmt = "yuv420p"
