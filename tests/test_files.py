@@ -241,7 +241,7 @@ def test_an_average_that_cannot_be_put_together_is_refused(run, command):
     before = tree(run)
     code, _, err = command("average", run, "--width", "1e-9")
     assert (code, err.count("\n")) == (2, 1)
-    assert "--width is 1e-09; 100% of such an average cannot be put together" in err
+    assert "--width is 1e-09; 100% of such an average cannot be reconstructed" in err
     assert tree(run) == before | {".lock": b""}
 
 
