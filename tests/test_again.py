@@ -146,9 +146,11 @@ def test_what_a_picture_says_is_checked(command, tmp_path, facts, says):
     assert not (tmp_path / "c.png").exists()
 
 
+@pytest.mark.usefixtures("models")
 def test_a_picture_that_names_no_sampler_is_drawn_again_by_auto(command, tmp_path):
     assert command("sample", "grey.safetensors", "--count", "2", "--nfe", "2", "--out", "a.png")[0] == 0
-    write_picture(Image.open(tmp_path / "a.png"), tmp_path / "b.png", read_facts(tmp_path / "a.png") | {"sampler": None})
+    facts = read_facts(tmp_path / "a.png") | {"sampler": None}
+    write_picture(Image.open(tmp_path / "a.png"), tmp_path / "b.png", facts)
     code, out, _ = command("sample", "--again", "b.png", "--out", "c.png")
     assert code == 0
     assert "bit for bit" in out
