@@ -1,4 +1,4 @@
-"""Transparency learnt as a fourth channel beside the same pictures laid on white: both trained at once, a thread each.
+"""Transparency learned as a fourth channel beside the same pictures laid on white: both trained at once, a thread each.
 
     python benchmarks/alpha.py [--pictures PATH/twemoji] [--size 16] [--minutes 5] [--out runs/alpha]
 

@@ -1,4 +1,4 @@
-"""Does a change of units change anything? Two clusters an axis at +-s, s / 10 wide, learnt at every scale s.
+"""Does a change of units change anything? Two clusters an axis at +-s, s / 10 wide, learned at every scale s.
 
     python benchmarks/units.py [--images 100000] [--scales 1 0.1 0.01 0.001 1e-6 1e6] [--offset 0]
 

@@ -114,7 +114,7 @@ def test_heic_says_what_it_needs_or_is_read(tmp_path):
     assert load_data(tmp_path).skipped == ['a.heic: needs pillow-heif: pip install "ornstein[heic]"']
 
 
-def test_a_run_that_lies_among_the_pictures_is_not_learnt_and_a_name_mistyped_is_put_right(tmp_path):
+def test_a_run_that_lies_among_the_pictures_is_not_learned_and_a_name_mistyped_is_put_right(tmp_path):
     fill(tmp_path / "icons", 4)
     run = tmp_path / "icons/run"
     fill(run / "previews", 2)

@@ -59,7 +59,7 @@ def test_a_padded_picture_is_whole_in_the_middle(tmp_path):
 
 
 def test_every_colour_of_every_opacity_comes_back_within_a_level(tmp_path):
-    """Laid over black and over white, as Pillow does it; and what is written is read as what was learnt."""
+    """Laid over black and over white, as Pillow does it; and what is written is read as what was learned."""
     colour, opacity = np.meshgrid(*[np.arange(256)] * 2)
     source = np.dstack([colour, 255 - colour, colour // 2, opacity]).astype(np.uint8)
     save(tmp_path / "in", "a.png", source)
@@ -109,7 +109,7 @@ def test_grey_with_transparency_is_colour_with_transparency(tmp_path):
         data = load_data(tmp_path, alpha=True, reader=reader)
         assert np.array_equal(data.values[[0]][0, 3], opacity)
         assert np.array_equal(data.values[[1]][0], [*COLOUR.transpose(2, 0, 1), np.full((8, 8), 255)])
-        assert "1 of 2 pictures have transparency, which is learnt as a fourth channel" in data.notes
+        assert "1 of 2 pictures have transparency, which is learned as a fourth channel" in data.notes
 
 
 @pytest.mark.parametrize("reader", ["cache", "stream"])
@@ -139,7 +139,7 @@ def test_sixteen_bits_are_resized_and_padded_as_eight_are(tmp_path):
         assert np.abs(deep - 257 * flat).max() <= 300
 
 
-def test_few_of_the_sixteen_bits_are_learnt_on_their_own_scale(tmp_path):
+def test_few_of_the_sixteen_bits_are_learned_on_their_own_scale(tmp_path):
     """As of a camera of 12 bits; and kept pictures are opened as what they were."""
     draw = np.random.default_rng(0)
     for number in range(3):

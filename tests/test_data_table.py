@@ -122,7 +122,7 @@ def test_the_columns_of_a_table_come_back(tmp_path):
         orn.save_pictures(torch.zeros(2, 1, 8, 8), tmp_path / "pictures.csv")
 
 
-def test_other_columns_than_a_model_has_learnt_are_refused():
+def test_other_columns_than_a_model_has_learned_are_refused():
     """In another order they would pass for one another."""
     data, law = load_data(pd.DataFrame(BODIES)), orn.ExactGaussian(torch.zeros(3), torch.ones(3), orn.Cosine())
     other = load_data(pd.DataFrame(BODIES)[["weight", "height", "sports"]])

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 import ornstein as orn
-from ornstein.training import plan
+from ornstein.training import choices
 from ornstein.training.engine import Engine
 from ornstein.training.events import Finished, Progress, Saved, TrainingFailed
 from ornstein.training.learner import Learner
@@ -139,7 +139,7 @@ def test_what_fails_in_a_forked_process_ends_the_training_with_its_reason(monkey
 
 def test_a_worker_a_core_is_chosen_where_the_batch_keeps_each_busy(monkeypatch):
     data = {"digits": orn.load_data("digits"), "points": orn.load_data("moons")}
-    monkeypatch.setattr(plan, "worker_count", lambda: 6)
+    monkeypatch.setattr(choices, "worker_count", lambda: 6)
     workers = {(name, batch): resolve(orn.Settings(images=1, batch=batch), each, "cpu").processes
                for name, each in data.items() for batch in (16, 64, 128, 192)}
     assert workers == {("digits", 16): 1, ("digits", 64): 4, ("digits", 128): 4, ("digits", 192): 6,

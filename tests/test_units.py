@@ -33,7 +33,7 @@ def values_of(kind: str, count: int = 300) -> np.ndarray:
     return np.exp(-(x - place[..., 0]) ** 2 / 4 - (y - place[..., 1]) ** 2 / 4) * rng.uniform(0.5, 1, (count, 1, 1, 1))
 
 
-def learnt(values: np.ndarray, kind: str, images: int = 640) -> tuple[float, np.ndarray]:
+def learned(values: np.ndarray, kind: str, images: int = 640) -> tuple[float, np.ndarray]:
     """The held-out loss, and samples in the units of the values."""
     network, options = SMALL[kind]
     model = orn.Trainer(values, images=images, seed=1,
@@ -50,11 +50,11 @@ def differences(kind: str, scale: float, offset: float, images: int = 640,
     """The share by which the held-out loss differs in other units, and the root mean square of what the samples differ
     by, over their spread; the offset counts widths."""
     if (kind, images) not in FIRST:
-        FIRST[kind, images] = learnt(values_of(kind), kind, images)
+        FIRST[kind, images] = learned(values_of(kind), kind, images)
     loss, samples = FIRST[kind, images]
     start = offset * WIDTH * scale
     values = values_of(kind) * scale + start
-    other, moved = learnt(values.astype(np.float32) if single else values, kind, images)
+    other, moved = learned(values.astype(np.float32) if single else values, kind, images)
     apart = (moved.astype(np.float64) - start) / scale - samples
     return abs(other / loss - 1), float(np.sqrt(np.mean(apart**2)) / samples.std())
 
@@ -88,18 +88,18 @@ def test_whole_factors_and_offsets_of_whole_numbers_change_nothing_at_all(factor
     rng = np.random.default_rng(0)
     values = rng.binomial(9, 0.5, (300, 2))
     if "values" not in FIRST:
-        FIRST["values"] = learnt(values, "points")
+        FIRST["values"] = learned(values, "points")
     loss, samples = FIRST["values"]
-    other, moved = learnt(values * factor + offset, "points")
+    other, moved = learned(values * factor + offset, "points")
     assert other == loss
     assert np.array_equal(moved.astype(np.int64), samples.astype(np.int64) * factor + offset)
     assert len(np.unique(samples)) > 4
 
 
-def test_masks_of_bytes_are_learnt_as_any_whole_numbers_are():
+def test_masks_of_bytes_are_learned_as_any_whole_numbers_are():
     """Of 0 and 1 as uint8, int64 and bool, and of 0 and 255: one loss, and samples of two values."""
     masks = values_of("pictures") > 0.4
-    found = [learnt(masks.astype(kind) * np.array(factor, kind), "pictures")
+    found = [learned(masks.astype(kind) * np.array(factor, kind), "pictures")
              for kind, factor in (("u1", 1), ("i8", 1), ("?", True), ("u1", 255))]
     assert len({loss for loss, _ in found}) == 1
     for (_, samples), top in zip(found, (1, 1, 1, 255), strict=True):
@@ -112,7 +112,7 @@ def test_masks_of_bytes_are_learnt_as_any_whole_numbers_are():
 def test_age_income_and_a_flag_come_back_as_whole_numbers():
     rng = np.random.default_rng(0)
     table = np.stack([rng.integers(18, 90, 300), rng.lognormal(10.5, 0.5, 300).astype(int), rng.integers(0, 2, 300)], 1)
-    _, samples = learnt(table, "points")
+    _, samples = learned(table, "points")
     assert np.array_equal(samples, np.rint(samples))
     assert set(np.unique(samples[:, 2])) == {0, 1}
     assert samples[:, 1].std() > 1000
@@ -121,7 +121,7 @@ def test_age_income_and_a_flag_come_back_as_whole_numbers():
 def test_samples_of_a_time_in_seconds_differ():
     """Unix time: float32 knows one second in 128."""
     rng = np.random.default_rng(0)
-    _, samples = learnt(1.7e9 + rng.uniform(0, 100, (300, 2)), "points")
+    _, samples = learned(1.7e9 + rng.uniform(0, 100, (300, 2)), "points")
     assert samples.dtype == np.float64
     assert len(np.unique(samples)) == samples.size
     assert ((samples > 1.7e9 - 100) & (samples < 1.7e9 + 200)).all()
@@ -159,8 +159,8 @@ def test_heavy_tails_do_not_shrink_the_rest():
     assert np.array_equal(spec.decode(spec.encode(counts)), counts)
 
 
-def test_a_picture_is_drawn_in_its_custom_range_and_learnt_in_its_own():
-    """Grey values between 0.3 and 0.6 of 0..1 look so, whatever scale they are learnt in; faint ones are stretched."""
+def test_a_picture_is_drawn_in_its_custom_range_and_learned_in_its_own():
+    """Grey values between 0.3 and 0.6 of 0..1 look so, whatever scale they are learned in; faint ones are stretched."""
     values = 0.3 + 0.3 * np.random.default_rng(0).random((40, 1, 8, 8))
     data = load_data(values)
     assert data.spec.low == values.min()

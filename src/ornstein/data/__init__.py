@@ -87,7 +87,7 @@ def load_data(source: Any, *, size: int | str | None = None, fit: str = "cut", a
             other data must have it already. None keeps the common shape of picture files, with a shorter side of at
             most 64 pixels, or else makes squares.
         fit: how picture files of another shape are fitted: "cut" to the middle, "pad" with white, or "stretch".
-        alpha: whether the transparency of picture files is learnt as a fourth channel; else it is laid on white.
+        alpha: whether the transparency of picture files is learned as a fourth channel; else it is laid on white.
         depth: bits per grey value that are kept from picture files, 8 or 16.
         classes: None keeps labels if there are any, True requires them, False drops them and vector conditions.
         layout: the axes of one sample of an array: V; L, CL, LC; HW, CHW, HWC; DHW, CDHW, DHWC; "auto" infers them

@@ -130,7 +130,7 @@ def load_array(values: np.ndarray | StoredRows, labels: np.ndarray | None = None
     # Channels with separate ranges are fields or measurements, not a picture.
     kind = "picture" if is_picture and not isinstance(value_range.low, tuple) else "array"
     if kind == "picture" and values.shape[1] == 4:
-        notes.append("pictures of 4 channels: all four are learnt and saved in a .npz, but only the first three are "
+        notes.append("pictures of 4 channels: all four are learned and saved in a .npz, but only the first three are "
                      "drawn; if the fourth is transparency, save PNG files and train on those with --alpha")
     try:
         spec = DataSpec(name, kind, values.shape[1:], value_range.low, value_range.high, value_range.levels,

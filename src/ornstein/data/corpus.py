@@ -318,6 +318,6 @@ def _channel_notes(headers: np.ndarray, options: ReadOptions) -> list[str]:
         return ["no picture has 16 bits: they are read as 8"]
     transparent = int(headers[:, TRANSPARENT].sum())
     if options.alpha and not transparent:
-        return ["no pixel is more transparent than another: alpha was dropped, and the pictures are learnt on white"]
-    outcome = "is learnt as a fourth channel" if options.alpha else "was laid on white (--alpha learns it)"
+        return ["no pixel is more transparent than another: alpha was dropped, and the pictures are learned on white"]
+    outcome = "is learned as a fourth channel" if options.alpha else "was laid on white (--alpha learns it)"
     return [f"{transparent} of {len(headers)} pictures have transparency, which {outcome}"] if transparent else []

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ornstein.settings import Settings
+from ornstein.training.choices import MINUTES
 from ornstein.training.engine import Engine
-from ornstein.training.plan import MINUTES
 
 __all__ = ["Budget", "Due", "Milestones", "Timetable"]
 

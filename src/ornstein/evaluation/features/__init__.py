@@ -35,7 +35,7 @@ def features(name: str, training: Dataset, *, seed: int = 0, components: int = M
 
     "pixels" are the values, or that many principal `components` at most; "network" is a small network trained here;
     "inception" and "dinov2" are TorchScript files in the cache folder, or named as in "inception=FILE". Such a file is
-    a program: name only one that you trust. `state` is what the same features learnt before (`Features.state`).
+    a program: name only one that you trust. `state` is what the same features learned before (`Features.state`).
     """
     key, equals, path = parse_name(name)
     if key in SPACES:

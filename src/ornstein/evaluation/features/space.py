@@ -47,7 +47,7 @@ class Features(ABC):
         return self._in_batches(x, self._scores).argmax(1)
 
     def state(self) -> dict[str, Tensor]:
-        """What was learnt, so that it can be restored; empty where learning it again costs little."""
+        """What was learned, so that it can be restored; empty where learning it again costs little."""
         return {}
 
     def _in_batches(self, x: Tensor, function: Callable[[Tensor], Tensor]) -> np.ndarray:

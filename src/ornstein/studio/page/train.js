@@ -96,7 +96,7 @@ function NewTraining({ models, onStart }) {
     event.preventDefault();
     const body = { name: form.name.trim(), minutes: parseNumber(form.minutes) };
     if (form.size !== "") body.size = Number(form.size);
-    if (!form.classes) body.classes = false; // by default classes are learnt if there are any
+    if (!form.classes) body.classes = false; // by default classes are learned if there are any
     if (form.from !== "") body.from = form.from;
     start(body, selection.accepted);
   };
