@@ -70,6 +70,7 @@ function App() {
   const usable = models.filter(candidate => !candidate.error);
   const model = usable.find(candidate => candidate.name === name) ?? usable[0] ?? null;
   const shown = tab ?? (served && (model ? "generate" : "train"));
+  useEffect(() => { if (shown && !tab) setTab(shown); }, [shown, tab]); // the first model must not take a training out of sight
   if (shown) opened.current.add(shown);
   useEffect(() => { if (shown) document.title = `${TABS[shown][0]} · Ornstein studio`; }, [shown]);
 
