@@ -139,6 +139,16 @@ def tuned():
     return model
 
 
+def test_times_are_learned_too_if_those_of_auto_are_far_too_coarse(monkeypatch, mixture_of):
+    for ratio, is_coarse in ((1e9, False), (1e-9, True)):
+        monkeypatch.setattr("ornstein.tuning.tune.MAX_RATIO", ratio)
+        model = mixture_of(orn.Cosine())
+        choice = orn.tune(model, 3, starts=16, distance=lambda x: float(x.square().mean()))
+        assert ("learned with its times" in choice.errors) == is_coarse
+        assert not is_coarse or choice.errors["learned with its times"] < choice.errors["learned by regression"]
+
+
+
 def test_a_choice_is_kept_with_the_model_and_draws_the_same_samples(tuned, tmp_path):
     orn.save(tuned, tmp_path / "model.safetensors")
     again = orn.load(tmp_path / "model.safetensors")

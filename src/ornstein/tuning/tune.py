@@ -29,6 +29,7 @@ LEARNED_CALLS = 10  # up to which a rule is learned
 STARTS, LEARNING_STARTS = (128, 32), (256, 64)
 ITERATIONS, TIMES_ITERATIONS = 25, 50  # of L-BFGS, for the weights alone and for weights and times
 TIE = 1.001  # times the smallest distance to data, within which the error on the paths decides
+MAX_RATIO = 1.5  # of the error of auto to the smallest one, up to which a rule is learned on the grid of auto
 
 
 @isolated(gradients=False, evaluating=True)
@@ -42,11 +43,12 @@ def tune(model: Denoiser, nfe: int, *, starts: int | None = None, condition: Con
     factor of the log SNR, whose values at a few knots are fitted by the Nelder-Mead method. Up to 10 calls a rule is
     learned as well (`Learned`): each step is a weighted sum of all latents and velocities so far, fitted by regression
     on exact paths, then by gradients of the error at the end (together with the samples' moments if there is a
-    distance to data, and with the times otherwise). The candidates are confirmed on as many new starts. With a
-    distance to data, the nearest candidate is chosen, and among those within 0.1 % of it the one with the smallest
-    error: a model's own flow does not lead exactly to its data, and an error may lead closer to them. Then the
-    velocity is damped (`Damped`) in steps of 0.01 as long as that brings the samples nearer, which must also hold on
-    other noise. If nothing is better than `sampler="auto"` without tuning, that is the choice.
+    distance to data, and with the times otherwise, or if those of auto are far too coarse). The candidates are
+    confirmed on as many new starts. With a distance to data, the nearest candidate is chosen, and among those within
+    0.1 % of it the one with the smallest error: a model's own flow does not lead exactly to its data, and an error may
+    lead closer to them. Then the velocity is damped (`Damped`) in steps of 0.01 as long as that brings the samples
+    nearer, which must also hold on other noise. If nothing is better than `sampler="auto"` without tuning, that is the
+    choice.
 
     Args:
         model: any `Denoiser`; its `tuned` gets the choice.
@@ -123,18 +125,23 @@ def _learned(model: Denoiser, walks: dict[str, Walk], learning: Starts, search: 
         return log_errors(model, student.rule(), student.times(), search)
 
     learned: dict[str, Walk] = {}
-    # The grid of auto gives the samples that are hardest to tell from data (benchmarks/README.md).
-    students = [fit_by_regression(model, times, learning)
-                for name, (_, times) in walks.items() if name == PLAIN or not judged]
+    log_error_of = {name: log_errors(model, *walk, search) for name, walk in walks.items()}
+    best = min(log_error_of, key=log_error_of.__getitem__)
+    # The grid of auto gives the samples that are hardest to tell from data, unless it is far too coarse for the model
+    # (benchmarks/README.md).
+    is_coarse = log_error_of[PLAIN] > log_error_of[best] + math.log(MAX_RATIO)
+    grids = [walks[best if is_coarse else PLAIN][1]] if judged else [times for _, times in walks.values()]
+    cost = Matching(learning.end) if judged else log_error
+    students = [fit_by_regression(model, times, learning) for times in grids]
     student = min(students, key=error)
     learned["learned by regression"] = student.rule(), student.times()
     if gradients:
         for student in students:  # the best one after regression need not be the best after gradients
-            improve(student, learning, Matching(learning.end) if judged else log_error, student.corrections, ITERATIONS)
+            improve(student, learning, cost, student.corrections, ITERATIONS)
         student = min(students, key=error)
         learned["learned"] = student.rule(), student.times()
-        if not judged:
-            improve(student, learning, log_error, [*student.corrections, student.gaps], TIMES_ITERATIONS)
+        if is_coarse or not judged:
+            improve(student, learning, cost, [*student.corrections, student.gaps], TIMES_ITERATIONS)
             learned["learned with its times"] = student.rule(), student.times()
     return learned
 
