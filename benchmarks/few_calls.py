@@ -37,7 +37,7 @@ SAMPLES, SHOWN = 2500, 20  # of the runs that are no digits: judged, and drawn o
 
 
 def digits(runs: list[Path], budgets: list[int], seeds: list[int], quick: bool, peers: bool) -> None:
-    """A line a run and budget: excess distance and AUC of auto and tuned, and the best scheduler of diffusers."""
+    """A line a run and budget: excess distance and AUC of auto and tuned, of LD3, GS and the best of diffusers."""
     from ornstein.evaluation.discrepancy import discrepancy
 
     data = orn.load_data("digits")
@@ -62,13 +62,9 @@ def digits(runs: list[Path], budgets: list[int], seeds: list[int], quick: bool, 
             seconds, tuned = time.perf_counter() - begin, model.tuned.pop(calls)
             for name in ("auto", "tuned"):
                 model.tuned = {calls: tuned} if name == "tuned" else {}
-                found = [judged(orn.sample(model, z=z, condition=labels, nfe=calls)) for z in starts]
-                excess = [one[0] - other[0] for one, other in zip(found, many, strict=True)]
-                area = [one[1] for one in found]
                 about = f"{choice.sampler}, damping {choice.damping:g}, {seconds:.0f} s" if name == "tuned" else ""
-                print(json.dumps({"run": run.name, "calls": calls, "name": name, "excess": round(np.mean(excess), 4),
-                                  "error": round(np.std(excess, ddof=1) / math.sqrt(len(excess)), 4),
-                                  "auc": round(np.mean(area), 4), "about": about}), flush=True)
+                report(run, calls, name, [judged(orn.sample(model, z=z, condition=labels, nfe=calls)) for z in starts],
+                       many, about)
             if peers:
                 taught, unseen = (exact_starts(model, calls, range(first, first + count), torch.arange(count) % 10, 3)
                                   for first, count in ((0, 512), (512, 128)))
@@ -76,10 +72,8 @@ def digits(runs: list[Path], budgets: list[int], seeds: list[int], quick: bool, 
                     begin = time.perf_counter()
                     solver = learn(model, plan_walk(model, "auto", calls, None, None)[1], taught, unseen, corrected)
                     seconds = time.perf_counter() - begin
-                    found = [judged(solver.sample(z, labels)) for z in starts]
-                    print(json.dumps({"run": run.name, "calls": calls, "name": name, "excess": round(float(np.mean(
-                        [one[0] - other[0] for one, other in zip(found, many, strict=True)])), 4), "auc": round(
-                        float(np.mean([one[1] for one in found])), 4), "about": f"{seconds:.0f} s"}), flush=True)
+                    report(run, calls, name, [judged(solver.sample(z, labels)) for z in starts], many,
+                           f"{seconds:.0f} s")
                 from sampler_digits import scheduled
                 from sampler_peers import schedulers
 
@@ -89,6 +83,15 @@ def digits(runs: list[Path], budgets: list[int], seeds: list[int], quick: bool, 
                 print(json.dumps({"run": run.name, "calls": calls, "name": f"diffusers {best[1]}",
                                   "excess": round(best[0] - many[0][0], 4),
                                   "auc": round(judged(theirs[best[1]])[1], 4)}), flush=True)
+
+
+def report(run: Path, calls: int, name: str, found: list[tuple[float, float]], many: list[tuple[float, float]],
+           about: str) -> None:
+    """A line of the excess distance over many calls on the same noise, with its error, and of the AUC."""
+    excess = [few[0] - reference[0] for few, reference in zip(found, many, strict=True)]
+    print(json.dumps({"run": run.name, "calls": calls, "name": name, "excess": round(float(np.mean(excess)), 4),
+                      "error": round(float(np.std(excess, ddof=1)) / math.sqrt(len(excess)), 4),
+                      "auc": round(float(np.mean([area for _, area in found])), 4), "about": about}), flush=True)
 
 
 def other_runs(runs: list[Path], budgets: list[int], seeds: list[int], quick: bool, sheet: Path | None) -> None:
@@ -131,12 +134,8 @@ def other_runs(runs: list[Path], budgets: list[int], seeds: list[int], quick: bo
                 seconds, tuned = time.perf_counter() - begin, orn.load(copy).tuned
             for name, choices in (("auto", {}), ("tuned", tuned)):
                 model.tuned = choices
-                found = drawn(calls)
-                excess = [one[0] - other[0] for one, other in zip(found, many, strict=True)]
-                about = f"{next(iter(tuned.values())).sampler}, {seconds:.0f} s" if name == "tuned" else ""
-                print(json.dumps({"run": run.name, "calls": calls, "name": name, "excess": round(np.mean(excess), 4),
-                                  "error": round(np.std(excess, ddof=1) / math.sqrt(len(excess)), 4),
-                                  "auc": round(np.mean([one[1] for one in found]), 4), "about": about}), flush=True)
+                about = f"{tuned[calls].sampler}, {seconds:.0f} s" if name == "tuned" else ""
+                report(run, calls, name, drawn(calls), many, about)
             model.tuned = {}
 
 
@@ -178,16 +177,20 @@ def mixtures(budgets: list[int], seeds: list[int], before: Path | None) -> None:
 def main() -> None:
     """What is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", type=Path, nargs="*", help="of `ornstein train digits`; none: exact mixtures")
+    parser.add_argument("runs", type=Path, nargs="*", help="of `ornstein train digits`, or of other data "
+                        "with --other; none: exact mixtures")
     parser.add_argument("--calls", type=int, nargs="+", default=[3, 4, 6])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--peers", action="store_true", help="every scheduler of diffusers, on the first noise")
+    parser.add_argument("--peers", action="store_true", help="LD3 and GS on all noises, every scheduler of "
+                        "diffusers on the first; digits only")
     parser.add_argument("--before", type=Path, help="lines of the mixtures by another version, to divide by these")
     parser.add_argument("--other", action="store_true", help="the runs are of other data than digits")
     parser.add_argument("--sheet", type=Path, help="folder for sheets of samples of other runs")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
+    if (asked.peers and asked.other) or (asked.sheet and not asked.other):
+        parser.error("--peers is for digits, and --sheet for --other")
     if asked.other:
         other_runs(asked.runs, asked.calls, asked.seeds, asked.quick, asked.sheet)
     elif asked.runs:

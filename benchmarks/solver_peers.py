@@ -20,8 +20,8 @@ from ornstein.tuning.student import Student
 __all__ = ["Solver", "learn"]
 
 ITERATIONS, BATCH, EVERY = 400, 64, 25
-RATE = 0.01  # of Adam, falling to 0 along a cosine; the best of 0.003, 0.01 and 0.03 on four calls
-RADIUS = 0.02  # of LD3's ball around the noise, in parts of the noise's own length; the best of 0, 0.005 and 0.02
+RATE = 0.01  # of Adam, falling to 0 along a cosine
+RADIUS = 0.02  # of LD3's ball around the noise, in parts of the noise's own length
 
 
 class Solver(Student):
@@ -38,17 +38,11 @@ class Solver(Student):
         """All that is learned."""
         return [self.gaps, self.offsets, *self.corrections]
 
-    def __call__(self, z: Tensor, condition: Tensor | None, weights: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """Samples from latents at t = 1."""
-        times, points, slopes = weights[0], weights[1].to(z), weights[2].to(z)
-        level, latents, velocities = self.denoiser.schedule.level, [z], list[Tensor]()
-        for n in range(self.steps):
-            told = times[n] if n == 0 else (times[n] + self.offsets[n - 1]).clamp(1e-4, 1.0)
-            x = self.denoiser(latents[n], told, condition).x
-            velocities.append(Estimate.from_x(x, latents[n], level(times[n])).v)
-            latents.append(sum((points[n, j] * latents[j] + slopes[n, j] * velocities[j] for j in range(n + 1)),
-                               torch.zeros_like(z)))
-        return latents[-1]
+    def velocity(self, n: int, z: Tensor, times: Tensor, condition: Tensor | None) -> Tensor:
+        """The velocity of the x-hat that the network finds at its own time."""
+        told = times[n] if n == 0 else (times[n] + self.offsets[n - 1]).clamp(1e-4, 1.0)
+        x = self.denoiser(z, told, condition).x
+        return Estimate.from_x(x, z, self.denoiser.schedule.level(times[n])).v
 
     @torch.no_grad()
     def sample(self, z: Tensor, condition: Tensor | None, rows: int = 500) -> Tensor:
@@ -62,8 +56,8 @@ def learn(model: orn.Denoiser, times: Tensor, teacher: Starts, unseen: Starts, c
     """The Generalized Solver, or LD3 where nothing is corrected, from a teacher's samples."""
     solver, draw = Solver(model, times, corrected), torch.Generator().manual_seed(0)
     near = nn.Parameter(torch.zeros_like(teacher.z))
-    adam = torch.optim.Adam([{"params": solver.parameters()}, {"params": [near] * (not corrected), "lr": RADIUS}]
-                            if not corrected else solver.parameters(), lr=RATE)
+    groups = [{"params": solver.parameters()}, *([] if corrected else [{"params": [near], "lr": RADIUS}])]
+    adam = torch.optim.Adam(groups, lr=RATE)
     fall = torch.optim.lr_scheduler.CosineAnnealingLR(adam, ITERATIONS)
     best = float("inf"), [parameter.detach().clone() for parameter in solver.parameters()]
     for iteration in range(ITERATIONS + 1):
@@ -73,7 +67,7 @@ def learn(model: orn.Denoiser, times: Tensor, teacher: Starts, unseen: Starts, c
                 best = error, [parameter.detach().clone() for parameter in solver.parameters()]
         rows = torch.randperm(len(teacher.z), generator=draw)[:BATCH]
         with torch.enable_grad():
-            z = teacher.z[rows] + (near[rows] if not corrected else 0.0)
+            z = teacher.z[rows] + near[rows]
             told = None if teacher.condition is None else teacher.condition[rows]
             loss = (solver(z, told, solver.weights()) - teacher.end[rows]).square().mean()
             adam.zero_grad()

@@ -208,6 +208,7 @@ def test_a_graph_is_a_denoiser_that_travels_in_its_file(tmp_path, rank):
 @pytest.mark.parametrize(("inputs", "output", "message"), [
     ({"x": "smaple"}, None, "input x 'smaple' is unknown; did you mean 'sample'"), (None, "z", "output 'z' is unknown"),
     ({"y": "sample"}, None, "input 'y' is unknown"),
+    ({"x": "sample", "time": "sample"}, None, "as in inputs={'x': 'sample', 'time': 'timestep'}"),
     ({"x": "timestep", "time": "sample"}, None, "has samples of shape \\(\\)")])
 def test_names_of_a_graph_are_shown_where_others_are_given(tmp_path, inputs, output, message):
     pytest.importorskip("onnxruntime")

@@ -213,7 +213,7 @@ def test_a_cut_table_is_refused_at_every_length(tmp_path):
     content = (tmp_path / "a.parquet").read_bytes()
     for length in range(0, len(content), len(content) // 20):
         (tmp_path / "a.parquet").write_bytes(content[:length])
-        with pytest.raises(ValueError, match=r"a\.parquet: is broken"):
+        with pytest.raises(ValueError, match=r"a\.parquet: is broken(,| or) truncated"):
             load_data(tmp_path / "a.parquet")
 
 
@@ -249,6 +249,7 @@ def test_names_that_lead_nowhere_are_refused(source, kind, message):
         load_data(source)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("ORNSTEIN_CIFAR10" not in os.environ, reason="set ORNSTEIN_CIFAR10 to the folder of test.parquet")
 def test_real_pictures_are_the_same_from_table_folder_and_shard(tmp_path):
     rows = pq.read_table(os.path.join(os.environ["ORNSTEIN_CIFAR10"], "test.parquet")).slice(0, 2000)

@@ -96,7 +96,8 @@ def test_a_cell_of_a_grid_is_what_its_options_draw(grey, command):
     ("vectors", ["--save-steps", "f.gif"], "vectors have no look; ornstein sample RUN --out FILE.npz has"),
     ("grey", ["--save-steps", "f.avi"], "name a .gif, .webp or .mp4 file"),
     ("grey", ["--save-steps", "s.png"], "name a .gif, .webp or .mp4 file"),
-    ("grey", ["--save-steps", "f.gif", "--tolerance", 0.1], "--tolerance is 0.1, with which every sample has"),
+    ("grey", ["--save-steps", "f.gif", "--tolerance", 0.1],
+     "--tolerance is 0.1, with which every sample has its own steps"),
     ("grey", ["--scale", 0], "--scale is 0; it must be from 1 to 64"),
     ("traces", ["--scale", 2], "samples of shape (3, 16) are not pictures; leave out --scale"),
 ])

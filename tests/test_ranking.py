@@ -56,6 +56,11 @@ def test_likelihoods_need_the_same_grid_and_a_gap():
     assert "another grid" in compare_likelihoods(one, replace(one, nats=-13.0, grid="8 steps"))[1]
 
 
+def test_the_better_of_three_reports_is_named_by_its_own_letter():
+    one = Likelihood("bound", "Bound", "64 steps", -10.0, 0.5, 100)
+    assert compare_likelihoods(one, replace(one, nats=-7.0), letters=("A", "C")) == ("C", "C is better")
+
+
 @given(st.lists(st.floats(-100, 100), min_size=20, max_size=20))
 def test_likelihoods_of_the_same_rows_are_compared_row_by_row(rows):
     """A model that is better by 1 +- 0.5 nats on every row is better, however different the rows are."""

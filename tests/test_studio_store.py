@@ -8,6 +8,7 @@ from sqlalchemy import text
 
 from ornstein.studio.store import Store
 from ornstein.studio.tables import jobs
+from test_studio import opened
 
 
 def test_a_damaged_database_opens_sound_or_is_refused_in_a_line(tmp_path):
@@ -33,13 +34,29 @@ def test_a_damaged_database_opens_sound_or_is_refused_in_a_line(tmp_path):
     assert len(refused) >= 10  # a damage within a value is no damage of the file
 
 
-def test_damaged_json_in_a_sound_file_is_named_at_the_start(tmp_path):
-    """SQLite's own check does not read it, and every list with such a row would fail."""
+@pytest.mark.parametrize(("column", "value"), [
+    ("request", "'{\"label\": '"), ("request", "CAST(x'7b2261223a22ff227d' AS TEXT)"),
+    ("model", "CAST(x'ff' AS TEXT)")])
+def test_values_that_cannot_be_read_in_a_sound_file_are_named_at_the_start(tmp_path, column, value):
+    """Broken JSON and text that is not UTF-8: SQLite's own check does not see it, and lists with such a row would fail.
+    """
     store = Store(tmp_path)
     store.insert(jobs, {"id": "0" * 16, "client": "a", "kind": "generate", "model": "m", "status": "done",
                         "created": 1.0, "request": {}})
     with store.engine.begin() as connection:
-        connection.execute(text("UPDATE jobs SET request = '{\"label\": '"))
+        connection.execute(text(f"UPDATE jobs SET {column} = {value}"))  # noqa: S608
     store.close()
-    with pytest.raises(ValueError, match=r"jobs\.request holds .* `ornstein studio --rebuild`"):
+    with pytest.raises(ValueError, match=rf"jobs\.{column} holds .* `ornstein studio --rebuild`"):
         Store(tmp_path)
+
+
+def test_the_events_of_a_job_that_could_not_be_saved_end(tmp_path):
+    """Its row says that it runs, and nobody runs it."""
+    with opened(None, tmp_path) as client:
+        client.app.state.studio.store.insert(jobs, {
+            "id": "f" * 16, "client": "a", "kind": "generate", "model": "m", "status": "running", "created": 1.0,
+            "request": {"kind": "generate", "count": 1, "nfe": 2, "seed": 0, "sampler": "auto", "steps": None,
+                        "label": None, "condition": None, "guidance": None}})
+        events = client.get(f"/api/jobs/{'f' * 16}/events").text
+    assert "event: failed" in events
+    assert "at its next start" in events

@@ -148,7 +148,6 @@ def test_times_are_learned_too_if_those_of_auto_are_far_too_coarse(monkeypatch, 
         assert not is_coarse or choice.errors["learned with its times"] < choice.errors["learned by regression"]
 
 
-
 def test_a_choice_is_kept_with_the_model_and_draws_the_same_samples(tuned, tmp_path):
     orn.save(tuned, tmp_path / "model.safetensors")
     again = orn.load(tmp_path / "model.safetensors")
@@ -229,7 +228,7 @@ def test_several_budgets_are_learned_in_seconds_and_for_guidance(command):
     assert "--nfe 2 or 4, --guidance 1.5" in out
     assert list(orn.load(Path("run")).tuned) == [(2, 1.5), (4, 1.5)]
     guided = command("sample", "run", "--nfe", "4", "--guidance", "1.5", "--count", "2", "--out", "a.npz")[1]
-    assert "what was tuned" not in guided
+    assert "the sampler tuned for this number" not in guided
     assert ("tuned for 4 calls" in guided) == (orn.load(Path("run")).tuned[4, 1.5].sampler != "auto")
     plain = command("sample", "run", "--nfe", "4", "--count", "2", "--out", "b.npz")[1]
     assert "by auto: the sampler tuned for this number of calls is for guidance 1.5" in plain

@@ -56,7 +56,7 @@ class _Values:
     decay: float = 0.5  # power of the remaining share of the budget with which it decays
     weight_decay: float = 0.01
     average: float = 0.05  # relative width of the averaged weights (Karras et al. 2024)
-    snapshots: int = 8  # saved averages of weights, from which `ornstein average` reconstructs others; 0: none
+    snapshots: int = 8  # moments at which two averages are saved, for `ornstein average` to build others; 0: none
     label_dropout: float | None = None  # share of samples trained without their label, for guidance
     precision: Literal["auto", Precision] = "auto"
     compile: bool | None = None  # compile the network before the first step

@@ -54,7 +54,8 @@ class OnnxNetwork(nn.Module):
                 self.inputs[role] = unused[0]
         if count != len(self.inputs) or len(set(self.inputs.values())) != count or count < 2:
             raise ValueError(f"the graph has the inputs {', '.join(graph_inputs)}; each must be one of "
-                             f"{', '.join(ROLES)}: name them, as in inputs={'x': 'sample', 'time': 'timestep'}")
+                             f"{', '.join(ROLES)}: name them, as in "
+                             "inputs={'x': 'sample', 'time': 'timestep'}")
         names = [node.name for node in session.get_outputs()]
         self.output = names[0] if output is None else require("output", output, names)
         self._dtype_and_rank = {}

@@ -153,7 +153,7 @@ def _check_outputs(out: Path | None, save_steps: Path | None, grid: list[str] | 
     if save_steps is not None:
         film_format(save_steps)
         if grid:
-            raise ValueError("--grid and --save-steps are both given; a film shows one call: leave one of them out")
+            raise ValueError("--grid and --save-steps are both given; a film shows one walk: leave one of them out")
         if out is not None and save_steps.absolute() == out.absolute():
             raise ValueError(f"--out and --save-steps are both {out}; name another file for the film")
     suffix = None if out is None else output_format(out)

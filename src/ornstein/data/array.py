@@ -157,7 +157,7 @@ def read_layout(shape: tuple[int, ...], layout: str, where: str) -> tuple[str, l
     "auto" depends on the shape alone. With two axes after N: grey pictures if both sides are at least 8 and the longer
     is at most 4 times the shorter, else traces whose channels are the shorter axis. Three: channels last if the last
     axis is 1, 3 or 4 and the first after N is not. Four: channels last if the last is 1 to 4 and the first after N is
-    larger.
+    more than 4.
     """
     axes, layouts = shape[1:], sorted(name for group in LAYOUTS.values() for name in group)
     if layout != "auto":

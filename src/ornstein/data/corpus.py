@@ -140,8 +140,9 @@ class LazyPictures:
             result = self._try_decode(corpus.read(np.array([other]))[0])
             if not isinstance(result, str):
                 return result
-        raise ValueError(f"{corpus.where}: no picture of the class of {corpus.keys[row]} can be used; fix or remove it "
-                         f"({reason})")
+        kind = "other picture" if corpus.labels[row] < 0 else "picture of its class"
+        raise ValueError(f"{corpus.where}: {corpus.keys[row]} cannot be used ({reason}), and no {kind} can replace it; "
+                         "fix or remove it")
 
 
 def _cache_key(corpus: Corpus, options: ReadOptions) -> str:

@@ -14,7 +14,7 @@ from ornstein.data.spec import MAX_MAGNITUDE, subtract_exactly
 __all__ = ["MIN_FILL", "Range", "choose_range", "measure_channels"]
 
 MAX_SPAN_RATIO = 4  # if all channels together span more than this many times the narrowest, each gets its own range
-FEW_LEVELS = 256  # whole numbers with fewer levels are compared with the median channel, not the narrowest
+FEW_LEVELS = 256  # whole numbers with at most this many levels are compared with the median channel, not the narrowest
 MAX_DEVIATIONS = 4  # standard deviations on either side of the mean that -1..1 spans at most
 MIN_STEPS = 8  # levels on either side of the middle that -1..1 spans at least: coarser data are learned at any scale
 MIN_FILL = 1 / 8  # share of 0..255, 0..1 or -1..1 that values must fill for pictures to be drawn in that range

@@ -186,6 +186,10 @@ class DataSpec:
         # Divide by the range: multiplying by its inverse may miss 1.
         return x.div_(torch.from_numpy(_difference(high, low)).to(x)).mul_(2).sub_(1).float()
 
+    def on_levels(self, x: torch.Tensor) -> torch.Tensor:
+        """Round model values to the levels of the data, if there are any."""
+        return self.encode(self.decode(x)) if self.rounds else x
+
     def decode(self, x: torch.Tensor) -> np.ndarray:
         """Return model values as source values, clipped and rounded to the levels if there are any.
 

@@ -30,7 +30,7 @@ class Schedule(ABC):
     near 0 and signal near 0 are differences that float32 cannot hold. `log_snr` must decrease strictly in t.
     """
 
-    edge = 1.0  # last time before 1; a schedule below 1 here jumps from it to its end
+    edge = 1.0  # time from which a schedule jumps to its end, with no times between; 1 for none
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -179,8 +179,8 @@ def _measured(reports: list[Report], sets: list[Dataset], real: _Real, spaces: S
     @contextmanager
     def part(name: str, count: int = 1) -> Iterator[list[Pieces]]:
         with progress(name) as update:
-            yield [Pieces(PieceStore(), lambda done, index=index: update((index + done) / count), progress.clock)
-                   for index in range(count)]
+            yield [Pieces(PieceStore(), lambda done, *before, index=index: update((index + done) / count, *before),
+                          progress.clock) for index in range(count)]
 
     with part("features") as (pieces,):
         reference.fit_spaces(pieces, spaces, fit)

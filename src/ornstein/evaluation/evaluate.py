@@ -210,7 +210,7 @@ def _draw_block(model: Denoiser, start: int, drawn: dict[str, Any], sampler: str
         x = sample(model, stop - start, sampler=sampler, nfe=drawn["nfe"], steps=drawn["steps"], seed=drawn["seed"],
                    guidance=drawn["guidance"], condition=None if conditions is None else conditions[start:stop],
                    first=start, progress=pieces.within(start / count, stop / count)).float().cpu()
-        return {"x": spec.encode(spec.decode(x)) if spec.rounds else x}
+        return {"x": spec.on_levels(x)}
 
     return pieces.tensors(f"samples-{start}", compute, stop / count)["x"]
 

@@ -65,8 +65,7 @@ def memorisation(samples: Tensor | Dataset, training: Dataset, held: Dataset, *,
     x = samples.batch(drawn)[0] if isinstance(samples, Dataset) else samples[torch.from_numpy(drawn)]
     _check(x if isinstance(samples, Dataset) else samples, held, spec)
     # On the levels of the data, like the held-out rows; otherwise rounding alone could tell the two apart.
-    x = x.detach().cpu().float()
-    x = spec.encode(spec.decode(x)) if spec.rounds else x
+    x = spec.on_levels(x.detach().cpu().float())
     unseen = held.batch(draw_rows(np.arange(len(held)), MAX_SAMPLES, rng))[0]
 
     first_row = dict[bytes, int]()
@@ -200,7 +199,7 @@ def _false_alarms(level: float, samples: int, held: int) -> float:
     rank = _threshold_rank(held)
     if rank > held or near_p_value(samples, samples, held, rank) > level:
         return 0.0
-    low, high = 0, samples  # chance(low) > level >= chance(high)
+    low, high = 0, samples  # near_p_value(low) > level >= near_p_value(high)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if near_p_value(middle, samples, held, rank) <= level else (middle, high)

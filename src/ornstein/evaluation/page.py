@@ -119,23 +119,23 @@ def _shown(sides: Sequence[wording.Side]) -> list[tuple[str, str, Image]]:
 
 
 def _likelihood(sides: Sequence[wording.Side]) -> list[tuple[str, list[tuple[str, Likelihood]]]]:
-    """(name, [(letters, likelihood)]) of each kind; one that both sides share is listed once."""
+    """(name, [(letters, likelihood)]) of each kind; one that sides share is listed once."""
     groups: dict[str, list[tuple[str, Likelihood]]] = {}
     for side in sides:
         for entry in side.report.likelihood:
             group = groups.setdefault(entry.key, [])
             if not entry.of_model and group and group[-1][1] == entry:
-                group[-1] = ("A, B", entry)
+                group[-1] = (f"{group[-1][0]}, {side.letter}", entry)
             else:
                 group.append((side.letter, entry))
     return [(group[0][1].name, group) for group in groups.values()]
 
 
-def _pairs(report: Report, limit: int = 12) -> list[tuple[Any, Image | None, Image | None]]:
+def _pairs(report: Report) -> list[tuple[Any, Image | None, Image | None]]:
     """The nearest pairs with their pictures."""
     pairs = report.memorisation.pairs if report.memorisation else ()
     return [(pair, report.pictures.get(f"pair-{index}-sample"), report.pictures.get(f"pair-{index}-training"))
-            for index, pair in enumerate(pairs[:limit])]
+            for index, pair in enumerate(pairs)]
 
 
 def _facts(sides: Sequence[wording.Side], name: str) -> list[tuple[str, str, list[Any]]]:

@@ -182,7 +182,8 @@ def data_facts(training: Dataset, unseen: Dataset) -> dict[str, Any]:
 
 def without_duplicates(training: Dataset, unseen: Dataset, notes: list[str],
                        name: str = "held-out rows") -> tuple[Dataset, str]:
-    """Unseen rows that do not equal any training row, and a sentence on the others, which is added to the notes too."""
+    """Unseen rows without those that equal a training row, unless these are as common as among the training rows; and a
+    sentence on them, which is added to the notes too."""
     found = ""
     if len(training) and len(unseen) and (mask := duplicates(training, unseen)).any():
         share, usual = mask.mean(), repeated_share(training)

@@ -51,8 +51,9 @@ def _gap(measure: Measure) -> tuple[float, float]:
     return (0.0 if measure.low <= measure.best <= measure.high else ends[0]), ends[1]
 
 
-def compare_likelihoods(a: Likelihood, b: Likelihood, same_data: bool = True) -> tuple[str | None, str]:
-    """Which of two likelihoods of the same rows and grid is higher, "A", "B" or None, and why.
+def compare_likelihoods(a: Likelihood, b: Likelihood, same_data: bool = True,
+                        letters: tuple[str, str] = ("A", "B")) -> tuple[str | None, str]:
+    """Which of two likelihoods of the same rows and grid is higher, by its letter or None, and why.
 
     Where the likelihood of each row is known, the mean of their differences counts, since some rows are unlikely under
     every model.
@@ -65,7 +66,8 @@ def compare_likelihoods(a: Likelihood, b: Likelihood, same_data: bool = True) ->
         error = stdev(differences) / math.sqrt(len(differences))
     if not abs(a.nats - b.nats) > NORMAL * error:
         return None, NO_DIFFERENCE
-    return ("A", "A is better") if a.nats > b.nats else ("B", "B is better")
+    better = letters[0] if a.nats > b.nats else letters[1]
+    return better, f"{better} is better"
 
 
 def finding(measures: Sequence[Measure], things: str) -> Markup | None:

@@ -138,5 +138,5 @@ class Report:
         for measure in self.measures:
             if measure.key == key and features in (None, measure.features):
                 return measure
-        keys = ', '.join(measure.key for measure in self.measures)
+        keys = ", ".join(measure.key for measure in self.measures)
         raise KeyError(f"{key!r} was not measured; the measures are {keys}")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ornstein import noise
 from ornstein.arguments import require_float, short_repr
-from ornstein.data import Dataset, DataSpec
+from ornstein.data import Dataset
 from ornstein.diffusion.denoiser import Denoiser, reference_tensor
 from ornstein.diffusion.editing.operator import Operator, read_operator
 from ornstein.diffusion.editing.posterior import posterior
@@ -87,7 +87,7 @@ def restoration(model: Denoiser, name: str, deviation: float, training: Dataset,
             # Measurements of real rows do not need the checks of `restore`, which warns of implausible ones.
             x = posterior(model, data, y[start:stop], operator, deviation, count, NFE, seed, condition,
                           indices=range(start, stop)).float().cpu().unflatten(0, (-1, count))
-            return {"x": _on_levels(spec, x.flatten(0, 1)).reshape(x.shape)}
+            return {"x": spec.on_levels(x.flatten(0, 1)).reshape(x.shape)}
 
         return pieces.tensors(f"restored-{index}-{start}", compute, share(done))["x"]
 
@@ -99,7 +99,7 @@ def restoration(model: Denoiser, name: str, deviation: float, training: Dataset,
                            int, share(BLOCK / len(rows)))
     blocks += [draw(start, min(start + BLOCK, total), min(start + BLOCK, total) / total)
                for start in range(BLOCK, total, BLOCK)]
-    x, truth, measured = torch.cat(blocks), _on_levels(spec, rows.x[:total]), y[:total].float().cpu()
+    x, truth, measured = torch.cat(blocks), spec.on_levels(rows.x[:total]), y[:total].float().cpu()
     open_values = unmeasured(operator)
     open_values = open_values if open_values.any() else torch.ones_like(open_values)
     open_x, open_truth = (values.flatten(-len(spec.shape))[..., open_values].double().numpy() for values in (x, truth))
@@ -122,10 +122,6 @@ def restoration_seconds(shape: tuple[int, ...], call: float) -> float:
 
 def _draws(shape: tuple[int, ...]) -> int:
     return DRAWS if math.prod(shape) <= FEW_VALUES else FEW_DRAWS
-
-
-def _on_levels(spec: DataSpec, x: Tensor) -> Tensor:
-    return spec.encode(spec.decode(x)) if spec.rounds else x
 
 
 def unmeasured(operator: Operator) -> Tensor:

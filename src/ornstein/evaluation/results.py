@@ -221,7 +221,7 @@ class Memorisation:
         threshold: the ratio below which a picture counts as near.
         p_value: probability of so many near samples if they were like held-out pictures.
         false_alarms: probability that `copies` is True for a model that copies nothing.
-        copies: whether p_value is below false_alarms.
+        copies: whether p_value is at most 0.01.
         exact: share of the samples that equal a training picture exactly.
         distance: median distance to the nearest training picture, relative to that of held-out ones.
         typical: median ratio of held-out pictures.

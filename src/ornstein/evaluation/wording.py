@@ -194,10 +194,10 @@ def ranking_sentence(sides: Sequence[Side], styles: Sequence[str]) -> str:
 
 
 def likelihood_verdicts(a: Report, *others: Report) -> Iterator[tuple[str, str | None, str]]:
-    """(name, "A", "B" or None, text) for each likelihood of a model that another report has too."""
+    """(name, letter of the better or None, text) for each likelihood of a model that another report has too."""
     for likelihood in a.likelihood:
-        for b in others if likelihood.of_model else ():
-            yield from ((likelihood.name, *compare_likelihoods(likelihood, other, a.same_data(b)))
+        for letter, b in zip(LETTERS[1:], others if likelihood.of_model else (), strict=False):
+            yield from ((likelihood.name, *compare_likelihoods(likelihood, other, a.same_data(b), ("A", letter)))
                         for other in b.likelihood if other.key == likelihood.key)
 
 

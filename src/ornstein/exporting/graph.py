@@ -1,4 +1,4 @@
-"""Modules that are traced to graphs: they check no_condition, and compute times outside of the graph."""
+"""Modules that are traced to graphs: they check nothing, and compute times outside of the graph."""
 
 from __future__ import annotations
 
@@ -67,12 +67,12 @@ class VelocityGraph(nn.Module):
 
     def forward(self, z: Tensor, signal: Tensor, noise: Tensor, log_snr: Tensor,
                 condition: Tensor | None = None) -> Tensor:
-        level: Any = Level(*(entry.reshape([1] * z.ndim) for entry in (signal, noise))), log_snr
-        return self.denoiser(z, level, condition).v
+        time: Any = Level(*(entry.reshape([1] * z.ndim) for entry in (signal, noise))), log_snr
+        return self.denoiser(z, time, condition).v
 
 
 class _GuidedAtLevel(Denoiser):
-    """A model with guidance that takes (level, log SNR) as its time, and checks no_condition."""
+    """A model with guidance that takes (level, log SNR) as its time, and checks nothing."""
 
     def __init__(self, model: NetworkDenoiser, guidance: float) -> None:
         super().__init__(model.schedule, model.shape)

@@ -77,7 +77,7 @@ def reverse(subject: Subject) -> Figure:
         axes.set_yticks([])
         axes.set_ylim(bottom=0)
         style_axes(axes, f"from t = {time:.2f} to s = {s:.2f}, variance added {added:.2g}\n"
-                    f"divergence of the two {max(divergence, 0):.2g} nats", "$z_s$", size=10)
+                         f"divergence of the two {max(divergence, 0):.2g} nats", "$z_s$", size=10)
     figure.axes[0].legend(fontsize=9, frameon=False, loc="upper left")
     figure.axes[0].set_ylim(top=figure.axes[0].get_ylim()[1] * 1.25)
     return figure
@@ -112,6 +112,6 @@ def bound(subject: Subject) -> Figure:
     right.axhline(0, color="#999999", lw=0.8)
     right.set_ylim(low - margin, high + margin)
     right.set_xticks(range(4), labels, fontsize=9)
-    style_axes(right, f"the bound{'' if levels is None else f', subject data on {levels} levels'}, in nats")
+    style_axes(right, f"the bound{'' if levels is None else f', of data on {levels} levels'}, in nats")
     right.tick_params(axis="x", labelsize=9)
     return figure

@@ -41,7 +41,7 @@ def write_film(frames: Iterable[Frame], path: Path, spec: DataSpec, labels: Tens
 
     Args:
         frames: of `generate`, each a moment of (count, *shape).
-        path: file, one of `FILMS`.
+        path: file, one of `FILM_FORMATS`.
         spec: of pictures.
         labels: (count,) classes, whose names are written over the pictures.
         scale: whole factor that pictures are enlarged by; None for the largest that fits.

@@ -90,7 +90,7 @@ def schedules(subject: Subject) -> Figure:
                  None)
     if thick is None:
         thick = f"this model's {type(own).__name__}"
-        curves = {**curves, thick: own}
+        curves[thick] = own
     t = torch.linspace(0, 1, 401, dtype=torch.float64)
     figure = new_figure(12, 3.6)
     panels = figure.subplots(1, 3)

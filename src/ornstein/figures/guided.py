@@ -31,7 +31,7 @@ def guidance(subject: Subject) -> Figure:
     label = int(torch.as_tensor(subject.condition).flatten()[0])
     z = start_noise(subject, CLOUD if subject.plane else COLUMNS)
     samples = {scale: sample(subject.denoiser, z=z, condition=label, guidance=scale, nfe=CALLS, seed=subject.seed)
-            for scale in SCALES}
+               for scale in SCALES}
     if subject.plane:
         figure, shades = new_figure(13, 3.75), density(replace(subject, condition=None), CLEAN)
         for axes, (scale, x) in zip(figure.subplots(1, len(SCALES)), samples.items(), strict=True):

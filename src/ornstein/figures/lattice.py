@@ -28,7 +28,7 @@ def lattice(cells: Sequence[Sequence[np.ndarray]], rows: Sequence[str], columns:
                                 MAX_SIDE // max(height, width)))
     height, width = scale * height + CELL_GAP, scale * width + CELL_GAP
     left, min_width = (min(limit, int(max((pen.textlength(name, font()) for name in names), default=0)) + 1)
-                   for names, limit in zip((rows, columns), NAME_WIDTHS, strict=True))
+                       for names, limit in zip((rows, columns), NAME_WIDTHS, strict=True))
     left, top = left + 2 * GAP, GAP + (TEXT_HEIGHT + GAP) * bool(columns) + TEXT_HEIGHT * bool(over)
     column_width, row_height = max(across * width - CELL_GAP, min_width) + 2 * GAP, down * height - CELL_GAP + 2 * GAP
     sheet = Image.new("RGB", (left + len(cells[0]) * column_width, top + len(rows) * row_height), "white")

@@ -46,7 +46,7 @@ __all__ = [
 SIDE = 1024  # pixels up to which a grid of small pictures is enlarged
 GAP = 6  # pixels between the pictures of a grid
 CALLS = 20  # network calls for the samples that a training draws
-INK, TEXT_HEIGHT, LEAST = (60, 60, 60), 13, 18  # of names: colour, height, and the narrowest picture that has one
+INK, TEXT_HEIGHT, MIN_NAMED = (60, 60, 60), 13, 18  # of names: colour, height, and the narrowest picture that has one
 
 
 def picture(spec: DataSpec, x: Tensor) -> np.ndarray:
@@ -86,7 +86,7 @@ def grid(pictures: np.ndarray, columns: int, names: Sequence[str] | None = None,
     rows = -(-len(pictures) // columns)
     large = enlarge(pictures, scale or max(1, side // max(rows * pictures.shape[1], columns * pictures.shape[2])))
     width = large.shape[2]
-    names = names if names and width >= LEAST else []
+    names = names if names and width >= MIN_NAMED else []
     per_column = all(name == names[number % columns] for number, name in enumerate(names))
     room = TEXT_HEIGHT + GAP if names else 0
     head, between = (room, 0) if per_column else (0, room)
@@ -154,8 +154,8 @@ def captioned(spec: DataSpec, x: Tensor, columns: int, names: Sequence[str] | No
 
 def write(spec: DataSpec, x: Tensor, labels: Tensor | None, out: Path, facts: Mapping[str, Any],
           conditions: Tensor | None = None, scale: int | None = None) -> None:
-    """Write samples (B, *shape) as one image (an ending of `KINDS`), as numbers in the data's own units (.npz, and for
-    vectors .csv), or as a folder of pictures, enlarged by the whole number `scale`.
+    """Write samples (B, *shape) as one image (an ending of `PICTURE_FORMATS`), as numbers in the data's own units
+    (.npz, and for vectors .csv), or as a folder of pictures, enlarged by the whole number `scale`.
 
     Every image contains the `facts`, and numbers also the labels (B,) and conditions (B, K). Raises ValueError as
     `check_numbered_folder` does, and OSError if the disk refuses; existing files are then untouched.

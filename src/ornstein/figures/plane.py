@@ -20,7 +20,8 @@ from ornstein.figures.subject import Subject, display_scale
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["ODE", "SDE", "common_class", "density", "draw_background", "field", "flight", "start_noise", "walk"]
+__all__ = ["CLEAN", "ODE", "SDE", "density", "draw_background", "field", "flight", "frame_axes", "points",
+           "start_noise", "walk"]
 
 ODE, SDE = "heun", "ancestral"  # the probability flow and the stochastic process
 REACH = 2.2  # of the axes: data lie in [-1, 1], noise has standard deviation 1

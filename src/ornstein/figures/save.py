@@ -29,7 +29,8 @@ def save_pictures(x: Tensor, path: str | Path, data: DataSpec | None = None, *, 
             data's own units; else a folder for numbered pictures.
         data: the meaning of the values, such as `model.data`; None for bytes of grey (one channel), colour (three), or
             colour multiplied by opacity with that opacity (four).
-        labels: (B,) class indices, whose names are written over the pictures of a sheet, and into the files otherwise.
+        labels: (B,) class indices: names over the pictures of a sheet, in a folder's files and in a .csv; indices and
+            the names of the classes in an .npz.
         scale: whole factor from 1 to 64 that every pixel is enlarged by; None is the largest that fits on a sheet, and
             1 in a folder.
         facts: metadata of the files, as JSON: in PNG under the key "ornstein", in JPEG and WebP as the

@@ -231,12 +231,12 @@ def equivalent_code(path: str, body: Mapping[str, Any]) -> dict[str, str]:
     options = {key: body[key] for key in ("count", "seed", "label", "guidance", "nfe", "steps", "sampler", "strength",
                                           "operator", "noise")
                if body.get(key) is not None and (key, body[key]) not in (("sampler", "auto"), ("guidance", 1))}
-    kind, run = body["kind"], shlex.quote(path)
+    kind, quoted = body["kind"], shlex.quote(path)
     flags = "".join(f" --{key} {shlex.quote(str(value))}" for key, value in options.items())
     if kind == "generate":
         arguments = _arguments({key: value for key, value in options.items() if key != "count"})
         return {"python": f"orn.sample(orn.load({path!r}), {body['count']}{arguments})",
-                "command": f"ornstein sample {run}{flags} --out {kind}"}
+                "command": f"ornstein sample {quoted}{flags} --out {kind}"}
     if kind in EDITS:
         inputs = "PICTURE OTHER" if kind == "interpolate" else "PICTURE" + " --mask MASK" * bool(
             body.get("mask") or body.get("unknown"))
@@ -244,8 +244,8 @@ def equivalent_code(path: str, body: Mapping[str, Any]) -> dict[str, str]:
                 "interpolate": "interpolate(model, a, b",
                 "restore": f"restore(model, y, {options.pop('operator', '')!r}, {options.pop('noise', 'noise')}"}[kind]
         return {"python": f"orn.{call}{_arguments(options)})",
-                "command": f"ornstein edit {run} {kind} {inputs}{flags} --out {kind}"}
-    return {"python": "", "command": f"ornstein {kind} {run} PICTURE --out {kind}.png"}
+                "command": f"ornstein edit {quoted} {kind} {inputs}{flags} --out {kind}"}
+    return {"python": "", "command": f"ornstein {kind} {quoted} PICTURE --out {kind}.png"}
 
 
 def _arguments(options: Mapping[str, Any]) -> str:

@@ -26,7 +26,7 @@ from ornstein.diffusion.estimate import Estimate
 from ornstein.figures.formats import save_options
 from ornstein.studio import job_kinds
 from ornstein.studio.batching import Batcher, Stopped, Walk
-from ornstein.studio.errors import Refused, is_disk_full, one_line
+from ornstein.studio.errors import Fault, Refused, is_disk_full, one_line
 from ornstein.studio.events import Listeners
 from ornstein.studio.library import Library, Model
 from ornstein.studio.limits import Limits
@@ -34,7 +34,7 @@ from ornstein.studio.store import Store, new_id
 from ornstein.studio.tables import jobs
 from ornstein.studio.uploads import Uploads, picture_path
 
-__all__ = ["ENDED", "RESULT", "Job", "Jobs", "picture_id", "picture_row", "progress_event", "seconds_left"]
+__all__ = ["ENDED", "RESULT", "Job", "Jobs", "final_event", "picture_row", "progress_event", "seconds_left"]
 
 RESULT = "result.json"  # a job's results other than pictures, in the folder of its pictures
 ENDED = frozenset({"done", "failed", "cancelled"})
@@ -194,9 +194,7 @@ class Jobs:
                 log.exception("job %s could not be saved", job.id)
                 self.active.pop(job.id, None)
                 job.status = "failed"
-                message = "the studio could not write to its disk; it runs this job again at its next start"
-                job.listeners.publish("failed", {"id": job.id, "status": "failed", "progress": 1.0, "error": {
-                    "error": message, "field": None, "limit": None}})
+                job.listeners.publish(*final_event(job.id, "failed", None))
             finally:
                 with self._condition:
                     self._running.discard(job)
@@ -250,12 +248,12 @@ class Jobs:
             if str(stop) == "cancelled":
                 self._end(job, "cancelled", None)
             elif str(stop) != "closing":
-                self._end(job, "failed", {"error": str(stop), "field": None, "limit": self.limits.job_seconds})
+                self._end(job, "failed", Fault(error=str(stop), limit=self.limits.job_seconds))
         except Refused as error:
-            self._end(job, "failed", {"error": one_line(error), "field": error.field, "limit": error.limit})
+            self._end(job, "failed", Fault(error=one_line(error), field=error.field, limit=error.limit))
         except Exception as error:  # of a model or a file, which fails this job only
             log.warning("job %s failed", job.id, exc_info=not isinstance(error, ValueError | RuntimeError | OSError))
-            self._end(job, "failed", {"error": one_line(error), "field": None, "limit": None})
+            self._end(job, "failed", Fault(error=one_line(error)))
 
     def _write(self, job: Job, write: Callable[[], Any]) -> None:
         """Write, and try again while the disk is full and the job is not stopped."""
@@ -295,14 +293,15 @@ class Jobs:
         self.store.finish_job(job.id, rows, result)
         self._end(job, "done", None)
 
-    def _end(self, job: Job, status: str, error: dict[str, Any] | None) -> None:
+    def _end(self, job: Job, status: str, fault: Fault | None) -> None:
+        error = None if fault is None else fault.model_dump()
         if status != "done":
             self.store.update(jobs, jobs.c.id == job.id, status=status, finished=time.time(), error=error)
         with self._condition:
             self.active.pop(job.id, None)
         job.status = status
         self.on_end(job, status, time.time() - job.created)
-        job.listeners.publish(status, {"id": job.id, "status": status, "progress": 1.0, "error": error})
+        job.listeners.publish(*final_event(job.id, status, error))
 
     def _on_call(self, job: Job, spec: DataSpec, batched: Batched, z: Tensor, t: Tensor, v: Tensor) -> None:
         """Count a network call, and send progress and previews to listeners."""
@@ -337,6 +336,14 @@ def progress_event(job: Job) -> dict[str, Any]:
     """The data of a progress event."""
     return {"id": job.id, "status": job.status, "progress": job.progress, "calls": job.calls, "of": job.total,
             "seconds_left": seconds_left(job)}
+
+
+def final_event(id: str, status: str, error: dict[str, Any] | None) -> tuple[str, dict[str, Any]]:
+    """The kind and data of the event that ends a job's stream; of a job that could not be saved, that it failed."""
+    if status not in ENDED or (status == "failed" and error is None):
+        status, error = "failed", Fault(error="the studio could not write to its disk; it runs this job again at its "
+                                              "next start").model_dump()
+    return status, {"id": id, "status": status, "progress": 1.0, "error": error}
 
 
 def seconds_left(job: Job) -> float | None:

@@ -25,7 +25,7 @@ class Limits:
         pixels: pixels of a picture.
         count: samples per job.
         calls: network calls per sample.
-        queue: queued jobs.
+        queue: queued and running jobs.
         client_jobs: queued and running jobs of one client.
         job_seconds: running time of a job.
         minutes: duration of a training.

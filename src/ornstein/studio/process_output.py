@@ -52,8 +52,7 @@ class ProcessOutput:
         for images in self.previews():
             if images not in self._seen_previews:
                 self._seen_previews.add(images)
-                events.append(("preview", {"images": images,
-                                           "url": f"/api/trainings/{self.run.name}/previews/{images}.png"}))
+                events.append(("preview", self.preview_event(images)))
         return events
 
     def _parse(self, line: str) -> list[tuple[str, Any]]:
@@ -105,6 +104,10 @@ class ProcessOutput:
         names = [path.name for path in files.list_folder(self.run / PREVIEWS)]
         return sorted(int(name.removesuffix(".png")) for name in names
                       if PREVIEW.fullmatch(name) and re.fullmatch(r"[0-9]+\.png", name))
+
+    def preview_event(self, images: int) -> dict[str, Any]:
+        """The preview after so many training pictures, as clients see it."""
+        return {"images": images, "url": f"/api/trainings/{self.run.name}/previews/{images}.png"}
 
     def preview(self, images: int) -> Path:
         """The path of the preview after so many training pictures."""

@@ -172,7 +172,7 @@ class File(_Response):
     """An upload."""
 
     model_config = _example(id=ID, name="cat.png", kind="picture", bytes=5120, sha256="ab" * 32, width=64, height=64,
-                          pictures=None, created=NOW, url=f"/api/files/{ID}/content")
+                            pictures=None, created=NOW, url=f"/api/files/{ID}/content")
     id: str
     name: str
     kind: Literal["picture", "zip", "numbers"]
@@ -239,8 +239,8 @@ class Read(_Response):
     """The settings inside a picture, and the job that draws it again."""
 
     model_config = _example(settings={"seed": 1, "noise": 2}, model="digits", request={"kind": "generate", "count": 1},
-                          number=0, python="orn.sample(orn.load('runs/digits'), 1, seed=1)",
-                          command="ornstein sample runs/digits --count 1 --seed 1 --out generate")
+                            number=0, python="orn.sample(orn.load('runs/digits'), 1, seed=1)",
+                            command="ornstein sample runs/digits --count 1 --seed 1 --out generate")
     settings: dict[str, Any]
     model: str | None = Field(description="Name of its model, if it is served here.")
     request: dict[str, Any]
@@ -277,7 +277,7 @@ class Schedule(_Computed):
     """Signal, noise and log SNR over time."""
 
     model_config = _example(**COMPUTED, schedule="Cosine", t=[0.0, 1.0], signal=[1.0, 0.0], noise=[0.0, 1.0],
-                          log_snr=[None, None])
+                            log_snr=[None, None])
     schedule: str
     t: list[float]
     signal: list[float]
@@ -295,7 +295,7 @@ class Noised(_AtTime):
     """One draw of q(z_t | x)."""
 
     model_config = _example(**COMPUTED, **LEVEL, t=0.5, image="data:image/png;base64,", clean="data:image/png;base64,",
-                          histogram={"edges": [-4.0, 0.0, 4.0], "counts": [30, 34]})
+                            histogram={"edges": [-4.0, 0.0, 4.0], "counts": [30, 34]})
     image: str = Field(description="A data URL, like `clean`.")
     clean: str
     histogram: Histogram

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     LargeBinary,
+    String,
     Table,
     cast,
     create_engine,
@@ -23,7 +24,9 @@ from sqlalchemy import (
     event,
     func,
     insert,
+    literal_column,
     null,
+    or_,
     select,
     text,
     update,
@@ -73,7 +76,7 @@ class Store:
                 raise ValueError(f"the studio's database is damaged ({reason}); {self.remedy}")
             with self.engine.begin() as connection:
                 _migrate(connection)
-                if self.is_sqlite and (damage := _damaged_json(connection)):
+                if self.is_sqlite and (damage := _damaged_value(connection)):
                     raise ValueError(f"the studio's database is damaged ({damage}); {self.remedy}")
         except DatabaseError as error:
             remedy = "give another --folder or --database" if isinstance(error, OperationalError) else self.remedy
@@ -157,17 +160,22 @@ def _engine(url: str) -> Engine:
     return engine
 
 
-def _damaged_json(connection: Connection) -> str | None:
-    """Describe the first broken JSON value, which SQLite's own check does not read; None if all are sound."""
+def _damaged_value(connection: Connection) -> str | None:
+    """Describe the first text or JSON that cannot be read, which SQLite's own check does not find; None without one."""
     for column in (column for table in metadata.sorted_tables for column in table.columns):
-        if isinstance(column.type, JSON):
-            invalid = select(cast(column, LargeBinary)).where(column.is_not(null()), func.json_valid(column) == 0)
-            values: Iterable[Any] = connection.execute(invalid).scalars()
-            for value in values:
-                try:
-                    json.loads(value)  # accepts NaN, which SQLite does not
-                except ValueError:
-                    return f"{column} holds {value[:40]!r}"
+        is_json = isinstance(column.type, JSON)
+        if not is_json and not isinstance(column.type, String):
+            continue
+        suspect = column.op("GLOB", is_comparison=True)(literal_column("'*[^ -~]*'"))  # which may not be UTF-8
+        if is_json:
+            suspect = or_(suspect, func.json_valid(column) == 0)
+        values: Iterable[Any] = connection.execute(
+            select(cast(column, LargeBinary)).where(column.is_not(null()), suspect)).scalars()
+        for value in values:
+            try:
+                json.loads(value) if is_json else value.decode()  # JSON may hold NaN, which SQLite does not accept
+            except ValueError:
+                return f"{column} holds {value[:40]!r}"
     return None
 
 

@@ -62,8 +62,7 @@ class Trainings:
     def _details(self, row: dict[str, Any]) -> dict[str, Any]:
         id, output = row["id"], self.queue.output(row["id"])
         return {"name": row["name"], **output.progress(row["status"]), "notes": output.notes, "chosen": output.choices,
-                "previews": [{"images": images, "url": f"/api/trainings/{id}/previews/{images}.png"}
-                             for images in output.previews()],
+                "previews": [*map(output.preview_event, output.previews())],
                 "model": row["name"] if (self.run_of(id) / MODEL).is_file() else None,
                 "request": {name: value for name, value in row["request"].items() if name != "from_path"},
                 "command": shlex.join(["ornstein", *self._command(row)])}

@@ -25,7 +25,11 @@ Choice = tuple[Any, str]  # a value, and the reason for it; no reason if there i
 
 
 class Choices:
-    """The choices for one training; each method is named after the setting, and is used where the setting is open."""
+    """The choices for one training.
+
+    Each method is named after a setting and is used where that is open; `network`, `options` and `minutes` are always
+    used.
+    """
 
     def __init__(self, settings: Settings, data: Dataset, device: str) -> None:
         self.settings, self.data, self.device = settings, data, device
@@ -44,9 +48,13 @@ class Choices:
         found = {"network": self.network(), "options": (self.options(), ""), "minutes": self.minutes()}
         for name in ("label_dropout", "precision", "linear", "density", "batch", "learning_rate", "processes",
                      "threads", "compile"):
-            value = getattr(self.settings, name)
-            found[name] = getattr(self, name)() if value in (None, "auto") else (value, "")
+            found[name] = self.chosen(name)
         return found
+
+    def chosen(self, name: str) -> Choice:
+        """The value of a setting, chosen if it is open."""
+        value = getattr(self.settings, name)
+        return getattr(self, name)() if value in (None, "auto") else (value, "")
 
     def network(self) -> Choice:
         """The network that suits the shape of the samples."""
@@ -55,7 +63,7 @@ class Choices:
 
     def options(self) -> dict[str, Any]:
         """The options of the network."""
-        linear = self.settings.linear if self.settings.linear != "auto" else self.linear()[0]
+        linear, _ = self.chosen("linear")
         sees_guess = linear == ("waves" if self.is_large else "principal") and (self.is_large or self.is_picture)
         # A network that sees the guess does not have to learn first what is added to its output.
         return self.network_options | ({"hints": True} if self.network_name == "unet" and sees_guess else {})
@@ -120,7 +128,7 @@ class Choices:
         """The largest number of processes that have a core each, share a batch evenly and have enough to do."""
         if self.device != "cpu" or len(self.shape) == 1 or self.settings.threads is not None:
             return 1, ""
-        batch = self.settings.batch or self.batch()[0]
+        batch, _ = self.chosen("batch")
         count = max(count for count in range(1, worker_count() + 1)
                     if count == 1 or (batch % count == 0 and batch >= MIN_ROWS * count))
         return count, "one for each core" if count > 1 else ""

@@ -55,7 +55,7 @@ def train_forked(count: int, train: Callable[[Engine], Iterator[Event]],
                     f"{RESTARTS} restarts did not help; resume with --resume"
                 raise RuntimeError(f"one of {count} processes died ({error}); {remedy}") from None
         on_restart()
-        gc.collect()  # a fork that frees it would wait forever for threads that it does not have
+        gc.collect()  # a fork that freed what is left of the last try would wait for threads that it does not have
         yield Warned(f"a process died; all have been restarted ({restarts} of {RESTARTS})")
 
 

@@ -99,9 +99,10 @@ def improve(student: Student, starts: Starts, cost: Cost, parameters: Sequence[n
                 return math.inf  # the line search backtracks
             total = [torch.zeros_like(parameter) for parameter in parameters]
             for chunk, condition in zip(chunks, conditions, strict=True):
-                x = student(starts.z[chunk], condition, weights)
-                gradients = torch.autograd.grad(x, parameters, gradient_x[chunk],
-                                                retain_graph=True)  # of the weights, which all chunks share
+                # Not named, so that the graph of a chunk is freed before the next one is built; that of the weights,
+                # which all chunks share, is kept.
+                gradients = torch.autograd.grad(student(starts.z[chunk], condition, weights), parameters,
+                                                gradient_x[chunk], retain_graph=True)
                 total = [a + b for a, b in zip(total, gradients, strict=True)]
         for parameter, gradient in zip(parameters, total, strict=True):
             parameter.grad = gradient

@@ -70,10 +70,14 @@ class Student:
         points, slopes = points.to(z), slopes.to(z)
         latents, velocities = [z], []
         for n in range(self.steps):
-            velocities.append(self.denoiser(latents[n], times[n], condition).v)
+            velocities.append(self.velocity(n, latents[n], times, condition))
             latents.append(sum((points[n, j] * latents[j] + slopes[n, j] * velocities[j] for j in range(n + 1)),
                                torch.zeros_like(z)))
         return latents[-1]
+
+    def velocity(self, n: int, z: Tensor, times: Tensor, condition: Tensor | None) -> Tensor:
+        """The velocity at step n."""
+        return self.denoiser(z, times[n], condition).v
 
     @torch.no_grad()
     def regress(self, path: Sequence[Tensor], velocity: Callable[[Tensor, Tensor], Tensor]) -> None:

@@ -120,27 +120,33 @@ def usual_starts(model: Denoiser) -> int:
 
 def _learned(model: Denoiser, walks: dict[str, Walk], learning: Starts, search: Starts, judged: bool,
              gradients: bool) -> dict[str, Walk]:
-    """The learned rules: on the times of auto if `judged` by a distance, else on those with the smallest error."""
+    """The learned rules: if `judged` by a distance, on the times of auto, or on the best ones if those are far too
+    coarse; else on those with the smallest error.
+    """
     def error(student: Student) -> float:
         return log_errors(model, student.rule(), student.times(), search)
 
     learned: dict[str, Walk] = {}
-    log_error_of = {name: log_errors(model, *walk, search) for name, walk in walks.items()}
-    best = min(log_error_of, key=log_error_of.__getitem__)
-    # The grid of auto gives the samples that are hardest to tell from data, unless it is far too coarse for the model
-    # (benchmarks/README.md).
-    is_coarse = log_error_of[PLAIN] > log_error_of[best] + math.log(MAX_RATIO)
-    grids = [walks[best if is_coarse else PLAIN][1]] if judged else [times for _, times in walks.values()]
-    cost = Matching(learning.end) if judged else log_error
-    students = [fit_by_regression(model, times, learning) for times in grids]
+    names, is_coarse = [*walks], False
+    if judged:
+        # Only a grid of one call per step uses all calls.
+        log_error_of = {name: log_errors(model, rule, times, search) for name, (rule, times) in walks.items()
+                        if len(times) == len(walks[PLAIN][1])}
+        best = min(log_error_of, key=log_error_of.__getitem__)
+        # The grid of auto gives the samples that are hardest to tell from data, unless it is far too coarse for the
+        # model (benchmarks/README.md).
+        is_coarse = log_error_of[PLAIN] > log_error_of[best] + math.log(MAX_RATIO)
+        names = [best if is_coarse else PLAIN]
+    students = [fit_by_regression(model, walks[name][1], learning) for name in names]
     student = min(students, key=error)
     learned["learned by regression"] = student.rule(), student.times()
     if gradients:
+        cost = Matching(learning.end) if judged else log_error
         for student in students:  # the best one after regression need not be the best after gradients
             improve(student, learning, cost, student.corrections, ITERATIONS)
         student = min(students, key=error)
         learned["learned"] = student.rule(), student.times()
-        if is_coarse or not judged:
+        if not judged or is_coarse:
             improve(student, learning, cost, [*student.corrections, student.gaps], TIMES_ITERATIONS)
             learned["learned with its times"] = student.rule(), student.times()
     return learned

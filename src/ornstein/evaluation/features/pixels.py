@@ -26,7 +26,8 @@ class PixelFeatures(Features):
         rows = draw_rows(np.arange(len(training)), min(ROWS, VALUES // values), seed)
         x = varied_rows(training, rows, 2, "pixels").flatten(1)
         self.mean = self.axes = None
-        name = f"pixels: {values} values" if training.spec.kind == "picture" else f"values: {values}"
+        kind = "pixels" if training.spec.kind == "picture" else "values"
+        name = f"{kind}: {values}" + " values" * (kind == "pixels")
         if values > components:
             from sklearn.decomposition import PCA
 
@@ -34,7 +35,7 @@ class PixelFeatures(Features):
             # With 64 of thousands of components, the randomized solver finds the same span to about 1e-3.
             pca = PCA(count, svd_solver="randomized", iterated_power=4, random_state=seed % 2**32).fit(x.numpy())
             self.mean, self.axes = torch.from_numpy(pca.mean_).float(), torch.from_numpy(pca.components_).float()
-            name = f"{name.partition(':')[0]}: {count} principal components of {values:,} values"
+            name = f"{kind}: {count} principal components of {values:,} values"
         super().__init__("pixels", name, training.spec)
 
     def _features(self, x: Tensor) -> Tensor:

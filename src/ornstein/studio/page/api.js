@@ -62,7 +62,9 @@ export function listen(path, handlers, finalKinds, onLost, onReconnecting = () =
   return () => source.close();
 }
 
-export const ENDED = ["done", "failed", "cancelled"];
+const JOB_ENDED = ["done", "failed", "cancelled"];
+export const PROCESS_ENDED = ["done", "failed", "stopped"];
+export const isProcessActive = ({ status }) => !PROCESS_ENDED.includes(status);
 const MAX_FRAMES = 160; // previews of a job that are kept for replay
 
 const isActive = job => job?.status === "queued" || job?.status === "running";
@@ -91,9 +93,9 @@ export function useJob() {
         return { ...previous, frames: frames.length > MAX_FRAMES ? frames.filter((_, index) => index % 2) : frames };
       }),
     };
-    for (const kind of ENDED) handlers[kind] = () => onEnd(id);
+    for (const kind of JOB_ENDED) handlers[kind] = () => onEnd(id);
     const onReconnecting = reconnecting => setJob(previous => (Boolean(previous.reconnecting) === reconnecting ? previous : { ...previous, reconnecting }));
-    current.current.stop = listen(`/api/jobs/${id}/events`, handlers, ENDED, () => onEnd(id), onReconnecting);
+    current.current.stop = listen(`/api/jobs/${id}/events`, handlers, JOB_ENDED, () => onEnd(id), onReconnecting);
   };
   const start = async body => {
     current.current.stop();

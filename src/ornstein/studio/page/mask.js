@@ -85,8 +85,8 @@ export function MaskPainter({ picture, canvas, model, previous, fault, children 
     if (previous) restoreMask(canvas.current, previous, tint).catch(() => setMessage("The earlier mask no longer exists."));
   }, [picture.id, previous]);
   const pointOf = event => {
-    const box = canvas.current.getBoundingClientRect();
-    return { x: (event.clientX - box.left) / box.width * width, y: (event.clientY - box.top) / box.height * height };
+    const bounds = canvas.current.getBoundingClientRect();
+    return { x: (event.clientX - bounds.left) / bounds.width * width, y: (event.clientY - bounds.top) / bounds.height * height };
   };
   const radius = Math.max(0.5, size / 200 * Math.max(width, height));
   const paintTo = point => {
@@ -102,11 +102,11 @@ export function MaskPainter({ picture, canvas, model, previous, fault, children 
   const onMove = event => lastPoint.current && paintTo(pointOf(event));
   const onUp = () => { lastPoint.current = null; };
   const fill = (x, y, boxWidth, boxHeight) => {
-    const context = contextOf(canvas.current), box = [Math.round(x * width), Math.round(y * height), Math.round(boxWidth * width), Math.round(boxHeight * height)];
+    const context = contextOf(canvas.current), area = [Math.round(x * width), Math.round(y * height), Math.round(boxWidth * width), Math.round(boxHeight * height)];
     context.globalCompositeOperation = "source-over";
     context.fillStyle = tint;
-    context.clearRect(...box);
-    context.fillRect(...box);
+    context.clearRect(...area);
+    context.fillRect(...area);
     setMessage("A rectangle was added to the mask.");
   };
   const clear = () => {

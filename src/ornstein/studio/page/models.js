@@ -1,6 +1,6 @@
 // Cards of all models, with their evaluations and reports.
 import { html, useEffect, useState } from "./vendor/preact.js";
-import { fetchJson, formatNumber, listen, plural, post } from "./api.js";
+import { PROCESS_ENDED, fetchJson, formatNumber, isProcessActive, listen, plural, post } from "./api.js";
 import { Dialog, ErrorMessage, Progress } from "./components.js";
 
 const formatInterval = (value, low, high) =>
@@ -21,7 +21,6 @@ function Report({ report }) {
 }
 
 const encodePath = name => name.split("/").map(encodeURIComponent).join("/");
-const ENDED = ["done", "failed", "stopped"];
 
 // All evaluations, newest first; those that wait or run are followed.
 function useEvaluations(models, reload) {
@@ -29,13 +28,13 @@ function useEvaluations(models, reload) {
   const update = changed => setEvaluations(previous => [changed, ...previous.filter(({ id }) => id !== changed.id)]);
   const names = models.map(model => model.name).join("/");
   useEffect(() => { fetchJson("/api/evaluations").then(list => setEvaluations(list.evaluations), () => {}); }, [names]);
-  const active = evaluations.filter(({ status }) => !ENDED.includes(status)).map(({ id }) => id).join();
+  const active = evaluations.filter(isProcessActive).map(({ id }) => id).join();
   useEffect(() => {
     const stops = (active ? active.split(",") : []).map(id => {
       const refresh = () => fetchJson(`/api/evaluations/${id}`).then(evaluation => { update(evaluation); if (evaluation.status === "done") reload(); }, () => {});
       const handlers = { status: update, progress: values => setEvaluations(previous => previous.map(evaluation => (evaluation.id === id ? { ...evaluation, ...values } : evaluation))) };
-      for (const kind of ENDED) handlers[kind] = refresh;
-      return listen(`/api/evaluations/${id}/events`, handlers, ENDED, refresh);
+      for (const kind of PROCESS_ENDED) handlers[kind] = refresh;
+      return listen(`/api/evaluations/${id}/events`, handlers, PROCESS_ENDED, refresh);
     });
     return () => stops.forEach(stop => stop());
   }, [active]);
@@ -44,7 +43,7 @@ function useEvaluations(models, reload) {
 
 function Evaluation({ model, evaluation, update }) {
   const [report, setReport] = useState(null), [fault, setFault] = useState(null), [open, setOpen] = useState(false);
-  const isActive = evaluation && !ENDED.includes(evaluation.status);
+  const isActive = evaluation && isProcessActive(evaluation);
   const send = request => { setFault(null); request.then(update, setFault); };
   const showReport = () => {
     setOpen(true);

@@ -15,7 +15,7 @@ export function Picture({ src, alt, ...rest }) {
 export const tiles = count => `tiles ${count <= 1 ? "one" : count <= 4 ? "few" : count <= 16 ? "some" : "all"}`;
 
 // The files that were dropped on an element, with those inside folders.
-export async function droppedFiles(transfer) {
+async function droppedFiles(transfer) {
   const entries = [...transfer.items].map(item => item.webkitGetAsEntry?.()).filter(Boolean);
   if (!entries.some(entry => entry.isDirectory)) return [...transfer.files].map(file => ({ file, path: file.name }));
   const files = [];
@@ -60,7 +60,7 @@ export function FileDrop({ label, hint, onFiles, multiple = false, folder = fals
   </div>`;
 }
 
-export function GalleryPicker({ open, onClose, onPick, model }) {
+function GalleryPicker({ open, onClose, onPick, model }) {
   const [pictures, setPictures] = useState(null);
   useEffect(() => {
     if (open) fetchJson(`/api/gallery?${query({ model, limit: 60 })}`).then(page => setPictures(page.pictures), () => setPictures([]));

@@ -1,6 +1,6 @@
 // Train: drop pictures, start a training and follow it; below, all models with their reports.
 import { html, useEffect, useMemo, useRef, useState } from "./vendor/preact.js";
-import { Fault, fetchJson, formatNumber, listen, parseNumber, plural, post, upload } from "./api.js";
+import { Fault, PROCESS_ENDED, fetchJson, formatNumber, isProcessActive, listen, parseNumber, plural, post, upload } from "./api.js";
 import { Chart } from "./chart.js";
 import { Checkbox, CodeLine, EmptyState, ErrorMessage, Field, PageHeader, Progress, Select, useForm } from "./components.js";
 import { FileDrop, FilmControls, Picture, useFilm } from "./pictures.js";
@@ -11,7 +11,6 @@ const SENDERS = 4, MAX_SINGLE = 50; // simultaneous uploads, and the number of p
 const ACCEPTED = /\.(png|jpe?g|jpe|jfif|webp|gif|bmp|tiff?|avif|heic|zip)$/i;
 const SIZES = [["", "automatic"], ...[8, 16, 24, 32, 48, 64].map(side => [side, `${side} × ${side}`])];
 const FIELDS = ["name", "minutes", "size", "classes", "from"];
-const ACTIVE = ["waiting", "running", "stopping"], ENDED = ["done", "failed", "stopped"];
 
 // At most so many entries of a list, evenly spaced.
 const sampleOf = (list, limit) => (list.length <= limit ? list : Array.from({ length: limit }, (_, index) => list[Math.floor(index * list.length / limit)]));
@@ -123,7 +122,7 @@ function useTraining(training, onChange) {
   const [points, setPoints] = useState([]), [log, setLog] = useState([]), [previews, setPreviews] = useState(training.previews ?? []), [live, setLive] = useState({}), [fault, setFault] = useState(null);
   const latest = useRef({});
   latest.current = { onChange, needsNotes: !training.chosen?.length }; // notes and choices are known once it has started
-  const { id } = training, isActive = ACTIVE.includes(training.status);
+  const { id } = training, isActive = isProcessActive(training);
   useEffect(() => {
     let isMounted = true;
     const onFault = problem => isMounted && setFault(problem);
@@ -137,8 +136,8 @@ function useTraining(training, onChange) {
       log: ({ line }) => setLog(previous => [...previous.slice(-199), line]),
       preview: preview => setPreviews(previous => (previous.some(({ images }) => images === preview.images) ? previous : [...previous, preview])),
     };
-    for (const kind of ENDED) handlers[kind] = () => { refresh(); loadPoints(); };
-    const stop = listen(`/api/trainings/${id}/events`, handlers, ENDED, refresh);
+    for (const kind of PROCESS_ENDED) handlers[kind] = () => { refresh(); loadPoints(); };
+    const stop = listen(`/api/trainings/${id}/events`, handlers, PROCESS_ENDED, refresh);
     return () => { isMounted = false; stop(); };
   }, [id, isActive]);
   return { points, log, previews, live, fault };
@@ -158,7 +157,7 @@ function TrainingDetails({ training, onChange, go, reload }) {
   const { points, log, previews, live, fault } = useTraining(training, onChange);
   const [actionFault, setActionFault] = useState(null);
   const film = useFilm(previews.length, false, 500);
-  const isActive = ACTIVE.includes(training.status), state = isActive ? { ...training, ...live } : training, preview = previews[film.frame];
+  const isActive = isProcessActive(training), state = isActive ? { ...training, ...live } : training, preview = previews[film.frame];
   const [images, loss, heldOut] = useMemo(() => curves(points), [points]);
   const send = async (method, path = "") => {
     setActionFault(null);
@@ -191,7 +190,7 @@ function TrainingDetails({ training, onChange, go, reload }) {
 
 function Training({ latest, ...rest }) {
   const { training } = rest;
-  const [open, setOpen] = useState(latest || ACTIVE.includes(training.status));
+  const [open, setOpen] = useState(latest || isProcessActive(training));
   return html`<details class="card training" open=${open} onToggle=${event => setOpen(event.target.open)}>
     <summary><h3>${training.name}</h3><span class="note">${new Date(training.created * 1000).toLocaleString()}</span><span class=${`status ${training.status}`}>${training.status}</span></summary>
     ${open && html`<div class="cards"><${TrainingDetails} ...${rest} /></div>`}</details>`;

@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from ornstein.studio import job_kinds, responses
 from ornstein.studio.errors import EVENTS, NPY, PNG, Refused, error_responses
 from ornstein.studio.events import SSE, STREAM, Listeners
-from ornstein.studio.jobs import ENDED, progress_event, seconds_left
+from ornstein.studio.jobs import ENDED, final_event, progress_event, seconds_left
 from ornstein.studio.requests import Id, JobRequest
 from ornstein.studio.state import CurrentStudio, Studio
 from ornstein.studio.tables import jobs, pictures
@@ -69,12 +69,13 @@ async def events(id: Id, studio: CurrentStudio, previews: bool = True) -> Stream
     job = studio.jobs.active.get(id)
     if job is None:
         ended = await run_in_threadpool(job_response, id, studio)
-        return StreamingResponse(Listeners().stream([_final_event(ended)], ENDED), media_type=SSE, headers=STREAM)
+        final = final_event(id, ended["status"], ended["error"])
+        return StreamingResponse(Listeners().stream([final], ENDED), media_type=SSE, headers=STREAM)
 
-    def final_event() -> tuple[str, Any] | None:
-        return _final_event(job_response(id, studio)) if job.status in ENDED else None
+    def end() -> tuple[str, Any] | None:
+        return final_event(id, job.status, job_response(id, studio)["error"]) if job.status in ENDED else None
 
-    return StreamingResponse(job.listeners.stream([("progress", progress_event(job))], ENDED, final_event, previews),
+    return StreamingResponse(job.listeners.stream([("progress", progress_event(job))], ENDED, end, previews),
                              media_type=SSE, headers=STREAM)
 
 
@@ -108,10 +109,6 @@ def job_response(id: str, studio: Studio) -> dict[str, Any]:
     if row is None:
         raise Refused(404, f"there is no job {id}", "id")
     return _response(row, studio, studio.library.paths(), _samples_by_job(studio, [id]).get(id, []))
-
-
-def _final_event(job: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    return job["status"], {"id": job["id"], "status": job["status"], "progress": 1.0, "error": job["error"]}
 
 
 def _samples_by_job(studio: Studio, ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
