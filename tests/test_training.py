@@ -279,6 +279,11 @@ def test_a_training_that_diverged_says_so_and_keeps_its_state(tmp_path, command)
     assert command("train", "digits", "--images", 640, "--out", "r", "--overwrite", *words)[0] == 0
 
 
+def test_pictures_that_are_all_alike_do_not_diverge(tmp_path):
+    """Their exact model is where the training starts, and any step leaves it."""
+    train(np.full((40, 1, 8, 8), 7, dtype=np.uint8), tmp_path, images=320)
+
+
 def test_pictures_that_are_not_square_train_and_resume(tmp_path):
     values = np.random.default_rng(0).integers(0, 255, (40, 1, 8, 12), dtype=np.uint8)
     train(values, tmp_path, stop_at=1, images=320)

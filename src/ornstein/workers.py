@@ -21,9 +21,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-__all__ = ["forked_workers", "run_pieces", "shared_tensor", "torch_threads", "worker_count"]
+__all__ = ["forked_workers", "run_pieces", "shared_tensor", "torch_threads", "use_one_thread", "worker_count"]
 
 MIN_SECONDS = 0.2  # of work that is worth starting workers for
 
@@ -50,6 +51,16 @@ def torch_threads(count: int | None) -> Generator[None, None, None]:
     finally:
         if torch.get_num_threads() != before:
             torch.set_num_threads(before)
+
+
+def use_one_thread() -> None:
+    """Let torch compute on one core in the calling thread, whatever it does in others.
+
+    OpenMP's threads wait by sleeping once there are more of them than cores, which halves the speed of small operations
+    in every thread.
+    """
+    torch.get_num_threads()  # sets this thread's number, on its first call
+    threadpool_limits(1, user_api="openmp")  # torch.set_num_threads would count for other threads too
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from ornstein.training.run import Run
 __all__ = ["Journal"]
 
 DIVERGED = 2.0  # times the loss before the first step
+MIN_INITIAL = 0.01  # the least that counts as that loss: data that are all alike start at their exact model
 SMOOTHING = 0.05  # weight of a step's loss in the smoothed loss
 
 
@@ -65,7 +66,7 @@ class Journal:
     def has_diverged(self) -> bool:
         """Whether the averaged model is much worse than before the first step."""
         loss, initial = self._training_loss, self.initial_loss
-        return loss is not None and initial is not None and loss > DIVERGED * initial
+        return loss is not None and initial is not None and loss > DIVERGED * max(initial, MIN_INITIAL)
 
     def check_divergence(self) -> None:
         """Raise TrainingFailed if the training has diverged."""

@@ -20,6 +20,7 @@ from ornstein.diffusion.loss import Density, draw_times
 from ornstein.diffusion.schedule import Schedule
 from ornstein.settings import Settings
 from ornstein.training.engine import Engine
+from ornstein.workers import use_one_thread
 
 __all__ = ["Batch", "Loader"]
 
@@ -43,7 +44,7 @@ class Loader:
         # A step may span two epochs.
         self._order = functools.lru_cache(2)(
             lambda epoch: noise.generator(settings.seed, "order", epoch).permutation(len(data)))
-        self._pool = ThreadPoolExecutor(1, "loader")
+        self._pool = ThreadPoolExecutor(1, "loader", initializer=use_one_thread)
         self._prefetched: tuple[int, Future[Batch]] | None = None
         self._stream: tuple[int, Iterator[tuple[Tensor, Tensor]]] | None = None
 
