@@ -90,6 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--against", type=Path, help="source folder of another version")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--data", nargs="+", default=["digits", "32 px"])
     parser.add_argument("--only", nargs="+", default=["train", "compiled", "draw"])
     parser.add_argument("--beside", nargs="+", default=list(BESIDE))
     parser.add_argument("--scale", type=float, default=1.0, help="of the work in one measurement")
@@ -102,7 +103,8 @@ def main() -> None:
         coarse = rng.integers(0, 256, (2000, 4, 4, 3)).repeat(8, 1).repeat(8, 2)
         np.save(colour, (coarse * 0.7 + rng.integers(0, 70, (2000, 32, 32, 3))).astype(np.uint8))
         kinds = {"digits": ("digits", 40_000, 3000), "32 px": (str(colour), 5_000, 600)}
-        for name, (data, images, count) in kinds.items():
+        for name in asked.data:
+            data, images, count = kinds[name]
             images, count = int(images * asked.scale), int(count * asked.scale)
             jobs = {"train": partial(training, place=place, data=data, images=images),
                     "compiled": partial(training, place=place, data=data, images=2 * images, more=("compile=true",)),

@@ -1,1 +1,1 @@
-"""Models of other libraries as denoisers: one convention a file, all of them read through `Estimate`."""
+"""Models of other libraries as denoisers: one family of conventions a file, all of them read through `Estimate`."""

@@ -1,1 +1,1 @@
-"""The studio: one process that trains models and serves them to a web page and to programs."""
+"""The studio: one process that starts trainings and serves models to a web page and to programs."""
