@@ -14,7 +14,7 @@ from ornstein.diffusion.denoiser import Denoiser
 from ornstein.diffusion.guidance import guided
 from ornstein.diffusion.samplers.choice import MAX_CALLS, Choice
 from ornstein.diffusion.samplers.learned import Learned
-from ornstein.diffusion.samplers.loop import auto_rule
+from ornstein.diffusion.samplers.loop import auto_rule, plan_walk
 from ornstein.isolation import isolated
 from ornstein.tuning.judge import SMALL, Judge
 from ornstein.tuning.learn import Matching, fit_by_regression, improve, log_error, takes_gradients
@@ -29,7 +29,8 @@ LEARNED_CALLS = 10  # up to which a rule is learned
 STARTS, LEARNING_STARTS = (128, 32), (256, 64)
 ITERATIONS, TIMES_ITERATIONS = 25, 50  # of L-BFGS, for the weights alone and for weights and times
 TIE = 1.001  # times the smallest distance to data, within which the error on the paths decides
-MAX_RATIO = 1.5  # of the error of auto to the smallest one, up to which a rule is learned on the grid of auto
+# Auto's grid is too coarse if its samples are MAX_RATIO times as far from the data as those of MANY_CALLS.
+MANY_CALLS, MAX_RATIO = 20, 2.0
 
 
 @isolated(gradients=False, evaluating=True)
@@ -88,17 +89,21 @@ def tune(model: Denoiser, nfe: int, *, starts: int | None = None, condition: Con
     fitted = not quick and (distance is None or nfe > LEARNED_CALLS)
     walks = known_walks(denoiser, nfe, search, distance is not None or quick, fitted, report)
     learning_starts = LEARNING_STARTS[math.prod(model.shape) > SMALL]
+    judge = None if distance is None else Judge(denoiser, distance, 2 * starts + learning_starts, conditions, seed)
+    distances = {} if judge is None else {PLAIN: judge(*walks[PLAIN])}
     if nfe <= LEARNED_CALLS:
         learning = starts_from(2 * starts, learning_starts, keep=True)
         gradients = not quick and takes_gradients(denoiser, learning)
         if not (quick or gradients):
             report("the model cannot be differentiated: a rule is learned by regression alone")
-        walks |= _learned(denoiser, walks, learning, search, distance is not None, gradients)
+        is_coarse = judge is not None and distances[PLAIN] > MAX_RATIO * judge(
+            *plan_walk(denoiser, PLAIN, MANY_CALLS, None, None))
+        walks |= _learned(denoiser, walks, learning, search, judge is not None, is_coarse, gradients)
         report("a rule learned")
     medians = {name: float(errors(denoiser, *walk, unseen).median()) for name, walk in walks.items()}
     medians = {name: error for name, error in medians.items() if math.isfinite(error)}
-    judge = None if distance is None else Judge(denoiser, distance, 2 * starts + learning_starts, conditions, seed)
-    distances = {} if judge is None else {name: judge(*walks[name]) for name in medians}
+    if judge is not None:
+        distances |= {name: judge(*walks[name]) for name in medians if name != PLAIN}
     report(f"distance to data of each of {len(distances)}")
     nearest = [name for name in medians if not distances or distances[name] <= TIE * min(distances.values())]
     chosen = min(nearest, key=medians.__getitem__)
@@ -118,25 +123,20 @@ def usual_starts(model: Denoiser) -> int:
     return STARTS[math.prod(model.shape) > SMALL]
 
 
-def _learned(model: Denoiser, walks: dict[str, Walk], learning: Starts, search: Starts, judged: bool,
+def _learned(model: Denoiser, walks: dict[str, Walk], learning: Starts, search: Starts, judged: bool, is_coarse: bool,
              gradients: bool) -> dict[str, Walk]:
-    """The learned rules: if `judged` by a distance, on the times of auto, or on the best ones if those are far too
-    coarse; else on those with the smallest error.
+    """The learned rules: if `judged` by a distance, on the times of auto, or from the best known ones if that grid
+    `is_coarse`; else on those with the smallest error.
     """
     def error(student: Student) -> float:
         return log_errors(model, student.rule(), student.times(), search)
 
-    learned: dict[str, Walk] = {}
-    names, is_coarse = [*walks], False
-    if judged:
-        # Only a grid of one call per step uses all calls.
-        log_error_of = {name: log_errors(model, rule, times, search) for name, (rule, times) in walks.items()
-                        if len(times) == len(walks[PLAIN][1])}
-        best = min(log_error_of, key=log_error_of.__getitem__)
-        # The grid of auto gives the samples that are hardest to tell from data, unless it is far too coarse for the
-        # model (benchmarks/README.md).
-        is_coarse = log_error_of[PLAIN] > log_error_of[best] + math.log(MAX_RATIO)
-        names = [best if is_coarse else PLAIN]
+    learned, names = dict[str, Walk](), [*walks]
+    if is_coarse:  # only a grid of one call per step uses all calls
+        full = {name: walk for name, walk in walks.items() if len(walk[1]) == len(walks[PLAIN][1])}
+        names = [min(full, key=lambda name: log_errors(model, *full[name], search))]
+    elif judged:  # the grid of auto gives the samples that are hardest to tell from data (benchmarks/README.md)
+        names = [PLAIN]
     students = [fit_by_regression(model, walks[name][1], learning) for name in names]
     student = min(students, key=error)
     learned["learned by regression"] = student.rule(), student.times()
