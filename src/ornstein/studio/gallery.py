@@ -41,8 +41,8 @@ def search(store: Store, text: str | None, filters: Mapping[str, Any], binned: b
     total = store.count(pictures, *where)
     if before is not None:
         try:
-            age, id = before.split("-")
-            created = float(age)
+            moment, id = before.split("-")
+            created = float(moment)
         except ValueError:
             raise Refused(422, "before must be the value of next in an earlier response", "before") from None
         where.append(or_(pictures.c.created < created, (pictures.c.created == created) & (pictures.c.id < id)))

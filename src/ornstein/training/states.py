@@ -99,13 +99,17 @@ class States:
                                              or any(STATE_FILES.fullmatch(entry.name) for entry in entries)))
 
     def newest(self) -> tuple[State | None, list[str]]:
-        """The newest intact state, with warnings about damaged newer ones; ValueError if all are damaged."""
+        """The newest intact state, with warnings about damaged newer ones and links; ValueError if all are damaged."""
         errors: list[str] = []
         for name in reversed(self.names()):
             try:
-                return State(self.path / name), [f"{error}; the state before it is used" for error in errors]
+                state = State(self.path / name)
             except ValueError as error:
                 errors.append(str(error))
+                continue
+            links = [entry for entry in files.list_folder(state.path) if entry.is_symlink()]
+            return state, [*(f"{error}; the state before it is used" for error in errors),
+                           *(f"{link} is a link; what it leads to is used" for link in links)]
         if errors:
             raise ValueError(f"no state of the run can be used: {'; '.join(errors)}; start again in another "
                              "folder")

@@ -27,7 +27,7 @@ class PixelFeatures(Features):
         x = varied_rows(training, rows, 2, "pixels").flatten(1)
         self.mean = self.axes = None
         kind = "pixels" if training.spec.kind == "picture" else "values"
-        name = f"{kind}: {values}" + " values" * (kind == "pixels")
+        name = f"pixels: {values} values" if kind == "pixels" else f"values: {values}"
         if values > components:
             from sklearn.decomposition import PCA
 
